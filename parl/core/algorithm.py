@@ -1,0 +1,50 @@
+"""The protocol of an update rule."""
+
+from typing import Any
+
+import jax
+from flax import struct
+
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Rollout
+
+
+class Algorithm(struct.PyTreeNode):
+    """An update rule as an immutable value: hyperparameters are leaves, models are static.
+
+    Every method is pure and takes the state or the policy as its first argument. `State` is any
+    pytree; `policy(state)` is the part of it that acting needs, the only thing sent to actors.
+    """
+
+    def init(self, key: Array, spec: EnvSpec) -> Any:
+        """The state before the first update."""
+        raise NotImplementedError  # abstract
+
+    def policy(self, state: Any) -> Any:
+        """What `act` needs: parameters and exploration rates, no critics, no optimiser."""
+        raise NotImplementedError  # abstract
+
+    def act(
+        self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """Actions for obs [B, *O], the next memory, and extras to be recorded in the step.
+
+        `explore` is a Python bool: True samples, False is the greedy action.
+        """
+        raise NotImplementedError  # abstract
+
+    def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
+        """One gradient step on a batch of items, or a whole on-policy update on a Rollout."""
+        raise NotImplementedError  # abstract
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        """Initial memory of `act`, with leading axes `batch_shape`."""
+        return ()
+
+    def observe(self, state: Any, rollout: Rollout) -> Any:
+        """Folds fresh experience into counters and statistics, once per rollout."""
+        return state
+
+    def items(self, rollout: Rollout) -> Any:
+        """What replay stores, one item per leading index. Default: single steps [T*B, ...]."""
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout.steps)

@@ -1,0 +1,53 @@
+"""Types shared by every layer. Axes: T time, B environments or batch, N agents, O, A sizes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from flax import struct
+
+Array = jax.Array
+Params = Any
+Metrics = dict[str, jax.Array]
+
+
+def static(**kwargs: Any) -> Any:
+    """A dataclass field that jit treats as part of the program, not as data."""
+    return struct.field(pytree_node=False, **kwargs)
+
+
+class Step(NamedTuple):
+    """One environment step. Leaves are [T, B, ...] in a rollout, [B, ...] in a batch."""
+
+    obs: Any  # [..., *O]; multi-agent leaves carry N right after the batch axes
+    action: Any  # [..., A] float or [...] int
+    reward: Any  # [...], or [..., N] for individual rewards
+    discount: Any  # [...] 0 where the episode terminated, 1 elsewhere, also at time limits
+    next_obs: Any  # [..., *O] what followed the action, before any automatic reset
+    first: Any  # [...] bool, obs opens an episode
+    last: Any  # [...] bool, the episode ended here, terminated or truncated
+    extras: dict[str, Any]  # what act() returned beside the action, e.g. log_prob [...]
+
+
+class Rollout(NamedTuple):
+    """The only thing that passes from collecting to learning."""
+
+    steps: Step  # [T, B, ...]
+    memory: Any  # [B, ...] recurrent or noise state before the first step
+
+
+class Net(NamedTuple):
+    """Parameters and the optimiser state that goes with them."""
+
+    params: Params
+    opt: optax.OptState
+
+
+def descend(
+    optimizer: optax.GradientTransformation, loss: Callable, net: Net, *args: Any
+) -> tuple[Net, Metrics]:
+    """One optimiser step on `loss(params, *args) -> (scalar, metrics)`."""
+    grads, metrics = jax.grad(loss, has_aux=True)(net.params, *args)
+    updates, opt = optimizer.update(grads, net.opt, net.params)
+    return Net(optax.apply_updates(net.params, updates), opt), metrics

@@ -1,0 +1,72 @@
+"""The two environment protocols. Everything that steps an environment speaks one of them.
+
+Both take Box actions in [-1, 1] (the environment or its adapter rescales), Discrete actions as
+int32, and tell termination from truncation. Both leave resets to one place: a JaxEnv never resets
+itself (`jax_vector.autostep` does), a VectorEnv always does, in the same step, and returns the true
+final observation as `next_obs`.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from parl.core.spec import EnvSpec
+from parl.core.types import Array
+
+
+@runtime_checkable
+class JaxEnv(Protocol):
+    """One environment as pure functions, to be vmapped and jitted by the caller."""
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    def reset(self, key: Array) -> tuple[Any, Any]:
+        """(state, obs [*O]) at the start of an episode."""
+        ...
+
+    def step(self, state: Any, action: Array, key: Array) -> tuple[Any, Any, Array, Array, Array]:
+        """(state, obs [*O], reward [], terminated [] bool, truncated [] bool)."""
+        ...
+
+
+class Transition(NamedTuple):
+    """What a vector environment answers to a batch of actions; numpy, or jax in a jitted program."""
+
+    obs: Any  # [B, *O] what to act on next: after the reset where an episode ended
+    reward: Any  # [B] float32
+    terminated: Any  # [B] bool, the episode ended by the environment's rules
+    truncated: Any  # [B] bool, the episode was cut by a time limit
+    next_obs: Any  # [B, *O] what followed the action, before any reset
+
+
+class EnvState(NamedTuple):
+    """A vector environment's state in a form that can be written to a checkpoint."""
+
+    arrays: dict[str, Any]  # names to numpy arrays
+    meta: dict[str, Any]  # JSON-able values, such as states of random generators
+    exact: bool  # whether set_state continues bit for bit
+
+
+class VectorEnv(Protocol):
+    """B environments stepped together on the host, numpy in and numpy out, seeded when made."""
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    @property
+    def num_envs(self) -> int: ...
+
+    def reset(self) -> Any:
+        """obs [B, *O] at the start of an episode in every environment."""
+        ...
+
+    def step(self, action: Any) -> Transition:
+        """Steps all with actions [B, ...]; the arrays returned are not written to again."""
+        ...
+
+    def get_state(self) -> EnvState: ...
+
+    def set_state(self, state: EnvState) -> Any:
+        """Continues from `state`; returns obs [B, *O] (of fresh episodes where not exact)."""
+        ...
+
+    def close(self) -> None: ...
