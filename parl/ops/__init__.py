@@ -1,0 +1,30 @@
+"""Pure functions over arrays: returns, distributions, values, trees, statistics."""
+
+from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
+from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
+from parl.ops.statistics import iqm, stratified_bootstrap
+from parl.ops.tree import expand_like, where_first
+from parl.ops.values import epsilon_greedy, huber, mask_illegal, select, uniform_action
+
+__all__ = [
+    "Categorical",
+    "Distribution",
+    "MultiCategorical",
+    "Normal",
+    "TanhNormal",
+    "VTrace",
+    "epsilon_greedy",
+    "expand_like",
+    "gae",
+    "huber",
+    "iqm",
+    "lambda_returns",
+    "mask_illegal",
+    "n_step",
+    "retrace",
+    "select",
+    "stratified_bootstrap",
+    "uniform_action",
+    "vtrace",
+    "where_first",
+]

@@ -1,0 +1,220 @@
+"""Host and Ray execution: learning from the rollouts of a pool of collectors.
+
+The pool says where the collectors run: `InlinePool` in this process, parl.remote's in Ray actors.
+All else is the same code, so that synchronous runs are the same numbers.
+"""
+
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parl.agents.host import Collector, CollectorState, Fragment
+from parl.agents.execution import Report, Seeds, Snapshot, init_learner, warmup_iterations
+from parl.agents.learner import (
+    Learner,
+    LearnerState,
+    OffPolicy,
+    attach,
+    detach,
+    seed_axes,
+)
+from parl.core.checkpoint import Checkpoint
+from parl.core.errors import CheckpointError
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Rollout
+from parl.envs.protocol import EnvState
+
+
+class Pool(Protocol):
+    """Collectors, in the order of their workers."""
+
+    num_workers: int
+
+    def publish(self, policy: Any, version: int) -> None:
+        """Makes a policy the one that the next fragments are collected with."""
+        ...
+
+    def collect(self, random: bool) -> list[Fragment]:
+        """One fragment of every worker."""
+        ...
+
+    def get_states(self) -> list[CollectorState]: ...
+
+    def set_states(self, states: list[CollectorState]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class InlinePool:
+    """Collectors in this process, one after the other."""
+
+    def __init__(self, collectors: list[Collector], length: int):
+        self.collectors, self.length, self.policy = collectors, length, None
+        self.num_workers = len(collectors)
+
+    def publish(self, policy: Any, version: int) -> None:
+        self.policy = policy
+
+    def collect(self, random: bool) -> list[Fragment]:
+        return [c.collect(self.policy, self.length, random) for c in self.collectors]
+
+    def get_states(self) -> list[CollectorState]:
+        return [collector.get_state() for collector in self.collectors]
+
+    def set_states(self, states: list[CollectorState]) -> None:
+        for collector, state in zip(self.collectors, states, strict=True):
+            collector.set_state(state)
+
+    def close(self) -> None:
+        for collector in self.collectors:
+            collector.close()
+
+
+class Pooled:
+    """Runs a pool and a learner; the pool's rollouts are joined along the environments' axis."""
+
+    def __init__(
+        self, pool: Pool, spec: EnvSpec, learner: Learner, seeds: Seeds, num_envs: int, length: int
+    ):
+        self.pool, self.spec, self.learner, self.seeds = pool, spec, learner, seeds
+        total = num_envs * pool.num_workers
+        self.steps_per_iteration = total * length
+        self.warmup = warmup_iterations(learner, self.steps_per_iteration)
+        self.iteration = 0
+        self.keys = seeds.keys().learn
+        self.state = init_learner(learner, spec, seeds, length, total)
+        self.axes = seed_axes(self.state)
+        self.fill, self.learn = self.programs()
+        self.extract = jax.jit(seeds.vmap(learner.algorithm.policy))
+        self.pool.publish(self.policy, 0)
+
+    def programs(self) -> tuple[Any, Any]:
+        """Storing and learning, compiled at their first calls; both return the next policy."""
+        learner, axes, vmap = self.learner, self.axes, self.seeds.vmap
+        if isinstance(learner, OffPolicy) and learner.on_host:
+            return learn_from_host(learner)
+
+        def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+            state = learner.fill(state, rollout)
+            return state, learner.policy(state)
+
+        def learn(
+            state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+        ) -> tuple[LearnerState, Any, Metrics]:
+            key = jax.random.fold_in(key, iteration)
+            state, metrics = learner.learn(state, rollout, key)
+            return state, learner.policy(state), metrics
+
+        return (
+            jax.jit(vmap(fill, (axes, 0), (axes, 0)), donate_argnums=0),
+            jax.jit(vmap(learn, (axes, 0, 0, None), (axes, 0, 0)), donate_argnums=0),
+        )
+
+    def advance(self, iterations: int) -> Report:
+        metrics, fragments = [], []
+        for _ in range(iterations):
+            filling = self.iteration < self.warmup
+            parts = self.pool.collect(random=filling)
+            fragments += [(part.return_sum, part.episodes) for part in parts]
+            rollout = self.join([part.rollout for part in parts])
+            if filling:
+                self.state, policy = self.fill(self.state, rollout)
+            else:
+                clock = np.int32(self.iteration)
+                self.state, policy, info = self.learn(self.state, rollout, self.keys, clock)
+                metrics.append(info)
+            self.iteration += 1
+            self.pool.publish(policy, self.iteration)
+        mean = {}
+        if metrics:
+            metrics = jax.device_get(metrics)
+            mean = {name: np.mean([m[name] for m in metrics], 0) for name in metrics[0]}
+        return_sum, episodes = (np.sum(part, 0) for part in zip(*fragments, strict=True))
+        return Report(mean, return_sum, episodes)
+
+    def join(self, rollouts: list[Rollout]) -> Rollout:
+        """The workers' rollouts as one."""
+        if len(rollouts) == 1:
+            return rollouts[0]
+        axis = len(self.seeds.lead)
+        concatenate = lambda axis: lambda *x: np.concatenate(x, axis)
+        return Rollout(
+            jax.tree.map(concatenate(axis + 1), *[rollout.steps for rollout in rollouts]),
+            jax.tree.map(concatenate(axis), *[rollout.memory for rollout in rollouts]),
+        )
+
+    @property
+    def policy(self) -> Any:
+        return self.extract(self.state.train)
+
+    @property
+    def train(self) -> Any:
+        return self.state.train
+
+    def snapshot(self) -> Snapshot:
+        state, rows = detach(self.state)
+        workers = self.pool.get_states()
+        arrays = [{"collector": w.arrays, "envs": [env.arrays for env in w.envs]} for w in workers]
+        meta = [[{"meta": env.meta, "exact": env.exact} for env in w.envs] for w in workers]
+        exact = all(env.exact for w in workers for env in w.envs)
+        tree = {
+            "run": {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys},
+            "replay": rows,
+            "workers": arrays,
+        }
+        return Snapshot(tree, {"workers": meta}, exact)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        template = {
+            "learner": detach(self.state)[0],
+            "iteration": np.int64(0),
+            "keys": self.keys,
+        }
+        run = checkpoint.restore("run", template)
+        self.state = attach(run["learner"], checkpoint.under("replay"), self.state)
+        self.iteration = int(run["iteration"])
+        workers = checkpoint.meta["workers"]
+        if len(workers) != self.pool.num_workers:
+            raise CheckpointError(
+                f"{checkpoint.path} was saved by {len(workers)} rollout workers, this run has "
+                f"{self.pool.num_workers}; resume with as many."
+            )
+        states = []
+        for w, envs in enumerate(workers):
+            parts = [
+                EnvState(checkpoint.under(f"workers/{w}/envs/{i}"), env["meta"], env["exact"])
+                for i, env in enumerate(envs)
+            ]
+            states.append(CollectorState(checkpoint.under(f"workers/{w}/collector"), parts))
+        self.pool.set_states(states)
+        self.pool.publish(self.policy, self.iteration)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def learn_from_host(learner: OffPolicy) -> tuple[Any, Any]:
+    """The programs for a replay in host memory: only the updates are compiled."""
+    improve = jax.jit(learner.improve, donate_argnums=0)
+    observe = jax.jit(learner.algorithm.observe)
+    policy = jax.jit(learner.algorithm.policy)
+
+    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+        train = observe(state.train, rollout)
+        replay = learner.replay.add(state.replay, learner.algorithm.items(rollout))
+        return LearnerState(train, replay), policy(train)
+
+    def learn(
+        state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+    ) -> tuple[LearnerState, Any, Metrics]:
+        state, _ = fill(state, rollout)
+        k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
+        shape = (learner.updates, learner.batch_size)
+        batches = learner.replay.sample(state.replay, k_sample, shape)
+        train, metrics = improve(state.train, jax.tree.map(jnp.asarray, batches), k_update)
+        return LearnerState(train, state.replay), policy(train), metrics
+
+    return fill, learn

@@ -1,0 +1,136 @@
+"""What the three executions share: the trainer drives any of them through `Execution`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parl import ops
+from parl.agents.learner import Learner, LearnerState, example_rollout
+from parl.core.algorithm import Algorithm
+from parl.core.checkpoint import Checkpoint
+from parl.core.seeding import RunKeys, run_keys
+from parl.core.spec import EnvSpec
+from parl.core.types import Array
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One seed, or several whose runs carry an axis [K] in front of everything."""
+
+    values: tuple[int, ...]
+    vmapped: bool = False
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The leading axes of a run's arrays: () or (K,)."""
+        return (len(self.values),) if self.vmapped else ()
+
+    def stack(self, trees: list[Any]) -> Any:
+        """One tree per seed as one tree with the leading axes."""
+        if not self.vmapped:
+            return trees[0]
+        return jax.tree.map(lambda *x: (jnp if is_jax(x[0]) else np).stack(x), *trees)
+
+    def vmap(self, function: Any, in_axes: Any = 0, out_axes: Any = 0) -> Any:
+        """`function` over the leading axes."""
+        return jax.vmap(function, in_axes, out_axes) if self.vmapped else function
+
+    def keys(self) -> RunKeys:
+        """The keys of the runs."""
+        return self.stack([run_keys(seed) for seed in self.values])
+
+
+def is_jax(x: Any) -> bool:
+    """Whether x is a jax array rather than a numpy one."""
+    return isinstance(x, jax.Array)
+
+
+class Report(NamedTuple):
+    """What some iterations brought; arrays have the leading axes of the seeds, () or [K]."""
+
+    metrics: dict[str, np.ndarray]  # means over the iterations; empty while warming up
+    return_sum: np.ndarray  # of the episodes that finished
+    episodes: np.ndarray  # how many finished
+
+
+class Snapshot(NamedTuple):
+    """A run in the form a checkpoint takes."""
+
+    tree: dict[str, Any]
+    meta: dict[str, Any]
+    exact: bool  # whether environments continue bit for bit
+
+
+class Execution(Protocol):
+    """A run in progress: collects and learns, one iteration after the other."""
+
+    seeds: Seeds
+    learner: Learner
+    iteration: int  # rollouts collected so far
+    steps_per_iteration: int  # environment steps of one seed
+
+    def advance(self, iterations: int) -> Report:
+        """Runs some iterations. Raises EnvError where an environment misbehaves."""
+        ...
+
+    @property
+    def policy(self) -> Any:
+        """The current policy, with the leading axes of the seeds."""
+        ...
+
+    @property
+    def train(self) -> Any:
+        """The algorithm's current state, with the leading axes of the seeds."""
+        ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same run."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def init_learner(
+    learner: Learner, spec: EnvSpec, seeds: Seeds, length: int, num_envs: int
+) -> LearnerState:
+    """The learner's state before the first iteration."""
+    algorithm = learner.algorithm
+    init = lambda key: algorithm.init(key, spec)
+    # one after the other: orthogonal initialisation takes far longer to compile vmapped
+    all_seeds = partial(jax.lax.map, init) if seeds.vmapped else init
+    train = jax.jit(all_seeds)(seeds.keys().init)
+    one = jax.tree.map(lambda x: x[0], train) if seeds.vmapped else train
+    return learner.init(train, example_rollout(algorithm, one, spec, length, num_envs), seeds.lead)
+
+
+def act(
+    algorithm: Algorithm,
+    spec: EnvSpec,
+    policy: Any,
+    obs: Any,
+    first: Array,
+    memory: Any,
+    key: Array,
+    random: bool,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Exploring actions for obs [B, *O], with memory reset where an episode opens.
+
+    `random` replaces the policy's actions by uniform ones, for warm-up.
+    """
+    memory = ops.where_first(first, algorithm.memory(first.shape), memory)
+    action, memory, extras = algorithm.act(policy, obs, memory, key, explore=True)
+    if random:
+        legal = obs.get("legal") if isinstance(obs, dict) else None
+        action = ops.uniform_action(key, spec.action_space, first.shape, legal)
+    return action, memory, extras
+
+
+def warmup_iterations(learner: Learner, steps_per_iteration: int) -> int:
+    """Iterations that fill before the first that learns."""
+    return -(-learner.warmup // steps_per_iteration)

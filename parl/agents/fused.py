@@ -1,0 +1,207 @@
+"""Fused execution: environment, acting, replay and learning in one compiled program.
+
+Shapes: T rollout length, B environments, K seeds (an axis in front of everything, by vmap).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import NamedSharding, PartitionSpec
+
+from parl.agents.execution import Report, Seeds, Snapshot, act, init_learner, warmup_iterations
+from parl.agents.learner import Learner, LearnerState, attach, detach, seed_axes
+from parl.core.algorithm import Algorithm
+from parl.core.checkpoint import Checkpoint
+from parl.core.errors import EnvError
+from parl.core.seeding import RunKeys, env_seed
+from parl.core.types import Array, Metrics, Rollout, Step
+from parl.envs import jax_vector
+from parl.envs.protocol import JaxEnv
+
+
+class ActorState(struct.PyTreeNode):
+    """The collecting side of a run."""
+
+    vector: jax_vector.VectorState  # [B, ...]
+    first: Array  # [B] bool, the next step opens an episode
+    memory: Any  # [B, ...]
+    returns: Array  # [B] sum of rewards of the episode so far
+
+
+class RunState(struct.PyTreeNode):
+    """Everything a run is: saving this pytree is the checkpoint."""
+
+    learner: LearnerState
+    actor: ActorState
+    keys: RunKeys
+    iteration: Array  # [] int32, rollouts collected
+
+
+class Tally(NamedTuple):
+    """Sums over the iterations of one program call."""
+
+    metrics: Metrics  # [] each
+    return_sum: Array  # [] over finished episodes
+    episodes: Array  # [] int32, how many finished
+    broken: Array  # [] int32, iterations in which the environment gave NaN or infinity
+
+
+def collect(
+    env: JaxEnv,
+    algorithm: Algorithm,
+    policy: Any,
+    actor: ActorState,
+    key: Array,
+    length: int,
+    random: bool = False,
+) -> tuple[ActorState, Rollout, Tally]:
+    """Rolls all environments for `length` steps; `random` replaces the actions, for warm-up."""
+
+    def step(actor: ActorState, _: None) -> tuple[ActorState, tuple[Step, Array]]:
+        obs, k_act = actor.vector.obs, jax.random.fold_in(key, actor.vector.time)
+        action, memory, extras = act(
+            algorithm, env.spec, policy, obs, actor.first, actor.memory, k_act, random
+        )
+        vector, new = jax_vector.autostep(env, actor.vector, action)
+        last, discount = new.terminated | new.truncated, 1.0 - new.terminated
+        record = Step(obs, action, new.reward, discount, new.next_obs, actor.first, last, extras)
+        returns = actor.returns + new.reward
+        finished = jnp.where(last, returns, 0.0)
+        return ActorState(vector, last, memory, returns - finished), (record, finished)
+
+    after, (steps, finished) = jax.lax.scan(step, actor, length=length)
+    tally = Tally({}, finished.sum(), steps.last.sum(), 1 - is_finite(steps).astype(jnp.int32))
+    return after, Rollout(steps, actor.memory), tally
+
+
+def is_finite(steps: Step) -> Array:
+    """[] bool: no NaN or infinity in what the environment returned."""
+    floats = (x for x in jax.tree.leaves((steps.reward, steps.next_obs)) if x.dtype.kind == "f")
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
+
+
+def iterate(
+    env: JaxEnv, learner: Learner, length: int, fill: bool, run: RunState
+) -> tuple[RunState, Tally]:
+    """One iteration: collect, then learn, or only store while warming up."""
+    policy = learner.policy(run.learner)
+    k_act = jax.random.fold_in(run.keys.act, 0)  # the only worker
+    actor, rollout, tally = collect(
+        env, learner.algorithm, policy, run.actor, k_act, length, random=fill
+    )
+    if fill:
+        state = learner.fill(run.learner, rollout)
+    else:
+        k_learn = jax.random.fold_in(run.keys.learn, run.iteration)
+        state, metrics = learner.learn(run.learner, rollout, k_learn)
+        tally = tally._replace(metrics=metrics)
+    return RunState(state, actor, run.keys, run.iteration + 1), tally
+
+
+def iterate_many(step: Any, run: RunState, iterations: Array) -> tuple[RunState, Tally]:
+    """`iterations` times `step`; their number is data, so that one program serves any."""
+
+    def body(_: Array, carry: tuple[RunState, Tally]) -> tuple[RunState, Tally]:
+        run, tally = step(carry[0])
+        return run, jax.tree.map(jnp.add, carry[1], tally)
+
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, run)[1])
+    return jax.lax.fori_loop(0, iterations, body, (run, zero))
+
+
+class Fused:
+    """Runs a JaxEnv and a learner for one seed, or for several as one program.
+
+    Several seeds shard over the devices where their number divides.
+    """
+
+    def __init__(self, env: JaxEnv, learner: Learner, seeds: Seeds, num_envs: int, length: int):
+        self.env, self.learner, self.seeds = env, learner, seeds
+        self.steps_per_iteration = num_envs * length
+        self.warmup = warmup_iterations(learner, self.steps_per_iteration)
+        self.iteration = 0
+        state = init_learner(learner, env.spec, seeds, length, num_envs)
+        self.axes = RunState(seed_axes(state), 0, 0, None)  # pyright: ignore[reportArgumentType]
+        self.run = self.shard(
+            RunState(state, self.init_actor(num_envs), seeds.keys(), jnp.zeros((), jnp.int32))
+        )
+        self.programs = {fill: self.program(length, fill) for fill in (True, False)}
+
+    def init_actor(self, num_envs: int) -> ActorState:
+        """Environments at the start of their first episodes."""
+
+        def init(key: Array) -> ActorState:
+            vector = jax_vector.reset(self.env, key, num_envs)
+            memory = self.learner.algorithm.memory((num_envs,))
+            return ActorState(vector, jnp.ones(num_envs, bool), memory, jnp.zeros(num_envs))
+
+        keys = [jax.random.key(env_seed(seed, 0)) for seed in self.seeds.values]
+        return jax.jit(self.seeds.vmap(init))(self.seeds.stack(keys))
+
+    def program(self, length: int, fill: bool) -> Any:
+        """(run, iterations) -> (run, tally), compiled at its first call."""
+        step = partial(iterate, self.env, self.learner, length, fill)
+        many = partial(iterate_many, step)
+        return jax.jit(self.seeds.vmap(many, (self.axes, None), (self.axes, 0)), donate_argnums=0)
+
+    def shard(self, run: RunState) -> RunState:
+        """Spreads the seeds over all devices."""
+        devices = jax.devices()
+        if not self.seeds.vmapped or len(devices) == 1 or self.seeds.lead[0] % len(devices):
+            return run
+        mesh = jax.make_mesh((len(devices),), ("seeds",))
+        place = lambda axis, part: jax.device_put(
+            part, NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec("seeds"))
+        )
+        return jax.tree.map(place, self.axes, run, is_leaf=lambda axis: axis is None)
+
+    def advance(self, iterations: int) -> Report:
+        """Runs some iterations; warming up and learning are two programs."""
+        fill = min(iterations, max(0, self.warmup - self.iteration))
+        tallies = [self.call(True, fill)] if fill else []
+        metrics = {}
+        if learn := iterations - fill:
+            tallies.append(self.call(False, learn))
+            metrics = {name: x / learn for name, x in tallies[-1].metrics.items()}
+        return_sum = np.sum([tally.return_sum for tally in tallies], 0)
+        return Report(metrics, return_sum, np.sum([tally.episodes for tally in tallies], 0))
+
+    def call(self, fill: bool, iterations: int) -> Tally:
+        """Runs one of the programs and takes its sums to the host."""
+        self.run, tally = self.programs[fill](self.run, iterations)
+        tally = jax.device_get(tally)
+        self.iteration += iterations
+        if np.any(tally.broken):
+            steps = self.iteration * self.steps_per_iteration
+            raise EnvError(
+                f"{self.env.spec.id} returned NaN or infinity before step {steps}; "
+                "the last checkpoint is intact, mend the environment and resume."
+            )
+        return tally
+
+    @property
+    def policy(self) -> Any:
+        return self.seeds.vmap(self.learner.algorithm.policy)(self.train)
+
+    @property
+    def train(self) -> Any:
+        return self.run.learner.train
+
+    def snapshot(self) -> Snapshot:
+        state, rows = detach(self.run.learner)
+        return Snapshot({"run": self.run.replace(learner=state), "replay": rows}, {}, True)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        empty = self.run.learner
+        template = self.run.replace(learner=detach(empty)[0])
+        run = checkpoint.restore("run", template)
+        learner = attach(run.learner, checkpoint.under("replay"), empty)
+        self.run = self.shard(run.replace(learner=learner))
+        self.iteration = int(run.iteration)
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,126 @@
+"""Fills rollouts from numpy vector environments: the host side of acting.
+
+A collector is what a rollout worker holds, in this process or in another: environments, memory and
+a clock. It gets a policy and gives a Rollout of numpy arrays, nothing else passes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from parl.agents.execution import Seeds, act
+from parl.core.algorithm import Algorithm
+from parl.core.checkpoint import named_leaves, to_numpy
+from parl.core.errors import CheckpointError
+from parl.core.types import Rollout, Step
+from parl.envs.protocol import EnvState, Transition, VectorEnv
+
+
+class Fragment(NamedTuple):
+    """What one collector brings: a rollout and the returns of the episodes that ended in it."""
+
+    rollout: Rollout  # leaves [*lead, T, B, ...], memory [*lead, B, ...]
+    return_sum: np.ndarray  # [*lead]
+    episodes: np.ndarray  # [*lead]
+
+
+class CollectorState(NamedTuple):
+    """A collector in the form a checkpoint takes; `envs` has one entry per seed."""
+
+    arrays: dict[str, Any]
+    envs: list[EnvState]
+
+
+class Collector:
+    """Steps one vector environment per seed with one policy per seed."""
+
+    def __init__(
+        self, envs: Sequence[VectorEnv], algorithm: Algorithm, seeds: Seeds, worker: int = 0
+    ):
+        self.envs, self.algorithm, self.seeds = list(envs), algorithm, seeds
+        self.num_envs = envs[0].num_envs
+        self.time = 0
+        self.key = seeds.stack([jax.random.fold_in(k, worker) for k in self.seed_keys()])
+        self.obs = seeds.stack([env.reset() for env in self.envs])
+        shape = (*seeds.lead, self.num_envs)
+        self.first, self.returns = np.ones(shape, bool), np.zeros(shape, np.float32)
+        self.memory = algorithm.memory(shape)
+        self.programs = {random: self.program(random) for random in (True, False)}
+
+    def seed_keys(self) -> list[Any]:
+        """The acting key of each seed."""
+        keys = self.seeds.keys().act
+        return list(keys) if self.seeds.vmapped else [keys]
+
+    def program(self, random: bool) -> Any:
+        """Acting, compiled at its first call."""
+
+        def acting(policy: Any, obs: Any, first: Any, memory: Any, key: Any, time: Any) -> Any:
+            key = jax.random.fold_in(key, time)
+            spec = self.envs[0].spec
+            return act(self.algorithm, spec, policy, obs, first, memory, key, random)
+
+        return jax.jit(self.seeds.vmap(acting, (0, 0, 0, 0, 0, None)))
+
+    def collect(self, policy: Any, length: int, random: bool = False) -> Fragment:
+        """Rolls all environments for `length` steps; `random` replaces the actions."""
+        program, memory = self.programs[random], self.memory
+        steps, finished = [], []
+        for _ in range(length):
+            action, self.memory, extras = program(
+                policy, self.obs, self.first, self.memory, self.key, np.int32(self.time)
+            )
+            action, extras = jax.tree.map(np.asarray, (action, extras))
+            new = self.step(action)
+            last = new.terminated | new.truncated
+            discount = 1.0 - new.terminated.astype(np.float32)
+            steps.append(
+                Step(self.obs, action, new.reward, discount, new.next_obs, self.first, last, extras)
+            )
+            self.returns = self.returns + new.reward
+            finished.append(np.where(last, self.returns, 0.0).sum(-1))
+            self.returns = np.where(last, np.float32(0.0), self.returns)
+            self.obs, self.first, self.time = new.obs, last, self.time + 1
+        axis = len(self.seeds.lead)
+        rollout = Rollout(jax.tree.map(lambda *x: np.stack(x, axis), *steps), memory)
+        episodes = rollout.steps.last.sum((-1, -2))
+        return Fragment(jax.tree.map(np.asarray, rollout), np.sum(finished, 0), episodes)
+
+    def step(self, action: Any) -> Transition:
+        """One step of all environments with actions [*lead, B, ...]."""
+        if not self.seeds.vmapped:
+            return self.envs[0].step(action)
+        return self.seeds.stack(
+            [env.step(part) for env, part in zip(self.envs, action, strict=True)]
+        )
+
+    def get_state(self) -> CollectorState:
+        """Everything the next rollout depends on, but for the policy."""
+        tree = {"first": self.first, "returns": self.returns, "memory": self.memory}
+        arrays = {name: to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
+        arrays["time"] = np.asarray(self.time)
+        return CollectorState(arrays, [env.get_state() for env in self.envs])
+
+    def set_state(self, state: CollectorState) -> None:
+        """Continues from a state; where an environment cannot, its episodes start anew."""
+        if len(state.envs) != len(self.envs):
+            raise CheckpointError(
+                f"The checkpoint has environments of {len(state.envs)} seeds, this run has "
+                f"{len(self.envs)}; resume it with the settings it was saved with."
+            )
+        saved = [env.set_state(part) for env, part in zip(self.envs, state.envs, strict=True)]
+        self.obs, self.time = self.seeds.stack(saved), int(state.arrays["time"])
+        exact = np.array([part.exact for part in state.envs])
+        keep = exact[:, None] if self.seeds.vmapped else exact[0]
+        self.first = state.arrays["first"] | ~keep
+        self.returns = np.where(keep, state.arrays["returns"], np.float32(0.0))
+        names = list(named_leaves({"memory": self.memory}))
+        leaves = [state.arrays[name] for name in names]
+        self.memory = jax.tree.unflatten(jax.tree.structure(self.memory), leaves)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        for env in self.envs:
+            env.close()

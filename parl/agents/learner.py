@@ -1,0 +1,147 @@
+"""Learners: from a rollout to a better state. The seam between collecting and an update rule."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from parl.agents.replay import NumpyReplay, Replay, ReplayState
+from parl.core.algorithm import Algorithm
+from parl.core.spec import EnvSpec, example
+from parl.core.types import Array, Metrics, Rollout, Step, static
+
+
+class LearnerState(struct.PyTreeNode):
+    """What learning changes."""
+
+    train: Any  # the algorithm's state
+    replay: ReplayState | None = None
+
+
+class OnPolicy(struct.PyTreeNode):
+    """Every rollout is learned from once and forgotten."""
+
+    algorithm: Algorithm
+    warmup: int = static(default=0)  # environment steps before learning
+
+    def init(self, train: Any, rollout: Rollout, lead: tuple[int, ...] = ()) -> LearnerState:
+        """The state before the first rollout, around the algorithm's state [*lead, ...].
+
+        `rollout` gives the shapes of one seed's rollout.
+        """
+        return LearnerState(train)
+
+    def policy(self, state: LearnerState) -> Any:
+        """What actors need."""
+        return self.algorithm.policy(state.train)
+
+    def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
+        """Observes without learning: the warm-up."""
+        return LearnerState(self.algorithm.observe(state.train, rollout))
+
+    def learn(
+        self, state: LearnerState, rollout: Rollout, key: Array
+    ) -> tuple[LearnerState, Metrics]:
+        """Updates, then observes: the update must see the statistics that acting saw."""
+        train, metrics = self.algorithm.update(state.train, rollout, key)
+        return LearnerState(self.algorithm.observe(train, rollout)), metrics
+
+
+class OffPolicy(struct.PyTreeNode):
+    """Stores the rollout, then makes `updates` updates on fresh samples."""
+
+    algorithm: Algorithm
+    replay: Replay
+    batch_size: int = static(default=256)
+    updates: int = static(default=1)
+    warmup: int = static(default=0)  # environment steps of random actions before learning
+
+    def init(self, train: Any, rollout: Rollout, lead: tuple[int, ...] = ()) -> LearnerState:
+        items = jax.eval_shape(self.algorithm.items, rollout)
+        return LearnerState(train, self.replay.init(items, lead))
+
+    def policy(self, state: LearnerState) -> Any:
+        """What actors need."""
+        return self.algorithm.policy(state.train)
+
+    def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
+        """Stores without learning: the warm-up, so that learn() needs no branch."""
+        train = self.algorithm.observe(state.train, rollout)
+        return LearnerState(train, self.replay.add(state.replay, self.algorithm.items(rollout)))
+
+    def learn(
+        self, state: LearnerState, rollout: Rollout, key: Array
+    ) -> tuple[LearnerState, Metrics]:
+        """Stores the rollout and improves on it and what came before."""
+        state = self.fill(state, rollout)
+        k_sample, k_update = jax.random.split(key)
+        batches = self.replay.sample(state.replay, k_sample, (self.updates, self.batch_size))
+        train, metrics = self.improve(state.train, batches, k_update)
+        return LearnerState(train, state.replay), metrics
+
+    def improve(self, train: Any, batches: Any, key: Array) -> tuple[Any, Metrics]:
+        """One update per leading index of `batches`."""
+        keys = jax.random.split(key, self.updates)
+        update = lambda train, x: self.algorithm.update(train, *x)
+        train, metrics = jax.lax.scan(update, train, (batches, keys))
+        return train, jax.tree.map(jnp.mean, metrics)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether replay lies in host memory, so that only `improve` can be compiled."""
+        return isinstance(self.replay, NumpyReplay)
+
+
+Learner = OnPolicy | OffPolicy
+
+
+def seed_axes(state: LearnerState) -> LearnerState:
+    """vmap axes of the state of several seeds: all have their own, but for the replay's clocks.
+
+    All seeds add in lockstep. With a cursor per seed, an add would become a scatter.
+    """
+    if state.replay is None:
+        return LearnerState(0)  # pyright: ignore[reportArgumentType]
+    return LearnerState(0, state.replay.replace(rows=0, cursor=None, size=None))
+
+
+def detach(state: LearnerState) -> tuple[LearnerState, dict[str, Any]]:
+    """(the state without replay's rows, the rows that are in use): what a checkpoint holds."""
+    if state.replay is None:
+        return state, {}
+    size = int(state.replay.size)
+    used = {name: row[..., :size, :] for name, row in state.replay.rows.items()}
+    return state.replace(replay=state.replay.replace(rows={})), used
+
+
+def attach(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> LearnerState:
+    """The inverse of `detach`; `empty` is a state with unused rows, which are written to."""
+    if state.replay is None or empty.replay is None:
+        return state
+    rows = {}
+    for name, row in empty.replay.rows.items():
+        if isinstance(row, jax.Array):
+            rows[name] = row.at[..., : used[name].shape[-2], :].set(used[name])
+        else:
+            row[..., : used[name].shape[-2], :] = used[name]
+            rows[name] = row
+    return state.replace(replay=state.replay.replace(rows=rows))
+
+
+def example_rollout(
+    algorithm: Algorithm, train: Any, spec: EnvSpec, length: int, num_envs: int
+) -> Rollout:
+    """Shapes of a rollout [length, num_envs, ...], traced, not computed."""
+
+    def rollout() -> Rollout:
+        obs = jax.tree.map(jnp.asarray, example(spec.observation_space, (num_envs,)))
+        memory, key = algorithm.memory((num_envs,)), jax.random.key(0)
+        policy = algorithm.policy(train)
+        action, _, extras = algorithm.act(policy, obs, memory, key, explore=True)
+        number, flag = jnp.zeros(num_envs), jnp.zeros(num_envs, bool)
+        step = Step(obs, action, number, number, obs, flag, flag, extras)
+        steps = jax.tree.map(lambda x: jnp.broadcast_to(x, (length, *x.shape)), step)
+        return Rollout(steps, memory)
+
+    return jax.eval_shape(rollout)

@@ -1,0 +1,137 @@
+"""Replay: a ring of opaque items, on the device or in numpy.
+
+Items are packed into one array [capacity, D] per dtype. With one array per field, XLA copies the
+whole buffer whenever a program both adds and samples; packed, an add is one slice written in place
+and a sample one gather of rows.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from parl.core.errors import ConfigError
+from parl.core.types import Array, static
+
+
+class Layout(NamedTuple):
+    """How items lie in packed rows; hashable, so that it can be static."""
+
+    structure: Any  # the items' tree
+    shapes: tuple[tuple[int, ...], ...]  # of each leaf, without the item axis
+    dtypes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, items: Any) -> "Layout":
+        """The layout of items [n, ...]."""
+        leaves, structure = jax.tree.flatten(items)
+        return cls(
+            structure, tuple(x.shape[1:] for x in leaves), tuple(str(x.dtype) for x in leaves)
+        )
+
+    def widths(self) -> dict[str, int]:
+        """D of each dtype."""
+        widths: dict[str, int] = {}
+        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
+            widths[dtype] = widths.get(dtype, 0) + math.prod(shape)
+        return widths
+
+    def pack(self, items: Any, xp: Any = jnp) -> dict[str, Any]:
+        """Items [n, ...] as one array [n, D] per dtype."""
+        groups: dict[str, list[Any]] = {}
+        for leaf, dtype in zip(jax.tree.leaves(items), self.dtypes, strict=True):
+            groups.setdefault(dtype, []).append(leaf.reshape(leaf.shape[0], -1))
+        return {dtype: xp.concatenate(parts, -1) for dtype, parts in groups.items()}
+
+    def unpack(self, rows: dict[str, Any]) -> Any:
+        """Rows [..., D] back as items [..., *shape]."""
+        places, leaves = dict.fromkeys(rows, 0), []
+        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
+            start, width = places[dtype], math.prod(shape)
+            part = rows[dtype][..., start : start + width]
+            leaves.append(part.reshape(*part.shape[:-1], *shape))
+            places[dtype] = start + width
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+class ReplayState(struct.PyTreeNode):
+    """The ring's content."""
+
+    rows: dict[str, Any]  # dtype -> [capacity, D]
+    cursor: Any  # [] int32, where the next items go
+    size: Any  # [] int32, how many items there are
+    layout: Layout = static()
+
+
+class Replay(struct.PyTreeNode):
+    """A ring of items: single steps for SAC, whole segments for QMIX; it never looks inside.
+
+    Every `add` must bring the same number of items, so that a write never wraps around: the
+    capacity is rounded down to a multiple of it.
+    """
+
+    capacity: int = static()
+
+    def init(self, items: Any, lead: tuple[int, ...] = ()) -> ReplayState:
+        """An empty ring for adds of the shape of `items` [n, ...] (arrays or their shapes).
+
+        Rows get the leading axes `lead`, such as (K,) for K seeds to be vmapped over.
+        """
+        layout, capacity = Layout.of(items), self.fitted(items)
+        zeros = self.memory.zeros
+        rows = {d: zeros((*lead, capacity, width), d) for d, width in layout.widths().items()}
+        return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout)
+
+    @property
+    def memory(self) -> Any:
+        """The array library whose memory holds the rows."""
+        return jnp
+
+    def fitted(self, items: Any) -> int:
+        """The capacity as a multiple of the number of items in one add."""
+        count = jax.tree.leaves(items)[0].shape[0]
+        if count > self.capacity:
+            raise ConfigError(
+                f"replay of {self.capacity} items cannot take {count} at once; raise --capacity or "
+                "collect shorter rollouts."
+            )
+        return self.capacity // count * count
+
+    def add(self, state: ReplayState, items: Any) -> ReplayState:
+        """Writes items [n, ...] over the oldest."""
+        packed = state.layout.pack(items)
+        write = lambda row, new: jax.lax.dynamic_update_slice(row, new, (state.cursor, 0))
+        rows = {name: write(row, packed[name]) for name, row in state.rows.items()}
+        return self.advanced(state, rows, jax.tree.leaves(items)[0].shape[0])
+
+    def advanced(self, state: ReplayState, rows: dict[str, Any], count: int) -> ReplayState:
+        """Moves the cursor on by `count`."""
+        capacity = next(iter(rows.values())).shape[0]
+        cursor = (state.cursor + count) % capacity
+        return state.replace(rows=rows, cursor=cursor, size=(state.size + count).clip(0, capacity))
+
+    def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+        """Items [*shape, ...] drawn uniformly with replacement."""
+        index = jax.random.randint(key, shape, 0, state.size)
+        return state.layout.unpack({name: row[index] for name, row in state.rows.items()})
+
+
+class NumpyReplay(Replay):
+    """The same ring in host memory, for items that do not fit the device. Adds in place."""
+
+    @property
+    def memory(self) -> Any:
+        return np
+
+    def add(self, state: ReplayState, items: Any) -> ReplayState:
+        packed = state.layout.pack(jax.tree.map(np.asarray, items), np)
+        for name, row in state.rows.items():
+            row[state.cursor : state.cursor + len(packed[name])] = packed[name]
+        return self.advanced(state, state.rows, jax.tree.leaves(items)[0].shape[0])
+
+    def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+        index = np.asarray(jax.random.randint(key, shape, 0, state.size))
+        return state.layout.unpack({name: row[index] for name, row in state.rows.items()})

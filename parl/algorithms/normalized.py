@@ -1,0 +1,143 @@
+"""Normalisation as a wrapper of any algorithm, as optax wraps a transformation.
+
+The statistics are part of the state and travel to actors inside `policy`; replay stays raw.
+Shapes: O observation; T time, B environments.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from parl import ops
+from parl.core.algorithm import Algorithm
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Rollout, Step, static
+
+LIMIT = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
+
+
+class Stats(struct.PyTreeNode):
+    """Running moments of an array. They start as if one ten-thousandth of a unit normal was seen."""
+
+    count: Array  # []
+    mean: Array  # [*O]
+    m2: Array  # [*O] sum of squared distances from the mean
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...]) -> "Stats":
+        """Mean 0 and variance 1, with next to no weight."""
+        count = jnp.asarray(1e-4)
+        return cls(count, jnp.zeros(shape), jnp.full(shape, count))
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation [*O], bounded away from 0."""
+        return jnp.sqrt(self.m2 / self.count + 1e-8)
+
+    def merge(self, x: Array) -> "Stats":
+        """Adds a block [..., *O] to the moments: Chan et al. 1979, eq. 2.1."""
+        x = x.reshape(-1, *self.mean.shape)
+        count, mean = self.count + len(x), x.mean(0)
+        delta = mean - self.mean
+        m2 = self.m2 + ((x - mean) ** 2).sum(0) + delta**2 * self.count * len(x) / count
+        return Stats(count, self.mean + delta * len(x) / count, m2)
+
+    def __call__(self, x: Array) -> Array:
+        """x centred, scaled and clipped."""
+        return jnp.clip((x - self.mean) / self.std, -LIMIT, LIMIT)
+
+
+class NormalizedState(struct.PyTreeNode):
+    """The wrapped algorithm's state and the statistics."""
+
+    inner: Any
+    obs: dict[str, Stats]  # by path; only float leaves are normalised, not images or masks
+    reward: Stats  # of the discounted return []
+
+
+class NormalizedPolicy(struct.PyTreeNode):
+    """The wrapped algorithm's policy and what its inputs are normalised by."""
+
+    inner: Any
+    obs: dict[str, Stats]
+
+
+def paths_of(tree: Any) -> list[tuple[str, Any]]:
+    """Leaves with their names."""
+    return [(jax.tree_util.keystr(path), x) for path, x in jax.tree.leaves_with_path(tree)]
+
+
+def normalize(stats: dict[str, Stats], obs: Any) -> Any:
+    """Applies the statistics to the leaves of obs that have some."""
+    name = jax.tree_util.keystr
+    apply = lambda path, x: stats[name(path)](x) if name(path) in stats else x
+    return jax.tree_util.tree_map_with_path(apply, obs)
+
+
+class Normalized(Algorithm):
+    """Feeds `inner` observations of mean 0 and variance 1, and rewards of unit return.
+
+    Rewards are divided by the standard deviation of the discounted return, accumulated within each
+    rollout (Engstrom et al. 2020, arXiv:2005.12729, app. A.1), never shifted.
+    """
+
+    inner: Algorithm
+    gamma: float = 0.99
+    normalize_obs: bool = static(default=True)
+    normalize_reward: bool = static(default=False)
+
+    def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
+        leaves = paths_of(spec.obs) if self.normalize_obs else []
+        obs = {name: Stats.zeros(x.shape[1:]) for name, x in leaves if x.dtype == "float32"}
+        return NormalizedState(self.inner.init(key, spec), obs, Stats.zeros(()))
+
+    def policy(self, state: NormalizedState) -> NormalizedPolicy:
+        return NormalizedPolicy(self.inner.policy(state.inner), state.obs)
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        return self.inner.memory(batch_shape)
+
+    def items(self, rollout: Rollout) -> Any:
+        return self.inner.items(rollout)
+
+    def act(
+        self, policy: NormalizedPolicy, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Array, Any, dict[str, Any]]:
+        return self.inner.act(policy.inner, normalize(policy.obs, obs), memory, key, explore)
+
+    def observe(self, state: NormalizedState, rollout: Rollout) -> NormalizedState:
+        obs, reward = state.obs, state.reward
+        if self.normalize_obs:
+            leaves = dict(paths_of(rollout.steps.obs))
+            obs = {name: stats.merge(leaves[name]) for name, stats in obs.items()}
+        if self.normalize_reward:
+            reward = reward.merge(self.discounted(rollout.steps))
+        return NormalizedState(self.inner.observe(state.inner, rollout), obs, reward)
+
+    def discounted(self, steps: Step) -> Array:
+        """Discounted sums of the rewards so far in this rollout and episode, [T, ...]."""
+
+        def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+            reward, first = x
+            total = reward + self.gamma * total * (1.0 - ops.expand_like(first, reward))
+            return total, total
+
+        xs = steps.reward, steps.first
+        return jax.lax.scan(forward, jnp.zeros_like(steps.reward[0]), xs)[1]
+
+    def update(self, state: NormalizedState, batch: Any, key: Array) -> tuple[Any, Metrics]:
+        in_rollout = isinstance(batch, Rollout)
+        steps = self.normal(state, batch.steps if in_rollout else batch)
+        batch = batch._replace(steps=steps) if in_rollout else steps
+        inner, metrics = self.inner.update(state.inner, batch, key)
+        return state.replace(inner=inner), metrics
+
+    def normal(self, state: NormalizedState, steps: Step) -> Step:
+        """Steps as `inner` sees them."""
+        reward = steps.reward
+        if self.normalize_reward:
+            reward = jnp.clip(reward / state.reward.std, -LIMIT, LIMIT)
+        obs, next_obs = normalize(state.obs, steps.obs), normalize(state.obs, steps.next_obs)
+        return steps._replace(obs=obs, next_obs=next_obs, reward=reward)

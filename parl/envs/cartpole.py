@@ -1,0 +1,73 @@
+"""CartPole-v1 as pure functions (Barto, Sutton and Anderson, 1983)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from parl.core.spec import Box, Discrete, EnvSpec
+from parl.core.types import Array
+
+GRAVITY = 9.8
+POLE_MASS = 0.1
+TOTAL_MASS = 1.1  # cart and pole
+HALF_LENGTH = 0.5  # of the pole
+POLE_MOMENT = POLE_MASS * HALF_LENGTH
+FORCE = 10.0
+TIME_STEP = 0.02
+X_LIMIT = 2.4
+THETA_LIMIT = 12 * 2 * np.pi / 360
+
+
+class CartPoleState(struct.PyTreeNode):
+    """Where the cart and the pole are."""
+
+    physics: Array  # [4] x, x_dot, theta, theta_dot; also the observation
+    time: Array  # [] int32, steps since the reset
+
+
+@dataclass(frozen=True)
+class CartPole:
+    """Push a cart left (0) or right (1) so that its pole stays up; reward 1 a step."""
+
+    max_steps: int = 500
+
+    @property
+    def spec(self) -> EnvSpec:
+        high = np.array([2 * X_LIMIT, np.inf, 2 * THETA_LIMIT, np.inf], np.float32)
+        return EnvSpec(
+            id="jax:CartPole-v1",
+            observation_space=Box((4,), low=-high, high=high),
+            action_space=Discrete(2),
+            max_steps=self.max_steps,
+        )
+
+    def reset(self, key: Array) -> tuple[CartPoleState, Array]:
+        physics = jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
+        return CartPoleState(physics, jnp.int32(0)), physics
+
+    def step(
+        self, state: CartPoleState, action: Array, key: Array
+    ) -> tuple[CartPoleState, Array, Array, Array, Array]:
+        x, x_dot, theta, theta_dot = state.physics
+        force = jnp.where(action == 1, FORCE, -FORCE)
+        cos, sin = jnp.cos(theta), jnp.sin(theta)
+
+        # Gymnasium's order of operations: float32 then stays within rounding of its float64
+        push = (force + POLE_MOMENT * jnp.square(theta_dot) * sin) / TOTAL_MASS
+        theta_acc = (GRAVITY * sin - cos * push) / (
+            HALF_LENGTH * (4 / 3 - POLE_MASS * jnp.square(cos) / TOTAL_MASS)
+        )
+        x_acc = push - POLE_MOMENT * theta_acc * cos / TOTAL_MASS
+
+        x = x + TIME_STEP * x_dot
+        theta = theta + TIME_STEP * theta_dot
+        physics = jnp.stack(
+            [x, x_dot + TIME_STEP * x_acc, theta, theta_dot + TIME_STEP * theta_acc]
+        )
+        time = state.time + 1
+        terminated = (jnp.abs(x) > X_LIMIT) | (jnp.abs(theta) > THETA_LIMIT)
+        truncated = time >= self.max_steps
+        return CartPoleState(physics, time), physics, jnp.float32(1), terminated, truncated

@@ -1,0 +1,148 @@
+"""Many copies of a JaxEnv stepped together: as pure functions, and as a numpy VectorEnv.
+
+`autostep` is what the fused execution scans over and what `JaxVectorEnv` jits, so that both see
+the same numbers.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+
+from parl.core.checkpoint import is_key, named_leaves, to_numpy
+from parl.core.errors import CheckpointError, EnvError
+from parl.core.spec import EnvSpec
+from parl.core.types import Array
+from parl.envs.protocol import EnvState, JaxEnv, Transition
+
+
+class VectorState(struct.PyTreeNode):
+    """B environments in the middle of their episodes, and the key of all that comes."""
+
+    env: Any  # [B, ...] states of the environments
+    obs: Any  # [B, *O] what to act on next
+    key: Array  # [] typed PRNG key, never changed: steps fold their time into it
+    time: Array  # [] int32, steps taken by this vector
+
+
+def reset(env: JaxEnv, key: Array, num_envs: int) -> VectorState:
+    """The start of an episode in each of `num_envs` environments."""
+    k_reset, k_steps = jax.random.split(key)
+    state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, num_envs))
+    return VectorState(env=state, obs=obs, key=k_steps, time=jnp.int32(0))
+
+
+def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState, Transition]:
+    """One step of every environment with actions [B, ...]; ended episodes restart within it."""
+
+    def child_keys(child: int) -> Array:  # [B]
+        key = jax.random.fold_in(vector.key, vector.time)
+        return jax.random.split(key, (2, num_envs))[child]
+
+    def restart_ended() -> tuple[Any, Any]:
+        return select(ended, jax.vmap(env.reset)(child_keys(1)), (state, next_obs))
+
+    num_envs = jax.tree.leaves(vector.obs)[0].shape[0]
+    state, next_obs, reward, terminated, truncated = jax.vmap(env.step)(
+        vector.env, action, child_keys(0)
+    )
+    ended = terminated | truncated
+    # most steps end no episode, and drawing keys and resets would cost five times the step itself
+    env_state, obs = lax.cond(ended.any(), restart_ended, lambda: (state, next_obs))
+    following = VectorState(env=env_state, obs=obs, key=vector.key, time=vector.time + 1)
+    return following, Transition(obs, reward, terminated, truncated, next_obs)
+
+
+def select(mask: Array, new: Any, old: Any) -> Any:
+    """`new` where mask [B], else `old`: two pytrees with leaves [B, ...]."""
+
+    def pick(new: Array, old: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(pick, new, old)
+
+
+class JaxVectorEnv:
+    """B copies of a JaxEnv behind the numpy VectorEnv protocol.
+
+    The first `reset` starts from jax.random.key(seed); later ones draw fresh episodes.
+    """
+
+    def __init__(self, env: JaxEnv, num_envs: int, seed: int) -> None:
+        self.spec: EnvSpec = env.spec
+        self.num_envs = num_envs
+        self._action = env.spec.action
+        self._key = jax.random.key(seed)
+        self._vector: VectorState | None = None
+        self._reset = jax.jit(partial(reset, env, num_envs=num_envs))
+        self._autostep = jax.jit(partial(autostep, env))
+
+    def reset(self) -> Any:
+        """obs [B, *O] at the start of an episode in every environment."""
+        if self._vector is not None:
+            self._key = jax.random.fold_in(self._vector.key, self._vector.time)
+        self._vector = vector = self._reset(self._key)
+        return writable(vector.obs)
+
+    def step(self, action: Any) -> Transition:
+        """Steps all with actions [B, ...]; the arrays returned are not written to again."""
+        vector = self._started()
+        action = jax.tree.map(lambda like, x: np.asarray(x, like.dtype), self._action, action)
+        if any(np.shape(x)[:1] != (self.num_envs,) for x in jax.tree.leaves(action)):
+            raise EnvError(
+                f"{self.spec.id} steps {self.num_envs} environments at once: "
+                f"its actions need a first axis of {self.num_envs}."
+            )
+        self._vector, transition = self._autostep(vector, action)
+        return writable(transition)
+
+    def get_state(self) -> EnvState:
+        """Everything that the next steps depend on, as numpy arrays by their path."""
+        leaves = named_leaves(self._started())
+        arrays = {name: to_numpy(leaf) for name, leaf in leaves.items()}
+        return EnvState(arrays=arrays, meta={"env": self.spec.id}, exact=True)
+
+    def set_state(self, state: EnvState) -> Any:
+        """Continues bit for bit from `state`; returns obs [B, *O]."""
+        like = self._reset(self._key) if self._vector is None else self._vector
+        wanted = named_leaves(like)
+        if state.meta.get("env") != self.spec.id:
+            raise CheckpointError(
+                f"The saved environment is {state.meta.get('env')}, not {self.spec.id}."
+            )
+        for name in sorted(wanted.keys() ^ state.arrays.keys()):
+            fault = "lacks" if name in wanted else "has the unknown"
+            raise CheckpointError(f"The saved state of {self.spec.id} {fault} array {name!r}.")
+        leaves = [restore(name, state.arrays[name], leaf) for name, leaf in wanted.items()]
+        self._vector = vector = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return writable(vector.obs)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _started(self) -> VectorState:
+        if self._vector is None:
+            raise EnvError(f"{self.spec.id} has not started: call reset() first.")
+        return self._vector
+
+
+def writable(tree: Any) -> Any:
+    """Copies of the leaves that the caller owns and may write to."""
+    return jax.tree.map(np.array, tree)
+
+
+def restore(name: str, saved: Any, like: Array) -> Array:
+    """The saved array as a leaf of the same shape and type as `like`."""
+    saved, plain = np.asarray(saved), to_numpy(like)
+    if (saved.shape, saved.dtype) != (plain.shape, plain.dtype):
+        raise CheckpointError(
+            f"The saved array {name!r} is {saved.dtype}{list(saved.shape)} where "
+            f"{plain.dtype}{list(plain.shape)} is needed."
+        )
+    if is_key(like):
+        return jax.random.wrap_key_data(jnp.array(saved), impl=jax.random.key_impl(like))
+    return jnp.array(saved)

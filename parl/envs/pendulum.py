@@ -1,0 +1,72 @@
+"""Pendulum-v1 as pure functions."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from parl.core.spec import Box, EnvSpec
+from parl.core.types import Array
+
+GRAVITY = 10.0  # with mass 1 and length 1
+TIME_STEP = 0.05
+MAX_SPEED = 8.0
+MAX_TORQUE = 2.0
+
+
+class PendulumState(struct.PyTreeNode):
+    """Where the pendulum is."""
+
+    physics: Array  # [2] theta in [-pi, pi], 0 is upright; theta_dot
+    time: Array  # [] int32, steps since the reset
+
+
+@dataclass(frozen=True)
+class Pendulum:
+    """Swing a pendulum up with little torque; reward is minus angle, speed and torque squared."""
+
+    max_steps: int = 200
+
+    @property
+    def spec(self) -> EnvSpec:
+        high = np.array([1, 1, MAX_SPEED], np.float32)
+        return EnvSpec(
+            id="jax:Pendulum-v1",
+            observation_space=Box((3,), low=-high, high=high),
+            action_space=Box((1,), low=-1.0, high=1.0),
+            max_steps=self.max_steps,
+        )
+
+    def reset(self, key: Array) -> tuple[PendulumState, Array]:
+        high = np.array([np.pi, 1], np.float32)
+        physics = jax.random.uniform(key, (2,), minval=-high, maxval=high)
+        return PendulumState(physics, jnp.int32(0)), observe(*physics)
+
+    def step(
+        self, state: PendulumState, action: Array, key: Array
+    ) -> tuple[PendulumState, Array, Array, Array, Array]:
+        theta, theta_dot = state.physics
+        torque = MAX_TORQUE * jnp.clip(action[0], -1, 1)
+        cost = theta**2 + 0.1 * theta_dot**2 + 0.001 * torque**2
+
+        theta_dot = theta_dot + (3 * GRAVITY / 2 * jnp.sin(theta) + 3 * torque) * TIME_STEP
+        theta_dot = jnp.clip(theta_dot, -MAX_SPEED, MAX_SPEED)
+        theta = theta + theta_dot * TIME_STEP
+        # Gymnasium lets theta grow and wraps it for the cost; float32 would lose digits that way
+        theta = theta - 2 * np.pi * jnp.round(theta / (2 * np.pi))
+
+        time = state.time + 1
+        return (
+            PendulumState(jnp.stack([theta, theta_dot]), time),
+            observe(theta, theta_dot),
+            -cost,
+            jnp.bool_(False),
+            time >= self.max_steps,
+        )
+
+
+def observe(theta: Array, theta_dot: Array) -> Array:
+    """The observation [3] of a state."""
+    return jnp.stack([jnp.cos(theta), jnp.sin(theta), theta_dot])

@@ -1,0 +1,125 @@
+"""Networks with a purpose: policies and values over an encoder and a torso.
+
+All take observations [..., *O] with any leading axes; a dict observation may carry `legal`
+[..., A] bool, which masks a discrete policy.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from parl import ops
+from parl.core.spec import Discrete, MultiDiscrete
+from parl.core.types import Array
+from parl.models.encoder import Encoder
+from parl.models.mlp import MLP, Activation
+
+Init = nn.initializers.Initializer
+
+
+class CategoricalPolicy(nn.Module):
+    """obs -> Categorical, or MultiCategorical for a MultiDiscrete space."""
+
+    observation_space: Any
+    action_space: Discrete | MultiDiscrete
+    torso: MLP
+    head_init: Init = nn.initializers.orthogonal(0.01)
+
+    @nn.compact
+    def __call__(self, obs: Any) -> ops.Categorical | ops.MultiCategorical:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        if isinstance(self.action_space, MultiDiscrete):
+            sizes = self.action_space.nvec
+            return ops.MultiCategorical(
+                tuple(nn.Dense(n, kernel_init=self.head_init)(features) for n in sizes)
+            )
+        pi = ops.Categorical(nn.Dense(self.action_space.n, kernel_init=self.head_init)(features))
+        has_mask = isinstance(obs, dict) and "legal" in obs
+        return pi.masked(obs["legal"]) if has_mask else pi
+
+
+class NormalPolicy(nn.Module):
+    """obs -> Normal over [..., A] with a learned standard deviation common to all states."""
+
+    observation_space: Any
+    action_size: int
+    torso: MLP
+    head_init: Init = nn.initializers.orthogonal(0.01)
+    log_std_init: float = 0.0
+
+    @nn.compact
+    def __call__(self, obs: Any) -> ops.Normal:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        mean = nn.Dense(self.action_size, kernel_init=self.head_init)(features)
+        init = nn.initializers.constant(self.log_std_init)
+        log_std = self.param("log_std", init, (self.action_size,))
+        return ops.Normal(mean, jnp.broadcast_to(log_std, mean.shape))
+
+
+class TanhNormalPolicy(nn.Module):
+    """obs -> TanhNormal over [..., A]; mean and log standard deviation depend on the state.
+
+    The log standard deviation is clipped to the bounds of Haarnoja et al. 2018 (their code).
+    """
+
+    observation_space: Any
+    action_size: int
+    torso: MLP
+    log_std_min: float = -20.0
+    log_std_max: float = 2.0
+
+    @nn.compact
+    def __call__(self, obs: Any) -> ops.TanhNormal:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        out = nn.Dense(2 * self.action_size)(features)
+        mean, log_std = jnp.split(out, 2, -1)
+        return ops.TanhNormal(mean, jnp.clip(log_std, self.log_std_min, self.log_std_max))
+
+
+class Value(nn.Module):
+    """obs -> state value [...]."""
+
+    observation_space: Any
+    torso: MLP
+    head_init: Init = nn.initializers.orthogonal(1.0)
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Array:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        return nn.Dense(1, kernel_init=self.head_init)(features)[..., 0]
+
+
+class ActionValue(nn.Module):
+    """obs, action [..., A] -> value of the pair [...]."""
+
+    observation_space: Any
+    torso: MLP
+
+    @nn.compact
+    def __call__(self, obs: Any, action: Array) -> Array:
+        features = Encoder(self.observation_space)(obs)
+        features = self.torso(jnp.concatenate([features, action], -1))
+        return nn.Dense(1)(features)[..., 0]
+
+
+class DiscreteValues(nn.Module):
+    """obs -> values of all actions [..., A]; dueling as in Wang et al. 2016, eq. 9."""
+
+    observation_space: Any
+    num_actions: int
+    torso: MLP
+    dueling: bool = False
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Array:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        advantage = nn.Dense(self.num_actions)(features)
+        if not self.dueling:
+            return advantage
+        return nn.Dense(1)(features) + advantage - advantage.mean(-1, keepdims=True)
+
+
+def tanh_torso(hidden: tuple[int, ...], activation: Activation = nn.tanh) -> MLP:
+    """The torso of PPO implementations: orthogonal weights of gain sqrt 2."""
+    return MLP(hidden, activation, nn.initializers.orthogonal(2**0.5))

@@ -1,0 +1,23 @@
+"""Multi-layer perceptrons."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from parl.core.types import Array
+
+Activation = Callable[[Array], Array]
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation: [..., I] -> [..., hidden[-1]]."""
+
+    hidden: tuple[int, ...]
+    activation: Activation = nn.relu
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for size in self.hidden:
+            x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
+        return x

@@ -1,0 +1,35 @@
+"""The other door: networks written in flax.nnx behind the same Model protocol."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from parl.core.types import Array, Params
+
+
+class NnxModel:
+    """Adapts a flax.nnx module to `init` and `apply`.
+
+    `make(rngs)` builds the module; its parameters become a pure dict of arrays, so that optimisers,
+    checkpoints and actors treat it as any other model. Example:
+    `NnxModel(lambda rngs: nnx.Linear(4, 2, rngs=rngs))`.
+    """
+
+    def __init__(self, make: Callable[[nnx.Rngs], nnx.Module]):
+        self.make = make
+        self.graph = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+
+    def init(self, key: Array, *inputs: Any) -> Params:
+        """A pure dict of arrays; nnx modules know their sizes, so `inputs` are not looked at."""
+        seed = jax.random.bits(key, (), "uint32")
+        return nnx.to_pure_dict(nnx.state(self.make(nnx.Rngs(seed))))
+
+    def apply(self, params: Params, *inputs: Any, method: Any = None) -> Any:
+        """Calls the module, or the method of that name, with these parameters."""
+        state = nnx.state(nnx.eval_shape(lambda: self.make(nnx.Rngs(0))))
+        nnx.replace_by_pure_dict(state, params)
+        module = nnx.merge(self.graph, state)
+        call = getattr(module, method) if isinstance(method, str) else module
+        return call(*inputs)  # pyright: ignore[reportCallIssue]

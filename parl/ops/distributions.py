@@ -1,0 +1,178 @@
+"""Distributions over actions, as pytrees of their parameters.
+
+Leading axes [...] are batch axes. `log_prob`, `entropy` and `kl` return [...], one number an
+action, whatever the shape of the action.
+"""
+
+import math
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from parl.core.types import Array
+from parl.ops.values import mask_illegal, select
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Distribution(struct.PyTreeNode):
+    """What every policy head returns. All but TanhNormal also have `entropy()` and `kl(other)`."""
+
+    def mode(self) -> Array:
+        """The greedy action [..., *A]."""
+        raise NotImplementedError  # abstract
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        """An action [..., *A] and its log-probability [...]."""
+        raise NotImplementedError  # abstract
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability or log-density [...] of an action [..., *A]."""
+        raise NotImplementedError  # abstract
+
+    def sample(self, key: Array) -> Array:
+        """An action [..., *A]."""
+        return self.sample_and_log_prob(key)[0]
+
+
+class Categorical(Distribution):
+    """A choice among n; actions [...] int32."""
+
+    logits: Array  # [..., n], not necessarily normalised
+
+    def masked(self, legal: Array) -> "Categorical":
+        """Illegal actions [..., n] get probability exactly 0; entropy and gradients stay finite."""
+        return Categorical(mask_illegal(self.logits, legal))
+
+    def mode(self) -> Array:
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        action = jax.random.categorical(key, self.logits).astype(jnp.int32)
+        return action, self.log_prob(action)
+
+    def log_prob(self, action: Array) -> Array:
+        return select(self.log_probs, action)
+
+    def entropy(self) -> Array:
+        """-sum p log p, shape [...]."""
+        return -jnp.sum(self.probs * self.log_probs, axis=-1)
+
+    def kl(self, other: "Categorical") -> Array:
+        """KL(self || other) = sum p (log p - log q), shape [...]."""
+        return jnp.sum(self.probs * (self.log_probs - other.log_probs), axis=-1)
+
+    @property
+    def log_probs(self) -> Array:
+        """Log-probabilities [..., n] of all actions."""
+        return jax.nn.log_softmax(self.logits)
+
+    @property
+    def probs(self) -> Array:
+        """Probabilities [..., n] of all actions."""
+        return jax.nn.softmax(self.logits)
+
+
+class MultiCategorical(Distribution):
+    """D independent choices, the i-th among n_i; actions [..., D] int32."""
+
+    logits: tuple[Array, ...]  # D arrays [..., n_i]
+
+    def mode(self) -> Array:
+        return jnp.stack([part.mode() for part in self.parts], axis=-1)
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        keys = jax.random.split(key, len(self.logits))
+        action = [part.sample(k) for part, k in zip(self.parts, keys, strict=True)]
+        action = jnp.stack(action, axis=-1)
+        return action, self.log_prob(action)
+
+    def log_prob(self, action: Array) -> Array:
+        if action.shape[-1] != len(self.logits):
+            raise ValueError(f"action {action.shape} must end in an axis of {len(self.logits)}.")
+        return _total(part.log_prob(action[..., i]) for i, part in enumerate(self.parts))
+
+    def entropy(self) -> Array:
+        """Sum of the parts' entropies, shape [...]."""
+        return _total(part.entropy() for part in self.parts)
+
+    def kl(self, other: "MultiCategorical") -> Array:
+        """KL(self || other), the sum over the parts, shape [...]."""
+        return _total(p.kl(q) for p, q in zip(self.parts, other.parts, strict=True))
+
+    @property
+    def parts(self) -> tuple[Categorical, ...]:
+        """The D independent choices."""
+        return tuple(Categorical(logits) for logits in self.logits)
+
+
+class Normal(Distribution):
+    """Independent normals summed over the last axis; actions [..., A] float, unbounded."""
+
+    mean: Array  # [..., A]
+    log_std: Array  # [..., A], or fewer leading axes: broadcast to mean
+
+    def mode(self) -> Array:
+        return self.mean
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        # From the noise itself: (x - mean) / std would lose it to rounding where std is small.
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + jnp.exp(self.log_std) * noise, self._log_density(noise)
+
+    def log_prob(self, action: Array) -> Array:
+        return self._log_density((action - self.mean) * jnp.exp(-self.log_std))
+
+    def entropy(self) -> Array:
+        """Sum of log std + log(2 pi e) / 2, shape [...]."""
+        log_std = jnp.broadcast_to(self.log_std, self.mean.shape)
+        return jnp.sum(log_std + 0.5 * (LOG_2PI + 1), axis=-1)
+
+    def kl(self, other: "Normal") -> Array:
+        """KL(self || other), shape [...]."""
+        variance_ratio = jnp.exp(2 * (self.log_std - other.log_std))
+        distance = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
+        log_ratio = other.log_std - self.log_std
+        return jnp.sum(log_ratio + 0.5 * (variance_ratio + distance - 1), axis=-1)
+
+    def _log_density(self, noise: Array) -> Array:
+        return jnp.sum(-0.5 * (noise**2 + LOG_2PI) - self.log_std, axis=-1)
+
+
+class TanhNormal(Distribution):
+    """The tanh of a Normal; actions [..., A] in (-1, 1). Haarnoja et al. 2018, arXiv:1812.05905.
+
+    log p(a) = log N(x) - sum log(1 - tanh(x)^2) with a = tanh(x), appendix C, eq. 26. Entropy has
+    no closed form; -log_prob of a sample estimates it.
+    """
+
+    mean: Array  # [..., A] before the tanh
+    log_std: Array  # [..., A], or fewer leading axes: broadcast to mean
+
+    def mode(self) -> Array:
+        return jnp.tanh(self.mean)
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        # The action may round to 1, where only the value before the tanh still has a density.
+        x, log_prob = self._normal.sample_and_log_prob(key)
+        return jnp.tanh(x), log_prob - _log_slope(x)
+
+    def log_prob(self, action: Array) -> Array:
+        limit = 1 - jnp.finfo(action.dtype).eps
+        x = jnp.arctanh(jnp.clip(action, -limit, limit))
+        return self._normal.log_prob(x) - _log_slope(x)
+
+    @property
+    def _normal(self) -> Normal:
+        return Normal(self.mean, self.log_std)
+
+
+def _log_slope(x: Array) -> Array:
+    """Sum over the last axis of log(1 - tanh(x)^2), without the cancellation at large |x|."""
+    return jnp.sum(2 * (math.log(2) - x - jax.nn.softplus(-2 * x)), axis=-1)
+
+
+def _total(terms: Iterable[Array]) -> Array:
+    return jnp.sum(jnp.stack(list(terms)), axis=0)

@@ -1,0 +1,44 @@
+"""Aggregate scores with confidence intervals. Agarwal et al. 2021, arXiv:2108.13264. numpy only."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Interquartile mean: the mean without the lowest and the highest floor(n / 4) scores.
+
+    Over all entries, of [seeds, tasks] or [seeds] alike, or over one axis; section 4.3.
+    """
+    scores = np.asarray(scores, float)
+    scores = scores.reshape(-1) if axis is None else np.moveaxis(scores, axis, -1)
+    n = scores.shape[-1]
+    if n == 0 or np.isnan(scores).any():
+        raise ValueError("The interquartile mean needs at least one score, and no NaN.")
+    cut = n // 4
+    return np.sort(scores, axis=-1)[..., cut : n - cut].mean(axis=-1)
+
+
+def stratified_bootstrap(
+    scores: np.ndarray,
+    statistic: Callable[..., np.ndarray] = iqm,
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """A statistic of scores [seeds, tasks] or [seeds] and its interval: (point, low, high).
+
+    Seeds are drawn with replacement, independently for each task (section 4.1); the interval holds
+    the central `confidence` of the resampled statistics. `statistic(x, axis)` reduces one axis that
+    runs over all seeds and tasks: iqm, np.mean, np.median.
+    """
+    scores = np.asarray(scores, float)
+    if scores.ndim not in (1, 2) or scores.size == 0:
+        raise ValueError(f"scores {scores.shape} must be [seeds, tasks] or [seeds], and not empty.")
+    scores = scores.reshape(len(scores), -1)
+    seeds, tasks = scores.shape
+    draws = np.random.default_rng(seed).integers(seeds, size=(samples, seeds, tasks))
+    resampled = scores[draws, np.arange(tasks)].reshape(samples, -1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(statistic(resampled, axis=-1), (tail, 1 - tail))
+    return float(statistic(scores.reshape(-1), axis=-1)), float(low), float(high)

@@ -1,0 +1,73 @@
+"""Choosing among values [..., A], and random actions."""
+
+import jax
+import jax.numpy as jnp
+
+from parl.core.spec import Box, Discrete, MultiDiscrete, Space
+from parl.core.types import Array
+from parl.ops.tree import expand_like
+
+# Finite, so that 0 * ILLEGAL is 0 where an agent without legal actions meets a discount of 0,
+# and so far down that a softmax gives exactly 0.
+ILLEGAL = -1e9
+
+
+def mask_illegal(q: Array, legal: Array) -> Array:
+    """Values or logits [..., A] with a large negative number where `legal` [..., A] is false."""
+    return jnp.where(legal, q, ILLEGAL)
+
+
+def select(values: Array, index: Array) -> Array:
+    """The entries [...] of values [..., A] at index [...] int."""
+    if jnp.ndim(values) != jnp.ndim(index) + 1:
+        raise ValueError(
+            f"values {jnp.shape(values)} must have one axis more than index {jnp.shape(index)}."
+        )
+    return jnp.take_along_axis(values, jnp.asarray(index)[..., None], axis=-1)[..., 0]
+
+
+def huber(error: Array, delta: float | Array = 1.0) -> Array:
+    """Huber loss [...] of errors [...]: e^2 / 2 up to |e| = delta, linear beyond. Huber 1964.
+
+    delta = 1 has the gradient of the clipped error in DQN, Mnih et al. 2015.
+    """
+    size = jnp.abs(error)
+    quadratic = jnp.minimum(size, delta)
+    return 0.5 * quadratic**2 + delta * (size - quadratic)
+
+
+def epsilon_greedy(
+    key: Array, q: Array, epsilon: float | Array, legal: Array | None = None
+) -> Array:
+    """Actions [...] int32 for values q [..., A]: uniform with probability epsilon, else the best.
+
+    epsilon is a scalar or has leading axes of q, such as one per environment. Both branches keep
+    to `legal` [..., A] where it is given.
+    """
+    k_explore, k_action = jax.random.split(key)
+    greedy = jnp.argmax(q if legal is None else mask_illegal(q, legal), axis=-1).astype(jnp.int32)
+    random = uniform_action(k_action, Discrete(q.shape[-1]), q.shape[:-1], legal)
+    explore = jax.random.uniform(k_explore, greedy.shape) < expand_like(epsilon, greedy)
+    return jnp.where(explore, random, greedy)
+
+
+def uniform_action(
+    key: Array, space: Space, batch_shape: tuple[int, ...], legal: Array | None = None
+) -> Array:
+    """Random actions [*batch_shape, *space.shape]: in [-1, 1] for a Box, else int32.
+
+    `legal` [*batch_shape, n] restricts a Discrete(n); a row with no legal action counts as free.
+    """
+    match space:
+        case Box():
+            return jax.random.uniform(key, (*batch_shape, *space.shape), minval=-1.0, maxval=1.0)
+        case Discrete():
+            if legal is None:
+                return jax.random.randint(key, batch_shape, 0, space.n, jnp.int32)
+            if jnp.shape(legal) != (*batch_shape, space.n):
+                raise ValueError(f"legal {jnp.shape(legal)} must be {(*batch_shape, space.n)}.")
+            return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
+        case MultiDiscrete():
+            shape = (*batch_shape, *space.shape)
+            return jax.random.randint(key, shape, 0, jnp.array(space.nvec), jnp.int32)
+    raise ValueError(f"Actions of {space} cannot be drawn: use a Box, Discrete or MultiDiscrete.")

@@ -1,0 +1,119 @@
+"""What a recipe is: an algorithm's hyperparameters, its networks and how to collect for it.
+
+A recipe is a frozen dataclass. Its settings - its own fields and the hyperparameters of its
+algorithm - are one flat set of names, which command-line flags, YAML files, keyword arguments and
+config.json all use.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from parl.agents.learner import Learner, OffPolicy, OnPolicy
+from parl.agents.replay import NumpyReplay, Replay
+from parl.algorithms.normalized import Normalized
+from parl.core.algorithm import Algorithm
+from parl.core.errors import ConfigError, nearest
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train one algorithm. Subclasses name the algorithm, choose settings and networks."""
+
+    serves: ClassVar[tuple[type, ...]] = ()  # kinds of action space
+    derived: ClassVar[tuple[str, ...]] = ()  # hyperparameters that follow from other settings
+
+    algorithm: Any
+    num_envs: int = 1  # environments of one seed, over all workers
+    length: int = 1  # steps that each environment is rolled between two updates
+    normalize_obs: bool = False
+    normalize_reward: bool = False
+
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> Self:
+        """The settings of the paper or the reference implementation for such an environment."""
+        raise NotImplementedError  # abstract
+
+    def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+        """The learner with its networks, for `steps` environment steps in `num_envs` of them."""
+        raise NotImplementedError  # abstract
+
+    def types(self) -> dict[str, Any]:
+        """The type of every setting, by its flat name: hyperparameters first."""
+        algorithm = {f.name: f.type for f in dataclasses.fields(self.algorithm)}
+        own = {f.name: f.type for f in dataclasses.fields(self) if f.name != "algorithm"}
+        hidden = {*self.derived, *(name for name, kind in algorithm.items() if kind is Model)}
+        return {name: kind for name, kind in (algorithm | own).items() if name not in hidden}
+
+    def settings(self) -> dict[str, Any]:
+        """The value of every setting, by its flat name."""
+        place = lambda name: self if hasattr(self, name) else self.algorithm
+        return {name: getattr(place(name), name) for name in self.types()}
+
+    def override(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with some settings changed. Raises ConfigError for a name that does not exist."""
+        types = self.types()
+        for name, value in changes.items():
+            if name not in types:
+                hint = nearest(name, types)
+                raise ConfigError(f"unknown setting '{name}'.{hint} Known: {', '.join(types)}.")
+            check_type(name, value, types[name])
+        values = {name: as_tuple(value) for name, value in changes.items()}
+        own = {name: value for name, value in values.items() if hasattr(self, name)}
+        rest = {name: value for name, value in values.items() if name not in own}
+        return dataclasses.replace(self, algorithm=self.algorithm.replace(**rest), **own)
+
+    def normalized(self, algorithm: Algorithm) -> Algorithm:
+        """The algorithm, wrapped if this recipe normalises."""
+        if not (self.normalize_obs or self.normalize_reward):
+            return algorithm
+        gamma = self.algorithm.gamma
+        return Normalized(algorithm, gamma, self.normalize_obs, self.normalize_reward)
+
+
+@dataclass(frozen=True)
+class OnPolicyRecipe(Recipe):
+    """Settings of algorithms that learn from each rollout once."""
+
+    def on_policy(self, algorithm: Algorithm) -> OnPolicy:
+        """The learner around an algorithm with its networks."""
+        return OnPolicy(self.normalized(algorithm))
+
+
+@dataclass(frozen=True)
+class OffPolicyRecipe(Recipe):
+    """Settings of algorithms that learn from a replay."""
+
+    batch_size: int = 256
+    updates: int = 1  # after each rollout of num_envs * length steps
+    warmup: int = 1000  # environment steps of random actions before learning
+    capacity: int = 1_000_000  # items in replay
+    replay_on_host: bool = False  # keep replay in host memory rather than on the device
+
+    def off_policy(self, algorithm: Algorithm) -> OffPolicy:
+        """The learner around an algorithm with its networks."""
+        replay = (NumpyReplay if self.replay_on_host else Replay)(self.capacity)
+        settings = self.batch_size, self.updates, self.warmup
+        return OffPolicy(self.normalized(algorithm), replay, *settings)
+
+
+def as_tuple(value: Any) -> Any:
+    """Lists, as JSON and YAML have them, as tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_type(name: str, value: Any, kind: Any) -> None:
+    """Raises ConfigError where a value is not of the setting's type."""
+    kinds = [typing.get_origin(k) or k for k in (typing.get_args(kind) or (kind,))]
+    if typing.get_origin(kind) is tuple:
+        kinds = [tuple]
+    if float in kinds:
+        kinds.append(int)
+    fits = isinstance(as_tuple(value), tuple(kinds))
+    if not fits or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join(getattr(k, "__name__", str(k)) for k in kinds)
+        raise ConfigError(f"setting '{name}' must be {names}, not {value!r}.")

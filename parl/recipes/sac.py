@@ -1,0 +1,38 @@
+"""SAC as in Haarnoja et al. 2018: two 256-unit layers, two critics, one update a step."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import flax.linen as nn
+
+from parl.agents.learner import Learner
+from parl.algorithms.sac import SAC
+from parl.core.spec import Box, EnvSpec
+from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.recipes.base import OffPolicyRecipe
+
+
+@dataclass(frozen=True)
+class SACRecipe(OffPolicyRecipe):
+    """Soft actor-critic for continuous control."""
+
+    serves: ClassVar[tuple[type, ...]] = (Box,)
+
+    algorithm: SAC = SAC()
+    hidden: tuple[int, ...] = (256, 256)
+    num_critics: int = 2
+    length: int = 8
+    updates: int = 8
+    warmup: int = 5_000
+
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> "SACRecipe":
+        target_entropy = -float(spec.action.shape[-1])
+        warmup = 1_000 if (spec.max_steps or 1000) <= 200 else 5_000
+        return cls(algorithm=SAC(target_entropy=target_entropy), warmup=warmup)
+
+    def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+        space, torso = spec.observation_space, MLP(self.hidden, nn.relu)
+        actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
+        critic = Ensemble(ActionValue(space, torso), self.num_critics)
+        return self.off_policy(self.algorithm.replace(actor=actor, critic=critic))
