@@ -4,15 +4,14 @@ The pool says where the collectors run: `InlinePool` in this process, parl.remot
 All else is the same code, so that synchronous runs are the same numbers.
 """
 
-from functools import partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parl.agents.host import Collector, CollectorState, Fragment
 from parl.agents.execution import Report, Seeds, Snapshot, init_learner, warmup_iterations
+from parl.agents.host import Collector, CollectorState, Fragment
 from parl.agents.learner import (
     Learner,
     LearnerState,

@@ -19,7 +19,7 @@ LIMIT = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
 
 
 class Stats(struct.PyTreeNode):
-    """Running moments of an array. They start as if one ten-thousandth of a unit normal was seen."""
+    """Running moments of an array; before any data, a unit normal of next to no weight."""
 
     count: Array  # []
     mean: Array  # [*O]

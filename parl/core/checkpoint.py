@@ -43,7 +43,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 def to_numpy(leaf: Any) -> np.ndarray:
     """A contiguous host array; random keys become their words."""
-    return np.ascontiguousarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf, order="C")
 
 
 def params_sha256(arrays: dict[str, np.ndarray]) -> str:
@@ -156,7 +156,7 @@ def replace(temporary: Path, path: Path) -> None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Reads and verifies everything. Raises CheckpointError if any byte is not as it was written."""
+    """Reads and verifies everything. Raises CheckpointError where a byte is not as written."""
     try:
         manifest = read_manifest(path / "manifest.json")
         data = np.fromfile(path / "arrays.bin", np.uint8)

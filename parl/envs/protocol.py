@@ -29,7 +29,7 @@ class JaxEnv(Protocol):
 
 
 class Transition(NamedTuple):
-    """What a vector environment answers to a batch of actions; numpy, or jax in a jitted program."""
+    """What a vector environment answers to a batch of actions: numpy, or jax if jitted."""
 
     obs: Any  # [B, *O] what to act on next: after the reset where an episode ended
     reward: Any  # [B] float32

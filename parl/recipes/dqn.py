@@ -1,9 +1,9 @@
-"""DQN: for vectors the tuned settings of RL Baselines3 Zoo, for images those of Mnih et al. 2015."""
+"""DQN: on vectors the settings of RL Baselines3 Zoo, on images those of Mnih et al. 2015."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import flax.linen as nn
+import jax
 
 from parl.agents.learner import Learner
 from parl.algorithms.dqn import DQN
@@ -44,7 +44,7 @@ class DQNRecipe(OffPolicyRecipe):
         return cls(algorithm=IMAGES, hidden=(), replay_on_host=True, **images)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        torso, actions = MLP(self.hidden, nn.relu), spec.action_space
+        torso, actions = MLP(self.hidden, jax.nn.relu), spec.action_space
         assert isinstance(actions, Discrete)
         q = DiscreteValues(spec.observation_space, actions.n, torso, self.dueling)
         return self.off_policy(self.algorithm.replace(q=q))

@@ -1,5 +1,7 @@
-"""PPO: for discrete actions on vectors the settings of RL Baselines3 Zoo's CartPole, on images those
-of its Atari, for continuous and mixed ones those of CleanRL's continuous control.
+"""PPO with settings by kind of environment.
+
+Discrete actions on vectors: RL Baselines3 Zoo's CartPole; on images: its Atari; continuous actions:
+CleanRL's MuJoCo.
 """
 
 from dataclasses import dataclass

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import flax.linen as nn
+import jax
 
 from parl.agents.learner import Learner
 from parl.algorithms.sac import SAC
 from parl.core.spec import Box, EnvSpec
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
 from parl.recipes.base import OffPolicyRecipe
+
+PAPER = SAC()
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class SACRecipe(OffPolicyRecipe):
 
     serves: ClassVar[tuple[type, ...]] = (Box,)
 
-    algorithm: SAC = SAC()
+    algorithm: SAC = PAPER
     hidden: tuple[int, ...] = (256, 256)
     num_critics: int = 2
     length: int = 8
@@ -32,7 +34,7 @@ class SACRecipe(OffPolicyRecipe):
         return cls(algorithm=SAC(target_entropy=target_entropy), warmup=warmup)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        space, torso = spec.observation_space, MLP(self.hidden, nn.relu)
+        space, torso = spec.observation_space, MLP(self.hidden, jax.nn.relu)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
         critic = Ensemble(ActionValue(space, torso), self.num_critics)
         return self.off_policy(self.algorithm.replace(actor=actor, critic=critic))
