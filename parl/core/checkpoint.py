@@ -47,10 +47,11 @@ def to_numpy(leaf: Any) -> np.ndarray:
 
 
 def params_sha256(arrays: dict[str, np.ndarray]) -> str:
-    """Digest of all parameters (names with a part 'params'), in manifest order."""
+    """Digest of all parameters (names with a part 'params', not below 'opt'), in manifest order."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
-        if "params" in name.split("/"):
+        parts = name.split("/")  # moments of an optimiser have the names of the parameters
+        if "params" in parts and "opt" not in parts:
             digest.update(to_numpy(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
@@ -151,7 +152,12 @@ def replace(temporary: Path, path: Path) -> None:
     old = path.with_name(f".old-{path.name}-{os.getpid()}")
     if path.exists():
         path.rename(old)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -163,9 +169,9 @@ def read(path: Path) -> Checkpoint:
         if data.nbytes != sum(entry["bytes"] for entry in manifest["arrays"]):
             raise CheckpointError(f"{path} is corrupt: arrays.bin does not have its full length.")
         arrays = {entry["name"]: read_array(path, data, entry) for entry in manifest["arrays"]}
+        return Checkpoint(path, manifest["meta"], arrays)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {error}.") from error
-    return Checkpoint(path, manifest["meta"], arrays)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

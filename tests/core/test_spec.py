@@ -1,0 +1,50 @@
+"""Spaces and example arrays."""
+
+import numpy as np
+
+from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, example, flat_size
+
+SPACE = {
+    "image": Box((4, 5, 3), "uint8"),
+    "inner": {"speed": Box(()), "mode": Discrete(3)},
+    "tiles": MultiDiscrete((2, 5)),
+}
+
+
+def test_example_has_the_shapes_and_dtypes_of_the_space() -> None:
+    tree = example(SPACE, (7, 2))
+    assert tree["image"].shape == (7, 2, 4, 5, 3) and tree["image"].dtype == np.uint8
+    assert tree["inner"]["speed"].shape == (7, 2) and tree["inner"]["speed"].dtype == np.float32
+    assert tree["inner"]["mode"].shape == (7, 2) and tree["inner"]["mode"].dtype == np.int32
+    assert tree["tiles"].shape == (7, 2, 2) and tree["tiles"].dtype == np.int32
+    assert not any(x.any() for x in (tree["image"], tree["tiles"]))
+
+
+def test_flat_size_counts_integers_as_one_hot() -> None:
+    assert flat_size(Box((3,))) == 3
+    assert flat_size(Box(())) == 1
+    assert flat_size(Discrete(6)) == 6
+    assert flat_size(MultiDiscrete((2, 5))) == 7
+    assert flat_size(SPACE) == 60 + 1 + 3 + 7
+
+
+def test_env_spec_gives_one_row_of_each() -> None:
+    spec = EnvSpec("x", Box((4,)), Discrete(2), max_steps=9)
+    assert spec.obs.shape == (1, 4) and spec.obs.dtype == np.float32
+    assert spec.action.shape == (1,) and spec.action.dtype == np.int32
+    continuous = EnvSpec("x", Box((4,)), Box((2,), low=-1.0, high=1.0))
+    assert continuous.action.shape == (1, 2) and continuous.action.dtype == np.float32
+    assert spec.max_steps == 9 and continuous.max_steps is None and spec.num_agents is None
+
+
+def test_how_spaces_read_in_messages() -> None:
+    spaces = (Box((3,)), Discrete(2), MultiDiscrete((2, 3)))
+    assert [str(space) for space in spaces] == ["Box(3,)", "Discrete(2)", "MultiDiscrete([2, 3])"]
+
+
+def test_spaces_compare_and_hash_by_shape() -> None:
+    bounded, free = Box((2,), low=np.zeros(2), high=np.ones(2)), Box((2,))
+    assert bounded == free, "bounds are arrays and have no say"
+    assert hash(bounded) == hash(free)
+    assert Box((2,)) != Box((2,), "uint8")
+    assert Discrete(2) != Discrete(3)
