@@ -1,0 +1,185 @@
+"""Agent: PARL's word for the bridge to an environment, and the one mutable object.
+
+Numpy in and out, one observation or a batch of them; everything below it is pure.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from parl.agents.learner import (
+    Learner,
+    LearnerState,
+    OnPolicy,
+    attach,
+    detach,
+    example_rollout,
+)
+from parl.core import checkpoint
+from parl.core.algorithm import Algorithm
+from parl.core.errors import CheckpointError, ConfigError
+from parl.core.seeding import run_keys
+from parl.core.spec import EnvSpec, Space
+from parl.core.types import Rollout, Step
+
+COUNTERS = ("env_steps", "updates", "acts")
+
+
+def transition(
+    obs: Any,
+    action: Any,
+    reward: float,
+    next_obs: Any,
+    terminated: bool,
+    truncated: bool,
+    extras: dict[str, Any] | None = None,
+    first: bool = False,
+) -> Rollout:
+    """One step of one environment as a Rollout with axes [1, 1, ...]; `next_obs` is unreset."""
+    lift = lambda x: np.asarray(x)[None, None]
+    reward, discount = np.float32(reward), np.float32(1.0 - terminated)
+    last = bool(terminated or truncated)
+    step = Step(obs, action, reward, discount, next_obs, bool(first), last, extras or {})
+    return Rollout(jax.tree.map(lift, step), ())
+
+
+class Agent:
+    """Acts and learns in a loop of the user's own.
+
+    `algorithm` is an Algorithm with its networks, or a Learner around one (which adds replay).
+    """
+
+    def __init__(self, algorithm: Algorithm | Learner, spec: EnvSpec, seed: int = 0):
+        self.learner: Learner = (
+            OnPolicy(algorithm) if isinstance(algorithm, Algorithm) else algorithm
+        )
+        self.algorithm, self.spec, self.seed = self.learner.algorithm, spec, seed
+        self.keys = run_keys(seed)
+        self.train = jax.jit(lambda key: self.algorithm.init(key, spec))(self.keys.init)
+        self.replay: Any = None
+        self.rollout_shape: tuple[int, int] | None = None  # [T, B] that replay was made for
+        self.env_steps = self.updates = self.acts = 0
+        self.memory: Any = None
+        self.extras: dict[str, Any] = {}  # what acting gave beside the last sampled action
+        self._policy = jax.jit(self.algorithm.policy)
+        self._act = jax.jit(self.algorithm.act, static_argnames="explore")
+        self._learn = jax.jit(self.learner.learn, donate_argnums=0)
+        self._fill = jax.jit(self.learner.fill, donate_argnums=0)
+        self._update = jax.jit(self.algorithm.update)
+        self.weights = self._policy(self.train)
+
+    def sample(self, obs: Any) -> Any:
+        """Exploring actions for obs [*O] or [B, *O]."""
+        return self.act(obs, explore=True)
+
+    def predict(self, obs: Any) -> Any:
+        """Greedy actions for obs [*O] or [B, *O]."""
+        return self.act(obs, explore=False)
+
+    def act(self, obs: Any, explore: bool) -> Any:
+        """Actions; recurrent memory goes on until `reset`."""
+        single = is_single(self.spec.observation_space, obs)
+        batch = jax.tree.map(lambda x: np.asarray(x)[None] if single else np.asarray(x), obs)
+        size = jax.tree.leaves(batch)[0].shape[0]
+        if self.memory is None:
+            self.memory = self.algorithm.memory((size,))
+        key = jax.random.fold_in(self.keys.act, self.acts)
+        self.acts += 1
+        action, self.memory, extras = self._act(self.weights, batch, self.memory, key, explore)
+        lower = lambda x: np.asarray(x)[0] if single else np.asarray(x)
+        self.extras = jax.tree.map(lower, extras)
+        return jax.tree.map(lower, action)
+
+    def reset(self) -> None:
+        """Forgets recurrent and noise memory: call it where an episode opens."""
+        self.memory = None
+
+    def learn(self, data: Rollout | Step) -> dict[str, float]:
+        """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
+
+        With replay, a rollout is stored first, and the first `warmup` steps are only stored.
+        """
+        key = jax.random.fold_in(self.keys.learn, self.updates)
+        metrics: dict[str, Any] = {}
+        if isinstance(data, Rollout):
+            if self.replay is None:
+                self.replay = self.empty_replay(data.steps.first.shape)
+            state = LearnerState(self.train, self.replay)
+            filling = self.env_steps < self.learner.warmup
+            self.env_steps += data.steps.first.size
+            if filling:
+                state = self._fill(state, data)
+            else:
+                state, metrics = self._learn(state, data, key)
+            self.train, self.replay = state.train, state.replay
+        else:
+            self.train, metrics = self._update(self.train, data, key)
+        self.updates += bool(metrics)
+        self.weights = self._policy(self.train)
+        return {name: float(x) for name, x in metrics.items()}
+
+    def empty_replay(self, rollout_shape: tuple[int, int]) -> Any:
+        """The learner's replay for rollouts of this [T, B], None where it has none."""
+        self.rollout_shape = rollout_shape
+        example = example_rollout(self.algorithm, self.train, self.spec, *rollout_shape)
+        return self.learner.init(self.train, example).replay
+
+    def get_weights(self) -> Any:
+        """The policy as a tree of numpy arrays."""
+        return jax.device_get(self.weights)
+
+    def set_weights(self, weights: Any) -> None:
+        """Acts with this policy until the next `learn`. Raises ConfigError if it does not fit."""
+        shapes = lambda tree: jax.tree.map(np.shape, tree)
+        if shapes(weights) != shapes(self.weights):
+            raise ConfigError("these weights have other names or shapes than this agent's policy.")
+        self.weights = jax.tree.map(jax.numpy.asarray, weights)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the whole agent, replay included, to a directory; see `restore`."""
+        state, rows = detach(LearnerState(self.train, self.replay))
+        meta = {"agent": self.manifest(), "rollout_shape": self.rollout_shape, "seed": self.seed}
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        checkpoint.save(Path(path), {"state": state, "replay": rows}, meta | counters)
+        return Path(path)
+
+    def manifest(self) -> dict[str, Any]:
+        """What tells one kind of agent from another in a saved one."""
+        return {"algorithm": type(self.algorithm).__name__, "env": self.spec.id}
+
+    @classmethod
+    def restore(cls, path: str | Path, algorithm: Algorithm | Learner, spec: EnvSpec) -> Self:
+        """The agent that `save` wrote. Raises CheckpointError where it does not fit."""
+        return cls(algorithm, spec).load(path)
+
+    def load(self, path: str | Path) -> Self:
+        """Continues from what `save` wrote. Raises CheckpointError where it does not fit."""
+        saved = checkpoint.read(Path(path))
+        if saved.meta.get("agent") != self.manifest():
+            raise CheckpointError(
+                f"{path} holds {saved.meta.get('agent')}, but this agent is {self.manifest()}."
+            )
+        self.seed, self.keys = saved.meta["seed"], run_keys(saved.meta["seed"])
+        if saved.meta["rollout_shape"]:
+            self.replay = self.empty_replay(tuple(saved.meta["rollout_shape"]))
+        empty = LearnerState(self.train, self.replay)
+        state = attach(saved.restore("state", detach(empty)[0]), saved.under("replay"), empty)
+        self.replay = state.replay
+        for name in COUNTERS:
+            setattr(self, name, saved.meta[name])
+        return self.adopt(state.train)
+
+    def adopt(self, train: Any) -> Self:
+        """Takes an algorithm's state for its own."""
+        self.train, self.weights = train, self._policy(train)
+        return self
+
+
+def is_single(space: Space, obs: Any) -> bool:
+    """Whether obs is one observation rather than a batch."""
+    if isinstance(space, dict):
+        name = next(iter(space))
+        return is_single(space[name], obs[name])
+    return np.ndim(obs) == len(space.shape)

@@ -1,0 +1,205 @@
+"""The Python face: train, resume, evaluate, load, and an Agent that knows the recipes."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from parl.agents import agent as base
+from parl.agents.execution import Seeds, init_learner
+from parl.agents.learner import LearnerState
+from parl.build import Parts, make_execution, resolve
+from parl.config import RunConfig, new_run_id, versions
+from parl.core.checkpoint import Checkpoint, read
+from parl.core.errors import ConfigError
+from parl.envs.factory import make_factory
+from parl.evaluation import Evaluation, Evaluator
+from parl.recipes import make_recipe
+from parl.run_dir import RunDir
+from parl.training import Trainer
+
+RUN_FIELDS = {
+    "steps", "seed", "num_seeds", "execution", "actors", "eval_every", "eval_episodes",
+    "checkpoint_every", "keep", "eager",
+}  # fmt: skip
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    path: Path
+    result: dict[str, Any]  # what result.json holds
+
+
+def train(
+    algorithm: str, env: Any, out: str | Path | None = None, quiet: bool = False, **settings: Any
+) -> Run:
+    """Trains an algorithm on an environment and writes a run directory.
+
+    `env` is an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes
+    a Gymnasium environment. `settings` are those of the run (steps, seed, num_seeds, execution,
+    actors, eval_every, eval_episodes, checkpoint_every, keep, eager) and any of the recipe's.
+    Raises a ParlError with one sentence for whatever does not fit.
+    """
+    given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
+    own = None if isinstance(env, str) else env
+    config = RunConfig(algorithm, env if own is None else "", settings=settings, **given)
+    prepare()
+    parts = resolve(config, own)
+    config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
+    run = RunDir.create(out or default_out(config), config)
+    with mode(config):
+        return drive(parts._replace(config=config), run, None, quiet)
+
+
+def resume(path: str | Path, steps: int | None = None, env: Any = None, quiet: bool = False) -> Run:
+    """Continues a run from its newest good checkpoint, to `steps` in place of its own if given.
+
+    `env` is needed where the run was started with the user's own environment. Raises
+    CheckpointError if no checkpoint is good.
+    """
+    prepare()
+    run = RunDir(path)
+    config = run.config()
+    found = run.latest(config.run_id)
+    if steps is not None:
+        config = dataclasses.replace(config, steps=steps)
+        run.write_config(config)
+    parts = resolve(config, env)
+    with mode(config):
+        return drive(parts, run, found, quiet)
+
+
+def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> Run:
+    """Runs to the end and draws the curve."""
+    from parl.plotting import plot_run  # only now: it loads matplotlib
+
+    execution = make_execution(parts)
+    try:
+        evaluator = Evaluator(
+            parts.factory, execution.learner.algorithm, parts.config.eval_episodes
+        )
+        trainer = Trainer(parts.config, execution, evaluator, run, quiet)
+        if found is not None:
+            trainer.restore(found)
+        result = trainer.train()
+    finally:
+        execution.close()
+    plot_run(run.path)
+    return Run(run.path, result)
+
+
+def evaluate(path: str | Path, episodes: int = 10, seed: int = 0, env: Any = None) -> Evaluation:
+    """Greedy returns of a run's newest policy: [episodes], or [K, episodes] for K seeds."""
+    prepare()
+    parts, state = load_state(RunDir(path), env)
+    algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
+    evaluator = Evaluator(parts.factory, algorithm, episodes)
+    part = lambda k: jax.tree.map(lambda x: x[k], state.train) if seeds > 1 else state.train
+    returns = [evaluator(algorithm.policy(part(k)), seed + k) for k in range(seeds)]
+    return Evaluation(np.stack(returns) if seeds > 1 else returns[0])
+
+
+def load(path: str | Path, seed_index: int = 0, env: Any = None) -> "Agent":
+    """The agent of a run directory, or of a directory that `Agent.save` wrote.
+
+    `seed_index` picks one of the seeds of a run with several.
+    """
+    prepare()
+    if not (Path(path) / "config.json").exists():
+        return Agent.restore(path)
+    parts, state = load_state(RunDir(path), env)
+    train = state.train
+    if parts.config.num_seeds > 1:
+        train = jax.tree.map(lambda x: x[seed_index], train)
+    agent = Agent(parts.learner, parts.factory.spec, parts.config.seed)
+    agent.config = {
+        "algorithm": parts.config.algorithm,
+        "env": parts.config.env,
+        "settings": parts.config.settings,
+    }
+    return agent.adopt(train)
+
+
+def load_state(run: RunDir, env: Any) -> tuple[Parts, LearnerState]:
+    """A run's parts and its newest learner state, without replay."""
+    config = run.config()
+    found = run.latest(config.run_id)
+    parts = resolve(config, env)
+    seeds = Seeds(config.seeds, vmapped=config.num_seeds > 1)
+    spec, length = parts.factory.spec, parts.recipe.length
+    state = init_learner(parts.learner, spec, seeds, length, parts.num_envs)
+    return parts, LearnerState(found.restore("run/learner/train", state.train))
+
+
+class Agent(base.Agent):
+    """The agent of the face: made by an algorithm's name, and restored without being told what."""
+
+    config: dict[str, Any] | None = None  # algorithm, env and settings, where a recipe made it
+
+    @classmethod
+    def make(cls, algorithm: str, env: Any, seed: int = 0, **settings: Any) -> "Agent":
+        """An agent with the networks and settings of a recipe, untrained.
+
+        `env` as in `train`; the learner has the recipe's replay, for rollouts given to `learn`.
+        """
+        prepare()
+        spec = make_factory(env).spec
+        recipe = make_recipe(algorithm, spec)
+        once = {"updates": 1} if "updates" in recipe.types() else {}
+        recipe = recipe.override(once | settings)
+        agent = cls(recipe.learner(spec, 0, recipe.num_envs), spec, seed)
+        agent.config = {"algorithm": algorithm, "env": spec.id, "settings": recipe.settings()}
+        return agent
+
+    def manifest(self) -> dict[str, Any]:
+        return super().manifest() | {"config": self.config}
+
+    @classmethod
+    def restore(cls, path: str | Path, algorithm: Any = None, spec: Any = None) -> "Agent":
+        """The agent that `save` wrote; one made by `make` or `load` needs only the path."""
+        if algorithm is not None and spec is not None:
+            return super().restore(path, algorithm, spec)  # pyright: ignore[reportReturnType]
+        config = (read(Path(path)).meta.get("agent") or {}).get("config")
+        if config is None:
+            raise ConfigError(
+                f"{path} holds an agent with an algorithm of your own: pass it, and the EnvSpec, "
+                "to Agent.restore."
+            )
+        made = cls.make(config["algorithm"], config["env"], **config["settings"])
+        agent = cls.__new__(cls)
+        agent.config = config
+        agent.__init__(made.learner, made.spec)
+        return agent.load(path)
+
+
+def prepare() -> None:
+    """Sets jax up for reinforcement learning; what the user has set stays."""
+    if jax.config.jax_default_matmul_precision is None:
+        jax.config.update("jax_default_matmul_precision", "float32")  # TF32 breaks critics
+    if jax.config.jax_compilation_cache_dir is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "parl" / "xla"))
+
+
+@contextlib.contextmanager
+def mode(config: RunConfig) -> Iterator[None]:
+    """Compiled, or eager for debugging."""
+    if not config.eager:
+        yield
+        return
+    with jax.disable_jit():
+        yield
+
+
+def default_out(config: RunConfig) -> Path:
+    """A name under runs/ that is free."""
+    env = config.env.replace(":", "-").replace("/", "-")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{config.algorithm}-{env}-{config.seed}-{stamp}"

@@ -1,0 +1,85 @@
+"""What a run was asked to do, as it stands in config.json."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from parl.core.errors import ConfigError, nearest
+
+EXECUTIONS = ("auto", "fused", "host", "ray")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run, resolved: all that resuming it needs."""
+
+    algorithm: str
+    env: str
+    steps: int = 100_000  # environment steps of each seed
+    seed: int = 0
+    num_seeds: int = 1
+    execution: str = "auto"
+    actors: int = 0  # Ray rollout actors
+    eval_every: int = 0  # environment steps; 0: a tenth of the run
+    eval_episodes: int = 10
+    checkpoint_every: int = 0  # environment steps; 0: at every evaluation
+    keep: int = 3  # latest checkpoints that are kept, beside the best
+    schedule_steps: int = 0  # what schedules count on; stays when a resume extends the run
+    eager: bool = False  # without compilation, for debugging
+    settings: dict[str, Any] = field(default_factory=dict)  # the recipe's, by flat name
+    run_id: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises ConfigError for a value that cannot be."""
+        if self.execution not in EXECUTIONS:
+            hint = nearest(self.execution, EXECUTIONS)
+            raise ConfigError(
+                f"unknown execution '{self.execution}'.{hint} Known: {', '.join(EXECUTIONS)}."
+            )
+        for name in ("steps", "num_seeds", "eval_episodes", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("seed", "actors", "eval_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, it is {getattr(self, name)}.")
+        if self.execution == "ray" and not self.actors:
+            raise ConfigError("execution ray needs rollout actors: add --actors 2.")
+        if self.actors and self.num_seeds > 1:
+            raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each run."""
+        return tuple(range(self.seed, self.seed + self.num_seeds))
+
+
+def from_dict(values: dict[str, Any]) -> RunConfig:
+    """The config that a config.json holds. Raises ConfigError where it is not one."""
+    known = {f.name for f in dataclasses.fields(RunConfig)}
+    if odd := values.keys() - known:
+        raise ConfigError(f"config.json has the unknown key '{sorted(odd)[0]}'.")
+    try:
+        return RunConfig(**values)
+    except TypeError as error:
+        raise ConfigError(f"config.json is incomplete: {error}.") from error
+
+
+def new_run_id() -> str:
+    """A name that ties checkpoints to their run."""
+    return uuid.uuid4().hex
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("parl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found | {"python": platform.python_version()}

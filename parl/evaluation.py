@@ -1,0 +1,126 @@
+"""Greedy evaluation on environments of its own, for every execution.
+
+Each of `episodes` episodes counts once and whichever ends first does not count more: environment i
+of B plays its share of them, so that short episodes are not favoured.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parl import ops
+from parl.core.algorithm import Algorithm
+from parl.core.seeding import EVALUATION, env_seed
+from parl.core.types import Array
+from parl.envs.factory import EnvFactory
+from parl.envs.protocol import JaxEnv
+
+MAX_ENVS = 10  # stepped together on the host
+MAX_STEPS = 100_000  # of an episode whose environment knows no time limit
+
+
+class Evaluation(NamedTuple):
+    """Returns of whole episodes under the greedy policy."""
+
+    returns: np.ndarray  # [episodes], or [K, episodes] for K seeds
+
+    @property
+    def mean(self) -> Any:
+        """Mean return: a float, or a list of one per seed."""
+        return self.returns.mean(-1).tolist()
+
+    @property
+    def std(self) -> Any:
+        """Standard deviation over episodes: a float, or a list of one per seed."""
+        return self.returns.std(-1).tolist()
+
+
+class Evaluator:
+    """Plays greedy episodes; made once for a run, so that its programs compile once."""
+
+    def __init__(self, factory: EnvFactory, algorithm: Algorithm, episodes: int):
+        self.factory, self.algorithm, self.episodes = factory, algorithm, episodes
+        self.fused = None
+        if factory.jax is not None:
+            self.fused = jax.jit(partial(play_fused, factory.jax, algorithm, episodes))
+        self.greedy = jax.jit(partial(greedy_action, algorithm))
+
+    def __call__(self, policy: Any, seed: int, when: int = 0) -> np.ndarray:
+        """Returns [episodes] of one policy; the same seed and time give the same episodes."""
+        number = env_seed(seed, EVALUATION, when)
+        if self.fused is not None:
+            return np.asarray(self.fused(policy, jax.random.key(number)))
+        return self.play_host(policy, number)
+
+    def play_host(self, policy: Any, seed: int) -> np.ndarray:
+        """Returns [episodes] from a numpy vector environment."""
+        num_envs = min(self.episodes, MAX_ENVS)
+        share = np.full(num_envs, self.episodes // num_envs)
+        share[: self.episodes % num_envs] += 1
+        env = self.factory.vector(num_envs, seed)
+        obs, first = env.reset(), np.ones(num_envs, bool)
+        memory, key = self.algorithm.memory((num_envs,)), jax.random.key(seed)
+        total, played = np.zeros(num_envs), [[] for _ in range(num_envs)]
+        time = 0
+        while any(len(games) < n for games, n in zip(played, share, strict=True)):
+            action, memory = self.greedy(policy, obs, first, memory, key, time)
+            new = env.step(np.asarray(action))
+            total, time = total + new.reward, time + 1
+            obs, first = new.obs, new.terminated | new.truncated
+            for i in np.flatnonzero(first):
+                played[i].append(total[i])
+                total[i] = 0.0
+        env.close()
+        return np.array([x for games, n in zip(played, share, strict=True) for x in games[:n]])
+
+
+def greedy_action(
+    algorithm: Algorithm, policy: Any, obs: Any, first: Any, memory: Any, key: Array, time: Any
+) -> tuple[Any, Any]:
+    """Greedy actions [B, ...] and the next memory."""
+    memory = ops.where_first(first, algorithm.memory(first.shape), memory)
+    key = jax.random.fold_in(key, time)
+    action, memory, _ = algorithm.act(policy, obs, memory, key, explore=False)
+    return action, memory
+
+
+class Game(NamedTuple):
+    """Episodes under way, each in an environment of its own."""
+
+    env: Any  # [B, ...]
+    obs: Any  # [B, *O]
+    memory: Any  # [B, ...]
+    returns: Array  # [B]
+    over: Array  # [B] bool
+    time: Array  # []
+
+
+def play_fused(env: JaxEnv, algorithm: Algorithm, episodes: int, policy: Any, key: Array) -> Array:
+    """Returns [episodes] of a pure JAX environment, all episodes side by side."""
+    k_reset, k_act, k_step = jax.random.split(key, 3)
+    state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, episodes))
+    over = jnp.zeros(episodes, bool)
+    limit = env.spec.max_steps or MAX_STEPS
+
+    def step(game: Game) -> Game:
+        action, memory = greedy_action(
+            algorithm,
+            policy,
+            game.obs,
+            game.time == jnp.zeros(episodes),
+            game.memory,
+            k_act,
+            game.time,
+        )
+        keys = jax.random.split(jax.random.fold_in(k_step, game.time), episodes)
+        state, obs, reward, terminated, truncated = jax.vmap(env.step)(game.env, action, keys)
+        returns = game.returns + jnp.where(game.over, 0.0, reward)
+        over = game.over | terminated | truncated
+        return Game(state, obs, memory, returns, over, game.time + 1)
+
+    going = lambda game: ~game.over.all() & (game.time < limit)
+    start = Game(state, obs, algorithm.memory((episodes,)), jnp.zeros(episodes), over, jnp.int32(0))
+    return jax.lax.while_loop(going, step, start).returns

@@ -1,0 +1,151 @@
+"""The metrics of a run: metrics.jsonl, one JSON object per log point, mirrored to TensorBoard."""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from parl.core.checkpoint import sync
+from parl.core.errors import ParlError
+
+METRICS = "metrics.jsonl"
+FLUSH_S = 5.0  # TensorBoard's events go to the disk this often: each flush is an fsync
+
+
+class RunLog:
+    """Writes the metrics of the run in directory `path`.
+
+    A new run starts an empty file. A run that resumes at `resume_from` environment steps drops the
+    lines beyond, which it is about to write again, and a line that an interruption tore.
+    """
+
+    def __init__(self, path: Path, resume_from: int | None = None, tensorboard: bool = True):
+        self.file = path / METRICS
+        with explained(self.file):
+            path.mkdir(parents=True, exist_ok=True)
+            if resume_from is None:
+                self.file.write_text("")
+            else:
+                records = read_metrics(self.file)
+                rewrite(self.file, [r for r in records if r["env_steps"] <= resume_from])
+        start = 0 if resume_from is None else resume_from + 1
+        self.mirror = TensorBoard(path / "tensorboard", start) if tensorboard else None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends one line; the record has at least `env_steps`. Raises ParlError on a full disk.
+
+        numpy and jax values become numbers and lists, NaN and infinity become null.
+        """
+        record = plain(record)
+        with explained(self.file), self.file.open("a") as file:
+            file.write(line(record))
+        if self.mirror:
+            self.mirror.write(record)
+
+    def close(self) -> None:
+        """Closes the event file; metrics.jsonl is complete after every write."""
+        if self.mirror:
+            self.mirror.close()
+
+
+class TensorBoard:
+    """Scalars of records as TensorBoard events, in a new event file of `path`.
+
+    Written in the calling thread: tensorboardX's SummaryWriter waits forever once its own thread
+    has died of a full disk.
+    """
+
+    def __init__(self, path: Path, start: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self.path, self.flushed = path, 0.0
+        self.event: Any = vars(event_pb2)["Event"]
+        self.summary: Any = vars(summary_pb2)["Summary"]
+        session: Any = vars(event_pb2)["SessionLog"]
+        with explained(path):
+            path.mkdir(exist_ok=True)
+            # the suffix keeps a run that resumes within the same second from overwriting
+            self.events = EventsWriter(str(path / "events"), f".{os.getpid()}.{time.time_ns()}")
+        # from here on TensorBoard hides what earlier event files hold at `start` or later
+        self.append(self.event(step=start, session_log=session(status=session.START)))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One event with the record's numbers; lists (a value per seed) and text are left out."""
+        scalars = {k: v for k, v in record.items() if isinstance(v, int | float)}
+        step = scalars.pop("env_steps")
+        values = [self.summary.Value(tag=k, simple_value=v) for k, v in scalars.items()]
+        self.append(self.event(step=step, summary=self.summary(value=values)))
+
+    def append(self, event: Any) -> None:
+        """Writes one event."""
+        event.wall_time = time.time()
+        with explained(self.path):
+            self.events.write_event(event)
+            if event.wall_time - self.flushed > FLUSH_S:
+                self.events.flush()
+                self.flushed = event.wall_time
+
+    def close(self) -> None:
+        """Writes the rest and closes the file; metrics.jsonl is whole whatever happens here."""
+        with contextlib.suppress(OSError):
+            self.events.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a run directory or of its metrics.jsonl; none if there is no such file.
+
+    A last line that an interruption tore is left out; damage elsewhere raises ParlError.
+    """
+    path = path / METRICS if path.is_dir() else path
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records = []
+    for number, text in enumerate(lines, 1):
+        try:
+            records.append(json.loads(text))
+        except ValueError as error:
+            if number < len(lines):
+                message = f"{path} is damaged: line {number} is not JSON; delete that line."
+                raise ParlError(message) from error
+    return records
+
+
+def rewrite(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replaces a metrics file whole, by one rename."""
+    temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
+    with temporary.open("w") as file:
+        file.writelines(map(line, records))
+        sync(file)
+    temporary.replace(path)
+
+
+def line(record: dict[str, Any]) -> str:
+    """A record as one line of the file."""
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def plain(x: Any) -> Any:
+    """`x` as JSON can hold it: Python numbers and lists, None for what is not finite."""
+    if isinstance(x, dict):
+        return {str(key): plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    if isinstance(x, float):
+        return float(x) if math.isfinite(x) else None
+    return plain(x.tolist()) if hasattr(x, "tolist") else x  # numpy and jax, scalars too
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns an OSError, such as a full disk, into a ParlError of one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ParlError(
+            f"could not write {path}: {error.strerror or error}; checkpoints so far are intact, "
+            "make room and resume."
+        ) from error

@@ -1,0 +1,308 @@
+"""The trainer: drives any execution, and does all that is not learning.
+
+Evaluation, checkpoints, logs, progress and interruption happen between iterations and change
+nothing of what is learned: a run's parameters do not depend on how often any of them happens.
+"""
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+
+from parl.agents.execution import Execution, Report
+from parl.config import RunConfig
+from parl.core.checkpoint import Checkpoint, params_sha256
+from parl.core.errors import ParlError
+from parl.evaluation import Evaluation, Evaluator
+from parl.logging import RunLog
+from parl.progress import Progress
+from parl.run_dir import RunDir
+
+CHUNK_SECONDS = 0.5  # between two looks at signals and the clock
+LOG_POINTS = 100  # of a run, beside the evaluations
+
+
+class Interrupted(ParlError):
+    """A signal ended the run after it was saved."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+class Diverged(ParlError):
+    """Learning arrived at NaN or infinity."""
+
+    exit_code = 1
+
+
+class Trainer:
+    """One run from where it stands to its last step."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        execution: Execution,
+        evaluator: Evaluator,
+        run: RunDir,
+        quiet: bool,
+    ):
+        self.config, self.execution, self.run, self.quiet = config, execution, run, quiet
+        self.evaluator = evaluator
+        self.signum = 0
+        self.wall_before = self.compile_s = 0.0  # seconds, of earlier sessions; of compiling
+        self.best: tuple[float, int] | None = None  # (evaluation, environment steps)
+        self.last_saved = -1
+        self.reports: list[Report] = []  # since the last log point
+        self.rate = 0.0  # iterations per second
+        self.resumed_at: int | None = None
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def train(self) -> dict[str, Any]:
+        """Runs to the end; returns what result.json holds."""
+        title = f"{self.config.algorithm} on {self.config.env}"
+        self.log = RunLog(self.run.path, self.resumed_at)
+        self.start = self.logged = time.perf_counter()
+        self.logged_steps = self.env_steps
+        handlers = self.catch_signals()
+        try:
+            with Progress(self.config.steps, title, quiet=self.quiet) as self.progress:
+                if self.resumed_at is None:
+                    self.save()
+                self.compile()
+                while self.env_steps < self.config.steps:
+                    self.advance(self.chunk())
+                    self.between()
+                return self.finish()
+        finally:
+            self.log.close()
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+
+    def compile(self) -> None:
+        """The first iteration of each phase, which compiles it: warming up, then learning."""
+        for boundary in (0, self.warmup_end):
+            if self.execution.iteration <= boundary and self.env_steps < self.config.steps:
+                self.advance_to(boundary)
+                self.progress.phase("compiling")
+                begin = time.perf_counter()
+                self.reports.append(self.execution.advance(1))
+                self.compile_s += time.perf_counter() - begin
+        self.progress.phase("training")
+
+    @property
+    def warmup_end(self) -> int:
+        """The iteration that learns first."""
+        return -(-self.execution.learner.warmup // self.execution.steps_per_iteration)
+
+    def advance_to(self, iteration: int) -> None:
+        """Runs up to an iteration."""
+        while self.execution.iteration < iteration and self.env_steps < self.config.steps:
+            self.advance(min(self.chunk(), iteration - self.execution.iteration))
+            self.between()
+
+    def advance(self, iterations: int) -> None:
+        """Runs some iterations and learns how fast they are."""
+        begin = time.perf_counter()
+        self.reports.append(self.execution.advance(iterations))
+        self.rate = iterations / (time.perf_counter() - begin)
+
+    def chunk(self) -> int:
+        """Iterations until something is due, or until it is time to look up."""
+        step, now = self.execution.steps_per_iteration, self.env_steps
+        every = self.config.eval_every, self.config.checkpoint_every, self.log_every
+        due = min([(now // n + 1) * n for n in every] + [self.config.steps])
+        wanted = -(-(due - now) // step)
+        return max(1, min(wanted, int(self.rate * CHUNK_SECONDS) or 1))
+
+    def between(self) -> None:
+        """Whatever is due between two chunks."""
+        if self.signum:
+            self.save()
+            name = signal.Signals(self.signum).name
+            raise Interrupted(
+                f"{name}: saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
+                self.signum,
+            )
+        evaluate = self.passed(self.config.eval_every)
+        if evaluate or self.passed(self.log_every):
+            self.record(self.evaluate() if evaluate else None)
+        if self.passed(self.config.checkpoint_every) or self.is_best_unsaved():
+            self.save()
+
+    def passed(self, every: int) -> bool:
+        """Whether a multiple of `every` steps lies within the last iteration's reach."""
+        before = self.env_steps - self.execution.steps_per_iteration
+        return self.env_steps // every > max(before, 0) // every
+
+    # --- what is due ------------------------------------------------------------------------
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of each seed so far."""
+        return self.execution.iteration * self.execution.steps_per_iteration
+
+    @property
+    def updates(self) -> int:
+        """Updates of each seed so far: the learner's, per iteration that learned."""
+        learned = max(0, self.execution.iteration - self.warmup_end)
+        return learned * getattr(self.execution.learner, "updates", 1)
+
+    @property
+    def log_every(self) -> int:
+        return max(self.config.steps // LOG_POINTS, 1)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.wall_before + time.perf_counter() - self.start
+
+    def evaluate(self) -> Evaluation:
+        """Greedy episodes of every seed."""
+        self.progress.phase("evaluating")
+        policy, seeds = self.execution.policy, self.config.seeds
+        part = lambda k: jax.tree.map(lambda x: x[k], policy) if len(seeds) > 1 else policy
+        returns = [self.evaluator(part(k), seed, self.env_steps) for k, seed in enumerate(seeds)]
+        evaluation = Evaluation(np.stack(returns) if len(seeds) > 1 else returns[0])
+        mean = float(np.mean(evaluation.mean))
+        self.progress.evaluated(
+            self.env_steps, mean, float(np.mean(evaluation.std)), self.evaluator.episodes
+        )
+        self.progress.phase("training")
+        if self.best is None or mean > self.best[0]:
+            self.best = mean, self.env_steps
+        return evaluation
+
+    def record(self, evaluation: Evaluation | None) -> None:
+        """Writes one line of metrics of everything since the last."""
+        now = time.perf_counter()
+        steps = (self.env_steps - self.logged_steps) * self.config.num_seeds
+        sps = steps / max(now - self.logged, 1e-9)
+        self.logged, self.logged_steps = now, self.env_steps
+        line: dict[str, Any] = {"env_steps": self.env_steps, "wall_s": round(self.wall_s, 3)}
+        line |= {"sps": round(sps, 1), "updates": self.updates} | self.losses()
+        returns = self.training_returns()
+        line |= per_seed("return_mean", returns)
+        if evaluation is not None:
+            line |= per_seed("eval/return_mean", evaluation.mean)
+            line |= per_seed("eval/return_std", evaluation.std)
+            line["eval/episodes"] = self.evaluator.episodes
+        self.reports = []
+        self.log.write(line)
+        shown = None if line["return_mean"] is None else float(line["return_mean"])
+        self.progress.update(self.env_steps, sps, shown)
+
+    def losses(self) -> dict[str, float]:
+        """Means of the algorithm's metrics over the reports, and over seeds."""
+        learned = [report.metrics for report in self.reports if report.metrics]
+        names = learned[-1] if learned else ()
+        return {name: float(np.mean([m[name] for m in learned])) for name in names}
+
+    def training_returns(self) -> Any:
+        """Mean return of the episodes that finished: a number or one per seed, None without."""
+        if not self.reports:
+            return None
+        total = np.sum([report.return_sum for report in self.reports], 0)
+        count = np.sum([report.episodes for report in self.reports], 0)
+        if not np.all(count):
+            return None
+        return (total / count).tolist()
+
+    # --- saving -----------------------------------------------------------------------------
+
+    def is_best_unsaved(self) -> bool:
+        """Whether this is the best policy so far and no checkpoint has it."""
+        return self.best is not None and self.best[1] == self.env_steps != self.last_saved
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Writes a checkpoint and removes those that are not kept."""
+        if bad := not_finite(self.execution.train):
+            raise Diverged(
+                f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
+                f"step {self.last_saved} are good, try a lower --learning-rate."
+            )
+        self.progress.phase("saving")
+        shot = self.execution.snapshot()
+        meta = shot.meta | {
+            "run_id": self.config.run_id,
+            "exact": shot.exact,
+            "wall_s": self.wall_s,
+            "compile_s": self.compile_s,
+            "best": self.best,
+            "last_log": [self.logged_steps],
+            "versions": self.config.versions,
+            "config": self.config.settings | {"algorithm": self.config.algorithm},
+        }
+        arrays = self.run.save(self.env_steps, shot.tree, meta)
+        self.last_saved = self.env_steps
+        self.run.prune(self.config.keep, self.best[1] if self.best else None)
+        self.progress.phase("training")
+        return arrays
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of this run."""
+        self.execution.restore(checkpoint)
+        meta = checkpoint.meta
+        self.wall_before, self.compile_s = meta["wall_s"], meta["compile_s"]
+        self.best = tuple(meta["best"]) if meta["best"] else None
+        self.last_saved = self.resumed_at = meta["env_steps"]
+
+    def finish(self) -> dict[str, Any]:
+        """The last evaluation, checkpoint and result."""
+        evaluation = self.evaluate()
+        if self.reports or self.env_steps != self.logged_steps:
+            self.record(evaluation)
+        arrays = self.save()
+        result = {
+            "algorithm": self.config.algorithm,
+            "env": self.config.env,
+            "seeds": list(self.config.seeds),
+            "return_mean": evaluation.mean,
+            "return_std": evaluation.std,
+            "episodes": self.evaluator.episodes,
+            "returns": evaluation.returns.tolist(),
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "wall_s": round(self.wall_s, 3),
+            "compile_s": round(self.compile_s, 3),
+            "sps": round(self.env_steps * self.config.num_seeds / self.wall_s, 1),
+            "params_sha256": params_sha256(arrays),
+        }
+        self.run.write_result(result)
+        return result
+
+    # --- signals ----------------------------------------------------------------------------
+
+    def catch_signals(self) -> dict[int, Any]:
+        """Lets Ctrl-C and SIGTERM end the run between two iterations; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+
+        def note(signum: int, frame: FrameType | None) -> None:
+            self.signum = signum
+            signal.signal(signum, signal.default_int_handler)
+
+        return {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+
+def per_seed(name: str, value: Any) -> dict[str, Any]:
+    """A number under its name; a list as its mean, and itself under `<name>_seeds`."""
+    if isinstance(value, list):
+        return {name: float(np.mean(value)), f"{name}_seeds": value}
+    return {name: value}
+
+
+def not_finite(tree: Any) -> str:
+    """The name of a leaf with NaN or infinity, or an empty string."""
+    leaves = jax.tree.leaves_with_path(tree)
+    floats = [(path, x) for path, x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
+    good = jax.device_get([jax.numpy.isfinite(x).all() for _, x in floats])
+    for (path, _), fine in zip(floats, good, strict=True):
+        if not fine:
+            return jax.tree_util.keystr(path, simple=True, separator="/")
+    return ""
