@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from flax import nnx
 
 from parl.core.types import Array, Params
@@ -23,8 +22,7 @@ class NnxModel:
 
     def init(self, key: Array, *inputs: Any) -> Params:
         """A pure dict of arrays; nnx modules know their sizes, so `inputs` are not looked at."""
-        seed = jax.random.bits(key, (), "uint32")
-        return nnx.to_pure_dict(nnx.state(self.make(nnx.Rngs(seed))))
+        return nnx.to_pure_dict(nnx.state(self.make(nnx.Rngs(key))))
 
     def apply(self, params: Params, *inputs: Any, method: Any = None) -> Any:
         """Calls the module, or the method of that name, with these parameters."""

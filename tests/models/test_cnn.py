@@ -1,0 +1,54 @@
+"""Convolutional networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from parl.models import NatureCNN
+
+
+def shapes(size: int, channels: int) -> dict[str, tuple[int, ...]]:
+    image = jnp.zeros((1, size, size, channels), jnp.uint8)
+    params = jax.eval_shape(lambda: NatureCNN().init(jax.random.key(0), image))["params"]
+    return {name: layer["kernel"].shape for name, layer in params.items()}
+
+
+def test_layers_of_the_nature_paper() -> None:
+    assert shapes(84, 4) == {
+        "Conv_0": (8, 8, 4, 32),
+        "Conv_1": (4, 4, 32, 64),
+        "Conv_2": (3, 3, 64, 64),
+        "Dense_0": (7 * 7 * 64, 512),
+    }
+
+
+def test_small_images_keep_their_size() -> None:
+    assert shapes(10, 3) == {
+        "Conv_0": (3, 3, 3, 32),
+        "Conv_1": (3, 3, 32, 64),
+        "Dense_0": (10 * 10 * 64, 512),
+    }
+    assert shapes(36, 1)["Dense_0"][0] == 64, "36 pixels are just enough for the large kernels"
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+def test_any_leading_axes(lead: tuple[int, ...]) -> None:
+    net = NatureCNN(features=5)
+    image = np.random.default_rng(0).integers(256, size=(*lead, 6, 6, 1)).astype(np.uint8)
+    params = net.init(jax.random.key(0), image)
+    out = net.apply(params, image)
+    assert out.shape == (*lead, 5) and out.dtype == jnp.float32
+    one = net.apply(params, image.reshape(-1, 6, 6, 1)[-1])
+    np.testing.assert_allclose(out.reshape(-1, 5)[-1], one, rtol=1e-4, atol=1e-6)
+
+
+def test_bytes_are_scaled_to_one() -> None:
+    net = NatureCNN(features=5)
+    image = np.full((1, 6, 6, 1), 255, np.uint8)
+    params = net.init(jax.random.key(0), image)
+    # all layers are piecewise linear without bias at initialisation: 255 is 5 times 51
+    np.testing.assert_allclose(
+        net.apply(params, image), 5 * net.apply(params, image // 5), rtol=1e-4
+    )
+    assert np.abs(net.apply(params, image)).max() < 10
