@@ -1,0 +1,235 @@
+"""Running statistics, and what a wrapped algorithm gets to see."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from handmade import foreign_words, steps
+
+from parl.algorithms import normalized
+from parl.algorithms.normalized import LIMIT, Normalized, Stats
+from parl.core.algorithm import Algorithm
+from parl.core.spec import Box, Discrete, EnvSpec
+from parl.core.types import Rollout
+
+SPACE = {
+    "image": Box((2, 2, 1), "uint8"),
+    "legal": Box((2,), "bool"),
+    "mode": Discrete(3),
+    "x": Box((3,)),
+}
+SPEC = EnvSpec("test", SPACE, Discrete(2))
+SCALE, SHIFT = np.array([1.0, 10.0, 0.1]), np.array([0.0, -50.0, 3.0])
+
+
+class Spy(Algorithm):
+    """Hands back what it was given."""
+
+    rate: float = 0.5
+
+    def init(self, key: Any, spec: EnvSpec) -> Any:
+        return jnp.zeros((), jnp.int32)
+
+    def policy(self, state: Any) -> Any:
+        return state
+
+    def act(self, policy: Any, obs: Any, memory: Any, key: Any, explore: bool) -> Any:
+        return obs, memory, {"explored": jnp.bool_(explore)}
+
+    def update(self, state: Any, batch: Any, key: Any) -> Any:
+        return state + 1, {"batch": batch}
+
+    def observe(self, state: Any, rollout: Rollout) -> Any:
+        return state + 100
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        return jnp.full(batch_shape, 7)
+
+
+def make_rollout(seed: int, T: int = 6, B: int = 4) -> Rollout:
+    rng = np.random.default_rng(seed)
+
+    def obs() -> dict[str, np.ndarray]:
+        return {
+            "image": rng.integers(256, size=(T, B, 2, 2, 1)).astype(np.uint8),
+            "legal": rng.random((T, B, 2)) < 0.5,
+            "mode": rng.integers(3, size=(T, B)).astype(np.int32),
+            "x": rng.normal(size=(T, B, 3)) * SCALE + SHIFT,
+        }
+
+    first = rng.random((T, B)) < 0.3
+    reward = 5 * rng.normal(size=(T, B)) + 20
+    return Rollout(steps(obs=obs(), next_obs=obs(), reward=reward, first=first), ())
+
+
+ROLLOUTS = [make_rollout(seed) for seed in range(20)]
+BOTH = Normalized(Spy(), gamma=0.9, normalize_obs=True, normalize_reward=True)
+
+
+def observed(algorithm: Normalized) -> Any:
+    state = algorithm.init(jax.random.key(0), SPEC)
+    observe = jax.jit(algorithm.observe)
+    for rollout in ROLLOUTS:
+        state = observe(state, rollout)
+    return state
+
+
+@pytest.fixture(scope="module")
+def state() -> Any:
+    return observed(BOTH)
+
+
+ALL_X = np.concatenate([r.steps.obs["x"].reshape(-1, 3) for r in ROLLOUTS])
+
+
+def returns(rollout: Rollout) -> np.ndarray:
+    """Discounted sums of the rewards so far, by the definition."""
+    reward, first = rollout.steps.reward, rollout.steps.first
+    sums = np.zeros_like(reward)
+    for t in range(len(reward)):
+        sums[t] = reward[t] + (0.9 * sums[t - 1] * ~first[t] if t else 0)
+    return sums
+
+
+# -- moments ------------------------------------------------------------------------------------
+
+
+def test_streamed_moments_are_those_of_all_the_data(state: Any) -> None:
+    assert list(state.obs) == ["['x']"]
+    stats = state.obs["['x']"]
+    np.testing.assert_allclose(stats.count, len(ALL_X), rtol=1e-5)
+    np.testing.assert_allclose(stats.mean, ALL_X.mean(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(stats.std, ALL_X.std(0), rtol=1e-4)
+
+
+def test_blocks_of_any_size_give_the_same_moments() -> None:
+    pieces, whole = Stats.zeros((3,)), Stats.zeros((3,)).merge(ALL_X)
+    for block in np.split(ALL_X, [1, 2, 50, 51, 300]):
+        pieces = pieces.merge(block)
+    np.testing.assert_allclose(pieces.mean, whole.mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pieces.m2, whole.m2, rtol=1e-4)
+
+
+def test_before_any_data_nothing_is_changed() -> None:
+    x = np.array([1.0, -2.0, 3.0])
+    np.testing.assert_allclose(Stats.zeros((3,))(x), x, rtol=1e-6)
+
+
+def test_values_are_centred_scaled_and_clipped() -> None:
+    stats = Stats(jnp.float32(4), jnp.array([1.0, 0.0]), jnp.array([16.0, 1.0]))  # std 2, 0.5
+    np.testing.assert_allclose(stats(jnp.array([4.0, -1.0])), [1.5, -2.0], rtol=1e-6)
+    np.testing.assert_array_equal(stats(jnp.array([1e6, -1e6])), [LIMIT, -LIMIT])
+
+
+def test_a_constant_observation_stays_finite() -> None:
+    stats = Stats.zeros((1,)).merge(jnp.full((100, 1), 3.0))
+    assert np.isfinite(stats(jnp.array([3.0]))).all() and np.abs(stats(jnp.array([3.0]))) < 1e-3
+
+
+def test_float32_does_not_cancel_far_from_zero() -> None:
+    data = 1000 + np.random.default_rng(0).normal(size=(50, 64, 1)).astype(np.float32)
+    stats = Stats.zeros((1,))
+    for block in data:
+        stats = stats.merge(block)
+    np.testing.assert_allclose(stats.std, data.std(), rtol=2e-2)
+
+
+# -- what the inner algorithm sees ----------------------------------------------------------------
+
+
+def test_update_sees_normal_steps(state: Any) -> None:
+    rollout = ROLLOUTS[0]
+    new, metrics = BOTH.update(state, rollout, jax.random.key(0))
+    seen, raw = metrics["batch"].steps, rollout.steps
+    for ours, theirs in ((seen.obs, raw.obs), (seen.next_obs, raw.next_obs)):
+        expected = (theirs["x"] - ALL_X.mean(0)) / ALL_X.std(0)
+        np.testing.assert_allclose(ours["x"], expected, rtol=1e-3, atol=1e-3)
+        for name in ("image", "legal", "mode"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+            assert ours[name].dtype == theirs[name].dtype
+    std = np.concatenate([returns(r).ravel() for r in ROLLOUTS]).std()
+    np.testing.assert_allclose(seen.reward, (raw.reward / std).clip(-10, 10), rtol=1e-3)
+    assert seen.first is raw.first and metrics["batch"].memory == ()
+    assert new.inner == state.inner + 1
+    assert new.obs is state.obs and new.reward is state.reward, "an update moves no statistics"
+
+
+def test_a_batch_of_items_is_normalised_too(state: Any) -> None:
+    batch = jax.tree.map(lambda x: x[0], ROLLOUTS[0].steps)
+    _, metrics = BOTH.update(state, batch, jax.random.key(0))
+    whole = BOTH.update(state, ROLLOUTS[0], jax.random.key(0))[1]["batch"].steps
+    np.testing.assert_allclose(metrics["batch"].obs["x"], whole.obs["x"][0], rtol=1e-6)
+    np.testing.assert_allclose(metrics["batch"].reward, whole.reward[0], rtol=1e-6)
+
+
+def test_rewards_are_scaled_and_never_shifted(state: Any) -> None:
+    seen = BOTH.update(state, ROLLOUTS[0], jax.random.key(0))[1]["batch"].steps.reward
+    ratio = np.asarray(seen) / ROLLOUTS[0].steps.reward
+    np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-5)
+
+
+def test_discounted_returns_restart_at_episodes() -> None:
+    for rollout in ROLLOUTS[:3]:
+        assert rollout.steps.first[1:].any()
+        np.testing.assert_allclose(BOTH.discounted(rollout.steps), returns(rollout), rtol=1e-5)
+
+
+def test_acting_uses_the_statistics_that_travel_with_the_policy(state: Any) -> None:
+    policy = BOTH.policy(state)
+    assert set(policy.obs) == {"['x']"} and not hasattr(policy, "reward")
+    obs = jax.tree.map(lambda x: x[0], ROLLOUTS[1].steps.obs)
+    seen, memory, extras = BOTH.act(policy, obs, 5, jax.random.key(0), explore=True)
+    expected = (obs["x"] - ALL_X.mean(0)) / ALL_X.std(0)
+    np.testing.assert_allclose(seen["x"], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(seen["image"], obs["image"])
+    assert memory == 5 and extras["explored"]
+
+
+def test_replay_stays_raw() -> None:
+    items = BOTH.items(ROLLOUTS[0])
+    np.testing.assert_array_equal(items.obs["x"], ROLLOUTS[0].steps.obs["x"].reshape(-1, 3))
+    np.testing.assert_array_equal(items.reward, ROLLOUTS[0].steps.reward.reshape(-1))
+
+
+def test_switches(state: Any) -> None:
+    only_obs = observed(Normalized(Spy(), normalize_obs=True, normalize_reward=False))
+    np.testing.assert_array_equal(only_obs.obs["['x']"].mean, state.obs["['x']"].mean)
+    assert only_obs.reward.count < 1
+    only_reward = Normalized(Spy(), 0.9, normalize_obs=False, normalize_reward=True)
+    end = observed(only_reward)
+    assert end.obs == {}
+    np.testing.assert_array_equal(end.reward.m2, state.reward.m2)
+    seen = only_reward.update(end, ROLLOUTS[0], jax.random.key(0))[1]["batch"].steps
+    np.testing.assert_array_equal(seen.obs["x"], ROLLOUTS[0].steps.obs["x"])
+
+
+def test_inner_algorithm_is_passed_through(state: Any) -> None:
+    assert state.inner == 100 * len(ROLLOUTS)
+    np.testing.assert_array_equal(BOTH.memory((2, 3)), np.full((2, 3), 7))
+    assert jax.tree.leaves(BOTH) == [0.5, 0.9], "hyperparameters of both are leaves"
+
+
+def test_observations_that_are_one_array() -> None:
+    spec = EnvSpec("test", Box((3,)), Discrete(2))
+    algorithm = Normalized(Spy())
+    state = algorithm.init(jax.random.key(0), spec)
+    assert list(state.obs) == [""]
+    rollout = jax.tree.map(lambda x: x, ROLLOUTS[0])
+    rollout = Rollout(rollout.steps._replace(obs=rollout.steps.obs["x"]), ())
+    state = algorithm.observe(state, rollout)
+    np.testing.assert_allclose(state.obs[""].mean, rollout.steps.obs.mean((0, 1)), rtol=1e-4)
+    seen, _, _ = algorithm.act(algorithm.policy(state), rollout.steps.obs[0], (), None, False)
+    assert np.abs(seen).max() < 4
+
+
+def test_statistics_are_a_pytree_that_vmaps() -> None:
+    data = jnp.stack([jnp.arange(6.0).reshape(3, 2), jnp.ones((3, 2))])
+    empty = jax.vmap(lambda _: Stats.zeros((2,)))(jnp.arange(2))
+    both = jax.vmap(Stats.merge)(empty, data)
+    np.testing.assert_allclose(both.mean, data.mean(1), atol=1e-3)
+
+
+def test_source_mentions_no_other_layer() -> None:
+    assert foreign_words(normalized) == set()

@@ -1,0 +1,209 @@
+"""PPO's equations with worked numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from handmade import Function, foreign_words, line_count, steps
+
+from parl import ops
+from parl.algorithms import ppo
+from parl.algorithms.ppo import PPO, PPOState, Sample
+from parl.core.spec import Box, Discrete, EnvSpec
+from parl.core.types import Net, Rollout
+
+SPEC = EnvSpec("test", Box((1,)), Discrete(2))
+LOG3 = np.log(3).astype(np.float32)
+
+# The actor's probabilities do not depend on obs; the critic is linear in it.
+ACTOR = Function(
+    lambda p, obs: ops.Categorical(jnp.broadcast_to(p, (*obs.shape[:-1], 2))), jnp.zeros(2)
+)
+CRITIC = Function(lambda p, obs: p * obs[..., 0], jnp.ones(()))
+
+
+def make(**settings: Any) -> PPO:
+    return PPO(actor=ACTOR, critic=CRITIC, **settings)
+
+
+# Two samples with ratios 0.75 / 0.5 = 1.5 and 0.25 / 0.5 = 0.5, advantages 3 and 1 that
+# normalise to 1 and -1, and values 0 and 2 that become 1.
+PARAMS = {"actor": jnp.array([LOG3, 0.0]), "critic": jnp.float32(1)}
+SAMPLE = Sample(
+    obs=jnp.ones((2, 1)),
+    action=jnp.array([0, 1]),
+    log_prob=jnp.log(jnp.array([0.5, 0.5])),
+    value=jnp.array([0.0, 2.0]),
+    advantage=jnp.array([3.0, 1.0]),
+)
+ENTROPY = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+
+
+def test_clipped_surrogate_value_error_and_entropy() -> None:
+    loss, metrics = make(entropy_cost=0.1).loss(PARAMS, SAMPLE)
+    # -(min(1.5, 1.2) * 1 + min(0.5 * -1, 0.8 * -1)) / 2
+    np.testing.assert_allclose(metrics["policy_loss"], -0.2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["value_loss"], 0.5 * (4 + 4) / 2, rtol=1e-6)
+    np.testing.assert_allclose(metrics["entropy"], ENTROPY, rtol=1e-6)
+    kl = ((0.5 - np.log(1.5)) + (-0.5 - np.log(0.5))) / 2
+    np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-5)
+    np.testing.assert_allclose(loss, -0.2 + 0.5 * 2 - 0.1 * ENTROPY, rtol=1e-5)
+
+
+def test_no_gradient_beyond_the_clip() -> None:
+    grad = jax.grad(lambda p, algorithm: algorithm.loss(p, SAMPLE)[0])
+    np.testing.assert_array_equal(grad(PARAMS, make())["actor"], [0, 0])
+    # within a clip of 0.6: d/dlogit0 -(1.5 A0 (1 - .75) + 0.5 A1 (0 - .75)) / 2 = -0.375
+    np.testing.assert_allclose(grad(PARAMS, make(clip=0.6))["actor"], [-0.375, 0.375], rtol=1e-5)
+
+
+def test_value_clipping_takes_the_larger_error() -> None:
+    """Old values 0 and 2, new 1, targets 3: clipped to 0.2 and 1.8, errors 2.8 and 1.2 or 2."""
+    _, metrics = make(clip_value=True).loss(PARAMS, SAMPLE)
+    np.testing.assert_allclose(metrics["value_loss"], 0.5 * (2.8**2 + 2**2) / 2, rtol=1e-6)
+    grad = jax.grad(lambda p: make(clip_value=True, value_cost=1.0).loss(p, SAMPLE)[0])(PARAMS)
+    np.testing.assert_allclose(grad["critic"], -2 / 2, rtol=1e-6)  # of the second sample only
+
+
+def test_advantages_bootstrap_at_time_limits_and_not_at_terminations() -> None:
+    """Three episodes of two steps side by side: one goes on, one is cut, one terminates at t=0."""
+    batch = steps(
+        obs=[[[1.0]] * 3, [[2.0]] * 3],
+        next_obs=[[[2.0], [5.0], [5.0]], [[3.0]] * 3],
+        reward=[[10.0] * 3, [20.0] * 3],
+        discount=[[1, 1, 0.0], [1, 1, 1]],
+        last=[[False, True, True], [False] * 3],
+        extras={"log_prob": np.zeros((2, 3))},
+    )
+    sample = make(gamma=0.5, lambda_=0.5).samples(jnp.float32(1), batch)
+    later = 20 + 0.5 * 3 - 2  # = 19.5
+    first = [10 + 0.5 * 2 - 1 + 0.25 * later, 10 + 0.5 * 5 - 1, 10 - 1]
+    np.testing.assert_allclose(sample.advantage, [*first, later, later, later], rtol=1e-6)
+    np.testing.assert_array_equal(sample.value, [1, 1, 1, 2, 2, 2])
+    assert sample.obs.shape == (6, 1) and sample.action.shape == (6,)
+
+
+def test_the_agent_axis_is_one_more_batch_axis() -> None:
+    rng = np.random.default_rng(0)
+    obs, next_obs = rng.normal(size=(2, 4, 3, 2, 1))  # [T, B, N, O]
+    reward = rng.normal(size=(4, 3, 2))
+    discount, last = np.ones((4, 3)), np.arange(12).reshape(4, 3) % 5 == 0  # [T, B]
+    extras = {"log_prob": rng.normal(size=(4, 3, 2))}
+    both = steps(
+        obs=obs, next_obs=next_obs, reward=reward, discount=discount, last=last, extras=extras
+    )
+    one = jax.tree.map(lambda x: x[:, :, 1] if x.ndim > 2 else x, both)
+    algorithm, critic = make(), jnp.float32(1)
+    np.testing.assert_allclose(
+        algorithm.samples(critic, both).advantage[:, 1],
+        algorithm.samples(critic, one).advantage,
+        rtol=1e-5,
+    )
+
+
+@pytest.fixture(scope="module")
+def rollout() -> Rollout:
+    """Four steps in two environments; action 0 is rewarded."""
+    action = np.arange(8).reshape(4, 2) % 2
+    obs = np.random.default_rng(0).normal(size=(5, 2, 1))
+    batch = steps(
+        obs=obs[:4],
+        next_obs=obs[1:],
+        action=action,
+        reward=1.0 - action,
+        extras={"log_prob": np.full((4, 2), np.log(0.5))},
+    )
+    return Rollout(batch, ())
+
+
+def train(rollout: Rollout, updates: int = 1, **settings: Any) -> list[PPOState]:
+    """The states after 0, 1, ... updates."""
+    algorithm = make(minibatches=1, learning_rate=0.1, **settings)
+    update, states = jax.jit(algorithm.update), [algorithm.init(jax.random.key(0), SPEC)]
+    for i in range(updates):
+        states.append(update(states[-1], rollout, jax.random.key(i))[0])
+    return states
+
+
+def assert_close(a: Any, b: Any) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), a, b)
+
+
+def count(state: PPOState) -> int:
+    """Steps that the optimiser made."""
+    return int(state.net.opt[1][0].count)
+
+
+def test_updates_raise_the_probability_of_what_was_better(rollout: Rollout) -> None:
+    end = train(rollout, updates=3, epochs=2)[-1]
+    assert jax.nn.softmax(end.net.params["actor"])[0] > 0.6
+    assert count(end) == 6
+
+
+def test_kl_stop_freezes_everything_after_it_is_exceeded(rollout: Rollout) -> None:
+    """At the first step the policies are equal, at the second their divergence is seen."""
+    one_step = train(rollout, epochs=1)[-1]
+    stopped = train(rollout, epochs=5, target_kl=1e-4)[-1]
+    assert count(stopped) == 1
+    assert_close(stopped.net, one_step.net)
+    free, generous = train(rollout, epochs=5)[-1], train(rollout, epochs=5, target_kl=1e3)[-1]
+    assert count(free) == 5
+    assert_close(generous.net, free.net)
+    # the next update, of what the new policy did, starts anew
+    log_prob = jax.nn.log_softmax(stopped.net.params["actor"])[rollout.steps.action]
+    fresh = rollout._replace(steps=rollout.steps._replace(extras={"log_prob": log_prob}))
+    algorithm = make(minibatches=1, epochs=5, target_kl=1e-4, learning_rate=0.1)
+    assert count(algorithm.update(stopped, fresh, jax.random.key(1))[0]) == 2
+
+
+def test_annealing_is_linear_and_ends_at_zero() -> None:
+    algorithm = make(epochs=2, minibatches=2, anneal_updates=2, learning_rate=0.1)
+    optimizer, grads = algorithm.optimizer, jnp.full(1, 0.1)
+    state, sizes = optimizer.init(grads), []
+    for _ in range(10):
+        update, state = optimizer.update(grads, state)
+        sizes.append(-float(update[0]))
+    # Adam's step on a constant gradient is the rate; 8 steps are 2 updates of 2 x 2
+    expected = [0.1 * max(0, 1 - t / 8) for t in range(10)]
+    np.testing.assert_allclose(sizes, expected, rtol=1e-3, atol=1e-9)
+
+
+def test_annealed_parameters_stand_still_in_the_end(rollout: Rollout) -> None:
+    states = train(rollout, updates=3, epochs=2, anneal_updates=2)
+    params = [state.net.params for state in states]
+    assert (params[1]["actor"] != params[2]["actor"]).all()
+    jax.tree.map(np.testing.assert_array_equal, params[2], params[3])
+
+
+def test_the_global_norm_is_clipped() -> None:
+    """Through Adam the clip shows in its moments: mu = 0.1 * clipped gradient."""
+    optimizer = make(max_grad_norm=0.5).optimizer
+    grads = jnp.array([3.0, 4.0])
+    _, state = optimizer.update(grads, optimizer.init(grads))
+    np.testing.assert_allclose(state[1][0].mu, [0.1 * 0.3, 0.1 * 0.4], rtol=1e-5)
+
+
+def test_every_sample_is_used_once_per_epoch(rollout: Rollout) -> None:
+    """Minibatches of a shuffled epoch: the mean of their value losses is that of the whole."""
+    algorithm = make(epochs=1, minibatches=4, learning_rate=0.0)
+    state = algorithm.init(jax.random.key(0), SPEC)
+    _, metrics = jax.jit(algorithm.update)(state, rollout, jax.random.key(5))
+    data = algorithm.samples(state.net.params["critic"], rollout.steps)
+    np.testing.assert_allclose(metrics["value_loss"], 0.5 * np.mean(data.advantage**2), rtol=1e-5)
+
+
+def test_acting() -> None:
+    algorithm, obs = make(), jnp.zeros((1000, 1))
+    policy = algorithm.policy(PPOState(Net(PARAMS, ())))
+    action, memory, extras = algorithm.act(policy, obs, (), jax.random.key(0), explore=True)
+    np.testing.assert_allclose(np.mean(action == 0), 0.75, atol=0.05)
+    np.testing.assert_allclose(extras["log_prob"], np.log(np.where(action == 0, 0.75, 0.25)), 1e-5)
+    greedy, _, extras = algorithm.act(policy, obs, (), jax.random.key(0), explore=False)
+    assert not greedy.any() and extras == {} and memory == ()
+
+
+def test_source_is_short_and_mentions_no_other_layer() -> None:
+    assert foreign_words(ppo) == set()
+    assert line_count(ppo) <= 145
