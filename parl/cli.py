@@ -3,8 +3,11 @@
 Bad input is one sentence on stderr and exit code 2; Ctrl-C and SIGTERM save first and exit 130/143.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import io
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -170,13 +173,30 @@ def as_fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(shape: type, arguments: list[str], prog: str, default: Any = None) -> Any:
-    """Flags into a dataclass. Raises ConfigError for an unknown flag."""
+    """Flags into a dataclass. Raises ConfigError for an unknown flag or an unusable value."""
     options = {} if default is None else {"default": default}
-    flags, rest = tyro.cli(shape, prog=prog, args=arguments, return_unknown_args=True, **options)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            flags, rest = tyro.cli(
+                shape, prog=prog, args=arguments, return_unknown_args=True, **options
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(f"{first_sentence(said.getvalue())}; see {prog} --help.") from stop
     if rest:
         names = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(shape)]
         raise unknown("flag", rest[0].partition("=")[0], names)
     return flags
+
+
+def first_sentence(box: str) -> str:
+    """What an error box of tyro says between its title and the next rule."""
+    lines = [line.strip(" │|") for line in box.splitlines()[1:]]
+    is_rule = lambda line: set(line) <= set("─-╰╯")
+    body = list(itertools.dropwhile(is_rule, lines))
+    return " ".join(itertools.takewhile(lambda line: not is_rule(line), body)).rstrip(".")
 
 
 def unknown(what: str, name: str, known: list[str]) -> ConfigError:

@@ -195,7 +195,7 @@ class Trainer:
         self.reports = []
         self.log.write(line)
         shown = None if line["return_mean"] is None else float(line["return_mean"])
-        self.progress.update(self.env_steps, sps, shown)
+        self.progress.update(self.env_steps, sps / self.config.num_seeds, shown)
 
     def losses(self) -> dict[str, float]:
         """Means of the algorithm's metrics over the reports, and over seeds."""

@@ -1,0 +1,102 @@
+"""A run that was killed at any moment goes on as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import parl
+
+TINY = {"hidden": (16,), "eval_episodes": 2}
+OFF_POLICY = TINY | {
+    "batch_size": 16, "warmup": 200, "length": 8, "updates": 4, "capacity": 3_000,
+}  # fmt: skip
+RUNS = {
+    "ppo-fused": ("ppo", "jax:CartPole-v1", 60_000, 2_000, TINY),
+    "sac-fused": ("sac", "jax:Pendulum-v1", 12_000, 1_000, OFF_POLICY),
+    "dqn-fused": ("dqn", "jax:CartPole-v1", 20_000, 1_000, OFF_POLICY),
+    "ppo-host": ("ppo", "CartPole-v1", 20_000, 1_000, TINY),
+    "sac-host": ("sac", "Pendulum-v1", 5_000, 400, OFF_POLICY),
+    "dqn-host": ("dqn", "CartPole-v1", 5_000, 400, OFF_POLICY),
+}
+
+
+def command(name: str, out: Path) -> list[str]:
+    algorithm, env, steps, every, settings = RUNS[name]
+    words = [sys.executable, "-m", "parl.cli", "train", algorithm, "--env", env, "--out", str(out)]
+    words += ["--steps", str(steps), "--eval-every", str(every)]
+    for flag, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += ["--" + flag.replace("_", "-"), *map(str, values)]
+    return words
+
+
+def start(name: str, out: Path, log: Path) -> subprocess.Popen:
+    """The run in a process of its own, once it has a checkpoint beyond the first."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command(name, out), stdout=file, stderr=subprocess.STDOUT)
+    limit = time.monotonic() + 120
+    checkpoints = out / "checkpoints"
+    while not (
+        checkpoints.is_dir()
+        and any(p.name.isdecimal() and p.name != "0" for p in checkpoints.iterdir())
+    ):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < limit, log.read_text()
+        time.sleep(0.01)
+    return process
+
+
+@pytest.fixture(scope="module", params=list(RUNS))
+def reference(request, tmp_path_factory) -> tuple[str, str]:
+    """A run's name, and the digest of its parameters when nothing interrupts it."""
+    algorithm, env, steps, every, settings = RUNS[request.param]
+    out = tmp_path_factory.mktemp("whole") / "run"
+    # another evaluation rhythm: what is learned must not depend on it
+    run = parl.train(algorithm, env, out, quiet=True, steps=steps, eval_every=every * 3, **settings)
+    return request.param, run.result["params_sha256"]
+
+
+def test_killed_run_resumes_bit_for_bit(reference, tmp_path: Path) -> None:
+    name, digest = reference
+    out = tmp_path / "run"
+    process = start(name, out, tmp_path / "log")
+    time.sleep(random.uniform(0.0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "result.json").exists(), "it finished before it was killed"
+    run = parl.resume(out, quiet=True)
+    assert run.result["params_sha256"] == digest
+    steps = [json.loads(line)["env_steps"] for line in (out / "metrics.jsonl").open()]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_say_how_to_go_on(signum, code, tmp_path: Path) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    process = start("dqn-host", out, log)
+    process.send_signal(signum)
+    assert process.wait(timeout=60) == code
+    saved = max(int(p.name) for p in (out / "checkpoints").iterdir())
+    last = log.read_text().splitlines()[-1]
+    assert last.endswith(f"saved at step {saved}; go on with 'parl resume {out}'")
+
+
+def test_resume_from_the_command_line_extends_a_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    parl.train("dqn", "jax:CartPole-v1", out, quiet=True, steps=2_000, **OFF_POLICY)
+    words = [sys.executable, "-m", "parl.cli", "resume", str(out), "--steps", "3000"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ, timeout=120)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text())
+    assert result["env_steps"] == 3_000
+    whole = parl.train(
+        "dqn", "jax:CartPole-v1", tmp_path / "whole", quiet=True, steps=3_000, **OFF_POLICY
+    )
+    assert whole.result["params_sha256"] == result["params_sha256"]
