@@ -109,7 +109,7 @@ class PPO(Algorithm):
         discount = self.gamma * steps.discount
         advantage = ops.gae(steps.reward, discount, steps.last, value, next_value, self.lambda_)
         sample = Sample(steps.obs, steps.action, steps.extras["log_prob"], value, advantage)
-        return jax.tree.map(lambda x: jnp.reshape(x, (-1, *x.shape[2:])), sample)
+        return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), sample)
 
     def loss(self, params: Params, batch: Sample) -> tuple[Array, Metrics]:
         """Eq. 9: clipped surrogate, squared value error and entropy."""
