@@ -94,6 +94,7 @@ class Trainer:
                 self.reports.append(self.execution.advance(1))
                 self.compile_s += time.perf_counter() - begin
         self.progress.phase("training")
+        self.logged, self.logged_steps = time.perf_counter(), self.env_steps
 
     @property
     def warmup_end(self) -> int:
@@ -129,6 +130,8 @@ class Trainer:
                 f"{name}: saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
                 self.signum,
             )
+        if self.env_steps >= self.config.steps:
+            return  # finish() does the rest
         evaluate = self.passed(self.config.eval_every)
         if evaluate or self.passed(self.log_every):
             self.record(self.evaluate() if evaluate else None)
@@ -185,7 +188,8 @@ class Trainer:
         sps = steps / max(now - self.logged, 1e-9)
         self.logged, self.logged_steps = now, self.env_steps
         line: dict[str, Any] = {"env_steps": self.env_steps, "wall_s": round(self.wall_s, 3)}
-        line |= {"sps": round(sps, 1), "updates": self.updates} | self.losses()
+        losses = self.losses()
+        line |= {"sps": round(sps, 1), "updates": self.updates} | losses
         returns = self.training_returns()
         line |= per_seed("return_mean", returns)
         if evaluation is not None:
@@ -195,7 +199,7 @@ class Trainer:
         self.reports = []
         self.log.write(line)
         shown = None if line["return_mean"] is None else float(line["return_mean"])
-        self.progress.update(self.env_steps, sps / self.config.num_seeds, shown)
+        self.progress.update(self.env_steps, sps / self.config.num_seeds, shown, losses)
 
     def losses(self) -> dict[str, float]:
         """Means of the algorithm's metrics over the reports, and over seeds."""
@@ -255,7 +259,7 @@ class Trainer:
     def finish(self) -> dict[str, Any]:
         """The last evaluation, checkpoint and result."""
         evaluation = self.evaluate()
-        if self.reports or self.env_steps != self.logged_steps:
+        if self.env_steps > self.logged_steps or self.resumed_at is None:
             self.record(evaluation)
         arrays = self.save()
         result = {
