@@ -1,0 +1,186 @@
+"""One definition, several executions: they agree, can be cut anywhere, and resume bit for bit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny import ENVS, LENGTH, SEEDS, Case, make, params_of, save, state_of
+
+from parl.agents.distributed import Pooled
+from parl.agents.execution import Execution
+from parl.agents.fused import Fused, collect
+
+ALGORITHMS = ("ppo", "dqn", "sac")
+ITERATIONS = 7  # the first two of off-policy runs only fill
+CASES = [
+    Case(algorithm, execution, num_seeds)
+    for algorithm in ALGORITHMS
+    for num_seeds in (1, 2)
+    for execution in ("fused", "host", "gymnasium")
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_small_programs(compilation_cache: None) -> Iterator[None]:
+    """Every run compiles its own initialisation: let them find each other's."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    yield
+    jax.config.update(name, before)
+
+
+def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for name, x in ours.items():
+        assert x.tobytes() == theirs[name].tobytes(), name
+
+
+WHOLE: dict[Case, tuple[Any, dict[str, Any], Execution]] = {}
+
+
+def whole(case: Case) -> tuple[Any, dict[str, Any], Execution]:
+    """(report, everything, the run itself) after an uninterrupted run."""
+    if case not in WHOLE:
+        run = make(case)
+        report = run.advance(ITERATIONS)
+        WHOLE[case] = report, state_of(run), run
+    return WHOLE[case]
+
+
+# -- the marquee test -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
+    """One JAX environment inside the program and behind numpy: equal parameters and counts."""
+    (report, _, fused), (host_report, _, host) = (
+        whole(Case(algorithm, execution, num_seeds)) for execution in ("fused", "host")
+    )
+    ours, theirs = params_of(fused), params_of(host)
+    assert ours.keys() == theirs.keys()
+    for name, x in ours.items():
+        np.testing.assert_allclose(x, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(report.episodes, host_report.episodes)
+    np.testing.assert_allclose(report.return_sum, host_report.return_sum, rtol=1e-5)
+    assert np.all(report.episodes >= 4) and report.episodes.shape == SEEDS[num_seeds].lead
+    assert report.metrics.keys() == host_report.metrics.keys() != set()
+    for name, x in report.metrics.items():
+        np.testing.assert_allclose(x, host_report.metrics[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+@pytest.mark.parametrize("algorithm", ["dqn", "sac"])
+def test_fused_and_host_store_the_same(algorithm: str, num_seeds: int) -> None:
+    """Replay holds every step collected: the ring has wrapped around once."""
+    fused, host = (
+        whole(Case(algorithm, execution, num_seeds))[1] for execution in ("fused", "host")
+    )
+    for dtype in ("float32", "bool"):
+        ours, theirs = fused[f"replay/{dtype}"], host[f"replay/{dtype}"]
+        assert ours.shape[-2] == 96
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_fused_and_host_collect_the_same(num_seeds: int) -> None:
+    """PPO's rollouts, before each of four updates."""
+    fused, host = (make(Case("ppo", execution, num_seeds)) for execution in ("fused", "host"))
+    assert isinstance(fused, Fused) and isinstance(host, Pooled)
+    env, algorithm = ENVS["ppo"], fused.learner.algorithm
+
+    def roll(policy: Any, actor: Any, key: Any) -> Any:
+        return collect(env, algorithm, policy, actor, jax.random.fold_in(key, 0), LENGTH)[1]
+
+    program = jax.jit(fused.seeds.vmap(roll))
+    inner, seen = host.pool.collect, []
+
+    def record(random: bool) -> Any:
+        fragments = inner(random=random)
+        seen.append(fragments[0].rollout)
+        return fragments
+
+    host.pool.collect = record
+    for _ in range(4):
+        ours = jax.device_get(program(fused.policy, fused.run.actor, fused.run.keys.act))
+        host.advance(1)
+        theirs = seen[-1]
+        assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            assert a.shape == b.shape and a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(ours.steps.action, theirs.steps.action)
+        fused.advance(1)
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_seed_among_several_is_that_seed_alone(algorithm: str, execution: str) -> None:
+    alone = params_of(whole(Case(algorithm, execution, 1))[2])
+    several = params_of(whole(Case(algorithm, execution, 2))[2])
+    for name, x in alone.items():
+        np.testing.assert_allclose(several[name][0], x, rtol=1e-3, atol=1e-4, err_msg=name)
+    different = [name for name in alone if np.any(several[name][0] != several[name][1])]
+    assert different, "the second seed is another run"
+
+
+# -- cut anywhere ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_chunks_and_resume_change_no_bit(case: Case, tmp_path: Path) -> None:
+    """advance(7) is advance(3), advance(4), and so is a new run restored from the third."""
+    report, expected, _ = whole(case)
+    run = make(case)
+    first = run.advance(3)
+    saved = save(run, tmp_path / "3")
+    second = run.advance(4)
+    assert_equal(state_of(run), expected)
+    np.testing.assert_array_equal(first.episodes + second.episodes, report.episodes)
+
+    fresh = make(case)
+    fresh.advance(1)  # whatever it did before is forgotten
+    fresh.restore(saved)
+    assert fresh.iteration == 3
+    third = fresh.advance(4)
+    assert_equal(state_of(fresh), expected)
+    jax.tree.map(np.testing.assert_array_equal, second, third)
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+def test_resume_while_warming_up(execution: str, tmp_path: Path) -> None:
+    case = Case("sac", execution, 1)
+    run, fresh = make(case), make(case)
+    report = run.advance(1)
+    assert report.metrics == {}, "nothing is learned yet"
+    fresh.restore(save(run, tmp_path / "1"))
+    fresh.advance(ITERATIONS - 1)
+    assert_equal(state_of(fresh), whole(case)[1])
+
+
+def test_snapshots_leave_a_run_as_it_was(tmp_path: Path) -> None:
+    for execution in ("fused", "host"):
+        run = make(Case("dqn", execution, 1))
+        for i in range(ITERATIONS):
+            save(run, tmp_path / str(i))
+            run.advance(1)
+        assert_equal(state_of(run), whole(Case("dqn", execution, 1))[1])
+
+
+def test_learning_moves_parameters_and_warming_up_does_not() -> None:
+    """What all the equalities above would miss."""
+    for algorithm in ALGORITHMS:
+        run = make(Case(algorithm, "host", 1))
+        before = params_of(run)
+        run.advance(2)
+        moved = [n for n, x in params_of(run).items() if "params" in n and np.any(x != before[n])]
+        assert bool(moved) == (algorithm == "ppo")
+        run.advance(3)
+        after = params_of(run)
+        still = [n for n in before if "kernel" in n and np.all(after[n] == before[n])]
+        assert not still

@@ -1,0 +1,96 @@
+"""Tiny runs of every algorithm in the executions of this process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from parl.agents.distributed import InlinePool, Pooled
+from parl.agents.execution import Execution, Seeds
+from parl.agents.fused import Fused
+from parl.agents.host import Collector
+from parl.agents.learner import Learner
+from parl.core import checkpoint
+from parl.core.seeding import env_seed
+from parl.envs.cartpole import CartPole
+from parl.envs.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.jax_vector import JaxVectorEnv
+from parl.envs.pendulum import Pendulum
+from parl.recipes import make_recipe
+
+OFF_POLICY = {"capacity": 100, "batch_size": 4, "updates": 2, "warmup": 30}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ppo": {"epochs": 2, "minibatches": 2},
+    "dqn": OFF_POLICY | {"target_period": 3, "epsilon_steps": 80},
+    "sac": OFF_POLICY,
+}
+NUM_ENVS, LENGTH = 2, 8
+# time limits short enough to be met
+ENVS = {"ppo": CartPole(max_steps=13), "dqn": CartPole(max_steps=13), "sac": Pendulum(max_steps=9)}
+GYMNASIUM = {"ppo": "CartPole-v1", "dqn": "CartPole-v1", "sac": "Pendulum-v1"}
+SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to run; `execution` is fused, host (of the JAX env) or gymnasium."""
+
+    algorithm: str
+    execution: str
+    num_seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}-{self.execution}-{self.num_seeds}"
+
+
+def make_learner(algorithm: str, **changes: Any) -> Learner:
+    spec = ENVS[algorithm].spec
+    settings = {"hidden": (6,), "length": LENGTH, "num_envs": NUM_ENVS} | SETTINGS[algorithm]
+    recipe = make_recipe(algorithm, spec).override(settings | changes)
+    return recipe.learner(spec, 10_000, NUM_ENVS)
+
+
+def make_env(case: Case, seed: int) -> Any:
+    if case.execution == "host":
+        return JaxVectorEnv(ENVS[case.algorithm], NUM_ENVS, seed)
+    kwargs = {"max_episode_steps": ENVS[case.algorithm].max_steps}
+    return GymnasiumVectorEnv(make_gymnasium(GYMNASIUM[case.algorithm], **kwargs), NUM_ENVS, seed)
+
+
+COMPILED: dict[Any, Any] = {}
+
+
+def make(case: Case, **changes: Any) -> Execution:
+    """A new run at its start. Its programs, pure functions all, are compiled once per kind."""
+    learner, seeds = make_learner(case.algorithm, **changes), SEEDS[case.num_seeds]
+    settings = tuple(changes.items())
+    if case.execution == "fused":
+        run = Fused(ENVS[case.algorithm], learner, seeds, NUM_ENVS, LENGTH)
+        run.programs = COMPILED.setdefault((case, settings), run.programs)
+        return run
+    envs = [make_env(case, env_seed(seed, 0)) for seed in seeds.values]
+    collector = Collector(envs, learner.algorithm, seeds)
+    run = Pooled(InlinePool([collector], LENGTH), envs[0].spec, learner, seeds, NUM_ENVS, LENGTH)
+    compiled = (run.fill, run.learn, run.extract, collector.programs)
+    compiled = COMPILED.setdefault((case.algorithm, case.num_seeds, settings), compiled)
+    run.fill, run.learn, run.extract, collector.programs = compiled
+    return run
+
+
+def save(run: Execution, path: Path) -> checkpoint.Checkpoint:
+    """The run's snapshot by way of the disk."""
+    snapshot = run.snapshot()
+    checkpoint.save(path, snapshot.tree, snapshot.meta)
+    return checkpoint.read(path)
+
+
+def state_of(run: Execution) -> dict[str, Any]:
+    """Everything the run is, by name, as numpy arrays."""
+    leaves = checkpoint.named_leaves(run.snapshot().tree)
+    return {name: checkpoint.to_numpy(leaf).copy() for name, leaf in leaves.items()}
+
+
+def params_of(run: Execution) -> dict[str, Any]:
+    """All that is learned, by name, as numpy arrays."""
+    return checkpoint.named_leaves(jax.device_get(run.train))
