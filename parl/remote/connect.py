@@ -1,0 +1,139 @@
+"""The Ray session: which cluster this process works on, and what its workers inherit.
+
+Call `connect` before the first JAX computation where you can: Ray starts processes, and a process
+that already runs XLA's threads is better not forked.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devices ourselves
+
+import ray
+from ray._private import ray_constants
+
+from parl.core.errors import ConfigError, RemoteError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+
+def connect(
+    address: str = "local", num_cpus: int | None = None, dashboard: bool = False
+) -> dict[str, Any]:
+    """Connects this process to Ray; a second call is harmless. Returns what the cluster has.
+
+    "local" starts a cluster for this process alone, reachable from this machine only; "auto"
+    joins the one that runs on this machine, "host:port" one anywhere. A cluster that listens on
+    more than loopback is refused unless Ray's token authentication is on (RAY_AUTH_MODE=token).
+    """
+    if ray.is_initialized():
+        return ray.cluster_resources()
+    if "://" in address:
+        raise ConfigError(
+            f"address '{address}' names a protocol, and data through Ray's client is not served; "
+            "give host:port and run on a machine of the cluster."
+        )
+    local = address == "local"
+    if not local and num_cpus is not None:
+        raise ConfigError("num_cpus is for address='local'; a running cluster has its own.")
+    if not local and address != "auto":
+        check_private(address)
+    start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
+    with quiet(), loopback(local):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RemoteError(f"could not connect to Ray at '{address}': {reason}") from error
+    try:
+        check_private(ray.get_runtime_context().gcs_address)
+    except ConfigError:
+        ray.shutdown()
+        raise
+    return ray.cluster_resources()
+
+
+def disconnect() -> None:
+    """Leaves the cluster; a local one ends, with all its processes."""
+    if ray.is_initialized():
+        with quiet():
+            ray.shutdown()
+
+
+def ensure_connected() -> None:
+    """Connects to a local cluster where nothing else was chosen."""
+    if not ray.is_initialized():
+        connect()
+
+
+def is_local() -> bool:
+    """Whether the cluster is this machine alone."""
+    return ray.get_runtime_context().gcs_address.rpartition(":")[0] in LOOPBACK
+
+
+def check_private(address: str) -> None:
+    """Raises ConfigError where strangers on the network could run code on the cluster."""
+    host = address.rpartition(":")[0] or address
+    if host not in LOOPBACK and not token_authentication():
+        raise ConfigError(
+            f"the Ray cluster at {address} is reachable from the network without authentication; "
+            "start it and this program with RAY_AUTH_MODE=token (see `ray get-auth-token`)."
+        )
+
+
+def token_authentication() -> bool:
+    """Whether Ray checks a token on every call: needs the mode and a token."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and bool(token or path.exists())
+
+
+@contextmanager
+def loopback(enabled: bool) -> Iterator[None]:
+    """Starts Ray's servers on 127.0.0.1, as Ray itself does where it serves no clusters.
+
+    Without this Ray takes the machine's address on the network, whatever it is given.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and not enabled
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences Ray's warnings, and keeps the SIGTERM handler that Ray would replace."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
+    """The runtime environment of a worker: set before it imports anything.
+
+    Workers find this process's modules by its sys.path, so that a program may run from source and
+    its own classes are found. On "cpu" no accelerator is visible to them.
+    """
+    path = os.pathsep.join(dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path))
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC")
+    env = {"PYTHONPATH": path} | {name: str(threads) for name in names}
+    if device == "cpu":
+        env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return {"env_vars": env}

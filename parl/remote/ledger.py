@@ -1,0 +1,71 @@
+"""Exact books of what a pool produced and where it went."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+
+@dataclass
+class Ledger:
+    """Integers that always satisfy
+
+        produced = trained + dropped_stale + dropped_overflow + in_queue
+
+    Lost apart: asked for, and never arrived because a worker died or its environment failed.
+    """
+
+    produced: int = 0
+    trained: int = 0
+    dropped_stale: int = 0
+    dropped_overflow: int = 0
+    in_queue: int = 0
+    lost: int = 0
+
+    def check(self) -> None:
+        """Asserts the identity."""
+        places = self.trained + self.dropped_stale + self.dropped_overflow + self.in_queue
+        assert self.produced == places, f"the ledger does not add up: {self}"
+
+
+class Books:
+    """The ledger in fragments and in environment steps."""
+
+    def __init__(self) -> None:
+        self.fragments, self.steps = Ledger(), Ledger()
+
+    def arrive(self, steps: int) -> None:
+        """A fragment came in and waits."""
+        self.add("produced", steps)
+        self.add("in_queue", steps)
+
+    def leave(self, place: str, steps: int) -> None:
+        """A waiting fragment was trained on, dropped_stale or dropped_overflow."""
+        self.add("in_queue", -steps, -1)
+        self.add(place, steps)
+
+    def lose(self, steps: int) -> None:
+        """A fragment will never come in."""
+        self.add("lost", steps)
+
+    def add(self, place: str, steps: int, fragments: int = 1) -> None:
+        """Adds to one place of both ledgers."""
+        for ledger, count in ((self.steps, steps), (self.fragments, fragments)):
+            setattr(ledger, place, getattr(ledger, place) + count)
+
+    def report(self) -> dict[str, dict[str, int]]:
+        """Both ledgers as plain integers, after checking that they add up."""
+        self.fragments.check()
+        self.steps.check()
+        return {"fragments": asdict(self.fragments), "steps": asdict(self.steps)}
+
+    @classmethod
+    def restore(cls, saved: dict[str, dict[str, int]]) -> Self:
+        """The books of a run that ended there: what waited then is lost."""
+        books = cls()
+        for name, ledger in (("fragments", books.fragments), ("steps", books.steps)):
+            for field in fields(Ledger):
+                setattr(ledger, field.name, int(saved[name][field.name]))
+            ledger.produced -= ledger.in_queue
+            ledger.lost += ledger.in_queue
+            ledger.in_queue = 0
+            ledger.check()
+        return books

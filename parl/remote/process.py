@@ -1,0 +1,204 @@
+"""Where a worker lives: in a Ray actor or, for comparison and debugging, in this process.
+
+A process answers requests in order. `submit` gives a ticket, `wait` says which tickets are
+answered, `answer` gives the reply or raises `Died`.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from parl.remote.connect import ensure_connected, is_local, quiet, worker_env
+from parl.remote.failure import Failure
+from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
+
+
+class Died(Exception):
+    """A worker's process is gone."""
+
+
+class Process(Protocol):
+    """One worker, wherever it lives."""
+
+    started: Any  # the ticket that is answered when it runs
+
+    def submit(self, request: Request) -> Any: ...
+
+    def publish(self, weights: Weights) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Backend(Protocol):
+    """How to start processes and hear from them."""
+
+    scheduled: bool  # whether a process may have to wait for a machine
+
+    def start(self, make_worker: MakeWorker, envs_per_worker: int) -> Process: ...
+
+    def store(self, policy: Any) -> Any:
+        """Puts the policy where workers can fetch it from; returns the handle."""
+        ...
+
+    def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
+        """The answered tickets, after at most `timeout` seconds without any."""
+        ...
+
+    def answer(self, ticket: Any) -> Reply: ...
+
+
+class Ticket:
+    """A reply that is there already; None if the worker died of the request."""
+
+    def __init__(self, reply: Reply | None):
+        self.reply = reply
+
+
+class InlineProcess:
+    """A worker in this process; it works when asked."""
+
+    def __init__(self, worker: Worker):
+        self.worker, self.dead = worker, False
+        self.started = Ticket(Reply())
+
+    def submit(self, request: Request) -> Any:
+        fault = request.fault.kind if isinstance(request, Collect) and request.fault else None
+        self.dead = self.dead or fault in ("kill", "hang")
+        return Ticket(None if self.dead else self.worker.handle(request))
+
+    def publish(self, weights: Weights) -> None:
+        self.worker.publish(weights)
+
+    def kill(self) -> None:
+        self.worker.discard()
+
+
+class Inline:
+    """Workers in this process, one after the other."""
+
+    scheduled = False
+
+    def start(self, make_worker: MakeWorker, envs_per_worker: int) -> Process:
+        return InlineProcess(Worker(make_worker, envs_per_worker))
+
+    def store(self, policy: Any) -> Any:
+        return policy
+
+    def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
+        return tickets
+
+    def answer(self, ticket: Any) -> Reply:
+        if ticket.reply is None:
+            raise Died("it was killed")
+        return ticket.reply
+
+
+class RayWorker(Worker):
+    """A worker in an actor. A second thread takes in weights while the first one collects."""
+
+    def __init__(self, make_worker: MakeWorker, envs_per_worker: int, driver: tuple[str, int]):
+        super().__init__(make_worker, envs_per_worker)
+        watch = threading.Thread(target=end_with, args=driver, daemon=True)
+        watch.start()
+
+    @ray.method(concurrency_group="control")
+    def publish(self, weights: Weights) -> None:
+        super().publish(weights)
+
+    @ray.method(concurrency_group="control")
+    def hello(self) -> tuple[str, int]:
+        """Host and process id."""
+        return socket.gethostname(), os.getpid()
+
+    def fetch(self, handle: Any) -> Any:
+        return ray.get(handle[0])
+
+
+def end_with(host: str, driver: int) -> None:
+    """Ends this process when the driver's has ended, or the one that started this."""
+    parent = os.getppid()
+    while os.getppid() == parent and (host != socket.gethostname() or alive(driver)):
+        time.sleep(1)
+    os._exit(1)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class RayProcess:
+    """A worker in an actor that Ray does not restart: that is the supervisor's business."""
+
+    def __init__(self, options: dict[str, Any], make_worker: MakeWorker, envs_per_worker: int):
+        driver = socket.gethostname(), os.getpid()
+        with quiet():
+            actor: Any = ray.remote(**options)(RayWorker)
+            self.actor = actor.remote(make_worker, envs_per_worker, driver)
+        self.started = self.actor.hello.remote()
+
+    def submit(self, request: Request) -> Any:
+        return self.actor.handle.remote(request)
+
+    def publish(self, weights: Weights) -> None:
+        self.actor.publish.remote(weights)
+
+    def kill(self) -> None:
+        """Ends the process whatever it is doing, also where it cannot answer Ray."""
+        try:
+            host, pid = ray.get(self.started, timeout=0)
+            if host == socket.gethostname():
+                os.kill(pid, signal.SIGKILL)
+        except (RayError, ProcessLookupError):
+            pass
+        ray.kill(self.actor, no_restart=True)
+
+
+class OnRay:
+    """Workers in Ray actors."""
+
+    def __init__(self) -> None:
+        ensure_connected()
+        self.scheduled = not is_local()
+        # a cluster of our own takes any number of workers; a shared one by its CPUs
+        self.options: dict[str, Any] = {
+            "num_cpus": int(self.scheduled),
+            "scheduling_strategy": "SPREAD" if self.scheduled else "DEFAULT",
+            "runtime_env": worker_env(),
+            "concurrency_groups": {"control": 1},
+            "max_restarts": 0,
+            "max_task_retries": 0,
+        }
+
+    def start(self, make_worker: MakeWorker, envs_per_worker: int) -> Process:
+        return RayProcess(self.options, make_worker, envs_per_worker)
+
+    def store(self, policy: Any) -> Any:
+        return [ray.put(policy)]  # in a list, so that only a worker that needs it pulls it
+
+    def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
+        # Ray says first which one is there; then a second look finds all that are
+        if timeout:
+            ray.wait(tickets, num_returns=1, timeout=timeout)
+        return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
+
+    def answer(self, ticket: Any) -> Reply:
+        try:
+            reply = ray.get(ticket)
+        except RayTaskError as error:
+            return Reply(failure=Failure("RemoteError", str(error.cause), str(error)))
+        except (RayError, GetTimeoutError) as error:
+            raise Died(str(error).partition("\n")[0]) from error
+        return reply if isinstance(reply, Reply) else Reply()

@@ -1,0 +1,211 @@
+"""Keeps a worker in every slot: starts, watches, kills and replaces processes.
+
+It decides nothing about learning. Its events say what came in and who died; the synchronous and
+the asynchronous loop each do with that what their mode promises.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from parl.agents.host import CollectorState
+from parl.core.seeding import env_seed
+from parl.remote.chaos import draw
+from parl.remote.failure import Failure
+from parl.remote.meter import Meter
+from parl.remote.process import Backend, Died, Process
+from parl.remote.worker import Build, Close, Collect, MakeWorker, Reply, Request
+
+PATIENCE = 30.0  # seconds that a fragment may take at least before its worker counts as hung
+STARTUP = 120.0  # seconds on top of that for starting, importing and compiling
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What a worker may do in a row, without a fragment in between, before it is given up."""
+
+    deaths: int = 5  # of its process
+    errors: int | None = None  # of its environment; by default 0 in sync mode, 3 in async mode
+
+
+class Pending(NamedTuple):
+    """A request under way."""
+
+    ticket: Any
+    request: Request | None  # None: the process starting
+    submitted: float
+    kept: bool  # whether anybody wants the answer; not where a fragment is only played again
+
+
+class Event(NamedTuple):
+    """An answer, or a death with all that was under way."""
+
+    slot: "Slot"
+    request: Request | None
+    reply: Reply | None
+    died: str | None = None
+    lost: tuple[Collect, ...] = ()  # fragments that will not come
+
+
+@dataclass(eq=False)
+class Slot:
+    """The place of one worker; processes come and go in it."""
+
+    index: int
+    epoch: int = 0  # how often its seeds were renewed
+    process: Process | None = None
+    pending: deque[Pending] = field(default_factory=deque)
+    since: float = 0.0  # when it last showed a sign of life
+    died: float | None = None  # when, until the first fragment after
+    warm: bool = False  # whether this process has brought a fragment
+    deaths: int = 0  # in a row
+    errors: int = 0  # in a row
+    failure: Failure | None = None  # the last one
+    given_up: bool = False
+    retiring: bool = False  # its process is too big
+    boundary: CollectorState | None = None  # sync: where the collector stood
+    log: list[Collect] = field(default_factory=list)  # sync: fragments since the boundary
+
+    @property
+    def collecting(self) -> list[Collect]:
+        """The fragments under way that somebody waits for."""
+        return [p.request for p in self.pending if p.kept and isinstance(p.request, Collect)]
+
+    def fall(self) -> list[Collect]:
+        """Forgets all that is under way; returns the fragments that somebody waited for."""
+        lost, self.pending = self.collecting, deque()
+        return lost
+
+
+class Supervisor:
+    """Slots, the processes in them, and the processes that wait to step in."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        make_worker: MakeWorker,
+        envs_per_worker: int,
+        num_workers: int,
+        seed: int,
+        deadline: float | None,
+        spares: int,
+        max_memory: int | None,
+    ):
+        self.backend, self.make_worker, self.envs_per_worker = backend, make_worker, envs_per_worker
+        self.seed, self.deadline, self.max_memory = seed, deadline, max_memory
+        self.meter = Meter()
+        self.slots = [Slot(index) for index in range(num_workers)]
+        self.num_spares = spares
+        self.spares: deque[Process] = deque()
+
+    def identity(self, slot: Slot) -> int:
+        """What a collector's seeds follow from: the worker's index, or a fresh number.
+
+        A worker that replaces one whose position was lost must not live through its past again.
+        """
+        if not slot.epoch:
+            return slot.index
+        return len(self.slots) + env_seed(self.seed, slot.index, slot.epoch)
+
+    def assign(self, slot: Slot) -> None:
+        """Puts a process into a slot and has it make the collector at the slot's boundary."""
+        slot.process = self.spares.popleft() if self.spares else self.start()
+        slot.warm, slot.retiring = False, False
+        slot.since = time.monotonic()
+        slot.pending = deque([Pending(slot.process.started, None, slot.since, False)])
+        self.submit(slot, Build(self.identity(slot), slot.boundary), kept=False)
+        for request in slot.log:
+            self.submit(slot, request._replace(fault=None), kept=False)
+        while len(self.spares) < self.num_spares:
+            self.spares.append(self.start())
+
+    def start(self) -> Process:
+        """A new process without a collector."""
+        return self.backend.start(self.make_worker, self.envs_per_worker)
+
+    def submit(self, slot: Slot, request: Request, kept: bool = True) -> None:
+        """Sends a request to the slot's process."""
+        assert slot.process is not None
+        if kept and isinstance(request, Collect):
+            request = request._replace(fault=draw())
+        now = time.monotonic()
+        slot.pending.append(Pending(slot.process.submit(request), request, now, kept))
+
+    def renew(self, slot: Slot) -> None:
+        """Gives up the slot's position in its episodes: what follows starts from fresh seeds."""
+        slot.epoch += 1
+        slot.boundary, slot.log = None, []
+
+    def retire(self, slot: Slot) -> None:
+        """Ends the slot's process."""
+        if slot.process is not None:
+            slot.process.kill()
+        slot.process, slot.pending = None, deque()
+
+    def events(self, timeout: float) -> list[Event]:
+        """What happened, in the order of the slots; waits `timeout` seconds if nothing did."""
+        heads = {slot.pending[0].ticket: slot for slot in self.slots if slot.pending}
+        if not heads:
+            return []
+        ready = set(self.backend.wait(list(heads), timeout))
+        events, now = [], time.monotonic()
+        for ticket, slot in heads.items():
+            if ticket in ready:
+                events.append(self.receive(slot, ticket, now))
+            elif now - max(slot.since, slot.pending[0].submitted) > self.limit(slot):
+                events.append(self.bury(slot, f"it gave no sign for {self.limit(slot):.0f} s"))
+        return [event for event in events if event.request is not None or event.died]
+
+    def receive(self, slot: Slot, ticket: Any, now: float) -> Event:
+        """The event of an answered ticket."""
+        try:
+            reply = self.backend.answer(ticket)
+        except Died as death:
+            return self.bury(slot, str(death))
+        pending = slot.pending.popleft()
+        request, slot.since = pending.request, now
+        if reply.failure:
+            slot.failure = reply.failure
+            lost = (request,) if isinstance(request, Collect) and pending.kept else ()
+            return Event(slot, request, reply, lost=lost)
+        if reply.fragment is not None:
+            assert isinstance(request, Collect)
+            slot.deaths = slot.errors = 0
+            if slot.warm:
+                self.meter.fragment(reply.seconds, request.length)
+            if slot.died is not None:
+                self.meter.recoveries.append(now - slot.died)
+            slot.warm, slot.died = True, None
+            slot.retiring = bool(self.max_memory) and reply.memory > (self.max_memory or 0)
+        return Event(slot, request, reply)
+
+    def bury(self, slot: Slot, reason: str) -> Event:
+        """The event of a death."""
+        request, lost = slot.pending[0].request, tuple(slot.fall())
+        self.retire(slot)
+        slot.deaths += 1
+        slot.died = slot.died or time.monotonic()
+        slot.failure = Failure("RemoteError", f"rollout worker {slot.index} died: {reason}", "")
+        self.meter.deaths += 1
+        return Event(slot, request, None, reason, lost)
+
+    def limit(self, slot: Slot) -> float:
+        """Seconds that the request at the head of a slot may take."""
+        if self.backend.scheduled and slot.pending[0].request is None:
+            return float("inf")  # it waits for a machine with room
+        limit = self.deadline or max(PATIENCE, 10 * self.meter.fragment_seconds)
+        return limit if slot.warm else limit + STARTUP
+
+    def close(self) -> None:
+        """Ends all processes; those that answer may close their environments first."""
+        idle = [slot.process for slot in self.slots if slot.process and not slot.collecting]
+        tickets = [process.submit(Close()) for process in idle]
+        end = time.monotonic() + 2
+        while tickets and time.monotonic() < end:
+            answered = set(self.backend.wait(tickets, 0.5))
+            tickets = [ticket for ticket in tickets if ticket not in answered]
+        for slot in self.slots:
+            self.retire(slot)
+        while self.spares:
+            self.spares.popleft().kill()

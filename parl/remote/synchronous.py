@@ -1,0 +1,124 @@
+"""Synchronous collecting: one fragment of every worker, the same whatever happens to processes.
+
+A worker that dies is replaced by one that continues from where its collector stood at the last
+fragment boundary that is known, plays the fragments since then again and brings the one that was
+lost. Where the environments' state is exact, so are all numbers: the death leaves no trace in them.
+Only if that dies as well are the fresh seeds of a new epoch used.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+from parl.agents.host import CollectorState, Fragment
+from parl.core.errors import RemoteError
+from parl.remote.failure import Failure, revive
+from parl.remote.ledger import Books
+from parl.remote.supervisor import Event, Restart, Slot, Supervisor
+from parl.remote.worker import Build, Capture, Collect, Reply, Request, Weights
+
+CAPTURE_SHARE = 0.03  # of a worker's time may go into sending its state
+LONGEST_LOG = 16  # fragments to play again at most
+
+
+class Synchronous:
+    """Asks all workers at once and waits for all of them."""
+
+    def __init__(self, crew: Supervisor, books: Books, restart: Restart):
+        self.crew, self.books, self.restart = crew, books, restart
+        self.interval = 1  # fragments between two captures
+        self.exact, self.inexact = 0, 0  # recoveries with and without exact environment state
+        for slot in crew.slots:
+            crew.assign(slot)
+
+    def collect(self, weights: Weights, length: int, random: bool) -> list[Fragment]:
+        """One fragment of every worker, in their order."""
+
+        def request(slot: Slot) -> Collect:
+            capture = len(slot.log) + 1 >= self.interval
+            return Collect(length, random, weights, capture)
+
+        for slot in self.crew.slots:
+            if slot.retiring:
+                self.crew.retire(slot)
+                self.crew.meter.recycled += 1
+                self.crew.assign(slot)
+        fragments = []
+        for slot, reply in zip(self.crew.slots, self.run(request), strict=True):
+            assert reply.fragment is not None
+            steps = length * self.crew.envs_per_worker
+            self.books.arrive(steps)
+            self.books.leave("trained", steps)
+            if reply.state is None:
+                slot.log.append(Collect(length, random, weights))
+            else:
+                slot.boundary, slot.log = reply.state, []
+                cost = reply.capture_seconds / max(reply.seconds, 1e-6) / CAPTURE_SHARE
+                self.interval = min(max(math.ceil(cost), 1), LONGEST_LOG)
+            fragments.append(reply.fragment)
+        return fragments
+
+    def get_states(self) -> list[CollectorState]:
+        """Where all collectors stand."""
+        states = []
+        for slot, reply in zip(self.crew.slots, self.run(lambda slot: Capture()), strict=True):
+            assert reply.state is not None
+            slot.boundary, slot.log = reply.state, []
+            states.append(reply.state)
+        return states
+
+    def set_states(self, states: list[CollectorState]) -> None:
+        """Continues from there."""
+        for slot, state in zip(self.crew.slots, states, strict=True):
+            slot.boundary, slot.log = state, []
+        self.run(lambda slot: Build(self.crew.identity(slot), slot.boundary))
+
+    def run(self, request: Callable[[Slot], Request]) -> list[Reply]:
+        """The answer of every worker, in their order; failures are dealt with on the way."""
+        replies: dict[int, Reply] = {}
+        for slot in self.crew.slots:
+            self.crew.submit(slot, request(slot))
+        while len(replies) < len(self.crew.slots):
+            for event in self.crew.events(1.0):
+                slot = event.slot
+                if event.died is not None:
+                    self.recover(event)
+                    self.crew.submit(slot, request(slot))
+                elif event.reply and event.reply.failure:
+                    self.rebuild(event, event.reply.failure)
+                    self.crew.submit(slot, request(slot))
+                elif event.reply and not slot.pending:
+                    replies[slot.index] = event.reply
+        return [replies[slot.index] for slot in self.crew.slots]
+
+    def recover(self, event: Event) -> None:
+        """Replaces a process that died."""
+        slot = event.slot
+        self.lose(event.lost)
+        if slot.deaths > self.restart.deaths:
+            raise RemoteError(
+                f"rollout worker {slot.index} died {slot.deaths} times in a row without bringing "
+                f"a fragment: {event.died}."
+            )
+        if slot.deaths > 1:
+            self.crew.renew(slot)
+        if slot.deaths > 1 or (slot.boundary and not all(e.exact for e in slot.boundary.envs)):
+            self.inexact += 1
+        else:
+            self.exact += 1
+        self.crew.assign(slot)
+
+    def rebuild(self, event: Event, failure: Failure) -> None:
+        """Makes a collector anew whose environment raised, or raises that here."""
+        slot = event.slot
+        slot.errors += 1
+        self.lose((*event.lost, *slot.fall()))
+        if slot.errors > (self.restart.errors or 0):
+            raise revive(failure, f"rollout worker {slot.index}")
+        self.crew.meter.rebuilds += 1
+        self.crew.renew(slot)
+        self.crew.submit(slot, Build(self.crew.identity(slot)), kept=False)
+
+    def lose(self, requests: Iterable[Collect]) -> None:
+        """Enters lost fragments into the books."""
+        for request in requests:
+            self.books.lose(request.length * self.crew.envs_per_worker)

@@ -1,0 +1,174 @@
+"""A rollout worker: one collector, in whatever process it lives, answering requests.
+
+Nothing but numpy and plain values goes in or out. What goes wrong in the environment comes back as
+a `Failure`; only the death of the process is left for the supervisor to notice.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from parl.agents.host import Collector, CollectorState, Fragment
+from parl.core.errors import ConfigError
+from parl.remote.boundary import check_fragment
+from parl.remote.chaos import Fault, faulty
+from parl.remote.failure import Failure, describe
+
+MakeWorker = Callable[[int], Collector]
+
+
+class Weights(NamedTuple):
+    """A published policy."""
+
+    handle: Any  # the policy, or what `Worker.fetch` makes one of
+    order: int  # of publication: higher is newer
+    version: int  # what the publisher calls it
+
+
+class Build(NamedTuple):
+    """Makes the collector, from seeds that follow from `index`, and continues from `state`."""
+
+    index: int
+    state: CollectorState | None = None
+
+
+class Collect(NamedTuple):
+    """One fragment of `length` steps, with the policy in `weights` unless a newer one is there."""
+
+    length: int
+    random: bool
+    weights: Weights
+    capture: bool = False  # send the collector's state along
+    fault: Fault | None = None
+
+
+class Capture(NamedTuple):
+    """Nothing but the collector's state."""
+
+
+class Close(NamedTuple):
+    """The end: environments are closed."""
+
+
+Request = Build | Collect | Capture | Close
+
+
+class Reply(NamedTuple):
+    """The answer to a request."""
+
+    fragment: Fragment | None = None
+    failure: Failure | None = None
+    state: CollectorState | None = None
+    version: int = 0  # of the policy that acted
+    seconds: float = 0.0  # of work
+    capture_seconds: float = 0.0
+    memory: int = 0  # resident bytes of the process
+
+
+class Worker:
+    """Holds a collector and the newest policy it has seen."""
+
+    def __init__(self, make_worker: MakeWorker, envs_per_worker: int):
+        self.make_worker, self.envs_per_worker = make_worker, envs_per_worker
+        self.collector: Collector | None = None
+        self.index = -1  # what the collector was made with
+        self.policy: Any = None
+        self.weights = self.newest = Weights(None, -1, -1)  # in use; published meanwhile
+        self.lock = threading.Lock()
+
+    def handle(self, request: Request) -> Reply:
+        """Answers one request. Whatever the environment raises becomes a Failure."""
+        start = time.perf_counter()
+        try:
+            if isinstance(request, Build):
+                self.build(request)
+                reply = Reply()
+            elif isinstance(request, Capture):
+                reply = Reply(state=self.running.get_state())
+            elif isinstance(request, Close):
+                self.discard()
+                reply = Reply()
+            else:
+                reply = self.collect(request)
+        except Exception as error:
+            self.discard()
+            reply = Reply(failure=describe(error))
+        spent = time.perf_counter() - start - reply.capture_seconds
+        return reply._replace(seconds=spent, memory=resident_bytes())
+
+    def build(self, request: Build) -> None:
+        """Makes a new collector, unless only the state of the old one is to change."""
+        if self.collector is None or request.state is None or request.index != self.index:
+            self.discard()
+            self.index, self.collector = request.index, self.make_worker(request.index)
+        if self.collector.num_envs != self.envs_per_worker:
+            raise ConfigError(
+                f"make_worker made {self.collector.num_envs} environments, the pool was told "
+                f"envs_per_worker={self.envs_per_worker}."
+            )
+        if request.state is not None:
+            self.collector.set_state(request.state)
+
+    def collect(self, request: Collect) -> Reply:
+        """One fragment, checked before it leaves."""
+        collector = self.running
+        self.pull(request.weights)
+        with faulty(collector, request.fault, request.length):
+            fragment = collector.collect(self.policy, request.length, request.random)
+        check_fragment(fragment, collector, request.length)
+        fragment = jax.tree.map(np.ascontiguousarray, fragment)
+        start = time.perf_counter()
+        state = collector.get_state() if request.capture else None
+        seconds = time.perf_counter() - start
+        return Reply(fragment, state=state, version=self.weights.version, capture_seconds=seconds)
+
+    def publish(self, weights: Weights) -> None:
+        """Notes a policy for the fragments to come; called from another thread."""
+        with self.lock:
+            if weights.order > self.newest.order:
+                self.newest = weights
+
+    def pull(self, weights: Weights) -> None:
+        """Takes over the newest policy, if it is newer than the one in use."""
+        with self.lock:
+            weights = max(weights, self.newest, key=lambda each: each.order)
+        if weights.order > self.weights.order:
+            # once a version, not at every step; on the CPU this need not even copy
+            self.policy, self.weights = jax.device_put(self.fetch(weights.handle)), weights
+
+    def fetch(self, handle: Any) -> Any:
+        """The policy behind a handle."""
+        return handle
+
+    @property
+    def running(self) -> Collector:
+        """The collector, if there is one."""
+        if self.collector is None:
+            raise NotBuilt("the environment failed before; this worker waits to be rebuilt")
+        return self.collector
+
+    def discard(self) -> None:
+        """Closes what is there, whatever state it is in."""
+        collector, self.collector = self.collector, None
+        if collector is not None:
+            with suppress(Exception):  # it failed before, it may fail again
+                collector.close()
+
+
+class NotBuilt(Exception):
+    """A fragment was asked for while there is no environment."""
+
+
+def resident_bytes() -> int:
+    """Memory that this process occupies; 0 where that cannot be read."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
