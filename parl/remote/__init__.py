@@ -3,6 +3,7 @@
 from parl.remote.chaos import chaos
 from parl.remote.connect import connect, disconnect
 from parl.remote.pool import RolloutPool
+from parl.remote.remote_class import remote_class
 from parl.remote.supervisor import Restart
 
-__all__ = ["Restart", "RolloutPool", "chaos", "connect", "disconnect"]
+__all__ = ["Restart", "RolloutPool", "chaos", "connect", "disconnect", "remote_class"]

@@ -1,7 +1,6 @@
 """Exact books of what a pool produced and where it went."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Self
 
 
 @dataclass
@@ -57,15 +56,12 @@ class Books:
         self.steps.check()
         return {"fragments": asdict(self.fragments), "steps": asdict(self.steps)}
 
-    @classmethod
-    def restore(cls, saved: dict[str, dict[str, int]]) -> Self:
-        """The books of a run that ended there: what waited then is lost."""
-        books = cls()
-        for name, ledger in (("fragments", books.fragments), ("steps", books.steps)):
+    def load(self, saved: dict[str, dict[str, int]]) -> None:
+        """Continues the books of a run that ended there: what waited then is lost."""
+        for name, ledger in (("fragments", self.fragments), ("steps", self.steps)):
             for field in fields(Ledger):
                 setattr(ledger, field.name, int(saved[name][field.name]))
             ledger.produced -= ledger.in_queue
             ledger.lost += ledger.in_queue
             ledger.in_queue = 0
             ledger.check()
-        return books

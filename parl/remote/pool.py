@@ -1,9 +1,11 @@
 """A pool of rollout workers that no fault stops and that keeps exact books."""
 
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from parl.agents.host import CollectorState, Fragment
-from parl.core.errors import ConfigError
+from parl.core.errors import CheckpointError, ConfigError
+from parl.remote.asynchronous import Arrival, Asynchronous
 from parl.remote.boundary import to_numpy
 from parl.remote.ledger import Books
 from parl.remote.process import Inline, OnRay
@@ -53,31 +55,56 @@ class RolloutPool:
                 f"a pool needs at least one worker and one fragment in flight, and min_workers up "
                 f"to num_workers; got {num_workers=}, {max_in_flight=}, {min_workers=}."
             )
-        self.num_workers, self.mode = num_workers, mode
+        self.num_workers = num_workers
+        self.auto = fragment_steps == "auto"
         self.length = FIRST_LENGTH if fragment_steps == "auto" else fragment_steps
         self.backend = OnRay() if backend == "ray" else Inline()
         self.books = Books()
         self.published: Weights | None = None
+        limit = None if deadline == "auto" else deadline
         self.crew = Supervisor(
-            self.backend,
-            make_worker,
-            envs_per_worker,
-            num_workers,
-            seed,
-            None if deadline == "auto" else deadline,
-            spares,
-            max_memory,
+            self.backend, make_worker, envs_per_worker, num_workers, seed, limit, spares, max_memory
         )
-        self.sync = Synchronous(self.crew, self.books, restart or Restart())
+        self.sync: Synchronous | None = None
+        self.asynchronous: Asynchronous | None = None
+        common = self.crew, self.books, restart or Restart()
+        if mode == "sync":
+            self.sync = Synchronous(*common)
+        else:
+            flow = max_in_flight, max_policy_lag, min_workers
+            self.asynchronous = Asynchronous(*common, *flow)
 
     def publish(self, policy: Any, version: int) -> None:
         """Makes a policy the one that the next fragments are collected with: one put, no copies."""
         order = self.published.order + 1 if self.published else 0
         self.published = Weights(self.backend.store(to_numpy(policy)), order, version)
+        if self.asynchronous:
+            for slot in self.crew.slots:
+                if slot.process is not None:
+                    slot.process.publish(self.published)
 
     def collect(self, random: bool = False) -> list[Fragment]:
         """One fragment of every worker, in their order; `random` replaces the actions."""
-        return self.sync.collect(self.weights, self.length, random)
+        return self.synchronous.collect(self.weights, self.length, random)
+
+    def stream(self, random: bool = False) -> Iterator[Arrival]:
+        """Fragments as they come, without end. Handing one out counts it as trained."""
+        if self.asynchronous is None:
+            raise ConfigError("stream() needs a pool with mode='async'.")
+        return self.asynchronous.stream(lambda: self.weights, self.tuned_length, random)
+
+    def tuned_length(self) -> int:
+        """Steps of the next fragment."""
+        if self.auto:
+            self.length = self.crew.meter.tuned(self.length)
+        return self.length
+
+    @property
+    def synchronous(self) -> Synchronous:
+        """What collects in sync mode."""
+        if self.sync is None:
+            raise ConfigError("collect() and states need a pool with mode='sync'.")
+        return self.sync
 
     @property
     def weights(self) -> Weights:
@@ -87,12 +114,52 @@ class RolloutPool:
         return self.published
 
     def get_states(self) -> list[CollectorState]:
-        """Where all collectors stand, in the form a checkpoint takes."""
-        return self.sync.get_states()
+        """Where all collectors stand, in the form a checkpoint takes. In sync mode."""
+        return self.synchronous.get_states()
 
     def set_states(self, states: list[CollectorState]) -> None:
-        """Continues from there."""
-        self.sync.set_states(states)
+        """Continues from there. In sync mode."""
+        self.synchronous.set_states(states)
+
+    def stats(self) -> dict[str, Any]:
+        """What there is to know, in plain numbers. Asserts that the ledger adds up."""
+        slots = self.crew.slots
+        report: dict[str, Any] = {
+            "ledger": self.books.report(),
+            "workers": sum(slot.warm for slot in slots),
+            "in_flight": sum(len(slot.collecting) for slot in slots),
+            "given_up": {s.index: s.failure._asdict() for s in slots if s.given_up and s.failure},
+            "fragment_steps": self.length,
+            "version": self.published.version if self.published else None,
+            **self.crew.meter.report(),
+        }
+        if self.sync:
+            report |= {"recovered_exact": self.sync.exact, "recovered_inexact": self.sync.inexact}
+        if self.asynchronous:
+            report["queue_bytes"] = self.asynchronous.queue_bytes
+        return report
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint of the pool holds, as plain values."""
+        epochs = [slot.epoch for slot in self.crew.slots]
+        return {"ledger": self.books.report(), "epochs": epochs, "fragment_steps": self.length}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues the books of another run, before the first fragment of this one.
+
+        In async mode all workers go on with fresh seeds; in sync mode call `set_states` after it.
+        """
+        if len(state["epochs"]) != self.num_workers:
+            raise CheckpointError(
+                f"the pool's state is of {len(state['epochs'])} workers, this pool has "
+                f"{self.num_workers}; resume with as many."
+            )
+        self.books.load(state["ledger"])
+        self.length = int(state["fragment_steps"]) if self.auto else self.length
+        for slot, epoch in zip(self.crew.slots, state["epochs"], strict=True):
+            slot.epoch = int(epoch)
+            if self.asynchronous:
+                self.asynchronous.renew(slot)
 
     def close(self) -> None:
         """Ends all workers."""

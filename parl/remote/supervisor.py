@@ -141,12 +141,13 @@ class Supervisor:
         """Ends the slot's process."""
         if slot.process is not None:
             slot.process.kill()
-        slot.process, slot.pending = None, deque()
+        slot.process, slot.pending, slot.warm = None, deque(), False
 
     def events(self, timeout: float) -> list[Event]:
         """What happened, in the order of the slots; waits `timeout` seconds if nothing did."""
         heads = {slot.pending[0].ticket: slot for slot in self.slots if slot.pending}
         if not heads:
+            time.sleep(timeout)
             return []
         ready = set(self.backend.wait(list(heads), timeout))
         events, now = [], time.monotonic()

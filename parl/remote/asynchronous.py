@@ -1,0 +1,160 @@
+"""Asynchronous collecting: fragments as they come, and a worker that fails is soon another.
+
+Every worker has up to `max_in_flight` fragments under way or waiting to be learned from, so it
+never idles while the learner keeps up, and rests while the learner does not. A worker whose process
+died or hung gets a new one; one whose environment raised makes a new environment in place. Both
+start from fresh seeds. What was under way is lost, and the books say so.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+
+from parl.agents.host import Fragment
+from parl.remote.failure import revive
+from parl.remote.ledger import Books
+from parl.remote.supervisor import Event, Restart, Slot, Supervisor
+from parl.remote.worker import Build, Collect, Weights
+
+ERRORS = 3  # in a row that a worker's environment may raise, where nothing else is said
+QUEUE_BYTES = 2**30  # of fragments that wait; beyond it the oldest are dropped
+
+
+class Arrival(NamedTuple):
+    """A fragment to learn from."""
+
+    fragment: Fragment
+    worker: int
+    version: int  # of the policy that acted
+    lag: int  # versions published since
+
+
+class Waiting(NamedTuple):
+    """A fragment in the queue."""
+
+    fragment: Fragment
+    slot: Slot
+    version: int
+    steps: int
+    bytes: int
+
+
+class Asynchronous:
+    """Keeps all workers busy and hands out what they bring."""
+
+    def __init__(
+        self,
+        crew: Supervisor,
+        books: Books,
+        restart: Restart,
+        max_in_flight: int,
+        max_policy_lag: int | None,
+        min_workers: int,
+    ):
+        self.crew, self.books, self.restart = crew, books, restart
+        self.errors = ERRORS if restart.errors is None else restart.errors
+        self.max_in_flight, self.max_policy_lag = max_in_flight, max_policy_lag
+        self.min_workers = min_workers
+        self.queue: deque[Waiting] = deque()
+        self.queue_bytes = 0
+        for slot in crew.slots:
+            crew.assign(slot)
+
+    def stream(
+        self, weights: Callable[[], Weights], length: Callable[[], int], random: bool
+    ) -> Iterator[Arrival]:
+        """Fragments, without end. Raises where fewer than `min_workers` workers are left."""
+        while True:
+            for slot in self.crew.slots:
+                self.top_up(slot, weights(), length(), random)
+            for event in self.crew.events(0.0 if self.queue else 1.0):
+                self.on(event)
+            self.check_workers()
+            arrival = self.next(weights().version)
+            if arrival is not None:
+                yield arrival
+
+    def check_workers(self) -> None:
+        """Raises what the first worker that was given up failed of, if too few are left."""
+        lost = [slot for slot in self.crew.slots if slot.given_up]
+        if len(self.crew.slots) - len(lost) < self.min_workers and not self.queue:
+            slot = lost[0]
+            assert slot.failure is not None
+            raise revive(slot.failure, f"rollout worker {slot.index}")
+
+    def next(self, version: int) -> Arrival | None:
+        """The oldest fragment that is not too old, if there is one."""
+        while self.queue:
+            one = self.queue.popleft()
+            self.queue_bytes -= one.bytes
+            lag = version - one.version
+            stale = self.max_policy_lag is not None and lag > self.max_policy_lag
+            self.books.leave("dropped_stale" if stale else "trained", one.steps)
+            if not stale:
+                self.crew.meter.lags.append(lag)
+                return Arrival(one.fragment, one.slot.index, one.version, lag)
+        return None
+
+    def top_up(self, slot: Slot, weights: Weights, length: int, random: bool) -> None:
+        """Asks a worker for as many fragments as it may have under way."""
+        if slot.retiring and not slot.collecting:
+            self.crew.retire(slot)
+            self.crew.renew(slot)
+            self.crew.assign(slot)
+            self.crew.meter.recycled += 1
+        if slot.given_up or slot.retiring or self.queue_bytes > QUEUE_BYTES:
+            return
+        waiting = sum(each.slot is slot for each in self.queue)
+        for _ in range(self.max_in_flight - waiting - len(slot.collecting)):
+            self.crew.submit(slot, Collect(length, random, weights))
+
+    def on(self, event: Event) -> None:
+        """Deals with what happened to one worker."""
+        slot, reply = event.slot, event.reply
+        self.lose(event.lost)
+        if event.died is not None:
+            self.replace(slot)
+        elif reply and reply.failure and reply.failure.kind != "NotBuilt":
+            self.rebuild(slot)
+        elif reply and reply.fragment is not None:
+            assert isinstance(event.request, Collect)
+            steps = event.request.length * self.crew.envs_per_worker
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(reply.fragment))
+            self.queue.append(Waiting(reply.fragment, slot, reply.version, steps, size))
+            self.queue_bytes += size
+            self.books.arrive(steps)
+            while self.queue_bytes > QUEUE_BYTES and len(self.queue) > 1:
+                oldest = self.queue.popleft()
+                self.queue_bytes -= oldest.bytes
+                self.books.leave("dropped_overflow", oldest.steps)
+
+    def replace(self, slot: Slot) -> None:
+        """A new process for one that died."""
+        if slot.deaths > self.restart.deaths:
+            slot.given_up = True
+            return
+        self.crew.renew(slot)
+        self.crew.assign(slot)
+
+    def rebuild(self, slot: Slot) -> None:
+        """A new environment, in the same process, for one that raised."""
+        slot.errors += 1
+        if slot.errors > self.errors:
+            slot.given_up = True
+            self.lose(slot.fall())
+            self.crew.retire(slot)
+            return
+        self.crew.meter.rebuilds += 1
+        self.renew(slot)
+
+    def renew(self, slot: Slot) -> None:
+        """Has a worker make its collector anew, from fresh seeds, after what is under way."""
+        self.crew.renew(slot)
+        self.crew.submit(slot, Build(self.crew.identity(slot)), kept=False)
+
+    def lose(self, requests: Iterable[Collect]) -> None:
+        """Enters lost fragments into the books."""
+        for request in requests:
+            self.books.lose(request.length * self.crew.envs_per_worker)
