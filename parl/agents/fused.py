@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from parl.agents.execution import Report, Seeds, Snapshot, act, init_learner, warmup_iterations
 from parl.agents.learner import Learner, LearnerState, attach, detach, seed_axes
@@ -153,7 +153,7 @@ class Fused:
         devices = jax.devices()
         if not self.seeds.vmapped or len(devices) == 1 or self.seeds.lead[0] % len(devices):
             return run
-        mesh = jax.make_mesh((len(devices),), ("seeds",))
+        mesh = Mesh(np.array(devices), ("seeds",))
         place = lambda axis, part: jax.device_put(
             part, NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec("seeds"))
         )

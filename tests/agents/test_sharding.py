@@ -1,0 +1,60 @@
+"""Seeds spread over devices give the same parameters as on one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import Case, make, params_of
+
+SCRIPT = """
+import sys
+import jax
+import numpy as np
+from pathlib import Path
+from tiny import Case, make, params_of, save
+
+assert len(jax.devices()) == 2
+for algorithm in ("ppo", "sac"):
+    run = make(Case(algorithm, "fused", 2))
+    run.advance(3)
+    kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
+    assert len(kernel.sharding.device_set) == 2, kernel.sharding
+    saved = save(run, Path(sys.argv[1]) / algorithm)
+    run.advance(2)
+    np.savez(Path(sys.argv[1]) / f"{algorithm}.npz", **params_of(run))
+    again = make(Case(algorithm, "fused", 2))
+    again.restore(saved)
+    again.advance(2)
+    for name, x in params_of(run).items():
+        assert x.tobytes() == params_of(again)[name].tobytes(), name
+"""
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("devices")
+    here = Path(__file__).parent
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": f"{here}:{here.parents[1]}",
+    }
+    words = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
+    done = subprocess.run(
+        [*words, str(out)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_two_devices_equal_one(algorithm: str, two_devices: Path) -> None:
+    run = make(Case(algorithm, "fused", 2))
+    run.advance(5)
+    theirs = np.load(two_devices / f"{algorithm}.npz")
+    ours = params_of(run)
+    assert ours.keys() == set(theirs.files)
+    for name, x in ours.items():
+        np.testing.assert_allclose(x, theirs[name], rtol=1e-5, atol=1e-5, err_msg=name)
