@@ -1,0 +1,148 @@
+"""Steps per second of PARL-JAX in one setting; the last line printed is a JSON object.
+
+    python experiments/bench/ours.py sac --length 8 --updates 8
+    python experiments/bench/ours.py ppo --env CartPole-v1
+    python experiments/bench/ours.py fused-ppo --num-seeds 8
+    python experiments/bench/ours.py bare-sac
+
+The clock runs over whole iterations after everything is compiled and learning has begun.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import numpy as np
+
+import parl
+from parl.agents.execution import Execution
+from parl.api import prepare
+from parl.build import make_execution, resolve
+from parl.config import RunConfig
+
+
+def timed(execution: Execution, steps: int) -> tuple[int, float]:
+    """(environment steps over all seeds, seconds) of some iterations of learning."""
+    iterations = max(steps // execution.steps_per_iteration, 1)
+    start = time.perf_counter()
+    execution.advance(iterations)
+    jax.block_until_ready(execution.train)
+    seconds = time.perf_counter() - start
+    seeds = len(execution.seeds.values)
+    return iterations * execution.steps_per_iteration * seeds, seconds
+
+
+def warmed(config: RunConfig, iterations: int = 4) -> Execution:
+    """An execution that has begun to learn."""
+    execution = make_execution(resolve(config))
+    warmup = -(-execution.learner.warmup // execution.steps_per_iteration)
+    execution.advance(warmup + iterations)
+    return execution
+
+
+def off_policy(arguments: argparse.Namespace) -> tuple[int, float]:
+    """SAC or DQN, one update per environment step unless told otherwise."""
+    settings = {
+        "length": arguments.length,
+        "updates": arguments.updates,
+        "capacity": arguments.capacity,
+        "warmup": 1_000,
+    }
+    config = RunConfig(
+        arguments.job,
+        arguments.env,
+        num_seeds=arguments.num_seeds,
+        execution=arguments.execution,
+        settings=settings,
+    )
+    return timed(warmed(config), arguments.steps)
+
+
+def ppo(arguments: argparse.Namespace) -> tuple[int, float]:
+    """PPO on eight host environments, with the peer's settings and no normalisation."""
+    shapes = {"CartPole-v1": (32, 1, 20), "HalfCheetah-v5": (256, 32, 10)}
+    length, minibatches, epochs = shapes[arguments.env]
+    settings = {
+        "num_envs": 8,
+        "length": length,
+        "minibatches": minibatches,
+        "epochs": epochs,
+        "normalize_obs": False,
+        "normalize_reward": False,
+    }
+    config = RunConfig("ppo", arguments.env, steps=10**7, execution="host", settings=settings)
+    return timed(warmed(config), arguments.steps)
+
+
+def fused_ppo(arguments: argparse.Namespace) -> tuple[int, float]:
+    """PPO on CartPole with PureJaxRL's settings, the environment inside the program."""
+    settings = {
+        "num_envs": 4,
+        "length": 128,
+        "epochs": 4,
+        "minibatches": 4,
+        "learning_rate": 2.5e-4,
+        "gamma": 0.99,
+        "lambda_": 0.95,
+        "entropy_cost": 0.01,
+    }
+    config = RunConfig(
+        "ppo",
+        "jax:CartPole-v1",
+        steps=arguments.steps,
+        num_seeds=arguments.num_seeds,
+        settings=settings,
+    )
+    return timed(warmed(config, iterations=8), arguments.steps)
+
+
+def bare_sac(arguments: argparse.Namespace) -> tuple[int, float]:
+    """The jitted update alone on one batch: what no loop around it can beat."""
+    algorithm = resolve(RunConfig("sac", arguments.env)).learner.algorithm
+    spec = resolve(RunConfig("sac", arguments.env)).factory.spec
+    draw, n = np.random.default_rng(0), 256
+    obs = draw.normal(size=(2, n, *spec.obs.shape[1:])).astype(np.float32)
+    action = draw.uniform(-1, 1, (n, *spec.action.shape[1:])).astype(np.float32)
+    reward, flag = draw.normal(size=n).astype(np.float32), np.zeros(n, bool)
+    batch = parl.Step(obs[0], action, reward, np.ones(n, np.float32), obs[1], flag, flag, {})
+    batch, key = jax.device_put((batch, jax.random.key(0)))
+    state = jax.jit(lambda key: algorithm.init(key, spec))(key)
+    update = jax.jit(algorithm.update, donate_argnums=0)
+    for _ in range(50):
+        state, _ = update(state, batch, key)
+    jax.block_until_ready(state)
+    start = time.perf_counter()
+    for _ in range(arguments.steps):
+        state, _ = update(state, batch, key)
+    jax.block_until_ready(state)
+    return arguments.steps, time.perf_counter() - start
+
+
+def main() -> None:
+    jobs = {
+        "sac": off_policy,
+        "dqn": off_policy,
+        "ppo": ppo,
+        "fused-ppo": fused_ppo,
+        "bare-sac": bare_sac,
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", choices=jobs)
+    parser.add_argument("--env", default="HalfCheetah-v5")
+    parser.add_argument("--execution", default="auto")
+    parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--length", type=int, default=8)
+    parser.add_argument("--updates", type=int, default=8)
+    parser.add_argument("--capacity", type=int, default=1_000_000)
+    parser.add_argument("--num-seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    prepare()
+    steps, seconds = jobs[arguments.job](arguments)
+    summary = {"peer": "parl-jax", "version": parl.__version__} | vars(arguments)
+    rate = steps / seconds
+    print(json.dumps(summary | {"steps": steps, "seconds": seconds, "steps_per_second": rate}))
+
+
+if __name__ == "__main__":
+    main()
