@@ -10,6 +10,7 @@ import pytest
 from tiny import Case, make, params_of
 
 SCRIPT = """
+import re
 import sys
 import jax
 import numpy as np
@@ -22,6 +23,9 @@ for algorithm in ("ppo", "sac"):
     run.advance(3)
     kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
     assert len(kernel.sharding.device_set) == 2, kernel.sharding
+    text = run.programs[False].lower(run.run, 3).compile().as_text()
+    assert "num_partitions=2" in text
+    assert not re.findall(r" (?:all-|collective-|reduce-scatter)[a-z-]*\\(", text), "seeds talk"
     saved = save(run, Path(sys.argv[1]) / algorithm)
     run.advance(2)
     np.savez(Path(sys.argv[1]) / f"{algorithm}.npz", **params_of(run))

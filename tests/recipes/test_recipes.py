@@ -1,0 +1,225 @@
+"""Recipes: settings by flat names, and environments they refuse."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from parl import recipes
+from parl.agents.learner import OffPolicy, OnPolicy
+from parl.agents.replay import NumpyReplay, Replay
+from parl.algorithms.normalized import Normalized
+from parl.core.errors import ConfigError, SpaceError
+from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
+from parl.recipes import RECIPES, make_recipe, recipe_class
+from parl.recipes.base import as_tuple
+
+VECTOR, IMAGE = Box((3,)), Box((8, 8, 1), "uint8")
+SPECS = {
+    "discrete": EnvSpec("CartPole-v1", VECTOR, Discrete(2), max_steps=500),
+    "continuous": EnvSpec("Ant-v5", VECTOR, Box((4,), low=-1.0, high=1.0), max_steps=1000),
+    "short": EnvSpec("jax:Pendulum-v1", VECTOR, Box((1,), low=-1.0, high=1.0), max_steps=200),
+    "multi": EnvSpec("Tiles-v0", VECTOR, MultiDiscrete((2, 3))),
+    "pixels": EnvSpec("ale:Pong", IMAGE, Discrete(6)),
+}
+SERVED = [
+    *(("ppo", name) for name in SPECS),
+    *(("sac", name) for name in ("continuous", "short")),
+    *(("dqn", name) for name in ("discrete", "pixels")),
+]
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("algorithm", "env"), SERVED)
+def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> None:
+    recipe = make_recipe(algorithm, SPECS[env])
+    settings = recipe.settings()
+    hidden = {"algorithm", "actor", "critic", "q", "anneal_updates"}
+    own = {f.name for f in dataclasses.fields(recipe)}
+    hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
+    assert not own & hyper, "no name means two things"
+    assert settings.keys() == (own | hyper) - hidden == recipe.types().keys()
+    assert all(isinstance(x, bool | int | float | tuple | None) for x in settings.values())
+    assert recipe.override(settings) == recipe
+
+
+def test_override_reaches_recipe_and_algorithm() -> None:
+    recipe = make_recipe("sac", SPECS["continuous"])
+    changed = recipe.override({"learning_rate": 1e-3, "batch_size": 64, "hidden": [32, 32]})
+    assert changed.algorithm.learning_rate == 1e-3
+    assert changed.batch_size == 64 and changed.hidden == (32, 32)  # type: ignore[attr-defined]
+    assert changed.settings() == recipe.settings() | {
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+        "hidden": (32, 32),
+    }
+    assert recipe.settings()["learning_rate"] == 3e-4, "the original stays"
+    assert recipe.override({}) == recipe
+
+
+def test_integers_serve_as_floats_and_lists_as_tuples() -> None:
+    recipe = make_recipe("ppo", SPECS["discrete"])
+    assert recipe.override({"gamma": 1}).algorithm.gamma == 1
+    assert recipe.override({"target_kl": 0.02}).algorithm.target_kl == 0.02
+    assert recipe.override({"target_kl": None}).algorithm.target_kl is None
+    assert as_tuple([1, 2]) == (1, 2) and as_tuple("ab") == "ab"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("learnin_rate", " Did you mean learning_rate?"),
+        ("batchsize", " Did you mean batch_size?"),
+        ("zzz", ""),
+        ("actor", ""),  # networks and what follows from other settings are no settings
+        ("algorithm", " Did you mean length?"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_recipe("sac", SPECS["continuous"]).override({name: 1})
+    message = str(caught.value)
+    assert message.startswith(f"unknown setting '{name}'.{hint} Known: learning_rate, gamma, tau,")
+    assert "\n" not in message
+
+
+def test_what_is_derived_cannot_be_set() -> None:
+    with pytest.raises(ConfigError, match="unknown setting 'anneal_updates'"):
+        make_recipe("ppo", SPECS["discrete"]).override({"anneal_updates": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("batch_size", "many", "int"),
+        ("batch_size", 2.5, "int"),
+        ("batch_size", True, "int"),
+        ("gamma", "0.9", "float or int"),
+        ("gamma", None, "float or int"),
+        ("hidden", 64, "tuple"),
+        ("replay_on_host", 1, "bool"),
+    ],
+)
+def test_values_of_another_type_are_refused(name: str, value: Any, kind: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_recipe("sac", SPECS["continuous"]).override({name: value})
+    assert str(caught.value) == f"setting '{name}' must be {kind}, not {value!r}."
+
+
+# -- which environments ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "message"),
+    [
+        (
+            "sac",
+            "discrete",
+            "sac needs a continuous (Box) action space; CartPole-v1 has Discrete(2). "
+            "Try: dqn, ppo.",
+        ),
+        (
+            "dqn",
+            "short",
+            "dqn needs a discrete action space; Pendulum-v1 has Box(1,). Try: ppo, sac.",
+        ),
+        (
+            "sac",
+            "multi",
+            "sac needs a continuous (Box) action space; Tiles-v0 has MultiDiscrete([2, 3]). "
+            "Try: ppo.",
+        ),
+    ],
+)
+def test_refusals_name_who_can(
+    algorithm: str, env: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = {name: RECIPES[name] for name in ("ppo", "sac", "dqn")}
+    monkeypatch.setattr(recipes, "RECIPES", three)  # others may serve these too
+    with pytest.raises(SpaceError) as caught:
+        make_recipe(algorithm, SPECS[env])
+    assert str(caught.value) == message
+
+
+def test_unknown_algorithms_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"^unknown algorithm 'sca'. Did you mean sac\? Known: "):
+        recipe_class("sca")
+
+
+def test_every_recipe_is_found_and_frozen() -> None:
+    for name in RECIPES:
+        recipe = recipe_class(name)
+        assert recipe.serves and recipe.__doc__
+        assert recipe.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+# -- what they make -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("algorithm", "env"), SERVED)
+def test_learners_fit_their_environment(algorithm: str, env: str) -> None:
+    """Shapes only: acting gives actions of the space."""
+    spec = SPECS[env]
+    recipe = make_recipe(algorithm, spec)
+    learner = recipe.learner(spec, 100_000, recipe.num_envs)
+    assert isinstance(learner, OnPolicy if algorithm == "ppo" else OffPolicy)
+    rule = learner.algorithm
+
+    def act(key: Any) -> Any:
+        policy = rule.policy(rule.init(key, spec))
+        return rule.act(policy, spec.obs, rule.memory((1,)), key, explore=True)[0]
+
+    action = jax.eval_shape(act, jax.random.key(0))
+    assert action.shape == spec.action.shape and action.dtype == spec.action.dtype
+
+
+def test_settings_by_kind_of_environment() -> None:
+    ppo = {name: make_recipe("ppo", spec).settings() for name, spec in SPECS.items()}
+    assert ppo["continuous"]["normalize_obs"] and ppo["continuous"]["normalize_reward"]
+    assert not ppo["discrete"]["normalize_obs"]
+    assert (ppo["discrete"]["epochs"], ppo["discrete"]["gamma"]) == (20, 0.98)
+    assert (ppo["pixels"]["clip"], ppo["pixels"]["length"]) == (0.1, 128)
+    sac = {name: make_recipe("sac", SPECS[name]).settings() for name in ("continuous", "short")}
+    assert sac["continuous"]["target_entropy"] == -4.0 and sac["short"]["target_entropy"] == -1.0
+    assert (sac["continuous"]["warmup"], sac["short"]["warmup"]) == (5_000, 1_000)
+    assert make_recipe("dqn", SPECS["pixels"]).settings()["replay_on_host"]
+
+
+def test_normalisation_wraps_the_algorithm_with_its_discount() -> None:
+    recipe = make_recipe("ppo", SPECS["continuous"]).override({"gamma": 0.9})
+    rule = recipe.learner(SPECS["continuous"], 10_000, 8).algorithm
+    assert isinstance(rule, Normalized) and rule.gamma == 0.9 and rule.inner.gamma == 0.9
+    plain = recipe.override({"normalize_obs": False, "normalize_reward": False})
+    assert not isinstance(plain.learner(SPECS["continuous"], 10_000, 8).algorithm, Normalized)
+
+
+def test_annealing_spans_the_run() -> None:
+    recipe = make_recipe("ppo", SPECS["discrete"]).override({"length": 32, "num_envs": 8})
+    updates = lambda r, steps: r.learner(SPECS["discrete"], steps, 8).algorithm.anneal_updates
+    assert updates(recipe, 100_000) == 100_000 // 256
+    assert updates(recipe.override({"anneal": False}), 100_000) == 0
+
+
+def test_minibatches_must_divide_the_rollout() -> None:
+    recipe = make_recipe("ppo", SPECS["continuous"]).override({"length": 5})
+    with pytest.raises(ConfigError, match="8 environments x 5 steps do not divide into 32 minib"):
+        recipe.learner(SPECS["continuous"], 10_000, 8)
+
+
+def test_replay_is_where_it_is_wanted() -> None:
+    recipe = make_recipe("sac", SPECS["continuous"]).override({"capacity": 777})
+    replay = lambda r: r.learner(SPECS["continuous"], 10_000, 1).replay
+    assert replay(recipe) == Replay(777) and type(replay(recipe)) is Replay
+    assert type(replay(recipe.override({"replay_on_host": True}))) is NumpyReplay
+
+
+def test_critics_are_an_ensemble_of_the_wanted_size() -> None:
+    spec = SPECS["short"]
+    recipe = make_recipe("sac", spec).override({"num_critics": 5, "hidden": (4,)})
+    rule = recipe.learner(spec, 10_000, 1).algorithm
+    critic = jax.eval_shape(lambda key: rule.init(key, spec), jax.random.key(0)).critic.params
+    assert {np.shape(x)[0] for x in jax.tree.leaves(critic)} == {5}
