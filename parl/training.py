@@ -93,8 +93,9 @@ class Trainer:
                 begin = time.perf_counter()
                 self.reports.append(self.execution.advance(1))
                 self.compile_s += time.perf_counter() - begin
-        self.progress.phase("training")
-        self.logged, self.logged_steps = time.perf_counter(), self.env_steps
+                self.progress.phase("training")
+                self.between()
+                self.logged, self.logged_steps = time.perf_counter(), self.env_steps
 
     @property
     def warmup_end(self) -> int:

@@ -74,14 +74,16 @@ def collect(
         return ActorState(vector, last, memory, returns - finished), (record, finished)
 
     after, (steps, finished) = jax.lax.scan(step, actor, length=length)
-    tally = Tally({}, finished.sum(), steps.last.sum(), 1 - is_finite(steps).astype(jnp.int32))
+    # NaN after NaN actions is the learner's doing, not the environment's
+    broken = is_finite(steps.action) & ~is_finite((steps.reward, steps.next_obs))
+    tally = Tally({}, finished.sum(), steps.last.sum(), broken.astype(jnp.int32))
     return after, Rollout(steps, actor.memory), tally
 
 
-def is_finite(steps: Step) -> Array:
-    """[] bool: no NaN or infinity in what the environment returned."""
-    floats = (x for x in jax.tree.leaves((steps.reward, steps.next_obs)) if x.dtype.kind == "f")
-    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
+def is_finite(tree: Any) -> Array:
+    """[] bool: no NaN or infinity in any leaf."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in floats], bool))
 
 
 def iterate(

@@ -60,13 +60,13 @@ def make_factory(env: Any) -> EnvFactory:
     """
     if isinstance(env, str):
         return from_id(env)
-    if callable(getattr(env, "step", None)) and callable(getattr(env, "reset", None)):
+    if isinstance(getattr(env, "spec", None), EnvSpec):
         return from_jax(env)
     if callable(env):
         return from_gymnasium(env, getattr(env, "__name__", type(env).__name__))
     raise EnvError(
-        "env must be an id, a JaxEnv or a function that makes a Gymnasium environment, "
-        f"not {env!r}."
+        "env must be an id, a JaxEnv or a function that makes a Gymnasium environment (not one "
+        f"that is made already), not {env!r}."
     )
 
 

@@ -1,0 +1,119 @@
+"""What surrounds learning: checkpoints kept, the previous good one used, metrics, divergence."""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import parl
+from parl.config import RunConfig, from_dict
+from parl.core.errors import CheckpointError, ConfigError
+from parl.run_dir import RunDir
+from parl.training import Diverged, not_finite, per_seed
+
+TINY = {"hidden": (8,), "eval_episodes": 2, "steps": 2_560, "eval_every": 256}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> parl.Run:
+    out = tmp_path_factory.mktemp("training") / "run"
+    return parl.train("ppo", "jax:CartPole-v1", out, quiet=True, **TINY)
+
+
+def best_step(path: Path) -> int:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").open()]
+    scores = {x["env_steps"]: x["eval/return_mean"] for x in lines if "eval/return_mean" in x}
+    return max(scores, key=lambda step: (scores[step], -step))
+
+
+def test_the_last_three_checkpoints_and_the_best_are_kept(run: parl.Run) -> None:
+    saved = RunDir(run.path).saved()
+    assert saved == sorted({2_048, 2_304, 2_560, best_step(run.path)})
+
+
+def test_metrics_are_one_line_per_point_with_rising_steps(run: parl.Run) -> None:
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
+    steps = [line["env_steps"] for line in lines]
+    assert steps == sorted(set(steps)) and steps[-1] == 2_560
+    evaluated = [x["env_steps"] for x in lines if "eval/return_mean" in x]
+    assert evaluated == [256 * i for i in range(1, 11)]
+    assert lines[-1]["updates"] == 10
+    assert all(line["wall_s"] > 0 and line["sps"] > 0 for line in lines)
+
+
+def test_a_corrupt_newest_checkpoint_gives_way_to_the_one_before(run, tmp_path, capsys) -> None:
+    directory = RunDir(run.path)
+    config = directory.config()
+    newest = directory.checkpoints / "2560" / "arrays.bin"
+    good = newest.read_bytes()
+    newest.write_bytes(good[:-4] + b"\0\1\2\3")
+    try:
+        assert directory.latest(config.run_id).meta["env_steps"] == 2_304
+        assert capsys.readouterr().err.startswith("WARNING: ")
+    finally:
+        newest.write_bytes(good)
+    assert directory.latest(config.run_id).meta["env_steps"] == 2_560
+
+
+def test_a_checkpoint_of_another_run_or_name_is_refused(run: parl.Run) -> None:
+    directory = RunDir(run.path)
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        directory.checked(2_560, "someone else's")
+    moved = (directory.checkpoints / "2304").rename(directory.checkpoints / "2305")
+    try:
+        with pytest.raises(CheckpointError, match="under another name"):
+            directory.checked(2_305, directory.config().run_id)
+    finally:
+        moved.rename(directory.checkpoints / "2304")
+
+
+def test_manifest_says_whether_environments_continue_exactly(run: parl.Run) -> None:
+    manifest = json.loads((run.path / "checkpoints" / "2560" / "manifest.json").read_text())
+    assert manifest["meta"]["exact"] is True and manifest["schema"] == 1
+    assert {"jax", "gymnasium", "python"} <= manifest["meta"]["versions"].keys()
+    entry = manifest["arrays"][0]
+    assert {"name", "dtype", "shape", "sha256"} <= entry.keys()
+
+
+def test_diverged_learning_stops_and_saves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match="became NaN or infinite"):
+        parl.train(
+            "sac", "jax:Pendulum-v1", tmp_path / "run", quiet=True, learning_rate=1e30,
+            warmup=16, batch_size=8, capacity=400, **TINY,
+        )  # fmt: skip
+    assert RunDir(tmp_path / "run").saved() == [0]
+
+
+def test_not_finite_names_the_leaf() -> None:
+    tree = {"a": jnp.ones(3), "b": {"c": jnp.array([1.0, np.inf])}, "n": jnp.arange(2)}
+    assert not_finite(tree) == "b/c"
+    assert not_finite({"a": jnp.ones(3)}) == ""
+
+
+def test_per_seed() -> None:
+    assert per_seed("x", 2.0) == {"x": 2.0}
+    assert per_seed("x", [1.0, 3.0]) == {"x": 2.0, "x_seeds": [1.0, 3.0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"execution": "fuse"}, "Did you mean fused"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"execution": "ray"}, "add --actors 2"),
+        ({"actors": 2, "num_seeds": 2}, "one seed"),
+    ],
+)
+def test_config_refuses(change: dict, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        RunConfig("ppo", "CartPole-v1", **change).check()
+
+
+def test_config_of_another_program_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'colour'"):
+        from_dict({"algorithm": "ppo", "env": "CartPole-v1", "colour": 1})
+    with pytest.raises(ConfigError, match="incomplete"):
+        from_dict({"env": "CartPole-v1"})
