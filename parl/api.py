@@ -181,9 +181,10 @@ class Agent(base.Agent):
 
 def prepare() -> None:
     """Sets jax up for reinforcement learning; what the user has set stays."""
-    if jax.config.jax_default_matmul_precision is None:
+    config: Any = jax.config
+    if config.jax_default_matmul_precision is None:
         jax.config.update("jax_default_matmul_precision", "float32")  # TF32 breaks critics
-    if jax.config.jax_compilation_cache_dir is None:
+    if config.jax_compilation_cache_dir is None:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "parl" / "xla"))
 

@@ -169,7 +169,7 @@ def train_flags(
 def as_fields(given: dict[str, Any]) -> dict[str, Any]:
     """YAML's lists as tuples and its paths as paths."""
     values = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
-    return values | {"out": Path(values["out"])} if values.get("out") else values
+    return values | {"out": Path(str(values["out"]))} if values.get("out") else values
 
 
 def parse(shape: type, arguments: list[str], prog: str, default: Any = None) -> Any:

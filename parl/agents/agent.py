@@ -39,9 +39,9 @@ def transition(
 ) -> Rollout:
     """One step of one environment as a Rollout with axes [1, 1, ...]; `next_obs` is unreset."""
     lift = lambda x: np.asarray(x)[None, None]
-    reward, discount = np.float32(reward), np.float32(1.0 - terminated)
+    paid, discount = np.float32(reward), np.float32(1.0 - terminated)
     last = bool(terminated or truncated)
-    step = Step(obs, action, reward, discount, next_obs, bool(first), last, extras or {})
+    step = Step(obs, action, paid, discount, next_obs, bool(first), last, extras or {})
     return Rollout(jax.tree.map(lift, step), ())
 
 

@@ -21,7 +21,7 @@ from parl.agents.learner import (
     seed_axes,
 )
 from parl.core.checkpoint import Checkpoint
-from parl.core.errors import CheckpointError
+from parl.core.errors import CheckpointError, ConfigError
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout
 from parl.envs.protocol import EnvState
@@ -78,6 +78,11 @@ class Pooled:
     def __init__(
         self, pool: Pool, spec: EnvSpec, learner: Learner, seeds: Seeds, num_envs: int, length: int
     ):
+        if seeds.vmapped and isinstance(learner, OffPolicy) and learner.on_host:
+            raise ConfigError(
+                "a replay in host memory serves one seed at a time; "
+                "set replay_on_host=False or train the seeds one by one."
+            )
         self.pool, self.spec, self.learner, self.seeds = pool, spec, learner, seeds
         total = num_envs * pool.num_workers
         self.steps_per_iteration = total * length

@@ -13,10 +13,10 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from parl.agents.execution import Report, Seeds, Snapshot, act, init_learner, warmup_iterations
-from parl.agents.learner import Learner, LearnerState, attach, detach, seed_axes
+from parl.agents.learner import Learner, LearnerState, OffPolicy, attach, detach, seed_axes
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
-from parl.core.errors import EnvError
+from parl.core.errors import ConfigError, EnvError
 from parl.core.seeding import RunKeys, env_seed
 from parl.core.types import Array, Metrics, Rollout, Step
 from parl.envs import jax_vector
@@ -122,6 +122,11 @@ class Fused:
     """
 
     def __init__(self, env: JaxEnv, learner: Learner, seeds: Seeds, num_envs: int, length: int):
+        if isinstance(learner, OffPolicy) and learner.on_host:
+            raise ConfigError(
+                "fused execution keeps replay on the device; "
+                "set replay_on_host=False or use host execution."
+            )
         self.env, self.learner, self.seeds = env, learner, seeds
         self.steps_per_iteration = num_envs * length
         self.warmup = warmup_iterations(learner, self.steps_per_iteration)
@@ -165,10 +170,10 @@ class Fused:
         """Runs some iterations; warming up and learning are two programs."""
         fill = min(iterations, max(0, self.warmup - self.iteration))
         tallies = [self.call(True, fill)] if fill else []
-        metrics = {}
+        metrics: dict[str, np.ndarray] = {}
         if learn := iterations - fill:
             tallies.append(self.call(False, learn))
-            metrics = {name: x / learn for name, x in tallies[-1].metrics.items()}
+            metrics = {name: np.asarray(x) / learn for name, x in tallies[-1].metrics.items()}
         return_sum = np.sum([tally.return_sum for tally in tallies], 0)
         return Report(metrics, return_sum, np.sum([tally.episodes for tally in tallies], 0))
 

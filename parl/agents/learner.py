@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from parl.agents.replay import NumpyReplay, Replay, ReplayState
+from parl.agents.replay import NumpyReplay, Replay
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
@@ -16,7 +16,7 @@ class LearnerState(struct.PyTreeNode):
     """What learning changes."""
 
     train: Any  # the algorithm's state
-    replay: ReplayState | None = None
+    replay: Any = None  # a ReplayState where the learner has one
 
 
 class OnPolicy(struct.PyTreeNode):

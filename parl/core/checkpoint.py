@@ -32,7 +32,7 @@ def sha256(data: Any) -> str:
 
 def is_key(x: Any) -> bool:
     """Whether an array holds typed random keys."""
-    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return isinstance(x, jax.Array) and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -93,7 +93,8 @@ class Checkpoint:
                 f"{expected.dtype}{list(expected.shape)}; use the settings it was saved with."
             )
         if is_key(leaf):
-            return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+            words = jax.numpy.asarray(array)
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
         return jax.numpy.array(array)  # a copy: these buffers may be donated
 
 

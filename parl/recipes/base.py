@@ -108,7 +108,7 @@ def as_tuple(value: Any) -> Any:
 
 def check_type(name: str, value: Any, kind: Any) -> None:
     """Raises ConfigError where a value is not of the setting's type."""
-    kinds = [typing.get_origin(k) or k for k in (typing.get_args(kind) or (kind,))]
+    kinds: list[type] = [typing.get_origin(k) or k for k in (typing.get_args(kind) or (kind,))]
     if typing.get_origin(kind) is tuple:
         kinds = [tuple]
     if float in kinds:

@@ -40,8 +40,15 @@ class DQNRecipe(OffPolicyRecipe):
     def for_env(cls, spec: EnvSpec) -> "DQNRecipe":
         if not is_image(spec.observation_space):
             return cls()
-        images = {"length": 4, "updates": 1, "batch_size": 32, "warmup": 80_000}
-        return cls(algorithm=IMAGES, hidden=(), replay_on_host=True, **images)
+        return cls(
+            algorithm=IMAGES,
+            hidden=(),
+            replay_on_host=True,
+            length=4,
+            updates=1,
+            batch_size=32,
+            warmup=80_000,
+        )
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         torso, actions = MLP(self.hidden, jax.nn.relu), spec.action_space

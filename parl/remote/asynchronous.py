@@ -79,7 +79,7 @@ class Asynchronous:
     def check_workers(self) -> None:
         """Raises what the first worker that was given up failed of, if too few are left."""
         lost = [slot for slot in self.crew.slots if slot.given_up]
-        if len(self.crew.slots) - len(lost) < self.min_workers and not self.queue:
+        if len(self.crew.slots) - len(lost) < self.min_workers:
             slot = lost[0]
             assert slot.failure is not None
             raise revive(slot.failure, f"rollout worker {slot.index}")

@@ -1,5 +1,7 @@
 """What may cross a process boundary: numpy arrays of the agreed shapes, with finite numbers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -7,8 +9,9 @@ import numpy as np
 
 from parl.agents.host import Collector, Fragment
 from parl.core.checkpoint import is_key, named_leaves
-from parl.core.errors import EnvError, RemoteError
+from parl.core.errors import EnvError, ParlError, RemoteError
 from parl.core.spec import example
+from parl.envs.protocol import Transition, VectorEnv
 
 
 def to_numpy(tree: Any) -> Any:
@@ -26,31 +29,78 @@ def to_numpy(tree: Any) -> Any:
     return host
 
 
-def check_fragment(fragment: Fragment, collector: Collector, length: int) -> None:
-    """Raises EnvError where a fragment has a wrong shape, or a NaN or infinite number."""
-    steps, spec = fragment.rollout.steps, collector.envs[0].spec
-    axes = (*collector.seeds.lead, length, collector.num_envs)
-    given = {"obs": steps.obs, "next_obs": steps.next_obs, "reward": steps.reward}
-    given["action"] = steps.action
-    for name, array in named_leaves(given).items():
-        if array.dtype.kind == "f" and not finite(array):
-            time, env = np.argwhere(~np.isfinite(array))[0][len(axes) - 2 : len(axes)]
-            kind = "a NaN" if np.isnan(array).any() else "an infinite number"
+class Guarded:
+    """A vector environment whose failures carry its name, and whose answers have their shapes."""
+
+    def __init__(self, env: VectorEnv):
+        self.env = env
+        self.id = env.spec.id
+        self.wanted = None
+        if env.spec.num_agents is None:
+            self.wanted = shapes(example(env.spec.observation_space, (env.num_envs,)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def reset(self) -> Any:
+        """As that of the environment."""
+        with self.named("reset"):
+            obs = self.env.reset()
+        self.check(obs)
+        return obs
+
+    def step(self, action: Any) -> Transition:
+        """As that of the environment."""
+        with self.named("step"):
+            new = self.env.step(action)
+        self.check(new.obs)
+        self.check(new.next_obs)
+        return new
+
+    def check(self, obs: Any) -> None:
+        """Raises EnvError where observations are not what the space says."""
+        if self.wanted is not None and shapes(obs) != self.wanted:
             raise EnvError(
-                f"{spec.id} returned {kind} in {name} of environment {env}, {time} steps into a "
-                "fragment; its simulation has diverged or its code has a bug."
+                f"{self.id} gave observations of shape {shapes(obs)} where its space has "
+                f"{self.wanted}."
             )
+
+    @contextmanager
+    def named(self, call: str) -> Iterator[None]:
+        """Turns what the environment raises into an EnvError."""
+        try:
+            yield
+        except ParlError:
+            raise
+        except Exception as error:
+            message = f"{self.id} raised {type(error).__name__} in {call}: {error}"
+            raise EnvError(message) from error
+
+
+def shapes(obs: Any) -> Any:
+    """The shape of an array, or of each in a dict."""
+    if isinstance(obs, dict):
+        return {name: shapes(part) for name, part in obs.items()}
+    return np.shape(obs)
+
+
+def check_fragment(fragment: Fragment, collector: Collector, length: int) -> None:
+    """Raises EnvError where a fragment has a wrong length, or a NaN or infinite number."""
+    steps, id = fragment.rollout.steps, collector.envs[0].spec.id
+    axes = (*collector.seeds.lead, length, collector.num_envs)
+    given = {"observation": steps.obs, "next observation": steps.next_obs}
+    given |= {"reward": steps.reward, "action": steps.action}
+    for name, array in named_leaves(given).items():
         if array.shape[: len(axes)] != axes:
-            raise EnvError(f"{spec.id} gave {name} {array.shape} where {axes} was asked for.")
-    if spec.num_agents is None:
-        wanted = named_leaves(example(spec.observation_space, axes))
-        found = named_leaves(steps.obs)
-        for name in sorted(wanted.keys() | found.keys()):
-            shapes = [named[name].shape if name in named else None for named in (found, wanted)]
-            if shapes[0] != shapes[1]:
-                raise EnvError(
-                    f"{spec.id} gave observations {shapes[0]} where its space has {shapes[1]}."
-                )
+            raise EnvError(f"{id} gave {name} {array.shape} where {axes} was asked for.")
+        if array.dtype.kind == "f" and not finite(array):
+            bad = ~np.isfinite(array)
+            time, env = np.argwhere(bad)[0][len(axes) - 2 : len(axes)]
+            kind = "a NaN" if np.isnan(array).any() else "an infinite"
+            raise EnvError(
+                f"{id} returned {kind} {name} in environment {env}, {time} steps into a fragment "
+                f"of {length}; its simulation has diverged or its code has a bug."
+            )
 
 
 def finite(array: np.ndarray) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parl.agents.host import Collector
+from parl.core.errors import ConfigError
 
 
 class Fault(NamedTuple):
@@ -32,7 +32,7 @@ class Chaos:
 
     def __init__(self, rates: dict[str, float], seed: int):
         if min(rates.values()) < 0 or sum(rates.values()) > 1:
-            raise ValueError(f"rates of faults are probabilities of one fragment, not {rates}")
+            raise ConfigError(f"rates of faults are probabilities of one fragment, not {rates}.")
         self.rates, self.random = rates, np.random.default_rng(seed)
         self.injected: Counter[str] = Counter()
 
@@ -78,17 +78,17 @@ def draw() -> Fault | None:
 
 
 @contextmanager
-def faulty(collector: Collector, fault: Fault | None, length: int) -> Iterator[None]:
-    """Lets the collector's first environment fail once in the fragment of `length` steps."""
+def faulty(guarded: Any, fault: Fault | None, length: int) -> Iterator[None]:
+    """Lets a guarded environment fail once in the fragment of `length` steps."""
     if fault is None:
         yield
         return
-    env = collector.envs[0]
-    collector.envs[0] = Faulty(env, fault.kind, int(fault.when * length))  # pyright: ignore
+    env = guarded.env
+    guarded.env = Faulty(env, fault.kind, int(fault.when * length))
     try:
         yield
     finally:
-        collector.envs[0] = env
+        guarded.env = env
 
 
 class Faulty:

@@ -4,14 +4,18 @@ Call `connect` before the first JAX computation where you can: Ray starts proces
 that already runs XLA's threads is better not forked.
 """
 
+import atexit
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devi
 
 import ray
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 
 from parl.core.errors import ConfigError, RemoteError
 
@@ -48,7 +53,7 @@ def connect(
     if not local and address != "auto":
         check_private(address)
     start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
-    with quiet(), loopback(local):
+    with quiet(), loopback(local), no_pages():
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -112,6 +117,20 @@ def loopback(enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
+def no_pages() -> Iterator[None]:
+    """Keeps Ray from printing a page on this terminal for every process that dies.
+
+    Whoever waits for that process gets an exception that says why.
+    """
+    listen = ray_worker.listen_error_messages
+    ray_worker.listen_error_messages = lambda *args: None
+    try:
+        yield
+    finally:
+        ray_worker.listen_error_messages = listen
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Silences Ray's warnings, and keeps the SIGTERM handler that Ray would replace."""
     main = threading.current_thread() is threading.main_thread()
@@ -129,11 +148,26 @@ def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
     """The runtime environment of a worker: set before it imports anything.
 
     Workers find this process's modules by its sys.path, so that a program may run from source and
-    its own classes are found. On "cpu" no accelerator is visible to them.
+    its own classes are found. On "cpu" no accelerator is visible to them. Workers that replace
+    others find their compiled programs, where all are on this machine.
     """
     path = os.pathsep.join(dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC")
     env = {"PYTHONPATH": path} | {name: str(threads) for name in names}
     if device == "cpu":
         env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    if is_local() and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        env |= {
+            "JAX_COMPILATION_CACHE_DIR": programs(),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
     return {"env_vars": env}
+
+
+@cache
+def programs() -> str:
+    """A directory for the compiled programs of this process's workers, as long as it runs."""
+    path = tempfile.mkdtemp(prefix="parl-programs-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path

@@ -3,7 +3,7 @@
 A worker that dies is replaced by one that continues from where its collector stood at the last
 fragment boundary that is known, plays the fragments since then again and brings the one that was
 lost. Where the environments' state is exact, so are all numbers: the death leaves no trace in them.
-Only if that dies as well are the fresh seeds of a new epoch used.
+Only where that dies again and again are the fresh seeds of a new epoch used.
 """
 
 import math
@@ -18,6 +18,7 @@ from parl.remote.worker import Build, Capture, Collect, Reply, Request, Weights
 
 CAPTURE_SHARE = 0.03  # of a worker's time may go into sending its state
 LONGEST_LOG = 16  # fragments to play again at most
+EXACT_TRIES = 2  # in a row to continue where a worker died; then it seems to die of where it is
 
 
 class Synchronous:
@@ -99,9 +100,10 @@ class Synchronous:
                 f"rollout worker {slot.index} died {slot.deaths} times in a row without bringing "
                 f"a fragment: {event.died}."
             )
-        if slot.deaths > 1:
+        hopeless = slot.deaths > EXACT_TRIES
+        if hopeless:
             self.crew.renew(slot)
-        if slot.deaths > 1 or (slot.boundary and not all(e.exact for e in slot.boundary.envs)):
+        if hopeless or (slot.boundary and not all(e.exact for e in slot.boundary.envs)):
             self.inexact += 1
         else:
             self.exact += 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from parl.agents.host import Collector, CollectorState, Fragment
 from parl.core.errors import ConfigError
-from parl.remote.boundary import check_fragment
+from parl.remote.boundary import Guarded, check_fragment
 from parl.remote.chaos import Fault, faulty
 from parl.remote.failure import Failure, describe
 
@@ -107,6 +107,7 @@ class Worker:
         if self.collector is None or request.state is None or request.index != self.index:
             self.discard()
             self.index, self.collector = request.index, self.make_worker(request.index)
+            self.collector.envs = [Guarded(env) for env in self.collector.envs]
         if self.collector.num_envs != self.envs_per_worker:
             raise ConfigError(
                 f"make_worker made {self.collector.num_envs} environments, the pool was told "
@@ -119,7 +120,7 @@ class Worker:
         """One fragment, checked before it leaves."""
         collector = self.running
         self.pull(request.weights)
-        with faulty(collector, request.fault, request.length):
+        with faulty(collector.envs[0], request.fault, request.length):
             fragment = collector.collect(self.policy, request.length, request.random)
         check_fragment(fragment, collector, request.length)
         fragment = jax.tree.map(np.ascontiguousarray, fragment)
