@@ -74,16 +74,26 @@ def collect(
         return ActorState(vector, last, memory, returns - finished), (record, finished)
 
     after, (steps, finished) = jax.lax.scan(step, actor, length=length)
-    # NaN after NaN actions is the learner's doing, not the environment's
-    broken = is_finite(steps.action) & ~is_finite((steps.reward, steps.next_obs))
-    tally = Tally({}, finished.sum(), steps.last.sum(), broken.astype(jnp.int32))
+    tally = Tally({}, finished.sum(), steps.last.sum(), is_broken(steps).astype(jnp.int32))
     return after, Rollout(steps, actor.memory), tally
 
 
-def is_finite(tree: Any) -> Array:
-    """[] bool: no NaN or infinity in any leaf."""
+def is_broken(steps: Step) -> Array:
+    """[] bool: the environment made NaN or infinity out of numbers.
+
+    What follows NaN actions is the learner's doing, not the environment's.
+    """
+    obs = is_finite(steps.obs, steps.first)
+    given = obs & is_finite(steps.action, steps.first)
+    answered = is_finite((steps.reward, steps.next_obs), steps.first)
+    return ((given & ~answered) | (steps.first & ~obs)).any()
+
+
+def is_finite(tree: Any, like: Array) -> Array:
+    """[T, B] bool like `like`: no NaN or infinity in any leaf [T, B, ...]."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in floats], bool))
+    finite = [jnp.isfinite(x).reshape(*like.shape, -1).all(-1) for x in floats]
+    return jnp.stack([jnp.ones_like(like), *finite]).all(0)
 
 
 def iterate(

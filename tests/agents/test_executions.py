@@ -1,17 +1,21 @@
 """One definition, several executions: they agree, can be cut anywhere, and resume bit for bit."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import ENVS, LENGTH, SEEDS, Case, make, params_of, save, state_of
+from tiny import ENVS, LENGTH, NUM_ENVS, SEEDS, Case, make, make_learner, params_of, save, state_of
 
 from parl.agents.distributed import Pooled
 from parl.agents.execution import Execution
 from parl.agents.fused import Fused, collect
+from parl.core.errors import ConfigError, EnvError
+from parl.envs.pendulum import Pendulum
 
 ALGORITHMS = ("ppo", "dqn", "sac")
 ITERATIONS = 7  # the first two of off-policy runs only fill
@@ -127,6 +131,54 @@ def test_a_seed_among_several_is_that_seed_alone(algorithm: str, execution: str)
         np.testing.assert_allclose(several[name][0], x, rtol=1e-3, atol=1e-4, err_msg=name)
     different = [name for name in alone if np.any(several[name][0] != several[name][1])]
     assert different, "the second seed is another run"
+
+
+def test_replay_in_host_memory_learns_the_same(tmp_path: Path) -> None:
+    """And resumes bit for bit, too."""
+    case = Case("sac", "host", 1)
+    run = make(case, replay_on_host=True)
+    run.advance(3)
+    saved = save(run, tmp_path / "3")
+    run.advance(4)
+    for name, x in params_of(whole(case)[2]).items():
+        np.testing.assert_allclose(params_of(run)[name], x, rtol=1e-4, atol=1e-5, err_msg=name)
+    fresh = make(case, replay_on_host=True)
+    fresh.advance(1)
+    fresh.restore(saved)
+    fresh.advance(4)
+    assert_equal(state_of(fresh), state_of(run))
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        (Case("sac", "fused", 1), "fused execution keeps replay on the device; set replay_on_host"),
+        (Case("sac", "host", 2), "serves one seed at a time; set replay_on_host=False"),
+    ],
+    ids=str,
+)
+def test_replay_in_host_memory_is_for_one_seed_on_the_host(case: Case, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(case, replay_on_host=True)
+
+
+# -- environments that break ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Breaking(Pendulum):
+    """Returns NaN from the fifth step on, which a continuous policy then answers with NaN."""
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        state, obs, reward, terminated, truncated = super().step(state, action, key)
+        return state, jnp.where(state.time > 4, jnp.nan, obs), reward, terminated, truncated
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_an_environment_that_returns_nan_is_named(num_seeds: int) -> None:
+    run = Fused(Breaking(), make_learner("sac", warmup=0), SEEDS[num_seeds], NUM_ENVS, LENGTH)
+    with pytest.raises(EnvError, match="jax:Pendulum-v1 returned NaN or infinity before step 16;"):
+        run.advance(1)
 
 
 # -- cut anywhere ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pathlib import Path
 from tiny import Case, make, params_of, save
 
 assert len(jax.devices()) == 2
-for algorithm in ("ppo", "sac"):
+for algorithm in ("ppo", "dqn"):
     run = make(Case(algorithm, "fused", 2))
     run.advance(3)
     kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
@@ -53,7 +53,7 @@ def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 def test_two_devices_equal_one(algorithm: str, two_devices: Path) -> None:
     run = make(Case(algorithm, "fused", 2))
     run.advance(5)
