@@ -95,7 +95,7 @@ class PPO(Algorithm):
             return (stepped, stopped), metrics
 
         def epoch(carry: tuple[Net, Array], key: Array) -> tuple[tuple[Net, Array], Metrics]:
-            order = jax.random.permutation(key, data.value.shape[0])
+            order = ops.permutation(key, data.value.shape[0])
             return jax.lax.scan(step, carry, order.reshape(self.minibatches, -1))
 
         carry = state.net, jnp.zeros((), bool)

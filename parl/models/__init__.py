@@ -10,7 +10,7 @@ from parl.models.heads import (
     NormalPolicy,
     TanhNormalPolicy,
     Value,
-    tanh_torso,
+    orthogonal_torso,
 )
 from parl.models.mlp import MLP
 
@@ -25,5 +25,5 @@ __all__ = [
     "NormalPolicy",
     "TanhNormalPolicy",
     "Value",
-    "tanh_torso",
+    "orthogonal_torso",
 ]

@@ -120,6 +120,6 @@ class DiscreteValues(nn.Module):
         return nn.Dense(1)(features) + advantage - advantage.mean(-1, keepdims=True)
 
 
-def tanh_torso(hidden: tuple[int, ...], activation: Activation = nn.tanh) -> MLP:
-    """The torso of PPO implementations: orthogonal weights of gain sqrt 2."""
+def orthogonal_torso(hidden: tuple[int, ...], activation: Activation) -> MLP:
+    """Orthogonal weights of gain sqrt 2, as most reference implementations have them."""
     return MLP(hidden, activation, nn.initializers.orthogonal(2**0.5))

@@ -1,6 +1,7 @@
 """Pure functions over arrays: returns, distributions, values, trees, statistics."""
 
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
+from parl.ops.random import permutation
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
 from parl.ops.statistics import iqm, stratified_bootstrap
 from parl.ops.tree import expand_like, where_first
@@ -21,6 +22,7 @@ __all__ = [
     "lambda_returns",
     "mask_illegal",
     "n_step",
+    "permutation",
     "retrace",
     "select",
     "stratified_bootstrap",

@@ -7,12 +7,14 @@ CleanRL's MuJoCo.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax.numpy as jnp
+
 from parl.agents.learner import Learner
 from parl.algorithms.ppo import PPO
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
-from parl.models import CategoricalPolicy, NormalPolicy, Value, tanh_torso
+from parl.models import CategoricalPolicy, NormalPolicy, Value, orthogonal_torso
 from parl.models.encoder import is_image
 from parl.recipes.base import OnPolicyRecipe
 
@@ -49,7 +51,7 @@ class PPORecipe(OnPolicyRecipe):
                 f"{num_envs} environments x {self.length} steps do not divide into "
                 f"{self.algorithm.minibatches} minibatches; change --num-envs or --length."
             )
-        critic = Value(spec.observation_space, tanh_torso(self.hidden))
+        critic = Value(spec.observation_space, orthogonal_torso(self.hidden, jnp.tanh))
         algorithm = self.algorithm.replace(
             actor=self.actor(spec), critic=critic, anneal_updates=steps // batch * self.anneal
         )
@@ -57,7 +59,11 @@ class PPORecipe(OnPolicyRecipe):
 
     def actor(self, spec: EnvSpec) -> Model:
         """The policy network for the action space."""
-        space, actions, torso = spec.observation_space, spec.action_space, tanh_torso(self.hidden)
+        space, actions, torso = (
+            spec.observation_space,
+            spec.action_space,
+            orthogonal_torso(self.hidden, jnp.tanh),
+        )
         if isinstance(actions, Box):
             return NormalPolicy(space, actions.shape[-1], torso)
         assert isinstance(actions, Discrete | MultiDiscrete)

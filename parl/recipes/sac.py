@@ -1,4 +1,8 @@
-"""SAC as in Haarnoja et al. 2018: two 256-unit layers, two critics, one update a step."""
+"""SAC as in Haarnoja et al. 2018: two 256-unit layers, two critics, one update a step.
+
+Orthogonal weights and a target entropy of half the action dimensions are those of jaxrl, a
+reference implementation on JAX.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +12,7 @@ import jax
 from parl.agents.learner import Learner
 from parl.algorithms.sac import SAC
 from parl.core.spec import Box, EnvSpec
-from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
 from parl.recipes.base import OffPolicyRecipe
 
 PAPER = SAC()
@@ -29,12 +33,12 @@ class SACRecipe(OffPolicyRecipe):
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> "SACRecipe":
-        target_entropy = -float(spec.action.shape[-1])
+        target_entropy = -spec.action.shape[-1] / 2
         warmup = 1_000 if (spec.max_steps or 1000) <= 200 else 5_000
         return cls(algorithm=SAC(target_entropy=target_entropy), warmup=warmup)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        space, torso = spec.observation_space, MLP(self.hidden, jax.nn.relu)
+        space, torso = spec.observation_space, orthogonal_torso(self.hidden, jax.nn.relu)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
         critic = Ensemble(ActionValue(space, torso), self.num_critics)
         return self.off_policy(self.algorithm.replace(actor=actor, critic=critic))
