@@ -18,7 +18,7 @@ from parl.models import (
     NormalPolicy,
     TanhNormalPolicy,
     Value,
-    tanh_torso,
+    orthogonal_torso,
 )
 
 TORSO = MLP((4,))
@@ -86,9 +86,9 @@ def test_normal_policy_shares_one_standard_deviation() -> None:
 def test_policies_start_near_uniform() -> None:
     """A last layer of gain 0.01, as PPO implementations have it."""
     obs = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
-    _, pi = run(CategoricalPolicy(VECTOR, Discrete(3), tanh_torso((16,))), obs)
+    _, pi = run(CategoricalPolicy(VECTOR, Discrete(3), orthogonal_torso((16,), jnp.tanh)), obs)
     np.testing.assert_allclose(pi.probs, 1 / 3, atol=0.01)
-    params, _ = run(Value(VECTOR, tanh_torso((16,))), obs)
+    params, _ = run(Value(VECTOR, orthogonal_torso((16,), jnp.tanh)), obs)
     kernel = params["params"]["torso"]["Dense_0"]["kernel"]
     np.testing.assert_allclose(kernel @ kernel.T, 2 * np.eye(3), atol=1e-5)
 
