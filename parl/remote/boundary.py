@@ -88,19 +88,19 @@ def check_fragment(fragment: Fragment, collector: Collector, length: int) -> Non
     """Raises EnvError where a fragment has a wrong length, or a NaN or infinite number."""
     steps, id = fragment.rollout.steps, collector.envs[0].spec.id
     axes = (*collector.seeds.lead, length, collector.num_envs)
-    given = {"observation": steps.obs, "next observation": steps.next_obs}
-    given |= {"reward": steps.reward, "action": steps.action}
-    for name, array in named_leaves(given).items():
-        if array.shape[: len(axes)] != axes:
-            raise EnvError(f"{id} gave {name} {array.shape} where {axes} was asked for.")
-        if array.dtype.kind == "f" and not finite(array):
-            bad = ~np.isfinite(array)
-            time, env = np.argwhere(bad)[0][len(axes) - 2 : len(axes)]
-            kind = "a NaN" if np.isnan(array).any() else "an infinite"
-            raise EnvError(
-                f"{id} returned {kind} {name} in environment {env}, {time} steps into a fragment "
-                f"of {length}; its simulation has diverged or its code has a bug."
-            )
+    # where the NaN is first: what the environment answered, then what followed from it
+    given = ("observation", steps.next_obs), ("reward", steps.reward), ("action", steps.action)
+    for name, tree in (*given, ("observation", steps.obs)):
+        for array in jax.tree.leaves(tree):
+            if array.shape[: len(axes)] != axes:
+                raise EnvError(f"{id} gave {name}s {array.shape} where {axes} was asked for.")
+            if array.dtype.kind == "f" and not finite(array):
+                time, env = np.argwhere(~np.isfinite(array))[0][len(axes) - 2 : len(axes)]
+                kind = "a NaN" if np.isnan(array).any() else "an infinite"
+                raise EnvError(
+                    f"{id} returned {kind} {name} in environment {env}, {time} steps into a "
+                    f"fragment of {length}; its simulation has diverged or its code has a bug."
+                )
 
 
 def finite(array: np.ndarray) -> bool:

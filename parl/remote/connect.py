@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -50,10 +51,14 @@ def connect(
     local = address == "local"
     if not local and num_cpus is not None:
         raise ConfigError("num_cpus is for address='local'; a running cluster has its own.")
+    host, _, port = address.rpartition(":")
     if not local and address != "auto":
+        if not host or not port.isdigit():
+            raise ConfigError("the address of a cluster is 'local', 'auto' or 'host:port'.")
         check_private(address)
+        check_answers(host, port)
     start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
-    with quiet(), loopback(local), no_pages():
+    with quiet(), loopback(local or host in LOOPBACK), no_pages():
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -93,6 +98,16 @@ def check_private(address: str) -> None:
             f"the Ray cluster at {address} is reachable from the network without authentication; "
             "start it and this program with RAY_AUTH_MODE=token (see `ray get-auth-token`)."
         )
+
+
+def check_answers(host: str, port: str) -> None:
+    """Raises where nobody listens: Ray itself would try for minutes."""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise RemoteError(
+            f"no Ray cluster answers at {host}:{port} ({error}); start one with `ray start --head`."
+        ) from error
 
 
 def token_authentication() -> bool:

@@ -1,6 +1,5 @@
 """Exceptions on their way from one process to another, as text."""
 
-import builtins
 import traceback
 from typing import NamedTuple
 
@@ -29,9 +28,10 @@ def revive(failure: Failure, where: str) -> ParlError:
     of the other process in the message. The traceback is also in a note.
     """
     kind = getattr(errors, failure.kind, None)
-    if kind is None or hasattr(builtins, failure.kind) or kind is RemoteError:
-        message = f"{failure.kind} in {where}: {failure.message}"
-        return RemoteError(f"{message}\n{indent(failure.traceback)}")
+    if not isinstance(kind, type) or not issubclass(kind, ParlError) or kind is RemoteError:
+        prefix = "" if failure.kind == "RemoteError" else f"{failure.kind} in {where}: "
+        message = prefix + failure.message
+        return RemoteError(f"{message}\n{indent(failure.traceback)}".rstrip())
     error = kind(failure.message)
     error.add_note(f"In {where}:\n{indent(failure.traceback)}")
     return error

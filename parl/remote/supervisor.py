@@ -170,7 +170,7 @@ class Supervisor:
             slot.failure = reply.failure
             lost = (request,) if isinstance(request, Collect) and pending.kept else ()
             return Event(slot, request, reply, lost=lost)
-        if reply.fragment is not None:
+        if reply.fragment is not None and pending.kept:
             assert isinstance(request, Collect)
             slot.deaths = slot.errors = 0
             if slot.warm:

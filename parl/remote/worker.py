@@ -107,7 +107,8 @@ class Worker:
         if self.collector is None or request.state is None or request.index != self.index:
             self.discard()
             self.index, self.collector = request.index, self.make_worker(request.index)
-            self.collector.envs = [Guarded(env) for env in self.collector.envs]
+            guarded: list[Any] = [Guarded(env) for env in self.collector.envs]
+            self.collector.envs = guarded
         if self.collector.num_envs != self.envs_per_worker:
             raise ConfigError(
                 f"make_worker made {self.collector.num_envs} environments, the pool was told "

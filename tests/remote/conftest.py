@@ -7,7 +7,7 @@ import pytest
 from parl.remote import connect, disconnect
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster():
     connect(num_cpus=2)
     yield

@@ -6,11 +6,15 @@ import jax
 import numpy as np
 
 from parl.agents.execution import Seeds
-from parl.agents.host import Collector
+from parl.agents.host import Collector, CollectorState, Fragment
+from parl.core.errors import EnvError
 from parl.core.seeding import env_seed
+from parl.core.spec import Box, EnvSpec
+from parl.core.types import Rollout, Step
 from parl.envs.cartpole import CartPole
 from parl.envs.gymnasium import GymnasiumVectorEnv, make_gymnasium
 from parl.envs.jax_vector import JaxVectorEnv
+from parl.envs.protocol import EnvState, Transition
 from parl.recipes import make_recipe
 
 
@@ -44,3 +48,85 @@ def assert_same(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class ToyEnv:
+    """Random numbers of a seed; fails at one step of every life if told so. No JAX, so quick."""
+
+    spec = EnvSpec("Toy-v0", Box((2,)), Box((1,)))
+
+    def __init__(self, num_envs, seed, fault=None, at=0):
+        self.num_envs, self.fault, self.left = num_envs, fault, at
+        self.random = np.random.default_rng(seed)
+        self.time = 0
+
+    def reset(self):
+        return self.random.normal(size=(self.num_envs, 2)).astype(np.float32)
+
+    def step(self, action):
+        self.left -= 1
+        self.time += 1
+        obs = self.reset()
+        if self.left < 0 and self.fault == "raise":
+            raise ZeroDivisionError("the simulator divided by zero")
+        if self.left < 0 and self.fault == "nan":
+            obs = np.full_like(obs, np.nan)
+        if self.left < 0 and self.fault == "shape":
+            obs = obs[:, :1]
+        no = np.zeros(self.num_envs, bool)
+        return Transition(obs, obs.sum(-1), no, no, obs)
+
+    def get_state(self):
+        return EnvState({}, {"random": self.random.bit_generator.state, "time": self.time}, True)
+
+    def set_state(self, state):
+        self.random.bit_generator.state = state.meta["random"]
+        self.time = state.meta["time"]
+
+    def close(self):
+        self.closed = True
+
+
+class ToyCollector:
+    """As much of a Collector as a pool needs; acts by a policy that is one number."""
+
+    seeds = Seeds((0,))
+
+    def __init__(self, env):
+        self.envs, self.num_envs = [env], env.num_envs
+        self.obs = env.reset()
+
+    def collect(self, policy, length, random=False):
+        steps = []
+        for _ in range(length):
+            action = self.obs[:, :1] * np.float32(0 if random else policy)
+            new = self.envs[0].step(action)
+            flags = new.terminated, new.truncated
+            steps.append(Step(self.obs, action, new.reward, new.reward, new.next_obs, *flags, {}))
+            self.obs = new.obs
+        stacked = jax.tree.map(lambda *x: np.stack(x), *steps)
+        return Fragment(Rollout(stacked, ()), np.float32(0), np.int64(0))
+
+    def get_state(self):
+        arrays = {"obs": self.obs, "time": np.asarray(self.envs[0].time)}
+        return CollectorState(arrays, [self.envs[0].get_state()])
+
+    def set_state(self, state):
+        self.obs = state.arrays["obs"]
+        self.envs[0].set_state(state.envs[0])
+
+    def close(self):
+        self.envs[0].close()
+
+
+def build_toy(num_envs, fault, at, broken_worker, index):
+    broken = broken_worker is None or index == broken_worker or index > 1
+    return ToyCollector(ToyEnv(num_envs, index, fault if broken else None, at))
+
+
+def toy_maker(num_envs=3, fault=None, at=5, broken_worker=None):
+    return partial(build_toy, num_envs, fault, at, broken_worker)
+
+
+def build_bad(index):
+    raise EnvError("unknown environment 'Cartpole'.")

@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import ray
+
+from parl.core.errors import ConfigError
+from parl.remote import connect
+from parl.remote.connect import check_private, is_local, worker_env
+
+
+def test_a_local_cluster_is_reachable_from_this_machine_only(cluster):
+    assert is_local()
+    assert ray.cluster_resources()["CPU"] == 2
+    assert connect() == ray.cluster_resources()  # again: harmless
+    for node in ray.nodes():
+        assert node["NodeManagerAddress"] == "127.0.0.1"
+
+
+def test_open_clusters_are_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(ConfigError, match="without authentication; start it"):
+        check_private("10.0.0.7:6379")
+    check_private("127.0.0.1:6379")
+    check_private("localhost:6379")
+    check_private("[::1]:6379")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(ConfigError, match="without authentication"):
+        check_private("10.0.0.7:6379")
+    (tmp_path / "token").write_text("secret")
+    check_private("10.0.0.7:6379")
+
+
+def test_workers_see_no_accelerator_and_one_thread(cluster):
+    env = worker_env()["env_vars"]
+    assert (env["JAX_PLATFORMS"], env["CUDA_VISIBLE_DEVICES"]) == ("cpu", "")
+    assert (env["OMP_NUM_THREADS"], env["PJRT_NPROC"]) == ("1", "1")
+    assert "JAX_PLATFORMS" not in worker_env("gpu", 4)["env_vars"]
+    assert worker_env("gpu", 4)["env_vars"]["PJRT_NPROC"] == "4"
+    assert os.path.realpath(sys.path[-1]) in env["PYTHONPATH"].split(os.pathsep)
+
+
+PROGRAM = """
+import signal
+
+from parl.core.errors import ParlError
+from parl.remote import connect, disconnect
+import psutil  # Ray brings one
+
+def attempt(address, **settings):
+    try:
+        connect(address, **settings)
+    except ParlError as error:
+        print(type(error).__name__, error)
+
+def listening():
+    processes = psutil.Process().children(recursive=True)
+    connections = [c for p in processes for c in p.net_connections() if c.status == "LISTEN"]
+    assert len(connections) > 3
+    return sorted({c.laddr.ip.removeprefix("::ffff:") for c in connections})
+
+attempt("ray://localhost:10001")
+attempt("auto", num_cpus=1)
+attempt("nonsense")
+attempt("127.0.0.1:1")
+handler = lambda *args: None
+signal.signal(signal.SIGTERM, handler)
+connect(num_cpus=1)
+print(signal.getsignal(signal.SIGTERM) is handler, listening())
+disconnect()
+disconnect()
+"""
+
+
+def test_a_session():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "ConfigError address 'ray://localhost:10001' names a protocol, and data through Ray's "
+        "client is not served; give host:port and run on a machine of the cluster.",
+        "ConfigError num_cpus is for address='local'; a running cluster has its own.",
+        "ConfigError the address of a cluster is 'local', 'auto' or 'host:port'.",
+        "RemoteError no Ray cluster answers at 127.0.0.1:1 ([Errno 111] Connection refused); "
+        "start one with `ray start --head`.",
+        "True ['127.0.0.1']",
+    ]
