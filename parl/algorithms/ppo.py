@@ -85,7 +85,7 @@ class PPO(Algorithm):
     def update(self, state: PPOState, batch: Rollout, key: Array) -> tuple[PPOState, Metrics]:
         data = self.samples(state.net.params["critic"], batch.steps)
 
-        def step(carry: tuple[Net, Array], index: Array) -> tuple[tuple[Net, Array], Metrics]:
+        def step(carry: tuple[Net, Array], index: Any) -> tuple[tuple[Net, Array], Metrics]:
             net, stopped = carry
             minibatch = jax.tree.map(lambda x: x[index], data)
             stepped, metrics = descend(self.optimizer, self.loss, net, minibatch)
@@ -95,6 +95,8 @@ class PPO(Algorithm):
             return (stepped, stopped), metrics
 
         def epoch(carry: tuple[Net, Array], key: Array) -> tuple[tuple[Net, Array], Metrics]:
+            if self.minibatches == 1:
+                return step(carry, slice(None))  # all of it, in any order
             order = ops.permutation(key, data.value.shape[0])
             return jax.lax.scan(step, carry, order.reshape(self.minibatches, -1))
 

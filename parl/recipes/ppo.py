@@ -1,6 +1,7 @@
 """PPO with settings by kind of environment.
 
-Discrete actions on vectors: RL Baselines3 Zoo's CartPole; on images: its Atari; continuous actions:
+Discrete actions on vectors: RL Baselines3 Zoo's CartPole, with 8 epochs of 2 minibatches in place of
+20 of 1, which is as good there and faster; on images: its Atari; continuous actions:
 CleanRL's MuJoCo.
 """
 
@@ -18,7 +19,7 @@ from parl.models import CategoricalPolicy, NormalPolicy, Value, orthogonal_torso
 from parl.models.encoder import is_image
 from parl.recipes.base import OnPolicyRecipe
 
-DISCRETE = PPO(epochs=20, minibatches=1, learning_rate=1e-3, gamma=0.98, lambda_=0.8)
+DISCRETE = PPO(epochs=8, minibatches=2, learning_rate=1e-3, gamma=0.98, lambda_=0.8)
 IMAGES = PPO(epochs=4, minibatches=4, learning_rate=2.5e-4, clip=0.1, entropy_cost=0.01)
 CONTINUOUS = PPO(epochs=10, minibatches=32, learning_rate=3e-4)
 
