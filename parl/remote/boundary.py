@@ -1,7 +1,5 @@
 """What may cross a process boundary: numpy arrays of the agreed shapes, with finite numbers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -44,17 +42,22 @@ class Guarded:
 
     def reset(self) -> Any:
         """As that of the environment."""
-        with self.named("reset"):
+        try:
             obs = self.env.reset()
+        except Exception as error:
+            raise self.named("reset", error) from error
         self.check(obs)
         return obs
 
     def step(self, action: Any) -> Transition:
         """As that of the environment."""
-        with self.named("step"):
+        try:
             new = self.env.step(action)
+        except Exception as error:
+            raise self.named("step", error) from error
         self.check(new.obs)
-        self.check(new.next_obs)
+        if new.next_obs is not new.obs:
+            self.check(new.next_obs)
         return new
 
     def check(self, obs: Any) -> None:
@@ -65,20 +68,17 @@ class Guarded:
                 f"{self.wanted}."
             )
 
-    @contextmanager
-    def named(self, call: str) -> Iterator[None]:
-        """Turns what the environment raises into an EnvError."""
-        try:
-            yield
-        except ParlError:
-            raise
-        except Exception as error:
-            message = f"{self.id} raised {type(error).__name__} in {call}: {error}"
-            raise EnvError(message) from error
+    def named(self, call: str, error: Exception) -> ParlError:
+        """What the environment raised, as an EnvError."""
+        if isinstance(error, ParlError):
+            return error
+        return EnvError(f"{self.id} raised {type(error).__name__} in {call}: {error}")
 
 
 def shapes(obs: Any) -> Any:
     """The shape of an array, or of each in a dict."""
+    if isinstance(obs, np.ndarray):
+        return obs.shape
     if isinstance(obs, dict):
         return {name: shapes(part) for name, part in obs.items()}
     return np.shape(obs)

@@ -29,6 +29,7 @@ from ray._private import worker as ray_worker
 
 from parl.core.errors import ConfigError, RemoteError
 
+own = False  # whether this process's cluster is its own
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
@@ -41,6 +42,7 @@ def connect(
     joins the one that runs on this machine, "host:port" one anywhere. A cluster that listens on
     more than loopback is refused unless Ray's token authentication is on (RAY_AUTH_MODE=token).
     """
+    global own
     if ray.is_initialized():
         return ray.cluster_resources()
     if "://" in address:
@@ -69,14 +71,17 @@ def connect(
     except ConfigError:
         ray.shutdown()
         raise
+    own = local
     return ray.cluster_resources()
 
 
 def disconnect() -> None:
     """Leaves the cluster; a local one ends, with all its processes."""
+    global own
     if ray.is_initialized():
         with quiet():
             ray.shutdown()
+    own = False
 
 
 def ensure_connected() -> None:
@@ -85,9 +90,9 @@ def ensure_connected() -> None:
         connect()
 
 
-def is_local() -> bool:
-    """Whether the cluster is this machine alone."""
-    return ray.get_runtime_context().gcs_address.rpartition(":")[0] in LOOPBACK
+def is_own() -> bool:
+    """Whether the cluster was started by `connect` for this process alone."""
+    return own
 
 
 def check_private(address: str) -> None:
@@ -171,7 +176,7 @@ def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
     env = {"PYTHONPATH": path} | {name: str(threads) for name in names}
     if device == "cpu":
         env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    if is_local() and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if is_own() and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         env |= {
             "JAX_COMPILATION_CACHE_DIR": programs(),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from parl.remote.connect import ensure_connected, is_local, quiet, worker_env
+from parl.remote.connect import ensure_connected, is_own, quiet, worker_env
 from parl.remote.failure import Failure
 from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
 
@@ -171,7 +171,7 @@ class OnRay:
 
     def __init__(self) -> None:
         ensure_connected()
-        self.scheduled = not is_local()
+        self.scheduled = not is_own()
         # a cluster of our own takes any number of workers; a shared one by its CPUs
         self.options: dict[str, Any] = {
             "num_cpus": int(self.scheduled),

@@ -7,11 +7,11 @@ import ray
 
 from parl.core.errors import ConfigError
 from parl.remote import connect
-from parl.remote.connect import check_private, is_local, worker_env
+from parl.remote.connect import check_private, is_own, worker_env
 
 
 def test_a_local_cluster_is_reachable_from_this_machine_only(cluster):
-    assert is_local()
+    assert is_own()
     assert ray.cluster_resources()["CPU"] == 2
     assert connect() == ray.cluster_resources()  # again: harmless
     for node in ray.nodes():
