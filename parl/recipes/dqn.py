@@ -1,4 +1,7 @@
-"""DQN: on vectors the settings of RL Baselines3 Zoo, on images those of Mnih et al. 2015."""
+"""DQN: on vectors the settings of RL Baselines3 Zoo, on images those of Mnih et al. 2015.
+
+The Zoo's learning rate of 2.3e-3 is lowered: it solves CartPole sooner but loses it again.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +16,7 @@ from parl.models.encoder import is_image
 from parl.recipes.base import OffPolicyRecipe
 
 VECTORS = DQN(
-    learning_rate=2.3e-3,
+    learning_rate=1e-3,
     target_period=128,  # once a rollout
     epsilon_end=0.04,
     epsilon_steps=8_000,
