@@ -98,7 +98,14 @@ class JaxVectorEnv:
                 f"its actions need a first axis of {self.num_envs}."
             )
         self._vector, transition = self._autostep(vector, action)
-        return writable(transition)
+        answer = writable(transition)
+        # NaN after a NaN action is not the environment's doing
+        if is_finite(action) and not is_finite((answer.reward, answer.next_obs)):
+            raise EnvError(
+                f"{self.spec.id} returned NaN or infinity at step {int(vector.time) + 1}; "
+                "its simulation has diverged or its code has a bug."
+            )
+        return answer
 
     def get_state(self) -> EnvState:
         """Everything that the next steps depend on, as numpy arrays by their path."""
@@ -128,6 +135,11 @@ class JaxVectorEnv:
         if self._vector is None:
             raise EnvError(f"{self.spec.id} has not started: call reset() first.")
         return self._vector
+
+
+def is_finite(tree: Any) -> bool:
+    """Whether there is no NaN or infinity in any leaf."""
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
 
 
 def writable(tree: Any) -> Any:

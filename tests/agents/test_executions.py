@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import ENVS, LENGTH, NUM_ENVS, SEEDS, Case, make, make_learner, params_of, save, state_of
+from tiny import ENVS, LENGTH, NUM_ENVS, SEEDS, Case, make, params_of, save, state_of
 
 from parl.agents.distributed import Pooled
 from parl.agents.execution import Execution
-from parl.agents.fused import Fused, collect
+from parl.agents.fused import Fused, collect, is_broken
+from parl.agents.host import Collector
 from parl.core.errors import ConfigError, EnvError
+from parl.core.types import Step
+from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.pendulum import Pendulum
 
 ALGORITHMS = ("ppo", "dqn", "sac")
@@ -24,7 +27,7 @@ CASES = [
     for algorithm in ALGORITHMS
     for num_seeds in (1, 2)
     for execution in ("fused", "host", "gymnasium")
-]
+] + [Case("normalized", "fused", 1), Case("normalized", "host", 1)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,8 +62,10 @@ def whole(case: Case) -> tuple[Any, dict[str, Any], Execution]:
 # -- the marquee test -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("algorithm", "num_seeds"),
+    [*((a, n) for a in ALGORITHMS for n in (1, 2)), ("normalized", 1)],
+)
 def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
     """One JAX environment inside the program and behind numpy: equal parameters and counts."""
     (report, _, fused), (host_report, _, host) = (
@@ -174,11 +179,35 @@ class Breaking(Pendulum):
         return state, jnp.where(state.time > 4, jnp.nan, obs), reward, terminated, truncated
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
-def test_an_environment_that_returns_nan_is_named(num_seeds: int) -> None:
-    run = Fused(Breaking(), make_learner("sac", warmup=0), SEEDS[num_seeds], NUM_ENVS, LENGTH)
+def test_an_environment_that_returns_nan_is_named() -> None:
+    run = make(Case("normalized", "fused", 1))
+    broken = Fused(Breaking(), run.learner, run.seeds, NUM_ENVS, LENGTH)
     with pytest.raises(EnvError, match="jax:Pendulum-v1 returned NaN or infinity before step 16;"):
-        run.advance(1)
+        broken.advance(1)
+    envs = [JaxVectorEnv(Breaking(), NUM_ENVS, 0)]
+    collector = Collector(envs, run.learner.algorithm, run.seeds)
+    with pytest.raises(EnvError, match="jax:Pendulum-v1 returned NaN or infinity at step 5"):
+        collector.collect(run.policy, LENGTH, random=True)
+
+
+def test_whose_fault_nan_is() -> None:
+    """Two steps of one environment; what follows a NaN action or NaN obs is not its doing."""
+    nan, zero, yes, no = np.nan, 0.0, True, False
+
+    def broken(obs: Any, action: Any, reward: Any, next_obs: Any, first: Any) -> bool:
+        arrays = [np.array(x, np.float32)[:, None] for x in (obs, action, reward, next_obs)]
+        first, discount = np.array(first)[:, None], np.ones((2, 1), np.float32)
+        obs, action, reward, next_obs = arrays
+        return bool(is_broken(Step(obs, action, reward, discount, next_obs, first, first, {})))
+
+    fine = [zero, zero]
+    assert not broken(fine, fine, fine, fine, [yes, no])
+    assert broken(fine, fine, [zero, nan], fine, [yes, no])
+    assert broken(fine, fine, [zero, -np.inf], fine, [yes, no])
+    assert broken([zero, nan], [zero, nan], [zero, nan], [nan, nan], [yes, no])
+    assert broken([nan, nan], [nan, nan], [nan, nan], [nan, nan], [yes, no]), "from the reset"
+    assert not broken([zero, nan], [nan, nan], [nan, nan], [nan, nan], [yes, no])
+    assert not broken([nan, nan], [nan, nan], [nan, nan], [nan, nan], [no, no])
 
 
 # -- cut anywhere ---------------------------------------------------------------------------------

@@ -18,22 +18,21 @@ from pathlib import Path
 from tiny import Case, make, params_of, save
 
 assert len(jax.devices()) == 2
-for algorithm in ("ppo", "dqn"):
-    run = make(Case(algorithm, "fused", 2))
-    run.advance(3)
-    kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
-    assert len(kernel.sharding.device_set) == 2, kernel.sharding
-    text = run.programs[False].lower(run.run, 3).compile().as_text()
-    assert "num_partitions=2" in text
-    assert not re.findall(r" (?:all-|collective-|reduce-scatter)[a-z-]*\\(", text), "seeds talk"
-    saved = save(run, Path(sys.argv[1]) / algorithm)
-    run.advance(2)
-    np.savez(Path(sys.argv[1]) / f"{algorithm}.npz", **params_of(run))
-    again = make(Case(algorithm, "fused", 2))
-    again.restore(saved)
-    again.advance(2)
-    for name, x in params_of(run).items():
-        assert x.tobytes() == params_of(again)[name].tobytes(), name
+run = make(Case("dqn", "fused", 2))
+run.advance(3)
+kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
+assert len(kernel.sharding.device_set) == 2, kernel.sharding
+text = run.programs[False].lower(run.run, 3).compile().as_text()
+assert "num_partitions=2" in text
+assert not re.findall(r" (?:all-|collective-|reduce-scatter)[a-z-]*\\(", text), "seeds talk"
+saved = save(run, Path(sys.argv[1]) / "saved")
+run.advance(2)
+np.savez(Path(sys.argv[1]) / "params.npz", **params_of(run))
+again = make(Case("dqn", "fused", 2))
+again.restore(saved)
+again.advance(2)
+for name, x in params_of(run).items():
+    assert x.tobytes() == params_of(again)[name].tobytes(), name
 """
 
 
@@ -53,11 +52,10 @@ def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_two_devices_equal_one(algorithm: str, two_devices: Path) -> None:
-    run = make(Case(algorithm, "fused", 2))
+def test_two_devices_equal_one(two_devices: Path) -> None:
+    run = make(Case("dqn", "fused", 2))
     run.advance(5)
-    theirs = np.load(two_devices / f"{algorithm}.npz")
+    theirs = np.load(two_devices / "params.npz")
     ours = params_of(run)
     assert ours.keys() == set(theirs.files)
     for name, x in ours.items():

@@ -24,11 +24,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"epochs": 2, "minibatches": 2},
     "dqn": OFF_POLICY | {"target_period": 3, "epsilon_steps": 80},
     "sac": OFF_POLICY,
+    "normalized": {"normalize_obs": True, "normalize_reward": True, "epochs": 2, "minibatches": 2},
 }
+RECIPE = {"normalized": "ppo"}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
-ENVS = {"ppo": CartPole(max_steps=13), "dqn": CartPole(max_steps=13), "sac": Pendulum(max_steps=9)}
-GYMNASIUM = {"ppo": "CartPole-v1", "dqn": "CartPole-v1", "sac": "Pendulum-v1"}
+CARTPOLE, PENDULUM = CartPole(max_steps=13), Pendulum(max_steps=9)
+ENVS = {"ppo": CARTPOLE, "dqn": CARTPOLE, "sac": PENDULUM, "normalized": PENDULUM}
+GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 
 
@@ -47,15 +50,16 @@ class Case:
 def make_learner(algorithm: str, **changes: Any) -> Learner:
     spec = ENVS[algorithm].spec
     settings = {"hidden": (6,), "length": LENGTH, "num_envs": NUM_ENVS} | SETTINGS[algorithm]
-    recipe = make_recipe(algorithm, spec).override(settings | changes)
+    recipe = make_recipe(RECIPE.get(algorithm, algorithm), spec).override(settings | changes)
     return recipe.learner(spec, 10_000, NUM_ENVS)
 
 
 def make_env(case: Case, seed: int) -> Any:
     if case.execution == "host":
         return JaxVectorEnv(ENVS[case.algorithm], NUM_ENVS, seed)
-    kwargs = {"max_episode_steps": ENVS[case.algorithm].max_steps}
-    return GymnasiumVectorEnv(make_gymnasium(GYMNASIUM[case.algorithm], **kwargs), NUM_ENVS, seed)
+    env = ENVS[case.algorithm]
+    maker = make_gymnasium(GYMNASIUM[env], max_episode_steps=env.max_steps)
+    return GymnasiumVectorEnv(maker, NUM_ENVS, seed)
 
 
 COMPILED: dict[Any, Any] = {}

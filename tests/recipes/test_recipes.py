@@ -181,10 +181,9 @@ def test_settings_by_kind_of_environment() -> None:
     ppo = {name: make_recipe("ppo", spec).settings() for name, spec in SPECS.items()}
     assert ppo["continuous"]["normalize_obs"] and ppo["continuous"]["normalize_reward"]
     assert not ppo["discrete"]["normalize_obs"]
-    assert (ppo["discrete"]["epochs"], ppo["discrete"]["gamma"]) == (20, 0.98)
     assert (ppo["pixels"]["clip"], ppo["pixels"]["length"]) == (0.1, 128)
     sac = {name: make_recipe("sac", SPECS[name]).settings() for name in ("continuous", "short")}
-    assert sac["continuous"]["target_entropy"] == -4.0 and sac["short"]["target_entropy"] == -1.0
+    assert sac["continuous"]["target_entropy"] == -2.0 and sac["short"]["target_entropy"] == -0.5
     assert (sac["continuous"]["warmup"], sac["short"]["warmup"]) == (5_000, 1_000)
     assert make_recipe("dqn", SPECS["pixels"]).settings()["replay_on_host"]
 
