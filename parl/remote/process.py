@@ -9,14 +9,17 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from parl.remote.connect import ensure_connected, is_own, quiet, worker_env
 from parl.remote.failure import Failure
 from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
+
+SMALL = 65_536  # bytes of a policy that is cheaper sent along than shared
 
 
 class Died(Exception):
@@ -99,6 +102,12 @@ class Inline:
         return ticket.reply
 
 
+class Shared(NamedTuple):
+    """A policy in Ray's object store; inside a request, so that only who needs it pulls it."""
+
+    reference: Any
+
+
 class RayWorker(Worker):
     """A worker in an actor. A second thread takes in weights while the first one collects."""
 
@@ -117,7 +126,7 @@ class RayWorker(Worker):
         return socket.gethostname(), os.getpid()
 
     def fetch(self, handle: Any) -> Any:
-        return ray.get(handle[0])
+        return ray.get(handle.reference) if isinstance(handle, Shared) else handle
 
 
 def end_with(host: str, driver: int) -> None:
@@ -186,7 +195,9 @@ class OnRay:
         return RayProcess(self.options, make_worker, envs_per_worker)
 
     def store(self, policy: Any) -> Any:
-        return [ray.put(policy)]  # in a list, so that only a worker that needs it pulls it
+        if sum(leaf.nbytes for leaf in jax.tree.leaves(policy)) < SMALL:
+            return policy
+        return Shared(ray.put(policy))
 
     def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
         # Ray says first which one is there; then a second look finds all that are

@@ -189,6 +189,18 @@ def test_states_and_books_continue():
         make_pool(num_workers=1).load_state_dict(saved)
 
 
+def test_a_worker_that_grows_is_replaced_without_trace():
+    calm = collect(make_pool(), 3)
+    pool = make_pool(max_memory=1_000_000)
+    assert_same(collect(pool, 3), calm)
+    assert pool.stats()["recycled"] == 2 * 2
+    pool = make_pool(mode="async", max_memory=1_000_000)
+    take(pool, 10)
+    stats = pool.stats()
+    assert stats["recycled"] >= 4
+    assert stats["ledger"]["fragments"]["lost"] == 0
+
+
 def test_bad_settings():
     with pytest.raises(ConfigError, match="min_workers up to num_workers"):
         make_pool(min_workers=3)
