@@ -25,8 +25,8 @@ def rate(command: list[str]) -> float:
 
 def pairs(arguments: argparse.Namespace) -> dict[str, tuple[list[str], list[str], float]]:
     """Name -> (our command, the other's command, the ratio we aim at)."""
-    sbx = [arguments.sbx, str(HERE / "peers" / "sbx_sac.py")]
-    sb3 = [arguments.sbx, str(HERE / "peers" / "sb3_sac.py"), "--steps", "800"]
+    stable = [arguments.sbx, str(HERE / "peers" / "stable_sac.py"), "--peer"]
+    sbx, sb3 = [*stable, "sbx", "--steps", "3000"], [*stable, "sb3", "--steps", "800"]
     sbx_ppo = [arguments.sbx, str(HERE / "peers" / "sbx_ppo.py")]
     pure = [arguments.purejaxrl, str(HERE / "peers" / "purejaxrl_ppo.py")]
     pure += ["--source", arguments.source]

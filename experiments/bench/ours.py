@@ -11,6 +11,7 @@ The clock runs over whole iterations after everything is compiled and learning h
 import argparse
 import json
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -63,7 +64,7 @@ def ppo(arguments: argparse.Namespace) -> tuple[int, float]:
     """PPO on eight host environments, with the peer's settings and no normalisation."""
     shapes = {"CartPole-v1": (32, 1, 20), "HalfCheetah-v5": (256, 32, 10)}
     length, minibatches, epochs = shapes[arguments.env]
-    settings = {
+    settings: dict[str, Any] = {
         "num_envs": 8,
         "length": length,
         "minibatches": minibatches,

@@ -15,15 +15,14 @@ up to whole rollouts. The last line printed is one JSON object.
 
 import argparse
 import json
-import time
 from importlib.metadata import version
 
 import flax.linen as nn
 import jax
 from sbx import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
+from stopwatch import Stopwatch
 
 DEFAULTS = {
     "CartPole-v1": {
@@ -43,29 +42,10 @@ DEFAULTS = {
 }
 
 
-class Stopwatch(BaseCallback):
-    """Marks time, steps and epochs between two rollouts, where no update is under way."""
-
-    def __init__(self, start_at):
-        super().__init__()
-        self.start_at = start_at
-        self.first = self.last = None
-
-    def _mark(self):
-        policy = self.model.policy
-        jax.block_until_ready((policy.actor_state.params, policy.vf_state.params))
-        epochs = self.model.logger.name_to_value.get("train/n_updates", 0)
-        return time.perf_counter(), self.model.num_timesteps, epochs
-
-    def _on_rollout_start(self):
-        if self.first is None and self.model.num_timesteps >= self.start_at:
-            self.first = self._mark()
-
-    def _on_step(self):
-        return True
-
-    def _on_training_end(self):
-        self.last = self._mark()
+def wait(model):
+    """Returns when the networks are there."""
+    policy = model.policy
+    jax.block_until_ready((policy.actor_state.params, policy.vf_state.params))
 
 
 def main():
@@ -105,12 +85,11 @@ def main():
     rollout = args.num_envs * args.n_steps
     start_at = args.warmup_rollouts * rollout
     total = start_at + -(-args.steps // rollout) * rollout
-    watch = Stopwatch(start_at)
+    watch = Stopwatch(start_at, wait)
     model.learn(total, callback=watch, log_interval=None, progress_bar=False)
 
-    seconds = watch.last[0] - watch.first[0]
-    steps = watch.last[1] - watch.first[1]
-    updates = (watch.last[2] - watch.first[2]) * -(-rollout // args.batch_size)
+    seconds, steps, epochs = watch.between()
+    updates = epochs * -(-rollout // args.batch_size)
     result = {
         "peer": "sbx",
         "version": version("sbx-rl"),

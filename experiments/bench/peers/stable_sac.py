@@ -1,11 +1,12 @@
-"""Speed of SBX's SAC (Stable-Baselines3 in JAX): environment steps per second.
+"""Speed of the SAC of SBX (JAX) or Stable-Baselines3 (PyTorch): environment steps per second.
 
 Environment, outside the repository:
 
     python3 -m venv peers-sb
     peers-sb/bin/pip install torch        # a CPU build is enough; before the rest
     peers-sb/bin/pip install sbx-rl stable-baselines3 "gymnasium[mujoco,classic-control]"
-    peers-sb/bin/python sbx_sac.py --steps 5000
+    peers-sb/bin/python stable_sac.py --peer sbx --steps 5000
+    peers-sb/bin/python stable_sac.py --peer sb3 --steps 2000
 
 The clock starts once ``learning_starts + warmup`` steps are done, so that the updates are compiled
 and run, and stops after the last update of the timed steps; both marks wait for the device. The
@@ -14,40 +15,30 @@ last line printed is one JSON object.
 
 import argparse
 import json
-import time
 from importlib.metadata import version
 
-import jax
-from sbx import SAC
-from stable_baselines3.common.callbacks import BaseCallback
+from stopwatch import Stopwatch
 
 
-class Stopwatch(BaseCallback):
-    """Marks time, steps and updates between two rollouts, where no update is under way."""
+def sbx():
+    """SBX's SAC, how to wait for it, and the packages it depends on."""
+    import jax
+    from sbx import SAC
 
-    def __init__(self, start_at):
-        super().__init__()
-        self.start_at = start_at
-        self.first = self.last = None
+    wait = lambda model: jax.block_until_ready(model.policy.actor_state.params)
+    return SAC, wait, ("sbx-rl", "jax", "stable-baselines3")
 
-    def _mark(self):
-        jax.block_until_ready(self.model.policy.actor_state.params)
-        updates = self.model.logger.name_to_value.get("train/n_updates", 0)
-        return time.perf_counter(), self.model.num_timesteps, updates
 
-    def _on_rollout_start(self):
-        if self.first is None and self.model.num_timesteps >= self.start_at:
-            self.first = self._mark()
+def sb3():
+    """Stable-Baselines3's SAC, likewise; PyTorch on the CPU is never behind."""
+    from stable_baselines3 import SAC
 
-    def _on_step(self):
-        return True
-
-    def _on_training_end(self):
-        self.last = self._mark()
+    return SAC, lambda model: None, ("stable-baselines3", "torch")
 
 
 def main():
-    parser = argparse.ArgumentParser(description="speed of SBX's SAC")
+    parser = argparse.ArgumentParser(description="speed of a peer's SAC")
+    parser.add_argument("--peer", choices=["sbx", "sb3"], default="sbx")
     parser.add_argument("--env", default="HalfCheetah-v5")
     parser.add_argument("--steps", type=int, default=5000, help="timed environment steps")
     parser.add_argument("--warmup", type=int, default=500, help="untimed steps that learn")
@@ -59,8 +50,10 @@ def main():
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    peer = sbx if args.peer == "sbx" else sb3
+    algorithm, wait, versions = peer()
 
-    model = SAC(
+    model = algorithm(
         "MlpPolicy",
         args.env,
         learning_starts=args.learning_starts,
@@ -73,15 +66,12 @@ def main():
         verbose=0,
     )
     start_at = args.learning_starts + args.warmup
-    watch = Stopwatch(start_at)
+    watch = Stopwatch(start_at, wait)
     model.learn(start_at + args.steps, callback=watch, log_interval=None, progress_bar=False)
 
-    seconds = watch.last[0] - watch.first[0]
-    steps = watch.last[1] - watch.first[1]
-    updates = watch.last[2] - watch.first[2]
+    seconds, steps, updates = watch.between()
     result = {
-        "peer": "sbx",
-        "version": version("sbx-rl"),
+        "peer": args.peer,
         "algorithm": "SAC",
         "steps": steps,
         "seconds": seconds,
@@ -89,11 +79,7 @@ def main():
         "updates": updates,
         "updates_per_second": updates / seconds,
         "num_envs": 1,
-        "jax": jax.__version__,
-        "backend": jax.default_backend(),
-        "stable_baselines3": version("stable-baselines3"),
-        "gymnasium": version("gymnasium"),
-        "mujoco": version("mujoco"),
+        "versions": {name: version(name) for name in (*versions, "gymnasium", "mujoco")},
         "settings": vars(args),
     }
     print(json.dumps(result))
