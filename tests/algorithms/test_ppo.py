@@ -158,6 +158,21 @@ def test_kl_stop_freezes_everything_after_it_is_exceeded(rollout: Rollout) -> No
     assert count(algorithm.update(stopped, fresh, jax.random.key(1))[0]) == 2
 
 
+def test_kl_stop_lasts_to_the_end_of_the_update(rollout: Rollout) -> None:
+    """Minibatches of one sample: half of them lie beyond the limit, half of them at a KL of 0.
+
+    The first of the former ends it, so that at most the four others make a step, and once each.
+    """
+    log_prob = np.log(np.tile([[0.5, 0.1]], (4, 1))).astype(np.float32)
+    mixed = rollout._replace(steps=rollout.steps._replace(extras={"log_prob": log_prob}))
+    settings: dict[str, Any] = {"epochs": 3, "minibatches": 8, "learning_rate": 1e-6}
+    algorithm = make(target_kl=0.1, **settings)
+    state = algorithm.init(jax.random.key(0), SPEC)
+    update = jax.jit(algorithm.update)
+    assert [count(update(state, mixed, jax.random.key(i))[0]) <= 4 for i in range(3)] == [True] * 3
+    assert count(make(**settings).update(state, mixed, jax.random.key(0))[0]) == 24
+
+
 def test_annealing_is_linear_and_ends_at_zero() -> None:
     algorithm = make(epochs=2, minibatches=2, anneal_updates=2, learning_rate=0.1)
     optimizer, grads = algorithm.optimizer, jnp.full(1, 0.1)
