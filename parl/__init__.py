@@ -42,6 +42,8 @@ HOMES = {
     "disconnect": "parl.remote",
     "remote_class": "parl.remote",
     "RolloutPool": "parl.remote",
+    "Restart": "parl.remote",
+    "chaos": "parl.remote",
 }
 
 __all__ = [*HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
