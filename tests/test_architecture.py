@@ -36,7 +36,7 @@ OWNERS = {
     "flax.linen": {"models"},
     "flax.nnx": {"models"},
     "ray": {"remote"},
-    "gymnasium": {"envs"},
+    "gymnasium": {"envs", "remote"},  # remote: the wrapper `Resilient`
     "pettingzoo": {"envs"},
     "mujoco": {"envs"},
     "matplotlib": {TOP},
