@@ -36,7 +36,7 @@ OWNERS = {
     "flax.linen": {"models"},
     "flax.nnx": {"models"},
     "ray": {"remote"},
-    "gymnasium": {"envs", "remote"},  # remote: the wrapper `Resilient`
+    "gymnasium": {"envs"},
     "pettingzoo": {"envs"},
     "mujoco": {"envs"},
     "matplotlib": {TOP},

@@ -6,7 +6,7 @@ import pytest
 
 from parl.core.errors import EnvError
 from parl.envs.gymnasium import GymnasiumVectorEnv
-from parl.remote.resilient import Resilient, resilient
+from parl.envs.resilient import Resilient, resilient
 
 
 class Fragile(gymnasium.Env):
