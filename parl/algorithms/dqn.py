@@ -44,6 +44,7 @@ class DQN(Algorithm):
 
     q: Model = static(default=None)  # obs [B, O] -> [B, A]
     double: bool = static(default=True)
+    anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
     learning_rate: float = 1e-4
     gamma: float = 0.99
     target_period: int = 1000  # updates
@@ -51,12 +52,15 @@ class DQN(Algorithm):
     epsilon_end: float = 0.05
     epsilon_steps: int = 10_000  # environment steps from start to end
     max_grad_norm: float = 10.0
+    huber_delta: float = 1.0  # errors count squared below it, linearly beyond
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam behind a global norm clip."""
-        clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, optax.adam(self.learning_rate))
+        """Adam behind a global norm clip, annealed if asked for."""
+        rate = self.learning_rate
+        if self.anneal_updates:
+            rate = optax.linear_schedule(self.learning_rate, 0.0, self.anneal_updates)
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate))
 
     def init(self, key: Array, spec: EnvSpec) -> DQNState:
         params = self.q.init(key, spec.obs)
@@ -99,5 +103,5 @@ class DQN(Algorithm):
         chooser = chooser if legal is None else ops.mask_illegal(chooser, legal)
         next_value = ops.select(next_q, jnp.argmax(chooser, -1))
         target = batch.reward + self.gamma * batch.discount * next_value
-        loss = ops.huber(q - jax.lax.stop_gradient(target)).mean()
+        loss = ops.huber(q - jax.lax.stop_gradient(target), self.huber_delta).mean()
         return loss, {"loss": loss, "q": q.mean()}
