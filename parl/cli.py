@@ -49,7 +49,7 @@ class TrainFlags:
     """Run directory; runs/... if not given."""
     eval_every: int = 0
     """Environment steps between greedy evaluations; 0 for a tenth of the run."""
-    eval_episodes: int = 10
+    eval_episodes: int = 20
     """Episodes of one evaluation."""
     checkpoint_every: int = 0
     """Environment steps between checkpoints; 0 for at every evaluation."""

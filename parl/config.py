@@ -24,7 +24,7 @@ class RunConfig:
     execution: str = "auto"
     actors: int = 0  # Ray rollout actors
     eval_every: int = 0  # environment steps; 0: a tenth of the run
-    eval_episodes: int = 10
+    eval_episodes: int = 20
     checkpoint_every: int = 0  # environment steps; 0: at every evaluation
     keep: int = 3  # latest checkpoints that are kept, beside the best
     schedule_steps: int = 0  # what schedules count on; stays when a resume extends the run

@@ -90,13 +90,14 @@ def test_signals_save_and_say_how_to_go_on(signum, code, tmp_path: Path) -> None
 
 def test_resume_from_the_command_line_extends_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    parl.train("dqn", "jax:CartPole-v1", out, quiet=True, steps=2_000, **OFF_POLICY)
+    settings = OFF_POLICY | {"anneal": False}  # a schedule would keep the shorter horizon
+    parl.train("dqn", "jax:CartPole-v1", out, quiet=True, steps=2_000, **settings)
     words = [sys.executable, "-m", "parl.cli", "resume", str(out), "--steps", "3000"]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ, timeout=120)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
     assert result["env_steps"] == 3_000
     whole = parl.train(
-        "dqn", "jax:CartPole-v1", tmp_path / "whole", quiet=True, steps=3_000, **OFF_POLICY
+        "dqn", "jax:CartPole-v1", tmp_path / "whole", quiet=True, steps=3_000, **settings
     )
     assert whole.result["params_sha256"] == result["params_sha256"]
