@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from parl.agents import agent as base
-from parl.agents.execution import Seeds, init_learner
+from parl.agents.execution import init_learner
 from parl.agents.learner import LearnerState
-from parl.build import Parts, make_execution, resolve
+from parl.build import Parts, make_execution, resolve, run_seeds
 from parl.config import RunConfig, new_run_id, versions
 from parl.core.checkpoint import Checkpoint, read
 from parl.core.errors import ConfigError
@@ -101,8 +101,8 @@ def evaluate(path: str | Path, episodes: int = 10, seed: int = 0, env: Any = Non
     parts, state = load_state(RunDir(path), env)
     algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
     evaluator = Evaluator(parts.factory, algorithm, episodes)
-    part = lambda k: jax.tree.map(lambda x: x[k], state.train) if seeds > 1 else state.train
-    returns = [evaluator(algorithm.policy(part(k)), seed + k) for k in range(seeds)]
+    take = run_seeds(parts.config).take
+    returns = [evaluator(algorithm.policy(take(state.train, k)), seed + k) for k in range(seeds)]
     return Evaluation(np.stack(returns) if seeds > 1 else returns[0])
 
 
@@ -115,9 +115,7 @@ def load(path: str | Path, seed_index: int = 0, env: Any = None) -> "Agent":
     if not (Path(path) / "config.json").exists():
         return Agent.restore(path)
     parts, state = load_state(RunDir(path), env)
-    train = state.train
-    if parts.config.num_seeds > 1:
-        train = jax.tree.map(lambda x: x[seed_index], train)
+    train = run_seeds(parts.config).take(state.train, seed_index)
     agent = Agent(parts.learner, parts.factory.spec, parts.config.seed)
     agent.config = {
         "algorithm": parts.config.algorithm,
@@ -132,7 +130,7 @@ def load_state(run: RunDir, env: Any) -> tuple[Parts, LearnerState]:
     config = run.config()
     found = run.latest(config.run_id)
     parts = resolve(config, env)
-    seeds = Seeds(config.seeds, vmapped=config.num_seeds > 1)
+    seeds = run_seeds(config)
     spec, length = parts.factory.spec, parts.recipe.length
     state = init_learner(parts.learner, spec, seeds, length, parts.num_envs)
     return parts, LearnerState(found.restore("run/learner/train", state.train))

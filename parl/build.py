@@ -67,10 +67,15 @@ def resolve(config: RunConfig, env: Any = None) -> Parts:
     return Parts(config, factory, recipe, learner, recipe.num_envs)
 
 
+def run_seeds(config: RunConfig) -> Seeds:
+    """The seeds of a run: several are vmapped."""
+    return Seeds(config.seeds, vmapped=config.num_seeds > 1)
+
+
 def make_execution(parts: Parts) -> Execution:
     """The run, ready to advance."""
     config, factory, recipe, learner, num_envs = parts
-    seeds = Seeds(config.seeds, vmapped=config.num_seeds > 1)
+    seeds = run_seeds(config)
     if config.execution == "fused":
         assert factory.jax is not None
         return Fused(factory.jax, learner, seeds, num_envs, recipe.length)

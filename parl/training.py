@@ -86,7 +86,7 @@ class Trainer:
 
     def compile(self) -> None:
         """The first iteration of each phase, which compiles it: warming up, then learning."""
-        for boundary in (0, self.warmup_end):
+        for boundary in (0, self.execution.warmup):
             if self.execution.iteration <= boundary and self.env_steps < self.config.steps:
                 self.advance_to(boundary)
                 self.progress.phase("compiling")
@@ -96,11 +96,6 @@ class Trainer:
                 self.progress.phase("training")
                 self.between()
                 self.logged, self.logged_steps = time.perf_counter(), self.env_steps
-
-    @property
-    def warmup_end(self) -> int:
-        """The iteration that learns first."""
-        return -(-self.execution.learner.warmup // self.execution.steps_per_iteration)
 
     def advance_to(self, iteration: int) -> None:
         """Runs up to an iteration."""
@@ -154,7 +149,7 @@ class Trainer:
     @property
     def updates(self) -> int:
         """Updates of each seed so far: the learner's, per iteration that learned."""
-        learned = max(0, self.execution.iteration - self.warmup_end)
+        learned = max(0, self.execution.iteration - self.execution.warmup)
         return learned * getattr(self.execution.learner, "updates", 1)
 
     @property
@@ -169,9 +164,9 @@ class Trainer:
     def evaluate(self) -> Evaluation:
         """Greedy episodes of every seed."""
         self.progress.phase("evaluating")
-        policy, seeds = self.execution.policy, self.config.seeds
-        part = lambda k: jax.tree.map(lambda x: x[k], policy) if len(seeds) > 1 else policy
-        returns = [self.evaluator(part(k), seed, self.env_steps) for k, seed in enumerate(seeds)]
+        policy, seeds, take = self.execution.policy, self.config.seeds, self.execution.seeds.take
+        play = lambda k, seed: self.evaluator(take(policy, k), seed, self.env_steps)
+        returns = [play(k, seed) for k, seed in enumerate(seeds)]
         evaluation = Evaluation(np.stack(returns) if len(seeds) > 1 else returns[0])
         mean = float(np.mean(evaluation.mean))
         self.progress.evaluated(
@@ -239,7 +234,6 @@ class Trainer:
             "wall_s": self.wall_s,
             "compile_s": self.compile_s,
             "best": self.best,
-            "last_log": [self.logged_steps],
             "versions": self.config.versions,
             "config": self.config.settings | {"algorithm": self.config.algorithm},
         }

@@ -37,8 +37,7 @@ def timed(execution: Execution, steps: int) -> tuple[int, float]:
 def warmed(config: RunConfig, iterations: int = 4) -> Execution:
     """An execution that has begun to learn."""
     execution = make_execution(resolve(config))
-    warmup = -(-execution.learner.warmup // execution.steps_per_iteration)
-    execution.advance(warmup + iterations)
+    execution.advance(execution.warmup + iterations)
     return execution
 
 
@@ -100,8 +99,8 @@ def fused_ppo(arguments: argparse.Namespace) -> tuple[int, float]:
 
 def bare_sac(arguments: argparse.Namespace) -> tuple[int, float]:
     """The jitted update alone on one batch: what no loop around it can beat."""
-    algorithm = resolve(RunConfig("sac", arguments.env)).learner.algorithm
-    spec = resolve(RunConfig("sac", arguments.env)).factory.spec
+    parts = resolve(RunConfig("sac", arguments.env))
+    algorithm, spec = parts.learner.algorithm, parts.factory.spec
     draw, n = np.random.default_rng(0), 256
     obs = draw.normal(size=(2, n, *spec.obs.shape[1:])).astype(np.float32)
     action = draw.uniform(-1, 1, (n, *spec.action.shape[1:])).astype(np.float32)

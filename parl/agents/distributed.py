@@ -206,15 +206,20 @@ def learn_from_host(learner: OffPolicy) -> tuple[Any, Any]:
     observe = jax.jit(learner.algorithm.observe)
     policy = jax.jit(learner.algorithm.policy)
 
-    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+    def store(state: LearnerState, rollout: Rollout) -> LearnerState:
         train = observe(state.train, rollout)
-        replay = learner.replay.add(state.replay, learner.algorithm.items(rollout))
-        return LearnerState(train, replay), policy(train)
+        return LearnerState(
+            train, learner.replay.add(state.replay, learner.algorithm.items(rollout))
+        )
+
+    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+        state = store(state, rollout)
+        return state, policy(state.train)
 
     def learn(
         state: LearnerState, rollout: Rollout, key: Array, iteration: Array
     ) -> tuple[LearnerState, Any, Metrics]:
-        state, _ = fill(state, rollout)
+        state = store(state, rollout)
         k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
         shape = (learner.updates, learner.batch_size)
         batches = learner.replay.sample(state.replay, k_sample, shape)

@@ -35,6 +35,10 @@ class Seeds:
             return trees[0]
         return jax.tree.map(lambda *x: (jnp if is_jax(x[0]) else np).stack(x), *trees)
 
+    def take(self, tree: Any, index: int) -> Any:
+        """The part of the seed with this index, without the leading axes."""
+        return jax.tree.map(lambda x: x[index], tree) if self.vmapped else tree
+
     def vmap(self, function: Any, in_axes: Any = 0, out_axes: Any = 0) -> Any:
         """`function` over the leading axes."""
         return jax.vmap(function, in_axes, out_axes) if self.vmapped else function
@@ -72,6 +76,7 @@ class Execution(Protocol):
     learner: Learner
     iteration: int  # rollouts collected so far
     steps_per_iteration: int  # environment steps of one seed
+    warmup: int  # iterations that only store, before the first that learns
 
     def advance(self, iterations: int) -> Report:
         """Runs some iterations. Raises EnvError where an environment misbehaves."""
@@ -105,8 +110,8 @@ def init_learner(
     # one after the other: orthogonal initialisation takes far longer to compile vmapped
     all_seeds = partial(jax.lax.map, init) if seeds.vmapped else init
     train = jax.jit(all_seeds)(seeds.keys().init)
-    one = jax.tree.map(lambda x: x[0], train) if seeds.vmapped else train
-    return learner.init(train, example_rollout(algorithm, one, spec, length, num_envs), seeds.lead)
+    example = example_rollout(algorithm, seeds.take(train, 0), spec, length, num_envs)
+    return learner.init(train, example, seeds.lead)
 
 
 def act(
@@ -126,7 +131,7 @@ def act(
     memory = ops.where_first(first, algorithm.memory(first.shape), memory)
     action, memory, extras = algorithm.act(policy, obs, memory, key, explore=True)
     if random:
-        legal = obs.get("legal") if isinstance(obs, dict) else None
+        legal = ops.legal_actions(obs)
         action = ops.uniform_action(key, spec.action_space, first.shape, legal)
     return action, memory, extras
 

@@ -34,11 +34,6 @@ class DQNPolicy(struct.PyTreeNode):
     epsilon: Array  # []
 
 
-def legal_actions(obs: Any) -> Array | None:
-    """The mask [..., A] of a dict observation that has one."""
-    return obs.get("legal") if isinstance(obs, dict) else None
-
-
 class DQN(Algorithm):
     """One-step Q-learning; batches are single steps [B, ...]."""
 
@@ -79,7 +74,7 @@ class DQN(Algorithm):
     def act(
         self, policy: DQNPolicy, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
-        q, legal = self.q.apply(policy.params, obs), legal_actions(obs)
+        q, legal = self.q.apply(policy.params, obs), ops.legal_actions(obs)
         if explore:
             return ops.epsilon_greedy(key, q, policy.epsilon, legal), memory, {}
         q = q if legal is None else ops.mask_illegal(q, legal)
@@ -99,7 +94,7 @@ class DQN(Algorithm):
         q = ops.select(self.q.apply(params, batch.obs), batch.action)  # [B]
         next_q = self.q.apply(target_params, batch.next_obs)  # [B, A]
         chooser = self.q.apply(params, batch.next_obs) if self.double else next_q
-        legal = legal_actions(batch.next_obs)
+        legal = ops.legal_actions(batch.next_obs)
         chooser = chooser if legal is None else ops.mask_illegal(chooser, legal)
         next_value = ops.select(next_q, jnp.argmax(chooser, -1))
         target = batch.reward + self.gamma * batch.discount * next_value

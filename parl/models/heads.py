@@ -35,8 +35,8 @@ class CategoricalPolicy(nn.Module):
                 tuple(nn.Dense(n, kernel_init=self.head_init)(features) for n in sizes)
             )
         pi = ops.Categorical(nn.Dense(self.action_space.n, kernel_init=self.head_init)(features))
-        has_mask = isinstance(obs, dict) and "legal" in obs
-        return pi.masked(obs["legal"]) if has_mask else pi
+        legal = ops.legal_actions(obs)
+        return pi if legal is None else pi.masked(legal)
 
 
 class NormalPolicy(nn.Module):

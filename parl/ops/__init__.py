@@ -5,7 +5,14 @@ from parl.ops.random import permutation
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
 from parl.ops.statistics import iqm, stratified_bootstrap
 from parl.ops.tree import expand_like, where_first
-from parl.ops.values import epsilon_greedy, huber, mask_illegal, select, uniform_action
+from parl.ops.values import (
+    epsilon_greedy,
+    huber,
+    legal_actions,
+    mask_illegal,
+    select,
+    uniform_action,
+)
 
 __all__ = [
     "Categorical",
@@ -20,6 +27,7 @@ __all__ = [
     "huber",
     "iqm",
     "lambda_returns",
+    "legal_actions",
     "mask_illegal",
     "n_step",
     "permutation",

@@ -1,5 +1,7 @@
 """Choosing among values [..., A], and random actions."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,11 @@ from parl.ops.tree import expand_like
 # Finite, so that 0 * ILLEGAL is 0 where an agent without legal actions meets a discount of 0,
 # and so far down that a softmax gives exactly 0.
 ILLEGAL = -1e9
+
+
+def legal_actions(obs: Any) -> Array | None:
+    """The mask `legal` [..., A] of a dict observation that has one, else None."""
+    return obs.get("legal") if isinstance(obs, dict) else None
 
 
 def mask_illegal(q: Array, legal: Array) -> Array:
