@@ -57,6 +57,10 @@ class DQN(Algorithm):
             rate = optax.linear_schedule(self.learning_rate, 0.0, self.anneal_updates)
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate))
 
+    @property
+    def tolerates_lag(self) -> bool:
+        return True
+
     def init(self, key: Array, spec: EnvSpec) -> DQNState:
         params = self.q.init(key, spec.obs)
         return DQNState(

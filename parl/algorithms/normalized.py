@@ -88,6 +88,10 @@ class Normalized(Algorithm):
     normalize_obs: bool = static(default=True)
     normalize_reward: bool = static(default=False)
 
+    @property
+    def tolerates_lag(self) -> bool:
+        return self.inner.tolerates_lag
+
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
         obs = {name: Stats.zeros(x.shape[1:]) for name, x in leaves if x.dtype == "float32"}

@@ -41,6 +41,10 @@ class SAC(Algorithm):
         """Adam, the same for actor, critics and temperature."""
         return optax.adam(self.learning_rate)
 
+    @property
+    def tolerates_lag(self) -> bool:
+        return True
+
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         k_actor, k_critic = jax.random.split(key)
         critic = self.critic.init(k_critic, spec.obs, spec.action)

@@ -41,6 +41,11 @@ class Algorithm(struct.PyTreeNode):
         """Initial memory of `act`, with leading axes `batch_shape`."""
         return ()
 
+    @property
+    def tolerates_lag(self) -> bool:
+        """Whether it learns from rollouts of older policies than its newest one."""
+        return False
+
     def observe(self, state: Any, rollout: Rollout) -> Any:
         """Folds fresh experience into counters and statistics, once per rollout."""
         return state
