@@ -1,4 +1,4 @@
-"""The command line: parl train | resume | eval | list.
+"""The command line: parl train | resume | eval | list | cluster.
 
 Bad input is one sentence on stderr and exit code 2; Ctrl-C and SIGTERM save first and exit 130/143.
 """
@@ -25,6 +25,7 @@ USAGE = """usage: parl COMMAND ...
   parl resume DIR [--steps N]        continue a run where its last checkpoint is
   parl eval DIR [--episodes N]       greedy returns of a run's policy
   parl list                          algorithms and environments
+  parl cluster start|join|status|stop   a Ray cluster of one or more machines
 
 'parl train ALGO --env ID --help' lists every setting with its default for that environment."""
 
@@ -85,6 +86,27 @@ class EvalFlags:
     """Seed of the environments."""
 
 
+@dataclasses.dataclass
+class ClusterStartFlags:
+    """Start a Ray cluster with this machine as its first node."""
+
+    port: int = 6379
+    """Port that other nodes and programs call."""
+    host: str = "127.0.0.1"
+    """Address of this machine to listen at; for any but loopback, set RAY_AUTH_MODE=token."""
+    num_cpus: int | None = None
+    """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
+
+
+@dataclasses.dataclass
+class ClusterJoinFlags:
+    """Make this machine a node of the Ray cluster at HOST:PORT."""
+
+    address: tyro.conf.Positional[str]
+    num_cpus: int | None = None
+    """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -100,7 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def dispatch(arguments: list[str]) -> int:
     """Runs the command named first."""
-    commands = {"train": train, "resume": resume, "eval": evaluate, "list": show_list}
+    commands = {
+        "train": train,
+        "resume": resume,
+        "eval": evaluate,
+        "list": show_list,
+        "cluster": cluster,
+    }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
@@ -279,6 +307,33 @@ def show_list(arguments: list[str]) -> int:
     console.print(
         algorithms, "", suites, "", f"built in: {', '.join('jax:' + e for e in JAX_ENVS)}"
     )
+    return 0
+
+
+def cluster(arguments: list[str]) -> int:
+    """parl cluster start [flags] | join HOST:PORT | status | stop."""
+    action, rest = (arguments or [""])[0], arguments[1:]
+    flags: Any = None
+    if action in ("start", "join"):
+        shape = ClusterStartFlags if action == "start" else ClusterJoinFlags
+        flags = parse(shape, rest, f"parl cluster {action}")
+    elif action not in ("status", "stop") or rest:
+        raise ConfigError(
+            "cluster takes one of start [flags], join HOST:PORT, status or stop, not "
+            f"'{' '.join(arguments)}'."
+        )
+
+    from parl.remote import cluster
+
+    if action == "start":
+        address = cluster.start(flags.host, flags.port, flags.num_cpus).address
+        print(f"cluster at {address}; `parl cluster stop` ends it")
+    elif action == "join":
+        print(f"a node of {cluster.join(flags.address, flags.num_cpus).address} runs here")
+    elif action == "status":
+        print(cluster.status())
+    else:
+        print(*(f"stopped the node of {node.address}" for node in cluster.stop()), sep="\n")
     return 0
 
 

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ def connect(
             raise ConfigError("the address of a cluster is 'local', 'auto' or 'host:port'.")
         check_private(address)
         check_answers(host, port)
+        if host in LOOPBACK:
+            use_token()
     start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
     with quiet(), loopback(local or host in LOOPBACK), no_pages():
         try:
@@ -115,8 +117,18 @@ def check_answers(host: str, port: str) -> None:
         ) from error
 
 
+def use_token() -> None:
+    """Shows this user's token to a cluster on this machine, as Ray does for address="auto"."""
+    with suppress(ImportError):  # before Ray 2.52
+        from ray._private.authentication import authentication_token_setup as setup
+
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
 def token_authentication() -> bool:
-    """Whether Ray checks a token on every call: needs the mode and a token."""
+    """Whether Ray checks a token on every call: needs Ray 2.52, the mode and a token."""
+    if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 52):
+        return False
     token = os.environ.get("RAY_AUTH_TOKEN")
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     return os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and bool(token or path.exists())
