@@ -33,6 +33,29 @@ class CollectorState(NamedTuple):
     envs: list[EnvState]
 
 
+class Recorder:
+    """Writes the trees of `length` steps into arrays with a time axis at `axis`."""
+
+    def __init__(self, length: int, axis: int):
+        self.length, self.lead, self.time = length, (slice(None),) * axis, 0
+
+    def add(self, step: Any) -> None:
+        """The next step; all have the structure, shapes and types of the first."""
+        leaves = jax.tree.leaves(step)
+        if not self.time:
+            self.structure, axis = jax.tree.structure(step), len(self.lead)
+            shape = lambda x: (*x.shape[:axis], self.length, *x.shape[axis:])
+            self.arrays = [np.empty(shape(x), x.dtype) for x in leaves]
+        index = (*self.lead, self.time)
+        for array, leaf in zip(self.arrays, leaves, strict=True):
+            array[index] = leaf
+        self.time += 1
+
+    def tree(self) -> Any:
+        """All steps."""
+        return jax.tree.unflatten(self.structure, self.arrays)
+
+
 class Collector:
     """Steps one vector environment per seed with one policy per seed."""
 
@@ -67,26 +90,26 @@ class Collector:
     def collect(self, policy: Any, length: int, random: bool = False) -> Fragment:
         """Rolls all environments for `length` steps; `random` replaces the actions."""
         program, memory = self.programs[random], self.memory
-        steps, finished = [], []
+        recorder = Recorder(length, len(self.seeds.lead))
+        return_sum = np.zeros(self.seeds.lead, np.float32)
         for _ in range(length):
             action, self.memory, extras = program(
                 policy, self.obs, self.first, self.memory, self.key, np.int32(self.time)
             )
-            action, extras = jax.tree.map(np.asarray, (action, extras))
+            action = jax.tree.map(np.asarray, action)
             new = self.step(action)
             last = new.terminated | new.truncated
-            discount = 1.0 - new.terminated.astype(np.float32)
-            steps.append(
-                Step(self.obs, action, new.reward, discount, new.next_obs, self.first, last, extras)
-            )
+            step = self.obs, action, new.reward, new.terminated, new.next_obs, self.first, last
+            recorder.add((*step, extras))
             self.returns = self.returns + new.reward
-            finished.append(np.where(last, self.returns, 0.0).sum(-1))
-            self.returns = np.where(last, np.float32(0.0), self.returns)
+            if last.any():
+                return_sum = return_sum + np.where(last, self.returns, 0.0).sum(-1)
+                self.returns = np.where(last, np.float32(0.0), self.returns)
             self.obs, self.first, self.time = new.obs, last, self.time + 1
-        axis = len(self.seeds.lead)
-        rollout = Rollout(jax.tree.map(lambda *x: np.stack(x, axis), *steps), memory)
-        episodes = rollout.steps.last.sum((-1, -2))
-        return Fragment(jax.tree.map(np.asarray, rollout), np.sum(finished, 0), episodes)
+        steps = Step(*recorder.tree())
+        steps = steps._replace(discount=1.0 - steps.discount.astype(np.float32))
+        episodes = steps.last.sum((-1, -2))
+        return Fragment(Rollout(steps, jax.tree.map(np.asarray, memory)), return_sum, episodes)
 
     def step(self, action: Any) -> Transition:
         """One step of all environments with actions [*lead, B, ...]."""
