@@ -96,7 +96,7 @@ class Supervisor:
         self.seed, self.deadline, self.max_memory = seed, deadline, max_memory
         self.meter = Meter()
         self.slots = [Slot(index) for index in range(num_workers)]
-        self.num_spares = spares
+        self.num_spares, self.reserved = spares, 0
         self.spares: deque[Process] = deque()
 
     def identity(self, slot: Slot) -> int:
@@ -118,11 +118,22 @@ class Supervisor:
         for request in slot.log:
             self.submit(slot, request._replace(fault=None), kept=False)
         while len(self.spares) < self.num_spares:
-            self.spares.append(self.start())
+            self.spares.append(self.reserve())
 
     def start(self) -> Process:
         """A new process without a collector."""
         return self.backend.start(self.make_worker, self.envs_per_worker)
+
+    def reserve(self) -> Process:
+        """A process that has imported and begun all that a collector needs, by making one.
+
+        It makes another where it steps in; nobody waits for this one, or minds if it fails.
+        """
+        spare = self.start()
+        self.reserved += 1
+        index = len(self.slots) + env_seed(self.seed, len(self.slots), self.reserved)
+        spare.submit(Build(index))
+        return spare
 
     def submit(self, slot: Slot, request: Request, kept: bool = True) -> None:
         """Sends a request to the slot's process."""
