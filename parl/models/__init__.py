@@ -11,10 +11,13 @@ from parl.models.heads import (
     TanhNormalPolicy,
     Value,
     orthogonal_torso,
+    policy_head,
 )
 from parl.models.mlp import MLP
+from parl.models.recurrent import CELLS, Recurrent, cell_output
 
 __all__ = [
+    "CELLS",
     "MLP",
     "ActionValue",
     "CategoricalPolicy",
@@ -23,7 +26,10 @@ __all__ = [
     "Ensemble",
     "NatureCNN",
     "NormalPolicy",
+    "Recurrent",
     "TanhNormalPolicy",
     "Value",
+    "cell_output",
     "orthogonal_torso",
+    "policy_head",
 ]

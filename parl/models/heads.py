@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from parl import ops
-from parl.core.spec import Discrete, MultiDiscrete
+from parl.core.spec import Box, Discrete, MultiDiscrete, Space
 from parl.core.types import Array
 from parl.models.encoder import Encoder
 from parl.models.mlp import MLP, Activation
@@ -118,6 +118,16 @@ class DiscreteValues(nn.Module):
         if not self.dueling:
             return advantage
         return nn.Dense(1)(features) + advantage - advantage.mean(-1, keepdims=True)
+
+
+def policy_head(
+    observation_space: Space, action_space: Space, torso: MLP
+) -> CategoricalPolicy | NormalPolicy:
+    """The policy over an action space: unbounded normals for a Box, else categorical."""
+    if isinstance(action_space, Box):
+        return NormalPolicy(observation_space, action_space.shape[-1], torso)
+    assert isinstance(action_space, Discrete | MultiDiscrete)
+    return CategoricalPolicy(observation_space, action_space, torso)
 
 
 def orthogonal_torso(hidden: tuple[int, ...], activation: Activation) -> MLP:

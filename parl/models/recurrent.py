@@ -1,0 +1,104 @@
+"""Memory between steps: recurrent networks, and two functions that run any model over time.
+
+A model is recurrent if it has `memory(batch_shape)`; it is then called on whole sequences,
+
+    model.apply(params, obs [T, B, ...], first [T, B], memory [B, ...])
+        -> (outputs [T, B, ...], memories after each step [T, B, ...])
+
+and forgets where `first` opens an episode. Algorithms call `init`, `step` and `unroll` below and
+need not know which kind they were given: for a feed-forward model memory is `()`.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from parl import ops
+from parl.core.model import Model
+from parl.core.spec import Box, Space
+from parl.core.types import Array, Params
+from parl.models.encoder import NOT_FEATURES, Encoder
+from parl.models.mlp import MLP
+
+CELLS: dict[str, Any] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+
+
+class Recurrent(nn.Module):
+    """Encoder and torso, then a recurrent cell, then a head over the cell's output.
+
+    `head` is any network of parl.models over the space `cell_output(H)`; masks such as `legal`
+    reach it. Only the cell runs step by step.
+    """
+
+    observation_space: Any
+    torso: MLP
+    cell: nn.RNNCellBase  # of H features, e.g. nn.GRUCell(64)
+    head: nn.Module
+
+    @nn.compact
+    def __call__(self, obs: Any, first: Array, memory: Any) -> tuple[Any, Any]:
+        def step(cell: nn.RNNCellBase, memory: Any, x: tuple[Array, Array]) -> tuple[Any, Any]:
+            features, first = x
+            memory = ops.where_first(first, self.memory(features.shape[:-1]), memory)
+            memory, output = cell(memory, features)
+            return memory, (output, memory)
+
+        features = self.torso(Encoder(self.observation_space)(obs))
+        scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
+        _, (output, memories) = scan(self.cell, memory, (features, first))
+        masks = {name: obs[name] for name in NOT_FEATURES if isinstance(obs, dict) and name in obs}
+        return self.head({"output": output} | masks), memories
+
+    @nn.nowrap
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        """Memory [*batch_shape, H] at the start of an episode; a pair of them for an LSTM."""
+        return self.cell.initialize_carry(jax.random.key(0), (*batch_shape, 1))
+
+
+def cell_output(size: int) -> Space:
+    """The observation space of a head behind a cell of `size` features."""
+    return {"output": Box((size,))}
+
+
+def is_recurrent(model: Model) -> bool:
+    """Whether a model has memory."""
+    return callable(getattr(model, "memory", None))
+
+
+def memory_of(model: Any, batch_shape: tuple[int, ...]) -> Any:
+    """A model's memory [*batch_shape, ...] at the start of an episode, () if it has none."""
+    return model.memory(batch_shape) if is_recurrent(model) else ()
+
+
+def init(model: Model, key: Array, obs: Any) -> Params:
+    """Parameters for obs [B, *O]."""
+    if not is_recurrent(model):
+        return model.init(key, obs)
+    obs, first = one_step(obs)
+    return model.init(key, obs, first, memory_of(model, first.shape[1:]))
+
+
+def step(model: Model, params: Params, obs: Any, memory: Any) -> tuple[Any, Any]:
+    """(output, next memory) for obs [B, *O] and memory [B, ...], without any reset."""
+    if not is_recurrent(model):
+        return model.apply(params, obs), memory
+    return jax.tree.map(lambda x: x[0], model.apply(params, *one_step(obs), memory))
+
+
+def unroll(model: Model, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Any]:
+    """(outputs [T, B, ...], memories after each step [T, B, ...]) of a sequence.
+
+    obs [T, B, *O]; first [T, B] bool resets memory where it is true, before that step; memory
+    [B, ...] is that before the first step.
+    """
+    if not is_recurrent(model):
+        return model.apply(params, obs), memory
+    return model.apply(params, obs, first, memory)
+
+
+def one_step(obs: Any) -> tuple[Any, Array]:
+    """obs [B, *O] as a sequence [1, B, *O], and `first` [1, B], nowhere true."""
+    obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
+    return obs, jnp.zeros((1, jax.tree.leaves(obs)[0].shape[1]), bool)
