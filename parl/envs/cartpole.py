@@ -1,5 +1,6 @@
 """CartPole-v1 as pure functions (Barto, Sutton and Anderson, 1983)."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -24,7 +25,7 @@ THETA_LIMIT = 12 * 2 * np.pi / 360
 class CartPoleState(struct.PyTreeNode):
     """Where the cart and the pole are."""
 
-    physics: Array  # [4] x, x_dot, theta, theta_dot; also the observation
+    physics: Array  # [4] x, x_dot, theta, theta_dot; CartPole's observation
     time: Array  # [] int32, steps since the reset
 
 
@@ -71,3 +72,29 @@ class CartPole:
         terminated = (jnp.abs(x) > X_LIMIT) | (jnp.abs(theta) > THETA_LIMIT)
         truncated = time >= self.max_steps
         return CartPoleState(physics, time), physics, jnp.float32(1), terminated, truncated
+
+
+@dataclass(frozen=True)
+class CartPoleMasked(CartPole):
+    """CartPole that shows where cart and pole are, but not how fast they move.
+
+    Observations are x and theta: balancing needs memory.
+    """
+
+    @property
+    def spec(self) -> EnvSpec:
+        high = np.array([2 * X_LIMIT, 2 * THETA_LIMIT], np.float32)
+        space = Box((2,), low=-high, high=high)
+        return dataclasses.replace(
+            super().spec, id="jax:CartPoleMasked-v1", observation_space=space
+        )
+
+    def reset(self, key: Array) -> tuple[CartPoleState, Array]:
+        state, obs = super().reset(key)
+        return state, obs[::2]
+
+    def step(
+        self, state: CartPoleState, action: Array, key: Array
+    ) -> tuple[CartPoleState, Array, Array, Array, Array]:
+        state, obs, reward, terminated, truncated = super().step(state, action, key)
+        return state, obs[::2], reward, terminated, truncated

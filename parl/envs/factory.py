@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from parl.core.errors import EnvError, MissingPackage, nearest
 from parl.core.spec import EnvSpec
 from parl.envs.acrobot import Acrobot
-from parl.envs.cartpole import CartPole
+from parl.envs.cartpole import CartPole, CartPoleMasked
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.mountain_car import MountainCarContinuous
 from parl.envs.pendulum import Pendulum
@@ -17,6 +17,7 @@ from parl.envs.protocol import JaxEnv, VectorEnv
 
 JAX_ENVS: dict[str, Callable[[], JaxEnv]] = {
     "CartPole-v1": CartPole,
+    "CartPoleMasked-v1": CartPoleMasked,
     "Pendulum-v1": Pendulum,
     "Acrobot-v1": Acrobot,
     "MountainCarContinuous-v0": MountainCarContinuous,

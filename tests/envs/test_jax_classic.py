@@ -18,7 +18,7 @@ import pytest
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.envs.acrobot import Acrobot
-from parl.envs.cartpole import CartPole
+from parl.envs.cartpole import CartPole, CartPoleMasked
 from parl.envs.mountain_car import MountainCarContinuous
 from parl.envs.pendulum import Pendulum
 from parl.envs.protocol import JaxEnv
@@ -226,3 +226,22 @@ def test_spec(name: str) -> None:
         assert actions == Box(gym_env.action_space.shape)
         assert (actions.low, actions.high) == (-1, 1)
     gym_env.close()
+
+
+def test_masked_cartpole_is_cartpole_without_its_velocities() -> None:
+    masked, plain, key = CartPoleMasked(max_steps=20), CartPole(max_steps=20), jax.random.key(4)
+    (state, obs), (whole, seen) = masked.reset(key), plain.reset(key)
+    np.testing.assert_array_equal(obs, np.asarray(seen)[[0, 2]])
+    both = [jax.jit(env.step) for env in (masked, plain)]
+    for _ in range(20):
+        action = jnp.int32(whole.physics @ jnp.array([0.1, 0.3, 1.0, 0.6]) > 0)
+        state, obs, *answer = both[0](state, action, key)
+        whole, seen, *expected = both[1](whole, action, key)
+        np.testing.assert_array_equal(obs, np.asarray(seen)[[0, 2]])
+        np.testing.assert_array_equal(state.physics, whole.physics)
+        assert [float(x) for x in answer] == [float(x) for x in expected]
+    assert [float(x) for x in answer] == [1, False, True]
+    spec: EnvSpec = masked.spec
+    space: Any = spec.observation_space
+    assert spec.id == "jax:CartPoleMasked-v1" and space == Box((2,)) and spec.max_steps == 20
+    np.testing.assert_array_equal(space.high, ENVS["CartPole-v1"].spec.observation_space.high[::2])
