@@ -60,6 +60,8 @@ def collect(
     random: bool = False,
 ) -> tuple[ActorState, Rollout, Tally]:
     """Rolls all environments for `length` steps; `random` replaces the actions, for warm-up."""
+    if algorithm.episodic:
+        actor = restart(env, actor)
 
     def step(actor: ActorState, _: None) -> tuple[ActorState, tuple[Step, Array]]:
         obs, k_act = actor.vector.obs, jax.random.fold_in(key, actor.vector.time)
@@ -76,6 +78,13 @@ def collect(
     after, (steps, finished) = jax.lax.scan(step, actor, length=length)
     tally = Tally({}, finished.sum(), steps.last.sum(), is_broken(steps).astype(jnp.int32))
     return after, Rollout(steps, actor.memory), tally
+
+
+def restart(env: JaxEnv, actor: ActorState) -> ActorState:
+    """New episodes in all environments."""
+    vector = jax_vector.restart(env, actor.vector)
+    first, returns = jnp.ones_like(actor.first), jnp.zeros_like(actor.returns)
+    return ActorState(vector, first, actor.memory, returns)
 
 
 def is_broken(steps: Step) -> Array:

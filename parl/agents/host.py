@@ -66,10 +66,8 @@ class Collector:
         self.num_envs = envs[0].num_envs
         self.time = 0
         self.key = seeds.stack([jax.random.fold_in(k, worker) for k in self.seed_keys()])
-        self.obs = seeds.stack([env.reset() for env in self.envs])
-        shape = (*seeds.lead, self.num_envs)
-        self.first, self.returns = np.ones(shape, bool), np.zeros(shape, np.float32)
-        self.memory = algorithm.memory(shape)
+        self.memory = algorithm.memory((*seeds.lead, self.num_envs))
+        self.restart()
         self.programs = {random: self.program(random) for random in (True, False)}
 
     def seed_keys(self) -> list[Any]:
@@ -87,8 +85,16 @@ class Collector:
 
         return jax.jit(self.seeds.vmap(acting, (0, 0, 0, 0, 0, None)))
 
+    def restart(self) -> None:
+        """Opens new episodes in all environments."""
+        shape = (*self.seeds.lead, self.num_envs)
+        self.obs = self.seeds.stack([env.reset() for env in self.envs])
+        self.first, self.returns = np.ones(shape, bool), np.zeros(shape, np.float32)
+
     def collect(self, policy: Any, length: int, random: bool = False) -> Fragment:
         """Rolls all environments for `length` steps; `random` replaces the actions."""
+        if self.algorithm.episodic:
+            self.restart()
         program, memory = self.programs[random], self.memory
         recorder = Recorder(length, len(self.seeds.lead))
         return_sum = np.zeros(self.seeds.lead, np.float32)

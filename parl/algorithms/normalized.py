@@ -89,6 +89,10 @@ class Normalized(Algorithm):
     normalize_reward: bool = static(default=False)
 
     @property
+    def episodic(self) -> bool:
+        return self.inner.episodic
+
+    @property
     def tolerates_lag(self) -> bool:
         return self.inner.tolerates_lag
 

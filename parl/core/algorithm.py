@@ -42,6 +42,11 @@ class Algorithm(struct.PyTreeNode):
         return ()
 
     @property
+    def episodic(self) -> bool:
+        """Whether every rollout opens new episodes, in place of going on with those under way."""
+        return False
+
+    @property
     def tolerates_lag(self) -> bool:
         """Whether it learns from rollouts of older policies than its newest one."""
         return False

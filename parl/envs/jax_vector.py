@@ -36,6 +36,13 @@ def reset(env: JaxEnv, key: Array, num_envs: int) -> VectorState:
     return VectorState(env=state, obs=obs, key=k_steps, time=jnp.int32(0))
 
 
+def restart(env: JaxEnv, vector: VectorState) -> VectorState:
+    """New episodes in all environments; time goes on."""
+    num_envs = jax.tree.leaves(vector.obs)[0].shape[0]
+    key = jax.random.fold_in(vector.key, vector.time)
+    return reset(env, key, num_envs).replace(time=vector.time)
+
+
 def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState, Transition]:
     """One step of every environment with actions [B, ...]; ended episodes restart within it."""
 
@@ -79,13 +86,13 @@ class JaxVectorEnv:
         self._key = jax.random.key(seed)
         self._vector: VectorState | None = None
         self._reset = jax.jit(partial(reset, env, num_envs=num_envs))
+        self._restart = jax.jit(partial(restart, env))
         self._autostep = jax.jit(partial(autostep, env))
 
     def reset(self) -> Any:
         """obs [B, *O] at the start of an episode in every environment."""
-        if self._vector is not None:
-            self._key = jax.random.fold_in(self._vector.key, self._vector.time)
-        self._vector = vector = self._reset(self._key)
+        old = self._vector
+        self._vector = vector = self._reset(self._key) if old is None else self._restart(old)
         return writable(vector.obs)
 
     def step(self, action: Any) -> Transition:
