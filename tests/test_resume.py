@@ -14,6 +14,7 @@ import pytest
 import parl
 
 TINY = {"hidden": (16,), "eval_episodes": 2}
+POPULATION = TINY | {"num_envs": 8}
 OFF_POLICY = TINY | {
     "batch_size": 16, "warmup": 200, "length": 8, "updates": 4, "capacity": 3_000,
 }  # fmt: skip
@@ -21,9 +22,11 @@ RUNS = {
     "ppo-fused": ("ppo", "jax:CartPole-v1", 60_000, 2_000, TINY),
     "sac-fused": ("sac", "jax:Pendulum-v1", 12_000, 1_000, OFF_POLICY),
     "dqn-fused": ("dqn", "jax:CartPole-v1", 20_000, 1_000, OFF_POLICY),
+    "es-fused": ("es", "jax:CartPole-v1", 1_200_000, 8_000, POPULATION),
     "ppo-host": ("ppo", "CartPole-v1", 20_000, 1_000, TINY),
     "sac-host": ("sac", "Pendulum-v1", 5_000, 400, OFF_POLICY),
     "dqn-host": ("dqn", "CartPole-v1", 5_000, 400, OFF_POLICY),
+    "es-host": ("es", "CartPole-v1", 80_000, 4_000, POPULATION),
 }
 
 

@@ -10,6 +10,7 @@ RECIPES = {
     "ppo": "parl.recipes.ppo.PPORecipe",
     "sac": "parl.recipes.sac.SACRecipe",
     "dqn": "parl.recipes.dqn.DQNRecipe",
+    "es": "parl.recipes.es.ESRecipe",
 }
 
 KINDS = {"Box": "continuous (Box)", "Discrete": "discrete", "MultiDiscrete": "MultiDiscrete"}

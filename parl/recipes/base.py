@@ -71,7 +71,7 @@ class Recipe:
         """The algorithm, wrapped if this recipe normalises."""
         if not (self.normalize_obs or self.normalize_reward):
             return algorithm
-        gamma = self.algorithm.gamma
+        gamma = getattr(self.algorithm, "gamma", 1.0)  # without one, returns are not discounted
         return Normalized(algorithm, gamma, self.normalize_obs, self.normalize_reward)
 
 

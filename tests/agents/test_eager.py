@@ -7,10 +7,11 @@ from tiny import Case, make, params_of
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "execution"), [("dqn", "fused"), ("ppo", "host"), ("sac", "host")]
+    ("algorithm", "execution"),
+    [("dqn", "fused"), ("ppo", "host"), ("sac", "host"), ("es", "fused")],
 )
 def test_eager_equals_compiled(algorithm: str, execution: str) -> None:
-    changes = {} if algorithm == "ppo" else {"warmup": 0}
+    changes = {} if algorithm in ("ppo", "es") else {"warmup": 0}
     case = Case(algorithm, execution, 1)
     compiled = make(case, **changes)
     report = compiled.advance(1)

@@ -20,7 +20,8 @@ from parl.core.types import Step
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.pendulum import Pendulum
 
-ALGORITHMS = ("ppo", "dqn", "sac")
+ALGORITHMS = ("ppo", "dqn", "sac", "es")
+ON_POLICY = ("ppo", "es")
 ITERATIONS = 7  # the first two of off-policy runs only fill
 CASES = [
     Case(algorithm, execution, num_seeds)
@@ -167,6 +168,24 @@ def test_replay_in_host_memory_is_for_one_seed_on_the_host(case: Case, message: 
         make(case, replay_on_host=True)
 
 
+# -- rollouts of whole episodes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("execution", ["host", "gymnasium"])
+@pytest.mark.parametrize("algorithm", ["es", "normalized"])
+def test_episodic_rollouts_open_new_episodes(algorithm: str, execution: str) -> None:
+    """Episodes of 5 and of 9 steps in rollouts of 8; the fused ones are equal, see above."""
+    run = make(Case(algorithm, execution, 1))
+    assert isinstance(run, Pooled)
+    both = [run.pool.collect(random=False)[0].rollout for _ in range(2)]
+    opened = [np.flatnonzero(rollout.steps.first[:, 0]).tolist() for rollout in both]
+    assert opened == ([[0, 5], [0, 5]] if algorithm == "es" else [[0], [1]])
+    assert np.all(both[0].steps.obs[0] != both[1].steps.obs[0])
+    if algorithm == "es":
+        starts = [rollout.steps.extras["start"] for rollout in both]  # [T, B]
+        assert np.all(starts[0][:5] == starts[0][0]) and np.all(starts[0][0] != starts[1][0])
+
+
 # -- environments that break ----------------------------------------------------------------------
 
 
@@ -260,7 +279,7 @@ def test_learning_moves_parameters_and_warming_up_does_not() -> None:
         before = params_of(run)
         run.advance(2)
         moved = [n for n, x in params_of(run).items() if "params" in n and np.any(x != before[n])]
-        assert bool(moved) == (algorithm == "ppo")
+        assert bool(moved) == (algorithm in ON_POLICY)
         run.advance(3)
         after = params_of(run)
         still = [n for n in before if "kernel" in n and np.all(after[n] == before[n])]

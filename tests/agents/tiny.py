@@ -24,14 +24,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"epochs": 2, "minibatches": 2},
     "dqn": OFF_POLICY | {"target_period": 3, "epsilon_steps": 80},
     "sac": OFF_POLICY,
+    "es": {"noise_size": 1_000},
     "normalized": {"normalize_obs": True, "normalize_reward": True, "epochs": 2, "minibatches": 2},
 }
 RECIPE = {"normalized": "ppo"}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
 CARTPOLE, PENDULUM = CartPole(max_steps=13), Pendulum(max_steps=9)
-ENVS = {"ppo": CARTPOLE, "dqn": CARTPOLE, "sac": PENDULUM, "normalized": PENDULUM}
-GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1"}
+SHORT = Pendulum(max_steps=5)  # within a rollout
+ENVS = {
+    "ppo": CARTPOLE,
+    "dqn": CARTPOLE,
+    "sac": PENDULUM,
+    "es": SHORT,
+    "normalized": PENDULUM,
+}
+GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 
 

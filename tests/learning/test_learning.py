@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
         ("ppo", "jax:CartPole-v1", 500_000, 8, 475.0, 8),
         ("dqn", "jax:CartPole-v1", 200_000, 5, 450.0, 4),
         ("sac", "jax:Pendulum-v1", 50_000, 1, -200.0, 1),
+        ("es", "jax:CartPole-v1", 500_000, 5, 475.0, 5),
     ],
 )
 def test_learns(algorithm, env, steps, seeds, reached, how_many, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ SPECS = {
     "pixels": EnvSpec("ale:Pong", IMAGE, Discrete(6)),
 }
 SERVED = [
-    *(("ppo", name) for name in SPECS),
+    *((algorithm, name) for algorithm in ("ppo", "es") for name in SPECS),
     *(("sac", name) for name in ("continuous", "short")),
     *(("dqn", name) for name in ("discrete", "pixels")),
 ]
@@ -166,7 +166,7 @@ def test_learners_fit_their_environment(algorithm: str, env: str) -> None:
     spec = SPECS[env]
     recipe = make_recipe(algorithm, spec)
     learner = recipe.learner(spec, 100_000, recipe.num_envs)
-    assert isinstance(learner, OnPolicy if algorithm == "ppo" else OffPolicy)
+    assert isinstance(learner, OnPolicy if algorithm in ("ppo", "es") else OffPolicy)
     rule = learner.algorithm
 
     def act(key: Any) -> Any:
@@ -207,6 +207,17 @@ def test_minibatches_must_divide_the_rollout() -> None:
     recipe = make_recipe("ppo", SPECS["continuous"]).override({"length": 5})
     with pytest.raises(ConfigError, match="8 environments x 5 steps do not divide into 32 minib"):
         recipe.learner(SPECS["continuous"], 10_000, 8)
+
+
+def test_es_plays_whole_episodes_with_a_population() -> None:
+    es = {name: make_recipe("es", spec) for name, spec in SPECS.items()}
+    lengths = {name: recipe.length for name, recipe in es.items()}
+    assert lengths | {"discrete": 500, "continuous": 1000, "short": 200, "multi": 1000} == lengths
+    assert es["continuous"].normalize_obs and not es["discrete"].normalize_obs
+    rule = es["continuous"].learner(SPECS["continuous"], 10_000, 2).algorithm
+    assert isinstance(rule, Normalized) and rule.episodic
+    with pytest.raises(ConfigError, match="which is --num-envs 1; it needs at least 2"):
+        es["short"].learner(SPECS["short"], 10_000, 1)
 
 
 def test_replay_is_where_it_is_wanted() -> None:
