@@ -1,7 +1,8 @@
-"""Soft actor-critic with a learned temperature.
+"""Soft actor-critic with a learned temperature, and the core of its many descendants.
 
-Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905.
-Shapes: B batch, O observation, A action, C critics.
+Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905. What its
+descendants change are `evaluate`, `next_value`, `policy_value` and `act`; networks, value heads,
+noise and optimisers are arguments. Shapes: B batch, O observation, A action, C critics.
 """
 
 from typing import Any
@@ -11,10 +12,14 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from parl.algorithms.critics import Optimizer, every, learn, regress, start
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Step, descend, static
+from parl.models import modes
+from parl.ops.noise import Noise, White
+from parl.ops.value_distributions import ValueDistribution, as_values, least
 
 
 class SACState(struct.PyTreeNode):
@@ -24,87 +29,120 @@ class SACState(struct.PyTreeNode):
     critic: Net  # leaves [C, ...]
     alpha: Net  # params: log temperature []
     target: Params  # slow copy of critic.params
+    updates: Array  # [] int32
 
 
 class SAC(Algorithm):
     """Maximises return plus entropy; batches are single steps [B, ...]."""
 
     actor: Model = static(default=None)  # obs [B, O] -> TanhNormal over [B, A]
-    critic: Model = static(default=None)  # obs [B, O], action [B, A] -> [C, B]
-    learning_rate: float = 3e-4
+    critic: Model = static(default=None)  # obs, action -> [C, B], or a ValueDistribution of these
+    noise: Noise = static(default=White())
+    optimizer: Optimizer = static(default=optax.adam)
+    policy_period: int = static(default=1)  # updates of the critics for one of the policy
+    learning_rate: float = 3e-4  # of the actor and the temperature
+    critic_learning_rate: float = 3e-4
     gamma: float = 0.99
     tau: float = 0.005
+    initial_temperature: float = 1.0
     target_entropy: float = -1.0
-
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Adam, the same for actor, critics and temperature."""
-        return optax.adam(self.learning_rate)
-
-    @property
-    def tolerates_lag(self) -> bool:
-        return True
 
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         k_actor, k_critic = jax.random.split(key)
+        optimizer = self.optimizer(self.learning_rate)
+        actor = start(optimizer, self.actor.init(k_actor, spec.obs))
         critic = self.critic.init(k_critic, spec.obs, spec.action)
-        return SACState(
-            actor=self.net(self.actor.init(k_actor, spec.obs)),
-            critic=self.net(critic),
-            alpha=self.net(jnp.zeros(())),
-            target=jax.tree.map(jnp.copy, critic),  # a donated buffer may not appear twice
-        )
+        critic = start(self.optimizer(self.critic_learning_rate), critic)
+        alpha = start(optimizer, jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)))
+        target = jax.tree.map(jnp.copy, critic.params)  # a donated buffer may not appear twice
+        return SACState(actor, critic, alpha, target, jnp.zeros((), jnp.int32))
 
-    def net(self, params: Params) -> Net:
-        """Parameters with a fresh optimiser state."""
-        return Net(params, self.optimizer.init(params))
-
-    def policy(self, state: SACState) -> Params:
+    def policy(self, state: SACState) -> Any:
         return state.actor.params
 
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        return self.noise.start(batch_shape)
+
     def act(
-        self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
+        self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
         pi = self.actor.apply(policy, obs)
-        return (pi.sample(key) if explore else pi.mode()), memory, {}
+        if not explore:
+            return pi.mode(), memory, {}
+        noise, memory = self.noise(key, memory, pi.mean.shape)
+        return pi.from_noise(noise), memory, {}
 
     def update(self, state: SACState, batch: Step, key: Array) -> tuple[SACState, Metrics]:
-        k_critic, k_actor = jax.random.split(key)
-        critic, critic_info = descend(
-            self.optimizer, self.critic_loss, state.critic, state, batch, k_critic
+        k_critic, k_policy, k_critic_net, k_policy_net = jax.random.split(key, 4)
+        optimizer = self.optimizer(self.critic_learning_rate)
+        critic, info = learn(
+            optimizer, self.critic_loss, state.critic, state, batch, k_critic, k_critic_net
         )
-        state = state.replace(critic=critic)
-        actor, actor_info = descend(
-            self.optimizer, self.actor_loss, state.actor, state, batch, k_actor
+        target = self.follow(state.target, critic.params)
+        state = state.replace(critic=critic, target=target, updates=state.updates + 1)
+        improve = lambda: self.improve(state, batch, k_policy, k_policy_net)
+        (actor, alpha), more = every(
+            self.policy_period, state.updates, improve, (state.actor, state.alpha)
         )
-        alpha, alpha_info = descend(
-            self.optimizer, self.alpha_loss, state.alpha, actor_info["entropy"]
-        )
-        target = optax.incremental_update(critic.params, state.target, self.tau)
-        state = state.replace(actor=actor, alpha=alpha, target=target)
-        return state, critic_info | actor_info | alpha_info
+        return state.replace(actor=actor, alpha=alpha), info | more
+
+    def improve(
+        self, state: SACState, batch: Step, key: Array, k_net: Array
+    ) -> tuple[tuple[Net, Net], Metrics]:
+        """Actor and temperature after a step each."""
+        optimizer = self.optimizer(self.learning_rate)
+        actor, info = learn(optimizer, self.actor_loss, state.actor, state, batch, key, k_net)
+        alpha, more = descend(optimizer, self.alpha_loss, state.alpha, info["entropy"])
+        return (actor, alpha), info | more
 
     def critic_loss(
-        self, params: Params, state: SACState, batch: Step, key: Array
-    ) -> tuple[Array, Metrics]:
+        self, params: Params, state: SACState, batch: Step, key: Array, k_net: Array
+    ) -> tuple[Array, tuple[Metrics, Params]]:
         """Soft Bellman residual, eq. 5 and 6."""
         pi = self.actor.apply(state.actor.params, batch.next_obs)
         next_action, log_prob = pi.sample_and_log_prob(key)
-        next_q = self.critic.apply(state.target, batch.next_obs, next_action).min(0)  # [B]
-        next_v = next_q - jnp.exp(state.alpha.params) * log_prob
-        target = batch.reward + self.gamma * batch.discount * next_v
-        q = self.critic.apply(params, batch.obs, batch.action)  # [C, B]
-        loss = 0.5 * jnp.mean((q - jax.lax.stop_gradient(target)) ** 2, -1).sum()
-        return loss, {"critic_loss": loss, "q": q.mean()}
+        values, next_values, statistics = self.evaluate(
+            params, state.target, batch, next_action, k_net
+        )
+        cost = jnp.exp(state.alpha.params) * log_prob
+        target = self.next_value(next_values).backup(
+            batch.reward, self.gamma * batch.discount, cost
+        )
+        loss, metrics = regress(values, target, batch)
+        return loss, (metrics, statistics)
+
+    def evaluate(
+        self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
+    ) -> tuple[ValueDistribution, ValueDistribution, Params]:
+        """(values [C, B] of the batch, of the next actions, new statistics of the critics)."""
+        k_now, k_next = jax.random.split(key)
+        next_values = modes.perturb(self.critic, target, batch.next_obs, next_action, key=k_next)
+        values, new = modes.train(self.critic, params, batch.obs, batch.action, key=k_now)
+        return as_values(values), as_values(next_values), new
+
+    def next_value(self, values: ValueDistribution) -> ValueDistribution:
+        """What the critics [C, B] together expect of the next state: [B]."""
+        return least(values)
+
+    def policy_value(self, values: ValueDistribution) -> Array:
+        """What the policy maximises [B], of the critics [C, B]."""
+        return values.mean.min(0)
+
+    def follow(self, target: Params, params: Params) -> Params:
+        """The target network after a step towards the critics."""
+        return optax.incremental_update(params, target, self.tau)
 
     def actor_loss(
-        self, params: Params, state: SACState, batch: Step, key: Array
-    ) -> tuple[Array, Metrics]:
+        self, params: Params, state: SACState, batch: Step, key: Array, k_net: Array
+    ) -> tuple[Array, tuple[Metrics, Params]]:
         """Reparameterised policy objective, eq. 9."""
-        action, log_prob = self.actor.apply(params, batch.obs).sample_and_log_prob(key)
-        q = self.critic.apply(state.critic.params, batch.obs, action).min(0)
+        k_actor, k_critic = jax.random.split(k_net)
+        pi, statistics = modes.train(self.actor, params, batch.obs, key=k_actor)
+        action, log_prob = pi.sample_and_log_prob(key)
+        values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)
+        q = self.policy_value(as_values(values))
         loss = jnp.mean(jnp.exp(state.alpha.params) * log_prob - q)
-        return loss, {"actor_loss": loss, "entropy": -log_prob.mean()}
+        return loss, ({"actor_loss": loss, "entropy": -log_prob.mean()}, statistics)
 
     def alpha_loss(self, log_alpha: Array, entropy: Array) -> tuple[Array, Metrics]:
         """Temperature objective, eq. 18; log_alpha in place of alpha, as is usual."""

@@ -3,26 +3,29 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 
-from parl.core.types import Array
+from parl.models.norms import STATISTICS
 
 
 class Ensemble(nn.Module):
     """`size` independent copies of `member`: outputs get a leading axis, [size, ...].
 
-    The parameters are stacked, so that the copies are one batched matrix product.
+    The parameters are stacked, so that the copies are one batched matrix product. Given fewer
+    stacked parameters than `size`, it is the ensemble of those.
     """
 
     member: nn.Module
     size: int = 2
 
     @nn.compact
-    def __call__(self, *inputs: Any) -> Array:
+    def __call__(self, *inputs: Any) -> Any:
+        stacked = jax.tree.leaves(self.variables.get("params", {}))
         vmapped = nn.vmap(
             lambda member, *x: member(*x),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
+            variable_axes={"params": 0, STATISTICS: 0},
+            split_rngs={"params": True, "dropout": True},
             in_axes=None,  # pyright: ignore[reportArgumentType]
-            axis_size=self.size,
+            axis_size=stacked[0].shape[0] if stacked else self.size,
         )
         return vmapped(self.member, *inputs)

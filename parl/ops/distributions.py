@@ -120,7 +120,11 @@ class Normal(Distribution):
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
         # From the noise itself: (x - mean) / std would lose it to rounding where std is small.
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
-        return self.mean + jnp.exp(self.log_std) * noise, self._log_density(noise)
+        return self.from_noise(noise), self._log_density(noise)
+
+    def from_noise(self, noise: Array) -> Array:
+        """The action [..., A] that standard normal noise [..., A] leads to."""
+        return self.mean + jnp.exp(self.log_std) * noise
 
     def log_prob(self, action: Array) -> Array:
         return self._log_density((action - self.mean) * jnp.exp(-self.log_std))
@@ -158,6 +162,10 @@ class TanhNormal(Distribution):
         # The action may round to 1, where only the value before the tanh still has a density.
         x, log_prob = self._normal.sample_and_log_prob(key)
         return jnp.tanh(x), log_prob - _log_slope(x)
+
+    def from_noise(self, noise: Array) -> Array:
+        """The action [..., A] that standard normal noise [..., A] leads to."""
+        return jnp.tanh(self._normal.from_noise(noise))
 
     def log_prob(self, action: Array) -> Array:
         limit = 1 - jnp.finfo(action.dtype).eps

@@ -5,31 +5,25 @@ reference implementation on JAX.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 
 from parl.agents.learner import Learner
 from parl.algorithms.sac import SAC
-from parl.core.spec import Box, EnvSpec
+from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
-from parl.recipes.base import OffPolicyRecipe
+from parl.recipes.control import ControlRecipe
 
 PAPER = SAC()
 
 
 @dataclass(frozen=True)
-class SACRecipe(OffPolicyRecipe):
+class SACRecipe(ControlRecipe):
     """Soft actor-critic for continuous control."""
-
-    serves: ClassVar[tuple[type, ...]] = (Box,)
 
     algorithm: SAC = PAPER
     hidden: tuple[int, ...] = (256, 256)
     num_critics: int = 2
-    length: int = 8
-    updates: int = 8
-    warmup: int = 5_000
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> "SACRecipe":

@@ -12,6 +12,7 @@ from parl.algorithms import sac
 from parl.algorithms.sac import SAC, SACState
 from parl.core.spec import Box, EnvSpec
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.ops.noise import Repeated
 
 SPEC = EnvSpec("test", Box((1,)), Box((1,), low=-1.0, high=1.0))
 
@@ -40,13 +41,29 @@ BATCH = steps(
     reward=[1.0, -1.0],
     discount=[1.0, 0.0],
 )
-ALGORITHM = SAC(actor=ACTOR, critic=CRITIC, gamma=0.5, learning_rate=0.01, target_entropy=1.5)
+ALGORITHM = SAC(
+    actor=ACTOR,
+    critic=CRITIC,
+    gamma=0.5,
+    learning_rate=0.01,
+    critic_learning_rate=0.02,
+    initial_temperature=2.0,
+    target_entropy=1.5,
+)
+KEY = jax.random.key(0)
+
+
+def critic_loss(params: Any, batch: Any = None) -> Any:
+    """(loss, metrics) on the batch."""
+    batch = BATCH if batch is None else batch
+    loss, (metrics, statistics) = ALGORITHM.critic_loss(params, initial(), batch, KEY, KEY)
+    assert statistics == {}
+    return loss, metrics
 
 
 def initial() -> SACState:
     """With the target's own weights and a temperature of 2."""
-    state = ALGORITHM.init(jax.random.key(0), SPEC)
-    return state.replace(alpha=ALGORITHM.net(jnp.log(jnp.float32(2))), target=TARGET)
+    return ALGORITHM.init(jax.random.key(0), SPEC).replace(target=TARGET)
 
 
 def test_soft_bellman_residual() -> None:
@@ -56,19 +73,27 @@ def test_soft_bellman_residual() -> None:
     """
     q = np.array([[1 + 0.5, 2 - 0.5], [2 - 0.5, 4 + 0.5]])
     expected = 0.5 * ((q - [5.5, -1]) ** 2).mean(-1).sum()
-    params, key = ALGORITHM.critic.init(key=None), jax.random.key(0)
-    loss, metrics = ALGORITHM.critic_loss(params, initial(), BATCH, key)
+    loss, metrics = critic_loss(CRITIC.params)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     np.testing.assert_allclose(metrics["q"], q.mean(), rtol=1e-6)
+    errors = np.sqrt(((q - [5.5, -1]) ** 2).mean(0))
+    np.testing.assert_allclose(metrics["td_error"], errors, rtol=1e-6)
+
+
+def test_samples_can_be_weighed() -> None:
+    """Errors -4, -4 of the first sample and 2.5, 5.5 of the second, weights 1 and 0.5."""
+    batch = BATCH._replace(extras={"weight": np.array([1.0, 0.5], np.float32)})
+    loss, metrics = critic_loss(CRITIC.params, batch)
+    expected = 0.5 * ((16 + 0.5 * 6.25) / 2 + (16 + 0.5 * 30.25) / 2)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics["td_error"], [4, np.sqrt((6.25 + 30.25) / 2)], rtol=1e-6)
 
 
 def test_critic_targets_carry_no_gradient() -> None:
     """d loss / d w_c = mean over the batch of (q_c - target) obs."""
-    grad = jax.grad(lambda p: ALGORITHM.critic_loss(p, initial(), BATCH, jax.random.key(0))[0])
+    grad = jax.grad(lambda p: critic_loss(p)[0])
     error = np.array([[1.5 - 5.5, 1.5 + 1], [1.5 - 5.5, 4.5 + 1]])
-    np.testing.assert_allclose(
-        grad(ALGORITHM.critic.init(key=None))["w"], (error * [1, 2]).mean(-1), rtol=1e-6
-    )
+    np.testing.assert_allclose(grad(CRITIC.params)["w"], (error * [1, 2]).mean(-1), rtol=1e-6)
 
 
 def test_actor_objective() -> None:
@@ -76,9 +101,9 @@ def test_actor_objective() -> None:
 
     With p = 0.4 the second critic is larger, the first the minimum: (1 + p) obs.
     """
-    loss = lambda p: ALGORITHM.actor_loss(p, initial(), BATCH, jax.random.key(0))
+    loss = lambda p: ALGORITHM.actor_loss(p, initial(), BATCH, KEY, KEY)
     p = jnp.float32(0.4)
-    value, metrics = loss(p)
+    value, (metrics, _) = loss(p)
     np.testing.assert_allclose(value, 2 * (0.4 - 3) - 1.4 * 1.5, rtol=1e-6)
     np.testing.assert_allclose(metrics["entropy"], 2.6, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(lambda p: loss(p)[0])(p), 2 - 1.5, rtol=1e-6)
@@ -101,16 +126,34 @@ def test_update_moves_all_three_and_the_target_a_little() -> None:
     new, metrics = jax.jit(ALGORITHM.update)(old, BATCH, jax.random.key(0))
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5)
     # gradients of v_c: mean of error * action = ((-4 * .5) + (2.5, 5.5) * -.5) / 2 < 0
-    close(new.critic.params["v"], [1 + 0.01, -1 + 0.01])
+    close(new.critic.params["v"], [1 + 0.02, -1 + 0.02])
     # of w_c: mean of error * obs = ((-4 + 5) / 2, (-4 + 11) / 2) > 0
-    close(new.critic.params["w"], [1 - 0.01, 2 - 0.01])
+    close(new.critic.params["w"], [1 - 0.02, 2 - 0.02])
     for name in ("v", "w"):
         close(new.target[name], 0.995 * TARGET[name] + 0.005 * new.critic.params[name])
     # the entropy of 2.5 is above its target of 1.5, so the temperature falls
     close(new.alpha.params, np.log(2) - 0.01)
-    # the improved critics are 0.99 + 1.01 p and 1.99 - 0.99 p, the first is less at p = 0.5
-    close(metrics["actor_loss"], 2 * -2.5 - (0.99 + 1.01 * 0.5) * 1.5)
-    close(new.actor.params, 0.5 - 0.01)  # its gradient is 2 - 1.5 * 1.01 > 0
+    # the improved critics are 0.98 + 1.02 p and 1.98 - 0.98 p, the first is less at p = 0.5
+    close(metrics["actor_loss"], 2 * -2.5 - (0.98 + 1.02 * 0.5) * 1.5)
+    close(new.actor.params, 0.5 - 0.01)  # its gradient is 2 - 1.5 * 1.02 > 0
+    assert new.updates == 1
+
+
+def test_a_delayed_policy_moves_every_other_update() -> None:
+    """The critics and their target move at each."""
+    delayed = ALGORITHM.replace(policy_period=2)
+    update = jax.jit(delayed.update)
+    first, info = update(initial(), BATCH, KEY)
+    assert first.actor.params == 0.5 and first.alpha.params == initial().alpha.params
+    assert info["actor_loss"] == info["alpha"] == 0
+    second, info = update(first, BATCH, KEY)
+    assert second.actor.params != 0.5 and second.alpha.params != initial().alpha.params
+    before = second.replace(alpha=first.alpha)
+    loss = ALGORITHM.actor_loss(jnp.float32(0.5), before, BATCH, KEY, KEY)[0]
+    np.testing.assert_allclose(info["actor_loss"], 2 * loss, rtol=1e-5)
+    for a, b in ((initial(), first), (first, second)):
+        assert (a.critic.params["w"] != b.critic.params["w"]).all()
+        assert (a.target["w"] != b.target["w"]).all()
 
 
 def test_policy_holds_the_actor_only() -> None:
@@ -131,7 +174,7 @@ def test_initial_target_is_a_copy_that_can_be_donated() -> None:
     pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)
     assert all(x.shape[0] == 3 for x in jax.tree.leaves(state.target))
-    assert state.alpha.params == 0.0
+    assert state.alpha.params == 0.0 and state.updates == 0
 
 
 def test_acting_samples_or_takes_the_mode() -> None:
@@ -144,6 +187,20 @@ def test_acting_samples_or_takes_the_mode() -> None:
     np.testing.assert_array_equal(act(0, False), act(1, False))
 
 
+def test_noise_is_an_argument() -> None:
+    """Repeated noise: the first actions of an episode come of one draw."""
+    algorithm = real().replace(noise=Repeated(1, exponent=0.0, longest=4))
+    policy, obs = algorithm.init(KEY, SPEC).actor.params, jnp.ones((5, 1))
+    memory, actions = algorithm.memory((5,)), []
+    for i in range(12):
+        action, memory, _ = algorithm.act(policy, obs, memory, jax.random.key(i), True)
+        actions.append(np.asarray(action)[:, 0])
+    changes = (np.diff(actions, axis=0) != 0).sum()
+    assert 11 * 5 / 4 <= changes < 11 * 5, "a draw lasts 1 to 4 steps"
+    greedy, after, _ = algorithm.act(policy, obs, memory, KEY, False)
+    assert after is memory and len(np.unique(greedy)) == 1
+
+
 def test_hyperparameters_are_data_and_can_be_swept() -> None:
     """One vmapped update over two values of tau equals two updates."""
 
@@ -152,9 +209,9 @@ def test_hyperparameters_are_data_and_can_be_swept() -> None:
 
     swept = jax.vmap(target)(jnp.array([0.005, 1.0]))
     np.testing.assert_allclose(swept["w"][0], target(0.005)["w"], rtol=1e-6)
-    np.testing.assert_allclose(swept["w"][1], [0.99, 1.99], rtol=1e-6)
+    np.testing.assert_allclose(swept["w"][1], [0.98, 1.98], rtol=1e-6)
 
 
 def test_source_is_short_and_mentions_no_other_layer() -> None:
     assert foreign_words(sac) == set()
-    assert line_count(sac) <= 110
+    assert line_count(sac) <= 150

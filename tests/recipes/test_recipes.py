@@ -38,7 +38,7 @@ SERVED = [
 def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> None:
     recipe = make_recipe(algorithm, SPECS[env])
     settings = recipe.settings()
-    hidden = {"algorithm", "actor", "critic", "q", "anneal_updates"}
+    hidden = {"algorithm", "actor", "critic", "q", *recipe.derived}
     own = {f.name for f in dataclasses.fields(recipe)}
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
     assert not own & hyper, "no name means two things"
@@ -83,7 +83,7 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, hint: str) -> Non
     with pytest.raises(ConfigError) as caught:
         make_recipe("sac", SPECS["continuous"]).override({name: 1})
     message = str(caught.value)
-    assert message.startswith(f"unknown setting '{name}'.{hint} Known: learning_rate, gamma, tau,")
+    assert message.startswith(f"unknown setting '{name}'.{hint} Known: policy_period, learning_rate,")
     assert "\n" not in message
 
 

@@ -1,0 +1,78 @@
+"""What the off-policy actor-critics share: regression of critics, delayed policies, one step.
+
+Shapes: B batch, C critics.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from parl.core.types import Array, Metrics, Net, Params, Step, descend
+from parl.models import modes
+from parl.ops.value_distributions import ValueDistribution
+
+Optimizer = Callable[[Any], optax.GradientTransformation]  # of a learning rate
+
+
+def start(optimizer: optax.GradientTransformation, params: Params) -> Net:
+    """Initial parameters, those of fixed norm at it, with a fresh optimiser state."""
+    params = modes.project(params)
+    return Net(params, optimizer.init(params))
+
+
+def learn(
+    optimizer: optax.GradientTransformation, loss: Callable, net: Net, *args: Any
+) -> tuple[Net, Metrics]:
+    """One step on loss(params, *args) -> (scalar, (metrics, statistics)) of a network.
+
+    The statistics are renewed and the weights of fixed norm brought back to it.
+    """
+    info: Any
+    net, info = descend(optimizer, loss, net, *args)
+    metrics, statistics = info
+    return net._replace(params=modes.renew(modes.project(net.params), statistics)), metrics
+
+
+def regress(values: ValueDistribution, target: Array, batch: Step) -> tuple[Array, Metrics]:
+    """The loss of values [C, B] from one target [B, ...], a constant: mean over B, sum over C.
+
+    Where the batch has a `weight` [B] in its extras, it weighs the samples. `td_error` [B] is the
+    size of the error, such as prioritised replay asks for: of numbers, its root mean square.
+    """
+    losses = values.loss(jax.lax.stop_gradient(target))  # [C, B]
+    loss = (losses * batch.extras.get("weight", 1.0)).mean(-1).sum()
+    td_error = jnp.sqrt(2 * losses.mean(0))
+    return loss, {"critic_loss": loss, "q": values.mean.mean(), "td_error": td_error}
+
+
+def every(
+    period: int, count: Array, step: Callable[[], tuple[Any, Metrics]], unchanged: Any
+) -> tuple[Any, Metrics]:
+    """`step()` where `period` divides `count` [] int32, else `unchanged`, the same structure.
+
+    Metrics are times the period where there are some and 0 elsewhere: means over many are right.
+    """
+    if period == 1:
+        return step()
+    shapes = jax.eval_shape(step)[1]
+    zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    due = in_lockstep(count) % period == 0
+    result, metrics = jax.lax.cond(due, step, lambda: (unchanged, zeros()))
+    return result, jax.tree.map(lambda x: x * period, metrics)
+
+
+@jax.custom_batching.custom_vmap
+def in_lockstep(count: Array) -> Array:
+    """A counter that is the same for all members of a vmap, as one number for all of them.
+
+    A condition on it remains a branch; on a counter per seed it would compute both sides.
+    """
+    return count
+
+
+@in_lockstep.def_vmap
+def _one_for_all(axis_size: int, in_batched: list[bool], count: Array) -> tuple[Array, bool]:
+    return (count[0] if in_batched[0] else count), False

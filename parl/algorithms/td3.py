@@ -1,0 +1,119 @@
+"""Deterministic policies with clipped double critics, delayed updates and smoothed targets.
+
+Fujimoto et al. 2018, arXiv:1802.09477. With one critic, no delay and no smoothing it is DDPG,
+Lillicrap et al. 2016, arXiv:1509.02971. Shapes: B batch, O observation, A action, C critics.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from parl.algorithms.critics import Optimizer, every, learn, regress, start
+from parl.core.algorithm import Algorithm
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Net, Params, Step, static
+from parl.models import modes
+from parl.ops.noise import Noise, White
+from parl.ops.value_distributions import as_values, least
+
+
+class TD3State(struct.PyTreeNode):
+    """Everything TD3 learns."""
+
+    actor: Net
+    critic: Net  # leaves [C, ...]
+    target: dict[str, Params]  # slow copies of actor and critic
+    updates: Array  # [] int32
+
+
+class TD3(Algorithm):
+    """Deterministic policy gradient; batches are single steps [B, ...]."""
+
+    actor: Model = static(default=None)  # obs [B, O] -> action [B, A]
+    critic: Model = static(default=None)  # obs, action -> [C, B], or a ValueDistribution of these
+    noise: Noise = static(default=White())
+    optimizer: Optimizer = static(default=optax.adam)
+    policy_period: int = static(default=2)  # updates of the critics for one of policy and targets
+    learning_rate: float = 3e-4  # of the actor
+    critic_learning_rate: float = 3e-4
+    gamma: float = 0.99
+    tau: float = 0.005
+    exploration: float = 0.1  # noise of acting, in units of the action
+    smoothing: float = 0.2  # noise of the target's actions
+    smoothing_clip: float = 0.5
+
+    def init(self, key: Array, spec: EnvSpec) -> TD3State:
+        k_actor, k_critic = jax.random.split(key)
+        actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
+        critic = self.critic.init(k_critic, spec.obs, spec.action)
+        critic = start(self.optimizer(self.critic_learning_rate), critic)
+        target = {"actor": actor.params, "critic": critic.params}
+        target = jax.tree.map(jnp.copy, target)  # a donated buffer may not appear twice
+        return TD3State(actor, critic, target, jnp.zeros((), jnp.int32))
+
+    def policy(self, state: TD3State) -> Params:
+        return state.actor.params
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        return self.noise.start(batch_shape)
+
+    def act(
+        self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Array, Any, dict[str, Any]]:
+        action = self.actor.apply(policy, obs)
+        if not explore:
+            return action, memory, {}
+        noise, memory = self.noise(key, memory, action.shape)
+        return jnp.clip(action + self.exploration * noise, -1.0, 1.0), memory, {}
+
+    def update(self, state: TD3State, batch: Step, key: Array) -> tuple[TD3State, Metrics]:
+        k_critic, k_policy = jax.random.split(key)
+        optimizer = self.optimizer(self.critic_learning_rate)
+        critic, info = learn(optimizer, self.critic_loss, state.critic, state, batch, k_critic)
+        state = state.replace(critic=critic, updates=state.updates + 1)
+        improve = lambda: self.improve(state, batch, k_policy)
+        (actor, target), more = every(
+            self.policy_period, state.updates, improve, (state.actor, state.target)
+        )
+        return state.replace(actor=actor, target=target), info | more
+
+    def improve(self, state: TD3State, batch: Step, key: Array) -> tuple[tuple[Net, Any], Metrics]:
+        """Actor and targets after a step each."""
+        optimizer = self.optimizer(self.learning_rate)
+        actor, info = learn(optimizer, self.actor_loss, state.actor, state, batch, key)
+        params = {"actor": actor.params, "critic": state.critic.params}
+        return (actor, optax.incremental_update(params, state.target, self.tau)), info
+
+    def critic_loss(
+        self, params: Params, state: TD3State, batch: Step, key: Array
+    ) -> tuple[Array, tuple[Metrics, Params]]:
+        """Distance from the least target, algorithm 1; next actions are those of `smooth`."""
+        k_noise, k_now, k_next = jax.random.split(key, 3)
+        next_action = self.smooth(self.actor.apply(state.target["actor"], batch.next_obs), k_noise)
+        next_values = modes.perturb(
+            self.critic, state.target["critic"], batch.next_obs, next_action, key=k_next
+        )
+        target = least(as_values(next_values)).backup(batch.reward, self.gamma * batch.discount)
+        values, new = modes.train(self.critic, params, batch.obs, batch.action, key=k_now)
+        loss, metrics = regress(as_values(values), target, batch)
+        return loss, (metrics, new)
+
+    def smooth(self, action: Array, key: Array) -> Array:
+        """Actions [B, A] with clipped noise, eq. 14 and 15."""
+        noise = self.smoothing * jax.random.normal(key, action.shape)
+        noise = jnp.clip(noise, -self.smoothing_clip, self.smoothing_clip)
+        return jnp.clip(action + noise, -1.0, 1.0)
+
+    def actor_loss(
+        self, params: Params, state: TD3State, batch: Step, key: Array
+    ) -> tuple[Array, tuple[Metrics, Params]]:
+        """Deterministic policy gradient by the first critic."""
+        k_actor, k_critic = jax.random.split(key)
+        action, statistics = modes.train(self.actor, params, batch.obs, key=k_actor)
+        values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)
+        loss = -as_values(values).mean[0].mean()
+        return loss, ({"actor_loss": loss}, statistics)

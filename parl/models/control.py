@@ -1,0 +1,77 @@
+"""Policies and critics of continuous control with any torso and any output layer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from parl import ops
+from parl.core.types import Array
+from parl.models.encoder import Encoder
+from parl.ops.value_distributions import ValueDistribution
+
+Linear = Callable[[int], nn.Module]  # number of outputs -> an output layer
+
+UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within 1 / sqrt(inputs)
+
+
+def only(outputs: Array) -> Array:
+    """The one number of [..., 1]."""
+    return outputs[..., 0]
+
+
+class DeterministicPolicy(nn.Module):
+    """obs -> action [..., A] in (-1, 1)."""
+
+    observation_space: Any
+    action_size: int
+    torso: nn.Module
+    linear: Linear = nn.Dense
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Array:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        return jnp.tanh(self.linear(self.action_size)(features))
+
+
+class SquashedNormalPolicy(nn.Module):
+    """obs -> TanhNormal over [..., A], with a log standard deviation squashed to its bounds.
+
+    Squashing, not clipping, keeps a gradient at the bounds. Mean and deviation have an output
+    layer each.
+    """
+
+    observation_space: Any
+    action_size: int
+    torso: nn.Module
+    linear: Linear = nn.Dense
+    log_std_min: float = -10.0
+    log_std_max: float = 2.0
+
+    @nn.compact
+    def __call__(self, obs: Any) -> ops.TanhNormal:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        mean = self.linear(self.action_size)(features)
+        share = (1 + jnp.tanh(self.linear(self.action_size)(features))) / 2
+        log_std = self.log_std_min + (self.log_std_max - self.log_std_min) * share
+        return ops.TanhNormal(mean, log_std)
+
+
+class Critic(nn.Module):
+    """obs, action [..., A] -> values [...]: what `form` makes of `outputs` numbers [..., outputs].
+
+    A form is a value distribution, such as Quantiles; by default the value is the only number.
+    """
+
+    observation_space: Any
+    torso: nn.Module
+    outputs: int = 1
+    form: Callable[[Array], ValueDistribution | Array] = only
+    linear: Linear = nn.Dense
+
+    @nn.compact
+    def __call__(self, obs: Any, action: Array) -> ValueDistribution | Array:
+        features = Encoder(self.observation_space)(obs)
+        features = self.torso(jnp.concatenate([features, action], -1))
+        return self.form(self.linear(self.outputs)(features))

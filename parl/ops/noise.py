@@ -1,0 +1,117 @@
+"""Noise for exploration that remembers: what `act` adds to an action or scales by its spread.
+
+A process is a frozen value with `start(batch_shape)`, its memory where an episode opens, and a call
+(key, memory, shape) -> (noise, memory) for noise of that shape [*batch_shape, A]. All but
+Ornstein-Uhlenbeck noise are standard normal at every single step; they differ in how steps relate.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parl.core.types import Array
+
+
+class Noise(Protocol):
+    """A random process."""
+
+    def start(self, batch_shape: tuple[int, ...]) -> Any:
+        """The memory before the first step, with leading axes `batch_shape`."""
+        ...
+
+    def __call__(self, key: Array, memory: Any, shape: tuple[int, ...]) -> tuple[Array, Any]:
+        """The next step's noise, and the memory after it."""
+        ...
+
+
+@dataclass(frozen=True)
+class White:
+    """Independent steps; no memory."""
+
+    def start(self, batch_shape: tuple[int, ...]) -> Any:
+        return ()
+
+    def __call__(self, key: Array, memory: Any, shape: tuple[int, ...]) -> tuple[Array, Any]:
+        return jax.random.normal(key, shape), memory
+
+
+@dataclass(frozen=True)
+class OrnsteinUhlenbeck:
+    """x <- (1 - theta) x + a standard normal; spread 1 / sqrt(theta (2 - theta)) in the long run.
+
+    Uhlenbeck & Ornstein 1930, as in Lillicrap et al. 2016, arXiv:1509.02971 (theta = 0.15).
+    """
+
+    size: int  # A
+    theta: float = 0.15
+
+    def start(self, batch_shape: tuple[int, ...]) -> Array:
+        return jnp.zeros((*batch_shape, self.size))
+
+    def __call__(self, key: Array, memory: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        noise = (1 - self.theta) * memory + jax.random.normal(key, shape)
+        return noise, noise
+
+
+@dataclass(frozen=True)
+class Colored:
+    """Noise whose power falls as 1 / frequency^color: 0 white, 1 pink, 2 red.
+
+    Eberhard et al. 2023 (openreview hQ9V5QN27eS) explore with it; here made step by step, as
+    Kasdin 1995, doi:10.1109/5.381848, eq. 104: a moving average of white noise over `taps` steps
+    with weights h_0 = 1, h_k = h_{k-1} (k - 1 + color / 2) / k, divided by its spread so far.
+    """
+
+    size: int  # A
+    color: float = 1.0
+    taps: int = 256  # steps that are remembered
+
+    @property
+    def weights(self) -> np.ndarray:
+        """h_0 .. h_{taps - 1}."""
+        k = np.arange(1, self.taps)
+        return np.cumprod(np.append(1.0, (k - 1 + self.color / 2) / k))
+
+    def start(self, batch_shape: tuple[int, ...]) -> tuple[Array, Array]:
+        past = jnp.zeros((*batch_shape, self.taps, self.size))  # white noise, newest first
+        return past, jnp.zeros(batch_shape, jnp.int32)
+
+    def __call__(
+        self, key: Array, memory: tuple[Array, Array], shape: tuple[int, ...]
+    ) -> tuple[Array, tuple[Array, Array]]:
+        past, time = memory
+        new = jax.random.normal(key, shape)[..., None, :]
+        past = jnp.concatenate([new, past[..., :-1, :]], -2)
+        spread = np.sqrt(np.cumsum(self.weights**2))
+        last = jnp.minimum(time, self.taps - 1)
+        noise = jnp.einsum("k,...ka->...a", jnp.asarray(self.weights, jnp.float32), past)
+        return noise / jnp.asarray(spread, jnp.float32)[last][..., None], (past, last + 1)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One draw held for n steps, n <= `longest`, with a probability in proportion to n^-exponent.
+
+    Kim et al. 2026, arXiv:2604.04539.
+    """
+
+    size: int  # A
+    exponent: float = 2.0
+    longest: int = 16
+
+    def start(self, batch_shape: tuple[int, ...]) -> tuple[Array, Array]:
+        return jnp.zeros((*batch_shape, self.size)), jnp.zeros(batch_shape, jnp.int32)
+
+    def __call__(
+        self, key: Array, memory: tuple[Array, Array], shape: tuple[int, ...]
+    ) -> tuple[Array, tuple[Array, Array]]:
+        held, left = memory  # [..., A], [...] steps that it is still held for
+        k_noise, k_length = jax.random.split(key)
+        log_prob = -self.exponent * jnp.log(jnp.arange(1.0, self.longest + 1))
+        length = 1 + jax.random.categorical(k_length, log_prob, shape=shape[:-1])
+        over = left == 0
+        noise = jnp.where(over[..., None], jax.random.normal(k_noise, shape), held)
+        return noise, (noise, jnp.where(over, length, left).astype(jnp.int32) - 1)

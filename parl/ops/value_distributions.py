@@ -1,0 +1,178 @@
+"""Values that a critic predicts: a number, quantiles, or a histogram.
+
+All have a `mean`, make a regression target of what they say about the next state (`backup`) and
+measure their distance from such a target (`loss`), so that one critic loss serves them all.
+Leading axes [...] are free: [C, B] for C critics, [B] for one. Nothing here stops a gradient.
+"""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from parl.core.types import Array, static
+from parl.ops.values import huber
+
+Scalar = float | Array
+V = TypeVar("V", bound="ValueDistribution")
+
+
+class ValueDistribution(struct.PyTreeNode):
+    """What a value head returns."""
+
+    @property
+    def mean(self) -> Array:
+        """Expected value [...]."""
+        raise NotImplementedError  # abstract
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        """The target reward + discount * (X - cost), all [...], in the form `loss` takes."""
+        raise NotImplementedError  # abstract
+
+    def loss(self, target: Array) -> Array:
+        """Distance [...] from a target; the target may lack leading axes, such as the critics'."""
+        raise NotImplementedError  # abstract
+
+
+class Point(ValueDistribution):
+    """A number, regressed to by half the squared error."""
+
+    value: Array  # [...]
+
+    @property
+    def mean(self) -> Array:
+        return self.value
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        return reward + discount * (self.value - cost)
+
+    def loss(self, target: Array) -> Array:
+        return 0.5 * (self.value - target) ** 2
+
+
+class Quantiles(ValueDistribution):
+    """K quantiles at (k + 1/2) / K. Dabney et al. 2018, arXiv:1710.10044; targets are atoms."""
+
+    atoms: Array  # [..., K]
+
+    @property
+    def mean(self) -> Array:
+        return self.atoms.mean(-1)
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        expand = lambda x: jnp.asarray(x)[..., None]
+        return expand(reward) + expand(discount) * (self.atoms - expand(cost))
+
+    def loss(self, target: Array) -> Array:
+        """Quantile Huber loss, averaged over the K quantiles and the target's M atoms [..., M].
+
+        Kuznetsov et al. 2020, arXiv:2005.04269, eq. 13: |tau - (error < 0)| * huber(error).
+        """
+        count = self.atoms.shape[-1]
+        tau = (jnp.arange(count) + 0.5) / count
+        error = target[..., None, :] - self.atoms[..., :, None]  # [..., K, M]
+        weight = jnp.abs(tau[:, None] - (error < 0))
+        return (weight * huber(error)).mean((-2, -1))
+
+
+class Histogram(ValueDistribution):
+    """Probabilities of K values, evenly spaced from low to high; targets are such, [..., K].
+
+    Bellemare et al. 2017, arXiv:1707.06887: the target distribution is projected on the support
+    (eq. 7) and regressed to by cross entropy.
+    """
+
+    logits: Array  # [..., K]
+    low: float = static(default=-10.0)
+    high: float = static(default=10.0)
+
+    @property
+    def support(self) -> Array:
+        """The K values."""
+        return jnp.linspace(self.low, self.high, self.logits.shape[-1])
+
+    @property
+    def width(self) -> float:
+        """The distance of two neighbours."""
+        return (self.high - self.low) / (self.logits.shape[-1] - 1)
+
+    @property
+    def mean(self) -> Array:
+        return (jax.nn.softmax(self.logits) * self.support).sum(-1)
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        atoms = Quantiles(self.support).backup(reward, discount, cost)
+        return self.project(atoms, jax.nn.softmax(self.logits))
+
+    def project(self, atoms: Array, probs: Array) -> Array:
+        """Probabilities on the support [..., K] of atoms [..., M] with such probabilities.
+
+        An atom is shared between its two neighbours in proportion to its nearness.
+        """
+        atoms = jnp.clip(atoms, self.low, self.high)
+        distance = jnp.abs(atoms[..., None, :] - self.support[:, None]) / self.width
+        return (jnp.maximum(1 - distance, 0) * probs[..., None, :]).sum(-1)
+
+    def loss(self, target: Array) -> Array:
+        return -(target * jax.nn.log_softmax(self.logits)).sum(-1)
+
+
+class TwoHot(Histogram):
+    """A histogram that regresses to the mean of the target alone, shared by two neighbours.
+
+    Schrittwieser et al. 2020, arXiv:1911.08265, app. F.
+    """
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        value = Point(self.mean).backup(reward, discount, cost)[..., None]
+        return self.project(value, jnp.ones_like(value))
+
+
+class HLGauss(Histogram):
+    """A histogram that regresses to a normal around the mean of the target.
+
+    Farebrother et al. 2024, arXiv:2403.03950, eq. 4: each value stands for the interval around it,
+    and the normal's mass outside of the support is left out.
+    """
+
+    smoothing: float = static(default=0.75)  # standard deviation over width
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        value = Point(self.mean).backup(reward, discount, cost)
+        edges = jnp.append(self.support - self.width / 2, self.high + self.width / 2)
+        value = jnp.clip(value, self.low, self.high)[..., None]
+        cdf = jax.scipy.stats.norm.cdf((edges - value) / (self.smoothing * self.width))
+        mass = jnp.diff(cdf)
+        return mass / mass.sum(-1, keepdims=True)
+
+
+def as_values(x: Array | ValueDistribution) -> ValueDistribution:
+    """A critic's output: plain arrays are numbers."""
+    return x if isinstance(x, ValueDistribution) else Point(x)
+
+
+def least(values: V) -> V:
+    """Of C critics [C, ...], for each entry the one of the smallest mean: [...].
+
+    Fujimoto et al. 2018, arXiv:1802.09477, eq. 10, for distributions too.
+    """
+    chosen = values.mean.argmin(0)[None]  # [1, ...]
+
+    def pick(x: Array) -> Array:
+        index = chosen.reshape(chosen.shape + (1,) * (x.ndim - chosen.ndim))
+        return jnp.take_along_axis(x, index, 0)[0]
+
+    return jax.tree.map(pick, values)
+
+
+def truncated_mixture(values: Quantiles, drop: int) -> Quantiles:
+    """The quantiles of C critics [C, ..., K] in one, without the `drop` * C largest.
+
+    Kuznetsov et al. 2020, arXiv:2005.04269, eq. 10: [..., C * (K - drop)].
+    """
+    critics, count = values.atoms.shape[0], values.atoms.shape[-1]
+    if not 0 <= drop < count:
+        raise ValueError(f"drop must lie in 0 .. {count - 1}, it is {drop}.")
+    pooled = jnp.concatenate(list(values.atoms), -1)
+    return Quantiles(jnp.sort(pooled)[..., : critics * (count - drop)])

@@ -1,0 +1,178 @@
+"""Value distributions: targets and losses with worked numbers."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from parl.ops.value_distributions import (
+    Histogram,
+    HLGauss,
+    Point,
+    Quantiles,
+    TwoHot,
+    as_values,
+    least,
+    truncated_mixture,
+)
+
+
+def close(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def histogram(kind: type[Histogram], probs: Any, low: float = -1.0, high: float = 1.0) -> Histogram:
+    return kind(jnp.log(jnp.asarray(probs)), low, high)
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+def test_point() -> None:
+    """1 + 0.5 * (4 - 2) = 2 and -1 + 0 * (...) = -1; half the squared error."""
+    next_values = Point(jnp.array([4.0, 7.0]))
+    target = next_values.backup(jnp.array([1.0, -1.0]), jnp.array([0.5, 0.0]), jnp.array([2.0, 9]))
+    close(target, [2, -1])
+    values = Point(jnp.array([[3.0, -1.0], [0.0, 1.0]]))  # two critics
+    close(values.loss(target), [[0.5, 0], [2, 2]])
+    close(values.mean, values.value)
+
+
+def test_plain_arrays_are_numbers() -> None:
+    values = as_values(jnp.array([1.0, 2.0]))
+    assert isinstance(values, Point) and as_values(values) is values
+
+
+# -- quantiles ------------------------------------------------------------------------------------
+
+
+def test_quantile_huber_loss() -> None:
+    """Two quantiles, at 1/4 and 3/4, and three atoms.
+
+    From the quantile 0 the errors are -2, 0.5, 3, of Huber losses 1.5, 0.125, 2.5 and weights
+    |1/4 - 1|, 1/4, 1/4; from the quantile 1 they are -3, -0.5, 2, of losses 2.5, 0.125, 1.5 and
+    weights 1/4, 1/4, 3/4.
+    """
+    low = 0.75 * 1.5 + 0.25 * 0.125 + 0.25 * 2.5
+    high = 0.25 * 2.5 + 0.25 * 0.125 + 0.75 * 1.5
+    values = Quantiles(jnp.array([[[0.0, 1.0]], [[1.0, 0.0]]]))  # [C = 2, B = 1, K = 2]
+    target = jnp.array([[-2.0, 0.5, 3.0]])
+    low_is_one = 0.75 * 2.5 + 0.75 * 0.125 + 0.25 * 1.5
+    high_is_zero = 0.25 * 1.5 + 0.75 * 0.125 + 0.75 * 2.5
+    close(values.loss(target), [[(low + high) / 6], [(low_is_one + high_is_zero) / 6]])
+    close(values.mean, [[0.5], [0.5]])
+
+
+def test_quantile_regression_finds_the_quantiles() -> None:
+    """The minimum for many atoms: close to the quantiles, but for the Huber loss's smoothing."""
+    atoms = jnp.asarray(np.random.default_rng(0).normal(size=2000) * 100, jnp.float32)
+    values = Quantiles(jnp.zeros(4))
+    grad = jax.jit(jax.grad(lambda v: v.loss(atoms)))
+    for _ in range(600):
+        values = jax.tree.map(lambda x, g: x - 40 * g, values, grad(values))
+    close(values.atoms, np.quantile(atoms, [0.125, 0.375, 0.625, 0.875]), rtol=0.05, atol=2)
+
+
+def test_quantile_targets_are_shifted_atoms() -> None:
+    target = Quantiles(jnp.array([[1.0, 3.0], [5.0, 7.0]])).backup(
+        jnp.array([1.0, 2.0]), jnp.array([0.5, 0.0]), jnp.array([1.0, 1.0])
+    )
+    close(target, [[1, 2], [2, 2]])
+
+
+def test_truncation_drops_the_largest_of_all_critics() -> None:
+    """Kuznetsov et al. 2020, eq. 10: of 2 critics x 3 quantiles, 2 * 1 are dropped."""
+    values = Quantiles(jnp.array([[[1.0, 5.0, 9.0]], [[2.0, 3.0, 4.0]]]))  # [2, 1, 3]
+    close(truncated_mixture(values, 1).atoms, [[1, 2, 3, 4]])
+    close(truncated_mixture(values, 0).atoms, [[1, 2, 3, 4, 5, 9]])
+    close(truncated_mixture(values, 2).atoms, [[1, 2]])
+    with pytest.raises(ValueError, match=r"drop must lie in 0 \.\. 2, it is 3"):
+        truncated_mixture(values, 3)
+
+
+# -- histograms -----------------------------------------------------------------------------------
+
+
+def naive_projection(probs: Any, atoms: Any, support: np.ndarray) -> np.ndarray:
+    """Bellemare et al. 2017, algorithm 1, one atom after the other."""
+    out, width = np.zeros(len(support)), support[1] - support[0]
+    for p, z in zip(probs, atoms, strict=True):
+        b = (np.clip(z, support[0], support[-1]) - support[0]) / width
+        lower, upper = math.floor(b), math.ceil(b)
+        if lower == upper:
+            out[lower] += p
+        else:
+            out[lower] += p * (upper - b)
+            out[upper] += p * (b - lower)
+    return out
+
+
+def test_histogram_projection_by_hand() -> None:
+    """Support -1, 0, 1. Probability 0.2 moves from 0 to 0.25, 0.8 from 1 to 0.75."""
+    next_values = histogram(Histogram, [1e-30, 0.2, 0.8])
+    target = next_values.backup(jnp.array(0.25), jnp.array(0.5))
+    close(target, [0, 0.2 * 0.75 + 0.8 * 0.25, 0.2 * 0.25 + 0.8 * 0.75])
+    close(next_values.backup(jnp.array(0.5), jnp.array(0.0)), [0, 0.5, 0.5])
+    close(next_values.backup(jnp.array(7.0), jnp.array(1.0)), [0, 0, 1])  # beyond the support
+
+
+@pytest.mark.parametrize("discount", [0.37, 0.99])
+def test_histogram_projection_is_the_algorithm_of_the_paper(discount: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(6, 21)), jnp.float32)
+    values = Histogram(logits, -3.0, 2.0)
+    reward, cost = rng.normal(size=(2, 6)).astype(np.float32)
+    target = values.backup(reward, jnp.full(6, discount), cost)
+    support = np.linspace(-3, 2, 21)
+    for i in range(6):
+        atoms = reward[i] + discount * (support - cost[i])
+        expected = naive_projection(jax.nn.softmax(logits[i]), atoms, support)
+        close(target[i], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_histogram_mean_and_cross_entropy() -> None:
+    values = histogram(Histogram, [[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
+    close(values.mean, [-0.25, 0.7])
+    target = jnp.array([0.0, 0.5, 0.5])
+    close(values.loss(target), [-math.log(0.25), -0.5 * (math.log(0.1) + math.log(0.8))])
+    grad = jax.grad(lambda v: v.loss(target).sum())(values).logits
+    close(grad, [[0.5, -0.25, -0.25], [0.1, -0.4, 0.3]])
+
+
+def test_two_hot_shares_the_mean_of_the_target() -> None:
+    """Mean 0.7; 0.2 + 0.5 * (0.7 - 0.1) = 0.5, half way between 0 and 1."""
+    next_values = histogram(TwoHot, [[0.1, 0.1, 0.8]])
+    target = next_values.backup(jnp.array([0.2]), jnp.array([0.5]), jnp.array([0.1]))
+    close(target, [[0, 0.5, 0.5]])
+
+
+def test_hl_gauss_is_the_mass_of_a_normal_in_each_interval() -> None:
+    """Edges -1.5, -0.5, 0.5, 1.5; mean 0.5 and standard deviation 0.75: z = -8/3, -4/3, 0, 4/3."""
+    cdf = lambda z: 0.5 * (1 + math.erf(z / math.sqrt(2)))
+    mass = np.diff([cdf(z) for z in (-8 / 3, -4 / 3, 0, 4 / 3)])
+    next_values = histogram(HLGauss, [0.25, 0.25, 0.5])  # mean 0.25
+    target = next_values.backup(jnp.array(0.375), jnp.array(0.5))
+    close(target, mass / mass.sum(), rtol=1e-4)
+    fine = HLGauss(jnp.zeros(101), -5.0, 5.0)
+    close((fine.backup(jnp.array(1.234), jnp.array(0.0)) * fine.support).sum(), 1.234, atol=1e-4)
+
+
+# -- ensembles ------------------------------------------------------------------------------------
+
+
+def test_the_least_of_points_is_their_minimum() -> None:
+    q = jnp.array([[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]])
+    close(least(Point(q)).mean, [1, 4, 2])
+
+
+def test_the_least_is_a_whole_distribution() -> None:
+    values = Quantiles(jnp.array([[[0.0, 4.0], [1.0, 1.0]], [[-3.0, 8.0], [0.0, 1.0]]]))
+    close(least(values).atoms, [[0, 4], [0, 1]])  # means (2, 1) and (2.5, 0.5)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5, 7)), jnp.float32)
+    chosen = least(Histogram(logits, 0.0, 1.0))
+    assert isinstance(chosen, Histogram) and (chosen.low, chosen.high) == (0.0, 1.0)
+    index = np.asarray(Histogram(logits, 0.0, 1.0).mean).argmin(0)
+    np.testing.assert_array_equal(chosen.logits, logits[index, np.arange(5)])
