@@ -10,6 +10,10 @@ RECIPES = {
     "ppo": "parl.recipes.ppo.PPORecipe",
     "sac": "parl.recipes.sac.SACRecipe",
     "dqn": "parl.recipes.dqn.DQNRecipe",
+    "pg": "parl.recipes.pg.PGRecipe",
+    "a2c": "parl.recipes.a2c.A2CRecipe",
+    "impala": "parl.recipes.impala.IMPALARecipe",
+    "appo": "parl.recipes.appo.APPORecipe",
     "es": "parl.recipes.es.ESRecipe",
 }
 

@@ -6,12 +6,16 @@ import keyword
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from parl.core.types import Step
+from parl import ops
+from parl.core.types import Rollout, Step
 
 FOREIGN = "env envs environment replay buffer loop device devices logger config pmean ray gymnasium"
 
@@ -30,6 +34,31 @@ class Function:
         return self.function(params, *inputs)
 
 
+@dataclass(frozen=True)
+class Adding:
+    """A recurrent model that sums up what it sees: memory [B] is the sum over the episode so far.
+
+    `function` turns (params, sums [T, B]) into outputs.
+    """
+
+    function: Callable[..., Any]
+    params: Any = None
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        return jnp.zeros(batch_shape)
+
+    def init(self, key: Any, *inputs: Any) -> Any:
+        return self.params
+
+    def apply(self, params: Any, *inputs: Any, method: Any = None) -> Any:
+        (obs, first, memory), sums = inputs, []
+        for x, opens in zip(obs, first, strict=True):
+            memory = jnp.where(opens, 0.0, memory) + x[..., 0]
+            sums.append(memory)
+        sums = jnp.stack(sums)
+        return self.function(params, sums), sums
+
+
 def steps(**fields: Any) -> Step:
     """Steps of float32 and int32 arrays; discount 1, first and last False where not given."""
     shape = np.shape(fields["reward"])
@@ -46,14 +75,44 @@ def steps(**fields: Any) -> Step:
     return Step(**{name: convert(x) for name, x in (defaults | fields).items()})
 
 
-def foreign_words(module: ModuleType) -> set[str]:
+# Logits (sum of obs so far, 0), and a value that is that sum.
+ADDING_ACTOR = Adding(
+    lambda p, x: ops.Categorical(p * jnp.stack([x, jnp.zeros_like(x)], -1)), jnp.float32(1)
+)
+ADDING_CRITIC = Adding(lambda p, x: p * x, jnp.float32(1))
+
+
+def played(algorithm: Any, state: Any) -> list[Rollout]:
+    """Two rollouts of four steps in three environments, as acting step by step records them.
+
+    Observations are [1] numbers, all rewards 1; the second rollout goes on in mid-episode.
+    """
+    rng = np.random.default_rng(2)
+    obs, last = rng.normal(size=(9, 3, 1)).astype(np.float32), rng.random((8, 3)) < 0.3
+    first = np.concatenate([np.ones((1, 3), bool), last[:-1]])
+    assert first[1:4].any() and not first[4].all() and first[5:].any()
+    policy, act = algorithm.policy(state), jax.jit(partial(algorithm.act, explore=True))
+    memories, recorded = [algorithm.memory((3,))], []
+    for t in range(8):
+        memory = ops.where_first(first[t], algorithm.memory((3,)), memories[-1])
+        action, memory, extras = act(policy, obs[t], memory, jax.random.key(t))
+        memories.append(memory)
+        recorded.append((action, extras["log_prob"]))
+    action, log_prob = (np.stack(x) for x in zip(*recorded, strict=True))
+    fields = {"obs": obs[:8], "next_obs": obs[1:], "first": first, "last": last, "action": action}
+    both = steps(**fields, reward=np.ones((8, 3)), extras={"log_prob": log_prob})
+    half = lambda start: jax.tree.map(lambda x: x[start : start + 4], both)
+    return [Rollout(half(start), memories[start]) for start in (0, 4)]
+
+
+def foreign_words(module: ModuleType, least: int = 30) -> set[str]:
     """Identifiers of a module's source that belong to other layers; prose may mention them."""
     source = inspect.getsource(module)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     names = {
         t.string for t in tokens if t.type == tokenize.NAME and not keyword.iskeyword(t.string)
     }
-    assert len(names) > 50
+    assert len(names) > least
     return names & set(FOREIGN.split())
 
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import Function, foreign_words, line_count, steps
+from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, line_count, played, steps
 
 from parl import ops
 from parl.algorithms import ppo
-from parl.algorithms.ppo import PPO, PPOState, Sample
+from parl.algorithms.actor_critic import ActorCriticState
+from parl.algorithms.ppo import PPO, Sample
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Net, Rollout
 
@@ -33,10 +34,13 @@ def make(**settings: Any) -> PPO:
 PARAMS = {"actor": jnp.array([LOG3, 0.0]), "critic": jnp.float32(1)}
 SAMPLE = Sample(
     obs=jnp.ones((2, 1)),
+    first=jnp.zeros(2, bool),
     action=jnp.array([0, 1]),
     log_prob=jnp.log(jnp.array([0.5, 0.5])),
     value=jnp.array([0.0, 2.0]),
     advantage=jnp.array([3.0, 1.0]),
+    target=jnp.array([3.0, 3.0]),
+    memory=(),
 )
 ENTROPY = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
 
@@ -77,11 +81,12 @@ def test_advantages_bootstrap_at_time_limits_and_not_at_terminations() -> None:
         last=[[False, True, True], [False] * 3],
         extras={"log_prob": np.zeros((2, 3))},
     )
-    sample = make(gamma=0.5, lambda_=0.5).samples(jnp.float32(1), batch)
+    sample = make(gamma=0.5, lambda_=0.5).samples(PARAMS, Rollout(batch, ()))
     later = 20 + 0.5 * 3 - 2  # = 19.5
     first = [10 + 0.5 * 2 - 1 + 0.25 * later, 10 + 0.5 * 5 - 1, 10 - 1]
     np.testing.assert_allclose(sample.advantage, [*first, later, later, later], rtol=1e-6)
     np.testing.assert_array_equal(sample.value, [1, 1, 1, 2, 2, 2])
+    np.testing.assert_allclose(sample.target, sample.value + sample.advantage, rtol=1e-6)
     assert sample.obs.shape == (6, 1) and sample.action.shape == (6,)
 
 
@@ -95,12 +100,8 @@ def test_the_agent_axis_is_one_more_batch_axis() -> None:
         obs=obs, next_obs=next_obs, reward=reward, discount=discount, last=last, extras=extras
     )
     one = jax.tree.map(lambda x: x[:, :, 1] if x.ndim > 2 else x, both)
-    algorithm, critic = make(), jnp.float32(1)
-    np.testing.assert_allclose(
-        algorithm.samples(critic, both).advantage[:, 1],
-        algorithm.samples(critic, one).advantage,
-        rtol=1e-5,
-    )
+    several, alone = (make().samples(PARAMS, Rollout(part, ())) for part in (both, one))
+    np.testing.assert_allclose(several.advantage[:, 1], alone.advantage, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def rollout() -> Rollout:
     return Rollout(batch, ())
 
 
-def train(rollout: Rollout, updates: int = 1, **settings: Any) -> list[PPOState]:
+def train(rollout: Rollout, updates: int = 1, **settings: Any) -> list[ActorCriticState]:
     """The states after 0, 1, ... updates."""
     algorithm = make(minibatches=1, learning_rate=0.1, **settings)
     update, states = jax.jit(algorithm.update), [algorithm.init(jax.random.key(0), SPEC)]
@@ -131,7 +132,7 @@ def assert_close(a: Any, b: Any) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), a, b)
 
 
-def count(state: PPOState) -> int:
+def count(state: ActorCriticState) -> int:
     """Steps that the optimiser made."""
     return int(state.net.opt[1][0].count)
 
@@ -205,18 +206,100 @@ def test_every_sample_is_used_once_per_epoch(rollout: Rollout) -> None:
     algorithm = make(epochs=1, minibatches=4, learning_rate=0.0)
     state = algorithm.init(jax.random.key(0), SPEC)
     _, metrics = jax.jit(algorithm.update)(state, rollout, jax.random.key(5))
-    data = algorithm.samples(state.net.params["critic"], rollout.steps)
+    data = algorithm.samples(state.net.params, rollout)
     np.testing.assert_allclose(metrics["value_loss"], 0.5 * np.mean(data.advantage**2), rtol=1e-5)
 
 
 def test_acting() -> None:
     algorithm, obs = make(), jnp.zeros((1000, 1))
-    policy = algorithm.policy(PPOState(Net(PARAMS, ())))
+    policy = algorithm.policy(ActorCriticState(Net(PARAMS, ())))
     action, memory, extras = algorithm.act(policy, obs, (), jax.random.key(0), explore=True)
     np.testing.assert_allclose(np.mean(action == 0), 0.75, atol=0.05)
     np.testing.assert_allclose(extras["log_prob"], np.log(np.where(action == 0, 0.75, 0.25)), 1e-5)
     greedy, _, extras = algorithm.act(policy, obs, (), jax.random.key(0), explore=False)
     assert not greedy.any() and extras == {} and memory == ()
+
+
+# -- rollouts of older policies -------------------------------------------------------------------
+
+
+def lagging(rng: np.random.Generator, log_prob: Any) -> Rollout:
+    """Five steps in three environments, acted on with these log-probabilities [T, B]."""
+    obs, next_obs = rng.normal(size=(2, 5, 3, 1))
+    last = rng.random((5, 3)) < 0.3
+    discount = np.where(last & (rng.random((5, 3)) < 0.5), 0.0, 1.0)
+    action, reward = rng.integers(2, size=(5, 3)), rng.normal(size=(5, 3))
+    extras = {"log_prob": np.broadcast_to(log_prob, (5, 3))}
+    fields = {"obs": obs, "next_obs": next_obs, "action": action, "last": last}
+    return Rollout(steps(reward=reward, discount=discount, extras=extras, **fields), ())
+
+
+def test_without_lag_the_correction_changes_nothing() -> None:
+    rollout = lagging(np.random.default_rng(3), 0.0)
+    log_prob = np.log(np.where(rollout.steps.action == 0, 0.75, 0.25)).astype(np.float32)
+    rollout = rollout._replace(steps=rollout.steps._replace(extras={"log_prob": log_prob}))
+    for lambda_ in (1.0, 0.9):
+        plain, corrected = (
+            make(lambda_=lambda_, corrected=c).samples(PARAMS, rollout) for c in (False, True)
+        )
+        assert_close(plain, corrected)
+        loss = [make(entropy_cost=0.1).loss(PARAMS, sample)[0] for sample in (plain, corrected)]
+        np.testing.assert_allclose(*loss, rtol=1e-5)
+
+
+def test_with_lag_the_correction_is_v_trace_and_the_ratio_starts_at_one() -> None:
+    """Both actions had the probability 0.5; now they have 0.75 and 0.25."""
+    rollout = lagging(np.random.default_rng(3), np.log(0.5))
+    steps, gamma, lambda_ = rollout.steps, 0.9, 0.8
+    algorithm = make(corrected=True, gamma=gamma, lambda_=lambda_)
+    sample = algorithm.samples(PARAMS, rollout)
+    value, next_value = steps.obs[..., 0], steps.next_obs[..., 0]
+    rho = np.where(steps.action == 0, 1.0, 0.5)  # min(1, 1.5) and min(1, 0.5)
+    error, expected = np.zeros(3), np.zeros((2, 5, 3))
+    for t in reversed(range(5)):
+        going = gamma * steps.discount[t] * ~steps.last[t]
+        delta = steps.reward[t] + gamma * steps.discount[t] * next_value[t] - value[t]
+        advantage = rho[t] * (delta + lambda_ * going * error)
+        error = rho[t] * delta + going * lambda_ * rho[t] * error
+        expected[:, t] = advantage, value[t] + error
+    np.testing.assert_allclose(sample.advantage, expected[0].reshape(-1), rtol=1e-5)
+    np.testing.assert_allclose(sample.target, expected[1].reshape(-1), rtol=1e-5)
+    np.testing.assert_allclose(algorithm.loss(PARAMS, sample)[1]["kl"], 0, atol=1e-7)
+    assert make().loss(PARAMS, make().samples(PARAMS, rollout))[1]["kl"] > 0.05
+    assert algorithm.tolerates_lag and not make().tolerates_lag
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+RECURRENT = PPO(actor=ADDING_ACTOR, critic=ADDING_CRITIC)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_learning_remembers_what_acting_did(corrected: bool) -> None:
+    """The ratio starts at 1: in a rollout that goes on in mid-episode, and behind resets."""
+    algorithm = RECURRENT.replace(corrected=corrected)
+    state = algorithm.init(jax.random.key(0), SPEC)
+    kl = lambda params, sample: algorithm.loss(params, sample)[1]["kl"]
+    for rollout in played(algorithm, state):
+        sample = algorithm.samples(state.net.params, rollout)
+        assert sample.obs.shape == (3, 4, 1) and sample.memory.actor.shape == (3,)
+        np.testing.assert_allclose(sample.log_prob, rollout.steps.extras["log_prob"].T, atol=1e-5)
+        np.testing.assert_allclose(kl(state.net.params, sample), 0, atol=1e-7)
+        forgot = sample.replace(memory=jax.tree.map(jnp.zeros_like, sample.memory))
+        goes_on = not rollout.steps.first[0].all()
+        assert (kl(state.net.params, forgot) > 1e-3) == goes_on
+
+
+def test_sequences_stay_whole_in_minibatches() -> None:
+    """One environment each: the mean of their losses is that of the whole."""
+    algorithm = RECURRENT.replace(minibatches=3, epochs=1, learning_rate=0.0)
+    state = algorithm.init(jax.random.key(0), SPEC)
+    rollout = played(algorithm, state)[1]
+    _, metrics = jax.jit(algorithm.update)(state, rollout, jax.random.key(5))
+    _, whole = algorithm.loss(state.net.params, algorithm.samples(state.net.params, rollout))
+    for name in ("value_loss", "entropy", "kl"):
+        np.testing.assert_allclose(metrics[name], whole[name], rtol=1e-5, atol=1e-7)
+    assert metrics["value_loss"] > 0.1
 
 
 def test_source_is_short_and_mentions_no_other_layer() -> None:

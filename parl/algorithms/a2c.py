@@ -1,0 +1,39 @@
+"""Advantage actor-critic.
+
+Mnih et al. 2016, arXiv:1602.01783, in its synchronous form. Shapes: T time, B environments.
+"""
+
+import jax.numpy as jnp
+import optax
+
+from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
+from parl.core.types import Array, Metrics, Params, Rollout, descend
+
+
+class A2C(ActorCritic):
+    """One gradient step on each rollout [T, B, ...]; lambda = 1 makes n-step advantages of it."""
+
+    learning_rate: float = 7e-4
+    lambda_: float = 1.0
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """RMSProp, as in the paper, behind a global norm clip."""
+        clip = optax.clip_by_global_norm(self.max_grad_norm)
+        return optax.chain(clip, optax.rmsprop(self.rate, decay=0.99, eps=1e-5))
+
+    def update(
+        self, state: ActorCriticState, batch: Rollout, key: Array
+    ) -> tuple[ActorCriticState, Metrics]:
+        net, metrics = descend(self.optimizer, self.loss, state.net, batch)
+        return state.replace(net=net), metrics
+
+    def loss(self, params: Params, batch: Rollout) -> tuple[Array, Metrics]:
+        """Section 4.3: policy gradient and entropy, and half the squared value error."""
+        pi, value, next_value = self.evaluate(params, batch)
+        log_prob = pi.log_prob(batch.steps.action)
+        log_rhos = log_prob - batch.steps.extras["log_prob"]
+        advantage, target = self.targets(log_rhos, batch.steps, value, next_value)
+        policy_loss = -jnp.mean(log_prob * advantage)
+        value_loss = 0.5 * jnp.mean((value - target) ** 2)
+        return self.total(policy_loss, value_loss, pi.entropy().mean())

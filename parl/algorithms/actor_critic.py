@@ -1,0 +1,151 @@
+"""What the on-policy actor-critics share: networks, acting, values and advantages.
+
+Either network may be recurrent; see parl/models/recurrent.py. The agent axis, if there is one, is
+one more batch axis. Shapes: T time, B environments.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from flax import struct
+
+from parl import ops
+from parl.core.algorithm import Algorithm
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, static
+from parl.models import recurrent
+
+
+class ActorCriticState(struct.PyTreeNode):
+    """Everything that is learned; annealing counts inside the optimiser state."""
+
+    net: Net  # params: {"actor": ..., "critic": ...}
+
+
+class Memory(NamedTuple):
+    """What recurrent networks remember, [B, ...] each, or () for a feed-forward one."""
+
+    actor: Any = ()
+    critic: Any = ()
+
+
+class ActorCritic(Algorithm):
+    """Base of the algorithms that learn a policy and its values from rollouts [T, B, ...].
+
+    If `corrected`, advantages and value targets are those of V-trace (Espeholt et al. 2018,
+    arXiv:1802.01561) and rollouts may be of older policies; else generalised advantage estimates
+    (Schulman et al. 2015, arXiv:1506.02438).
+    """
+
+    actor: Model = static(default=None)  # obs -> distribution
+    critic: Model = static(default=None)  # obs -> [...]
+    corrected: bool = static(default=False)
+    anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    lambda_: float = 0.95
+    entropy_cost: float = 0.0
+    value_cost: float = 0.5
+    max_grad_norm: float = 0.5
+
+    @property
+    def tolerates_lag(self) -> bool:
+        return self.corrected
+
+    @property
+    def steps_per_update(self) -> int:
+        """Steps of the optimiser in one update."""
+        return 1
+
+    @property
+    def rate(self) -> Any:
+        """The learning rate, as a schedule if it is annealed."""
+        if not self.anneal_updates:
+            return self.learning_rate
+        steps = self.anneal_updates * self.steps_per_update
+        return optax.linear_schedule(self.learning_rate, 0.0, steps)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam behind a global norm clip."""
+        clip = optax.clip_by_global_norm(self.max_grad_norm)
+        return optax.chain(clip, optax.adam(self.rate, eps=1e-5))
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether anything is remembered between steps."""
+        return recurrent.is_recurrent(self.actor) or recurrent.is_recurrent(self.critic)
+
+    def init(self, key: Array, spec: EnvSpec) -> ActorCriticState:
+        k_actor, k_critic = jax.random.split(key)
+        params = {
+            "actor": recurrent.init(self.actor, k_actor, spec.obs),
+            "critic": recurrent.init(self.critic, k_critic, spec.obs),
+        }
+        return ActorCriticState(Net(params, self.optimizer.init(params)))
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        if not self.is_recurrent:
+            return ()
+        memory_of = recurrent.memory_of
+        return Memory(memory_of(self.actor, batch_shape), memory_of(self.critic, batch_shape))
+
+    def policy(self, state: ActorCriticState) -> Params:
+        """{"actor": ...}, and the critic only where its memory must be kept while acting."""
+        params = state.net.params
+        return params if recurrent.is_recurrent(self.critic) else {"actor": params["actor"]}
+
+    def act(
+        self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Array, Any, dict[str, Any]]:
+        actor, critic = memory or Memory()
+        pi, actor = recurrent.step(self.actor, policy["actor"], obs, actor)
+        if recurrent.is_recurrent(self.critic):
+            _, critic = recurrent.step(self.critic, policy["critic"], obs, critic)
+        memory = Memory(actor, critic) if memory else memory
+        if not explore:
+            return pi.mode(), memory, {}
+        action, log_prob = pi.sample_and_log_prob(key)
+        return action, memory, {"log_prob": log_prob}
+
+    def unroll(self, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Array, Any]:
+        """(policies, values [T, B], the critic's memory after each step) of sequences."""
+        actor, critic = memory or Memory()
+        pi, _ = recurrent.unroll(self.actor, params["actor"], obs, first, actor)
+        value, memories = recurrent.unroll(self.critic, params["critic"], obs, first, critic)
+        return pi, value, memories
+
+    def evaluate(self, params: Params, batch: Rollout) -> tuple[Any, Array, Array]:
+        """(policies, values, values of next_obs) [T, B, ...] of a rollout.
+
+        A recurrent critic sees each next_obs with its memory of the episode so far.
+        """
+        steps, flat = batch.steps, lambda x: x.reshape(-1, *x.shape[2:])
+        pi, value, memories = self.unroll(params, steps.obs, steps.first, batch.memory)
+        next_obs, memories = jax.tree.map(flat, (steps.next_obs, memories))
+        next_value, _ = recurrent.step(self.critic, params["critic"], next_obs, memories)
+        return pi, value, next_value.reshape(value.shape)
+
+    def targets(
+        self, log_rhos: Array, steps: Step, value: Array, next_value: Array
+    ) -> tuple[Array, Array]:
+        """(advantages, value targets) [T, B, ...], without gradients.
+
+        log_rhos: log-probability of the actions now, less that when they were taken; only V-trace
+        looks at it.
+        """
+        discount = self.gamma * steps.discount
+        deltas = steps.reward, discount, steps.last, value, next_value, self.lambda_
+        if self.corrected:
+            target, advantage, _ = ops.vtrace(log_rhos, *deltas)
+        else:
+            advantage = ops.gae(*deltas)
+            target = value + advantage
+        return jax.lax.stop_gradient((advantage, target))
+
+    def total(self, policy_loss: Array, value_loss: Array, entropy: Array) -> tuple[Array, Metrics]:
+        """The weighted sum of the three parts [], and themselves for the log."""
+        loss = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
+        return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
