@@ -26,6 +26,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devi
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+from ray.exceptions import RpcError
 
 from parl.core.errors import ConfigError, RemoteError
 
@@ -60,7 +62,7 @@ def connect(
         check_private(address)
         check_answers(host, port)
         if host in LOOPBACK:
-            use_token()
+            use_token(address)
     start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
     with quiet(), loopback(local or host in LOOPBACK), no_pages():
         try:
@@ -117,12 +119,20 @@ def check_answers(host: str, port: str) -> None:
         ) from error
 
 
-def use_token() -> None:
-    """Shows this user's token to a cluster on this machine, as Ray does for address="auto"."""
-    with suppress(ImportError):  # before Ray 2.52
-        from ray._private.authentication import authentication_token_setup as setup
+def use_token(address: str) -> None:
+    """Turns token authentication on for a cluster on this machine that asks for a token.
 
-        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    Ray itself does so where the address is "auto", but not where it is given. One that asks for
+    none would not understand us.
+    """
+    with suppress(ImportError, RpcError), muted():  # ImportError: before Ray 2.52
+        from ray._private.authentication import authentication_token_setup as setup
+        from ray.exceptions import AuthenticationError
+
+        try:
+            GcsClient(address=address)
+        except AuthenticationError:
+            setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def token_authentication() -> bool:
@@ -160,6 +170,20 @@ def no_pages() -> Iterator[None]:
         yield
     finally:
         ray_worker.listen_error_messages = listen
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Drops what is printed on stderr, also by Ray's code in C++."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 @contextmanager
