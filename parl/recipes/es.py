@@ -31,7 +31,7 @@ class ESRecipe(OnPolicyRecipe):
 
     algorithm: ES = CONTINUOUS
     hidden: tuple[int, ...] = ()
-    num_envs: int = 64
+    num_envs: int = 32
     length: int = LENGTH
 
     @classmethod
@@ -39,7 +39,7 @@ class ESRecipe(OnPolicyRecipe):
         length = spec.max_steps or LENGTH
         if isinstance(spec.action_space, Box):
             return cls(length=length, normalize_obs=True)
-        return cls(algorithm=DISCRETE, hidden=(32,), num_envs=32, length=length)
+        return cls(algorithm=DISCRETE, hidden=(32,), length=length)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         if num_envs < 2:
