@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from parl.agents.execution import Execution, Report
+from parl.agents.learner import MAX_BAD
 from parl.config import RunConfig
 from parl.core.checkpoint import Checkpoint, params_sha256
 from parl.core.errors import ParlError
@@ -119,6 +120,7 @@ class Trainer:
 
     def between(self) -> None:
         """Whatever is due between two chunks."""
+        self.check()
         if self.signum:
             self.save()
             name = signal.Signals(self.signum).name
@@ -131,7 +133,8 @@ class Trainer:
         evaluate = self.passed(self.config.eval_every)
         if evaluate or self.passed(self.log_every):
             self.record(self.evaluate() if evaluate else None)
-        if self.passed(self.config.checkpoint_every) or self.is_best_unsaved():
+        due = self.passed(self.config.checkpoint_every) or self.is_best_unsaved()
+        if due and not np.any(self.execution.state.bad_in_row):  # else it may be lost already
             self.save()
 
     def passed(self, every: int) -> bool:
@@ -151,6 +154,12 @@ class Trainer:
         """Updates of each seed so far: the learner's, per iteration that learned."""
         learned = max(0, self.execution.iteration - self.execution.warmup)
         return learned * getattr(self.execution.learner, "updates", 1)
+
+    @property
+    def skipped_updates(self) -> Any:
+        """Updates that were thrown away because of NaN or infinity: a number or one per seed."""
+        skipped = np.asarray(self.execution.state.skipped)
+        return (skipped * getattr(self.execution.learner, "updates", 1)).tolist()
 
     @property
     def log_every(self) -> int:
@@ -187,6 +196,7 @@ class Trainer:
         losses = self.losses()
         line |= {"sps": round(sps, 1), "updates": self.updates} | losses
         returns = self.training_returns()
+        line |= per_seed("skipped_updates", self.skipped_updates)
         line |= per_seed("return_mean", returns)
         if evaluation is not None:
             line |= per_seed("eval/return_mean", evaluation.mean)
@@ -218,6 +228,18 @@ class Trainer:
     def is_best_unsaved(self) -> bool:
         """Whether this is the best policy so far and no checkpoint has it."""
         return self.best is not None and self.best[1] == self.env_steps != self.last_saved
+
+    def check(self) -> None:
+        """Raises Diverged where a seed learns no more; its last checkpoint stays the newest."""
+        bad = np.atleast_1d(self.execution.state.bad_in_row)
+        if (bad >= MAX_BAD).any():
+            seed = self.config.seeds[int(bad.argmax())]
+            raise Diverged(
+                f"learning of seed {seed} diverged before step {self.env_steps}: {bad.max()} "
+                "updates in a row became NaN or infinite; the run is back at its last good "
+                f"checkpoint, {self.run.checkpoints / str(self.last_saved)}, train anew with a "
+                "lower --learning-rate."
+            )
 
     def save(self) -> dict[str, np.ndarray]:
         """Writes a checkpoint and removes those that are not kept."""
@@ -267,6 +289,7 @@ class Trainer:
             "returns": evaluation.returns.tolist(),
             "env_steps": self.env_steps,
             "updates": self.updates,
+            "skipped_updates": self.skipped_updates,
             "wall_s": round(self.wall_s, 3),
             "compile_s": round(self.compile_s, 3),
             "sps": round(self.env_steps * self.config.num_seeds / self.wall_s, 1),

@@ -1,15 +1,22 @@
 """What surrounds learning: checkpoints kept, the previous good one used, metrics, divergence."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from optax.tree_utils import tree_get_all_with_path
 
 import parl
+from parl.algorithms.ppo import PPO
 from parl.config import RunConfig, from_dict
+from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
+from parl.core.seeding import run_keys
 from parl.run_dir import RunDir
 from parl.training import Diverged, not_finite, per_seed
 
@@ -78,12 +85,61 @@ def test_manifest_says_whether_environments_continue_exactly(run: parl.Run) -> N
 
 
 def test_diverged_learning_stops_and_saves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="became NaN or infinite"):
+    with pytest.raises(Diverged, match=r"updates in a row became NaN or infinite; .*points/0, tr"):
         parl.train(
             "sac", "jax:Pendulum-v1", tmp_path / "run", quiet=True, learning_rate=1e30,
             warmup=16, batch_size=8, capacity=400, **TINY,
         )  # fmt: skip
     assert RunDir(tmp_path / "run").saved() == [0]
+
+
+def break_ppo(monkeypatch: pytest.MonkeyPatch, is_bad: Callable[[Any, Any], Any]) -> None:
+    """Updates give NaN where `is_bad(state, key)`."""
+    update = PPO.update
+
+    def broken(self: PPO, state: Any, batch: Any, key: Any) -> Any:
+        new, metrics = update(self, state, batch, key)
+        factor = jnp.where(is_bad(state, key), jnp.nan, 1.0)
+        params = jax.tree.map(lambda x: x * factor, new.net.params)
+        return new.replace(net=new.net._replace(params=params)), metrics
+
+    monkeypatch.setattr(PPO, "update", broken)
+
+
+def test_single_bad_updates_are_skipped_and_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    break_ppo(monkeypatch, lambda state, key: jax.random.bernoulli(key))
+    run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", quiet=True, num_seeds=2, **TINY)
+    skipped = run.result["skipped_updates"]
+    keys = [run_keys(seed).learn for seed in (0, 1)]
+    bad = lambda key, i: bool(jax.random.bernoulli(jax.random.fold_in(key, i)))
+    assert skipped == [sum(bad(key, i) for i in range(10)) for key in keys]
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
+    assert lines[-1]["skipped_updates_seeds"] == skipped and min(skipped) > 0
+    assert lines[-1]["skipped_updates"] == np.mean(skipped)
+    directory = RunDir(run.path)
+    for step in directory.saved():
+        arrays = directory.checked(step, directory.config().run_id).under("run/learner/train")
+        assert all(np.isfinite(x).all() for x in arrays.values())
+
+
+def test_ten_bad_updates_in_a_row_end_a_run_at_its_last_good_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Three updates are good, and seven bad ones are not the end yet."""
+    updates = lambda state: tree_get_all_with_path(state, "count")[0][1]
+    break_ppo(monkeypatch, lambda state, key: updates(state) >= 3)
+    settings = TINY | {"epochs": 1, "minibatches": 1}
+    run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", quiet=True, **settings)
+    assert run.result["skipped_updates"] == 7
+    assert RunDir(run.path).saved()[-2:] == [768, 2_560], "none while it was unclear"
+    with pytest.raises(Diverged, match=r"before step 3328: 10 updates .*checkpoints/2560, train"):
+        parl.resume(run.path, steps=10_000, quiet=True)
+    directory = RunDir(run.path)
+    assert directory.saved()[-1] == 2_560
+    saved = [directory.checked(step, directory.config().run_id).arrays for step in (768, 2_560)]
+    assert params_sha256(saved[0]) == params_sha256(saved[1])
 
 
 def test_not_finite_names_the_leaf() -> None:

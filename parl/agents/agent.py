@@ -16,6 +16,7 @@ from parl.agents.learner import (
     attach,
     detach,
     example_rollout,
+    guard,
 )
 from parl.core import checkpoint
 from parl.core.algorithm import Algorithm
@@ -57,8 +58,8 @@ class Agent:
         )
         self.algorithm, self.spec, self.seed = self.learner.algorithm, spec, seed
         self.keys = run_keys(seed)
-        self.train = jax.jit(lambda key: self.algorithm.init(key, spec))(self.keys.init)
-        self.replay: Any = None
+        train = jax.jit(lambda key: self.algorithm.init(key, spec))(self.keys.init)
+        self.state = LearnerState.fresh(train)  # replay is made for the first rollout
         self.rollout_shape: tuple[int, int] | None = None  # [T, B] that replay was made for
         self.env_steps = self.updates = self.acts = 0
         self.memory: Any = None
@@ -67,8 +68,8 @@ class Agent:
         self._act = jax.jit(self.algorithm.act, static_argnames="explore")
         self._learn = jax.jit(self.learner.learn, donate_argnums=0)
         self._fill = jax.jit(self.learner.fill, donate_argnums=0)
-        self._update = jax.jit(self.algorithm.update)
-        self.weights = self._policy(self.train)
+        self._update = jax.jit(self.update, donate_argnums=0)
+        self.weights = self._policy(self.state.train)
 
     def sample(self, obs: Any) -> Any:
         """Exploring actions for obs [*O] or [B, *O]."""
@@ -99,32 +100,47 @@ class Agent:
     def learn(self, data: Rollout | Step) -> dict[str, float]:
         """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
 
-        With replay, a rollout is stored first, and the first `warmup` steps are only stored.
+        With replay, a rollout is stored first, and the first `warmup` steps are only stored. What
+        gives NaN or infinity is not learned, see `skipped`.
         """
         key = jax.random.fold_in(self.keys.learn, self.updates)
         metrics: dict[str, Any] = {}
         if isinstance(data, Rollout):
             if self.replay is None:
-                self.replay = self.empty_replay(data.steps.first.shape)
-            state = LearnerState(self.train, self.replay)
+                self.state = self.state.replace(replay=self.empty_replay(data.steps.first.shape))
             filling = self.env_steps < self.learner.warmup
             self.env_steps += data.steps.first.size
             if filling:
-                state = self._fill(state, data)
+                self.state = self._fill(self.state, data)
             else:
-                state, metrics = self._learn(state, data, key)
-            self.train, self.replay = state.train, state.replay
+                self.state, metrics = self._learn(self.state, data, key)
         else:
-            self.train, metrics = self._update(self.train, data, key)
+            state, metrics = self._update(self.state.replace(replay=None), data, key)
+            self.state = state.replace(replay=self.replay)
         self.updates += bool(metrics)
-        self.weights = self._policy(self.train)
+        self.weights = self._policy(self.state.train)
         return {name: float(x) for name, x in metrics.items()}
+
+    def update(self, state: LearnerState, batch: Any, key: Any) -> tuple[LearnerState, Any]:
+        """One update of the algorithm on a batch, in place of one of the learner on a rollout."""
+        train, metrics = self.algorithm.update(state.train, batch, key)
+        return guard(state, train), metrics
+
+    @property
+    def replay(self) -> Any:
+        """What was stored; None before the first rollout and where the learner has no replay."""
+        return self.state.replay
+
+    @property
+    def skipped(self) -> int:
+        """Calls of `learn` whose result was thrown away because it had NaN or infinity."""
+        return int(self.state.skipped)
 
     def empty_replay(self, rollout_shape: tuple[int, int]) -> Any:
         """The learner's replay for rollouts of this [T, B], None where it has none."""
         self.rollout_shape = rollout_shape
-        example = example_rollout(self.algorithm, self.train, self.spec, *rollout_shape)
-        return self.learner.init(self.train, example).replay
+        example = example_rollout(self.algorithm, self.state.train, self.spec, *rollout_shape)
+        return self.learner.init(self.state.train, example).replay
 
     def get_weights(self) -> Any:
         """The policy as a tree of numpy arrays."""
@@ -139,7 +155,7 @@ class Agent:
 
     def save(self, path: str | Path) -> Path:
         """Writes the whole agent, replay included, to a directory; see `restore`."""
-        state, rows = detach(LearnerState(self.train, self.replay))
+        state, rows = detach(self.state)
         meta = {"agent": self.manifest(), "rollout_shape": self.rollout_shape, "seed": self.seed}
         counters = {name: getattr(self, name) for name in COUNTERS}
         checkpoint.save(Path(path), {"state": state, "replay": rows}, meta | counters)
@@ -162,18 +178,17 @@ class Agent:
                 f"{path} holds {saved.meta.get('agent')}, but this agent is {self.manifest()}."
             )
         self.seed, self.keys = saved.meta["seed"], run_keys(saved.meta["seed"])
+        empty = self.state
         if saved.meta["rollout_shape"]:
-            self.replay = self.empty_replay(tuple(saved.meta["rollout_shape"]))
-        empty = LearnerState(self.train, self.replay)
-        state = attach(saved.restore("state", detach(empty)[0]), saved.under("replay"), empty)
-        self.replay = state.replay
+            empty = empty.replace(replay=self.empty_replay(tuple(saved.meta["rollout_shape"])))
+        self.state = attach(saved.restore("state", detach(empty)[0]), saved.under("replay"), empty)
         for name in COUNTERS:
             setattr(self, name, saved.meta[name])
-        return self.adopt(state.train)
+        return self.adopt(self.state.train)
 
     def adopt(self, train: Any) -> Self:
         """Takes an algorithm's state for its own."""
-        self.train, self.weights = train, self._policy(train)
+        self.state, self.weights = self.state.replace(train=train), self._policy(train)
         return self
 
 

@@ -208,9 +208,8 @@ def learn_from_host(learner: OffPolicy) -> tuple[Any, Any]:
 
     def store(state: LearnerState, rollout: Rollout) -> LearnerState:
         train = observe(state.train, rollout)
-        return LearnerState(
-            train, learner.replay.add(state.replay, learner.algorithm.items(rollout))
-        )
+        replay = learner.replay.add(state.replay, learner.algorithm.items(rollout))
+        return state.replace(train=train, replay=replay)
 
     def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
         state = store(state, rollout)
@@ -223,7 +222,8 @@ def learn_from_host(learner: OffPolicy) -> tuple[Any, Any]:
         k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
         shape = (learner.updates, learner.batch_size)
         batches = learner.replay.sample(state.replay, k_sample, shape)
-        train, metrics = improve(state.train, jax.tree.map(jnp.asarray, batches), k_update)
-        return LearnerState(train, state.replay), policy(train), metrics
+        bare = state.replace(replay=None)  # stays where it is
+        improved, metrics = improve(bare, jax.tree.map(jnp.asarray, batches), k_update)
+        return improved.replace(replay=state.replay), policy(improved.train), metrics
 
     return fill, learn

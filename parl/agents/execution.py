@@ -88,8 +88,13 @@ class Execution(Protocol):
         ...
 
     @property
+    def state(self) -> LearnerState:
+        """The learner's current state, with the leading axes of the seeds."""
+        ...
+
+    @property
     def train(self) -> Any:
-        """The algorithm's current state, with the leading axes of the seeds."""
+        """The algorithm's current state, a part of `state`."""
         ...
 
     def snapshot(self) -> Snapshot: ...

@@ -214,8 +214,12 @@ class Fused:
         return self.seeds.vmap(self.learner.algorithm.policy)(self.train)
 
     @property
+    def state(self) -> LearnerState:
+        return self.run.learner
+
+    @property
     def train(self) -> Any:
-        return self.run.learner.train
+        return self.state.train
 
     def snapshot(self) -> Snapshot:
         state, rows = detach(self.run.learner)

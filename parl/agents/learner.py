@@ -11,12 +11,37 @@ from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
+MAX_BAD = 10  # results in a row that are thrown away: learning is lost
+
 
 class LearnerState(struct.PyTreeNode):
     """What learning changes."""
 
     train: Any  # the algorithm's state
     replay: Any = None  # a ReplayState where the learner has one
+    skipped: Any = 0  # [] int32, calls of `learn` whose result was thrown away, see `guard`
+    bad_in_row: Any = 0  # [] int32, how many of them there were since the last good one
+
+    @classmethod
+    def fresh(cls, train: Any, replay: Any = None, lead: tuple[int, ...] = ()) -> "LearnerState":
+        """The state before the first rollout."""
+        return cls(train, replay, jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32))
+
+
+def guard(state: LearnerState, train: Any) -> LearnerState:
+    """`state` with the new `train`, or as it was, but one more skipped, where that is not finite.
+
+    One NaN or infinity in any leaf is enough. A count of MAX_BAD in a row stays, so that it does
+    not matter how often somebody looks at it.
+    """
+    floats = [x for x in jax.tree.leaves(train) if jnp.issubdtype(x.dtype, jnp.floating)]
+    good = jnp.stack([jnp.isfinite(x).all() for x in floats]).all() if floats else jnp.bool_(True)
+    lost = state.bad_in_row >= MAX_BAD
+    return state.replace(
+        train=jax.tree.map(lambda old, new: jnp.where(good, new, old), state.train, train),
+        skipped=state.skipped + ~good,
+        bad_in_row=jnp.where(good & ~lost, 0, state.bad_in_row + ~good),
+    )
 
 
 class OnPolicy(struct.PyTreeNode):
@@ -30,7 +55,7 @@ class OnPolicy(struct.PyTreeNode):
 
         `rollout` gives the shapes of one seed's rollout.
         """
-        return LearnerState(train)
+        return LearnerState.fresh(train, lead=lead)
 
     def policy(self, state: LearnerState) -> Any:
         """What actors need."""
@@ -38,14 +63,14 @@ class OnPolicy(struct.PyTreeNode):
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
         """Observes without learning: the warm-up."""
-        return LearnerState(self.algorithm.observe(state.train, rollout))
+        return state.replace(train=self.algorithm.observe(state.train, rollout))
 
     def learn(
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """Updates, then observes: the update must see the statistics that acting saw."""
         train, metrics = self.algorithm.update(state.train, rollout, key)
-        return LearnerState(self.algorithm.observe(train, rollout)), metrics
+        return guard(state, self.algorithm.observe(train, rollout)), metrics
 
 
 class OffPolicy(struct.PyTreeNode):
@@ -59,7 +84,7 @@ class OffPolicy(struct.PyTreeNode):
 
     def init(self, train: Any, rollout: Rollout, lead: tuple[int, ...] = ()) -> LearnerState:
         items = jax.eval_shape(self.algorithm.items, rollout)
-        return LearnerState(train, self.replay.init(items, lead))
+        return LearnerState.fresh(train, self.replay.init(items, lead), lead)
 
     def policy(self, state: LearnerState) -> Any:
         """What actors need."""
@@ -68,7 +93,8 @@ class OffPolicy(struct.PyTreeNode):
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
         """Stores without learning: the warm-up, so that learn() needs no branch."""
         train = self.algorithm.observe(state.train, rollout)
-        return LearnerState(train, self.replay.add(state.replay, self.algorithm.items(rollout)))
+        replay = self.replay.add(state.replay, self.algorithm.items(rollout))
+        return state.replace(train=train, replay=replay)
 
     def learn(
         self, state: LearnerState, rollout: Rollout, key: Array
@@ -77,15 +103,16 @@ class OffPolicy(struct.PyTreeNode):
         state = self.fill(state, rollout)
         k_sample, k_update = jax.random.split(key)
         batches = self.replay.sample(state.replay, k_sample, (self.updates, self.batch_size))
-        train, metrics = self.improve(state.train, batches, k_update)
-        return LearnerState(train, state.replay), metrics
+        return self.improve(state, batches, k_update)
 
-    def improve(self, train: Any, batches: Any, key: Array) -> tuple[Any, Metrics]:
-        """One update per leading index of `batches`."""
+    def improve(
+        self, state: LearnerState, batches: Any, key: Array
+    ) -> tuple[LearnerState, Metrics]:
+        """One update per leading index of `batches`; if any goes wrong, none was made."""
         keys = jax.random.split(key, self.updates)
         update = lambda train, x: self.algorithm.update(train, *x)
-        train, metrics = jax.lax.scan(update, train, (batches, keys))
-        return train, jax.tree.map(jnp.mean, metrics)
+        train, metrics = jax.lax.scan(update, state.train, (batches, keys))
+        return guard(state, train), jax.tree.map(jnp.mean, metrics)
 
     @property
     def on_host(self) -> bool:
@@ -102,7 +129,7 @@ def seed_axes(state: LearnerState) -> LearnerState:
     All seeds add in lockstep. With a cursor per seed, an add would become a scatter.
     """
     if state.replay is None:
-        return LearnerState(0)  # pyright: ignore[reportArgumentType]
+        return LearnerState(0)
     return LearnerState(0, state.replay.replace(rows=0, cursor=None, size=None))
 
 

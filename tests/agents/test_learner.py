@@ -1,0 +1,147 @@
+"""What the learners do with updates that give NaN or infinity: nothing, and they count it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from parl.agents.agent import Agent, transition
+from parl.agents.distributed import learn_from_host
+from parl.agents.learner import MAX_BAD, LearnerState, OffPolicy, OnPolicy, guard, seed_axes
+from parl.agents.replay import NumpyReplay, Replay
+from parl.core.algorithm import Algorithm
+from parl.core.spec import Box, Discrete, EnvSpec
+from parl.core.types import Array, Rollout, Step
+
+SPEC = EnvSpec("toy", Box((1,)), Discrete(2), None)
+KEY = jax.random.key(0)
+
+
+class ToyState(struct.PyTreeNode):
+    total: Array  # [2]
+    overflow: Array  # [] becomes infinite where the rewards are huge
+    observed: Array  # [] int32
+
+
+class Toy(Algorithm):
+    """A user's algorithm: sums roots of mean rewards, NaN for negative ones."""
+
+    def init(self, key: Array, spec: EnvSpec) -> ToyState:
+        return ToyState(jnp.zeros(2), jnp.zeros(()), jnp.zeros((), jnp.int32))
+
+    def policy(self, state: ToyState) -> Array:
+        return state.total
+
+    def act(self, policy: Array, obs: Any, memory: Any, key: Array, explore: bool) -> Any:
+        return jnp.zeros(obs.shape[0], jnp.int32), memory, {}
+
+    def update(self, state: ToyState, batch: Any, key: Array) -> tuple[ToyState, Any]:
+        reward = (batch.steps if isinstance(batch, Rollout) else batch).reward
+        total = state.total + jnp.sqrt(reward.mean())
+        return state.replace(total=total, overflow=jnp.exp(reward.max())), {"total": total.mean()}
+
+    def observe(self, state: ToyState, rollout: Rollout) -> ToyState:
+        return state.replace(observed=state.observed + rollout.steps.reward.size)
+
+
+def rollout(reward: float) -> Rollout:
+    obs = np.zeros(1, np.float32)
+    return transition(obs, np.int32(0), reward, obs, False, False)
+
+
+def play(learner: Any, rewards: list[float]) -> LearnerState:
+    """The state after learning from one rollout [1, 1] per reward."""
+    state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
+    learn = jax.jit(learner.learn)
+    for reward in rewards:
+        state, _ = learn(state, rollout(reward), KEY)
+    return state
+
+
+@pytest.mark.parametrize("bad", [-1.0, 1e3], ids=["nan", "infinity in another leaf"])
+def test_a_bad_update_is_as_if_it_had_not_been(bad: float) -> None:
+    state = play(OnPolicy(Toy()), [4.0, bad, bad, 9.0, bad])
+    np.testing.assert_array_equal(state.train.total, [5.0, 5.0])
+    np.testing.assert_allclose(state.train.overflow, np.exp(9.0), rtol=1e-6)
+    assert (int(state.train.observed), int(state.skipped), int(state.bad_in_row)) == (2, 3, 1)
+
+
+def test_what_came_of_a_bad_update_is_the_state_before_it_to_the_bit() -> None:
+    good, after = play(OnPolicy(Toy()), [0.3]), play(OnPolicy(Toy()), [0.3, -1.0])
+    for a, b in zip(jax.tree.leaves(good.train), jax.tree.leaves(after.train), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_replay_takes_what_was_not_learned_from() -> None:
+    """Batches of the one item that replay can hold, bursts of two updates."""
+    state = play(OffPolicy(Toy(), Replay(1), batch_size=4, updates=2), [4.0, -1.0, 9.0])
+    np.testing.assert_array_equal(state.train.total, [10.0, 10.0])
+    assert (int(state.train.observed), int(state.skipped), int(state.bad_in_row)) == (3, 1, 0)
+
+
+def test_one_bad_update_of_a_burst_takes_all_of_it_along() -> None:
+    learner = OffPolicy(Toy(), Replay(1), batch_size=1, updates=3)
+    state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
+    batches = jax.tree.map(lambda x: jnp.stack([x[0]] * 3), rollout(4.0).steps)
+    mixed = batches._replace(reward=jnp.array([[4.0], [-1.0], [4.0]]))
+    state, _ = learner.improve(state, mixed, KEY)
+    assert not state.train.total.any() and int(state.skipped) == 1
+    state, _ = learner.improve(state, batches, KEY)
+    np.testing.assert_array_equal(state.train.total, [6.0, 6.0])
+
+
+def test_replay_in_host_memory_is_guarded_too() -> None:
+    learner = OffPolicy(Toy(), NumpyReplay(1), batch_size=4, updates=2)
+    state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
+    _, learn = learn_from_host(learner)
+    policy = None
+    for i, reward in enumerate([4.0, -1.0, 9.0]):
+        state, policy, _ = learn(state, rollout(reward), KEY, np.int32(i))
+    np.testing.assert_array_equal(policy, [10.0, 10.0])
+    assert (int(state.train.observed), int(state.skipped), int(state.replay.size)) == (3, 1, 1)
+
+
+def test_each_seed_is_guarded_on_its_own() -> None:
+    learner = OnPolicy(Toy())
+    train = jax.vmap(lambda key: Toy().init(key, SPEC))(jax.random.split(KEY, 2))
+    state = learner.init(train, rollout(0.0), (2,))
+    axes = seed_axes(state)
+    learn = jax.jit(jax.vmap(learner.learn, (axes, 0, None), (axes, 0)))
+    both = [rollout(4.0), rollout(-1.0)]
+    state, _ = learn(state, jax.tree.map(lambda *x: np.stack(x), *both), KEY)
+    np.testing.assert_array_equal(state.train.total, [[2.0, 2.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(state.skipped, [0, 1])
+    np.testing.assert_array_equal(state.bad_in_row, [0, 1])
+
+
+def test_too_many_in_a_row_are_remembered() -> None:
+    """A look at the count may come long after."""
+    short = play(OnPolicy(Toy()), [-1.0] * (MAX_BAD - 1) + [4.0])
+    assert (int(short.skipped), int(short.bad_in_row)) == (MAX_BAD - 1, 0)
+    long = play(OnPolicy(Toy()), [-1.0] * MAX_BAD + [4.0])
+    assert (int(long.skipped), int(long.bad_in_row)) == (MAX_BAD, MAX_BAD)
+
+
+def test_leaves_that_are_no_floats_are_no_reason() -> None:
+    train = {"count": jnp.int32(2**31 - 1), "key": jax.random.key(1), "flag": jnp.bool_(True)}
+    state = guard(LearnerState.fresh(train), train | {"count": jnp.int32(0)})
+    assert int(state.skipped) == 0 and int(state.train["count"]) == 0
+    half = {"x": jnp.ones(2, jnp.bfloat16), "key": jax.random.key(1)}
+    bad = {"x": jnp.array([1.0, jnp.inf], jnp.bfloat16), "key": jax.random.key(2)}
+    state = guard(LearnerState.fresh(half), bad)
+    assert state.train["x"].tolist() == [1.0, 1.0]
+    assert jax.random.key_data(state.train["key"]).tolist() == [0, 1]
+
+
+def test_an_agent_counts_what_it_did_not_learn() -> None:
+    agent = Agent(Toy(), SPEC)
+    for reward in (4.0, -1.0, 9.0):
+        agent.learn(rollout(reward))
+    np.testing.assert_array_equal(agent.weights, [5.0, 5.0])
+    batch = Step(*(jax.tree.map(lambda x: x[0], part) for part in rollout(-1.0).steps))
+    agent.learn(batch)
+    np.testing.assert_array_equal(agent.weights, [5.0, 5.0])
+    assert agent.skipped == 2
