@@ -1,9 +1,10 @@
 """ES as in Salimans et al. 2017, with small networks and populations.
 
 Continuous actions have a linear policy on normalised observations, which is enough for MuJoCo's
-tasks: Mania et al. 2018, arXiv:1803.07055. A generation is `num_envs` episodes of at most `length`
-steps. All steps of a rollout count as environment steps, also those after the end of a member's
-episode, which teach nothing: where episodes end early, most are of that kind.
+tasks: Mania et al. 2018, arXiv:1803.07055; swinging up a pendulum needs `hidden`. A generation is
+`num_envs` episodes of at most `length` steps. All steps of a rollout count as environment steps,
+also those after the end of a member's episode, which teach nothing: where episodes end early, most
+are of that kind.
 """
 
 from dataclasses import dataclass
