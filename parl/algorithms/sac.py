@@ -47,6 +47,10 @@ class SAC(Algorithm):
     initial_temperature: float = 1.0
     target_entropy: float = -1.0
 
+    @property
+    def tolerates_lag(self) -> bool:
+        return True
+
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         k_actor, k_critic = jax.random.split(key)
         optimizer = self.optimizer(self.learning_rate)

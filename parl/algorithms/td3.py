@@ -46,6 +46,10 @@ class TD3(Algorithm):
     smoothing: float = 0.2  # noise of the target's actions
     smoothing_clip: float = 0.5
 
+    @property
+    def tolerates_lag(self) -> bool:
+        return True
+
     def init(self, key: Array, spec: EnvSpec) -> TD3State:
         k_actor, k_critic = jax.random.split(key)
         actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
