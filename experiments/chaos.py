@@ -249,10 +249,13 @@ PHASES = {
 def remains(name: str, seen: Watched) -> list[Line]:
     """What every phase is asked for."""
     alive, files = len(seen.left), len(seen.shared)
+    for process in seen.left:
+        print(f"{name}: left behind: {process}", file=sys.stderr)
     return [
         Line(f"{name}: crashes", int(seen.crashed), "0", not seen.crashed),
         Line(f"{name}: processes alive 30 s after its end, of {seen.processes}", alive, "0",
              alive == 0),
+        Line(f"{name}: of Ray's agents alive then", seen.agents),
         Line(f"{name}: until all were gone, s", seen.gone_s),
         Line(f"{name}: files left in /dev/shm", files, "0", files == 0),
     ]  # fmt: skip
@@ -263,7 +266,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="of the phase async")
     parser.add_argument("--faults", type=int, help="to draw in it; 1000 in 60 minutes")
     parser.add_argument("--deadline", type=float, default=5.0, help="seconds for a fragment")
-    parser.add_argument("--spares", type=int, default=1, help="processes started in advance")
+    parser.add_argument("--spares", type=int, default=2, help="processes started in advance")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=PHASES, default=list(PHASES))
     parser.add_argument("--out", type=Path, help="for OUT.md and OUT.json")

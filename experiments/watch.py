@@ -13,6 +13,9 @@ import ray  # noqa: F401  # brings psutil
 import psutil  # isort: skip
 
 
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # of a node; they look after themselves
+
+
 class Watched(NamedTuple):
     """A phase as seen from outside."""
 
@@ -20,7 +23,8 @@ class Watched(NamedTuple):
     crashed: bool
     processes: int  # descendants seen
     left: list[str]  # of them alive after 30 s
-    gone_s: float  # until all were gone
+    agents: int  # further ones, which are Ray's agents
+    gone_s: float  # until all were gone; at most some 120
     shared: list[str]  # files in /dev/shm that nobody has open any more
 
 
@@ -43,12 +47,15 @@ def watch(command: list[str], kill_at: str | None = None) -> Watched:
         output.seek(0)
         lines = output.read().splitlines()
     _, left = psutil.wait_procs(family.values(), timeout=30)
+    names = [" ".join(p.cmdline()[:2]).strip() for p in left if p.is_running()]
+    psutil.wait_procs(left, timeout=90)
     gone = time.monotonic() - end
     result = json.loads(lines[-1]) if child.returncode == 0 and lines else {}
     killed = kill_at is not None and kill_at in lines
     shared = [name for name in set(os.listdir("/dev/shm")) - before if not is_open(name)]
-    names = [" ".join(p.cmdline()[:2]) for p in left if p.is_running()]
-    return Watched(result, not (result or killed), len(family), names, gone, shared)
+    others = [name for name in names if name not in AGENTS]
+    agents = len(names) - len(others)
+    return Watched(result, not (result or killed), len(family), others, agents, gone, shared)
 
 
 def descendants(process: psutil.Process) -> list[psutil.Process]:
