@@ -22,7 +22,7 @@ class DQNState(struct.PyTreeNode):
     """Everything DQN learns, and its two clocks."""
 
     net: Net
-    target: Params  # periodic copy of net.params
+    target: Params  # late or slow copy of net.params
     env_steps: Array  # [] int32, drives exploration
     updates: Array  # [] int32, drives the target copy
 
@@ -42,7 +42,8 @@ class DQN(Algorithm):
     anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
     learning_rate: float = 1e-4
     gamma: float = 0.99
-    target_period: int = 1000  # updates
+    target_period: int = 1000  # updates between two moves of the target
+    tau: float = 1.0  # how far the target moves: 1 copies
     epsilon_start: float = 1.0
     epsilon_end: float = 0.05
     epsilon_steps: int = 10_000  # environment steps from start to end
@@ -90,7 +91,8 @@ class DQN(Algorithm):
     def update(self, state: DQNState, batch: Step, key: Array) -> tuple[DQNState, Metrics]:
         net, metrics = descend(self.optimizer, self.loss, state.net, state.target, batch)
         updates = state.updates + 1
-        target = optax.periodic_update(net.params, state.target, updates, self.target_period)
+        moved = optax.incremental_update(net.params, state.target, self.tau)
+        target = optax.periodic_update(moved, state.target, updates, self.target_period)
         return state.replace(net=net, target=target, updates=updates), metrics
 
     def loss(self, params: Params, target_params: Params, batch: Step) -> tuple[Array, Metrics]:

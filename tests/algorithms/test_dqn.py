@@ -115,6 +115,16 @@ def test_target_is_a_periodic_copy() -> None:
     assert states[0].target.unsafe_buffer_pointer() != NET.unsafe_buffer_pointer()
 
 
+def test_a_slow_target_moves_by_tau() -> None:
+    algorithm = make(target_period=2, tau=0.25, learning_rate=0.01)
+    update, state = jax.jit(algorithm.update), algorithm.init(jax.random.key(0), SPEC)
+    first = update(state, BATCH, jax.random.key(0))[0]
+    np.testing.assert_array_equal(first.target, state.target)
+    second = update(first, BATCH, jax.random.key(0))[0]
+    expected = 0.25 * np.asarray(second.net.params) + 0.75 * np.asarray(state.target)
+    np.testing.assert_allclose(second.target, expected, rtol=1e-6)
+
+
 def test_update_takes_adams_step_on_the_clipped_gradient() -> None:
     algorithm = make(learning_rate=0.01, max_grad_norm=0.1)
     state = algorithm.init(jax.random.key(0), SPEC).replace(target=TARGET)
