@@ -20,11 +20,16 @@ def to_numpy(tree: Any) -> Any:
                 f"policy leaf '{name}' is a typed random key, which cannot be sent to workers; "
                 "pass keys to act() or store jax.random.key_data."
             )
-    host = jax.tree.map(np.ascontiguousarray, jax.device_get(tree))
+    host = jax.tree.map(contiguous, jax.device_get(tree))
     for name, leaf in named_leaves(host).items():
         if leaf.dtype.hasobject:
             raise RemoteError(f"policy leaf '{name}' is {leaf.dtype}, not numbers.")
     return host
+
+
+def contiguous(x: Any) -> np.ndarray:
+    """An array without gaps. (numpy's ascontiguousarray would give a number an axis.)"""
+    return np.asarray(x, order="C")
 
 
 class Guarded:

@@ -7,6 +7,7 @@ The pool of this process draws one fault, or none, for every fragment that it as
 commits it somewhere inside that fragment.
 """
 
+import inspect
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, nearest
 
 
 class Fault(NamedTuple):
@@ -31,7 +32,7 @@ class Chaos:
     """A seeded source of faults that counts what it hands out."""
 
     def __init__(self, rates: dict[str, float], seed: int):
-        if min(rates.values()) < 0 or sum(rates.values()) > 1:
+        if not (min(rates.values()) >= 0 and sum(rates.values()) <= 1):
             raise ConfigError(f"rates of faults are probabilities of one fragment, not {rates}.")
         self.rates, self.random = rates, np.random.default_rng(seed)
         self.injected: Counter[str] = Counter()
@@ -70,6 +71,28 @@ def chaos(
         yield current
     finally:
         current = before
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The arguments of `chaos` in a text such as "kill=0.01,raise=0.01,seed=3".
+
+    Raises ConfigError for an unknown name, and for a value that cannot be.
+    """
+    known = {name.rstrip("_"): name for name in inspect.signature(chaos).parameters}
+    arguments = {}
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in known:
+            hint = nearest(name, known)
+            raise ConfigError(f"chaos knows no '{name}'.{hint} Known: {', '.join(known)}.")
+        try:
+            arguments[known[name]] = int(value) if name == "seed" else float(value)
+        except ValueError:
+            raise ConfigError(
+                f"chaos needs a number for {name}, not '{value}', as in kill=0.01,seed=3."
+            ) from None
+    with chaos(**arguments):  # raises where the rates cannot be
+        return arguments
 
 
 def draw() -> Fault | None:

@@ -14,6 +14,17 @@ from parl.remote.synchronous import Synchronous
 from parl.remote.worker import MakeWorker, Weights
 
 FIRST_LENGTH = 128  # steps of a fragment where nothing else is said
+LOGGED = (
+    "workers",
+    "deaths",
+    "rebuilds",
+    "recycled",
+    "recovered_exact",
+    "recovered_inexact",
+    "fragment_seconds",
+    "lag_p50",
+    "lag_p99",
+)  # what a run logs of the pool's stats, beside the ledger
 
 
 class RolloutPool:
@@ -80,7 +91,7 @@ class RolloutPool:
         self.published = Weights(self.backend.store(to_numpy(policy)), order, version)
         if self.asynchronous:
             for slot in self.crew.slots:
-                if slot.process is not None:
+                if slot.process is not None and len(slot.pending) > 1:  # a fragment that waits
                     slot.process.publish(self.published)
 
     def collect(self, random: bool = False) -> list[Fragment]:
@@ -138,6 +149,12 @@ class RolloutPool:
         if self.asynchronous:
             report["queue_bytes"] = self.asynchronous.queue_bytes
         return report
+
+    def metrics(self) -> dict[str, float]:
+        """What a run logs: environment steps by where they went, versions of lag, and faults."""
+        stats = self.stats()
+        report = {name: stats[name] for name in LOGGED if name in stats}
+        return stats["ledger"]["steps"] | report | {"given_up": len(stats["given_up"])}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint of the pool holds, as plain values."""

@@ -113,6 +113,8 @@ class RayWorker(Worker):
 
     def __init__(self, make_worker: MakeWorker, envs_per_worker: int, driver: tuple[str, int]):
         super().__init__(make_worker, envs_per_worker)
+        # acting is a small program at every step: handing it to another thread costs more than it
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         watch = threading.Thread(target=end_with, args=driver, daemon=True)
         watch.start()
 

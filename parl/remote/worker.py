@@ -12,11 +12,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from parl.agents.host import Collector, CollectorState, Fragment
 from parl.core.errors import ConfigError
-from parl.remote.boundary import Guarded, check_fragment
+from parl.remote.boundary import Guarded, check_fragment, contiguous
 from parl.remote.chaos import Fault, faulty
 from parl.remote.failure import Failure, describe
 
@@ -124,7 +123,7 @@ class Worker:
         with faulty(collector.envs[0], request.fault, request.length):
             fragment = collector.collect(self.policy, request.length, request.random)
         check_fragment(fragment, collector, request.length)
-        fragment = jax.tree.map(np.ascontiguousarray, fragment)
+        fragment = jax.tree.map(contiguous, fragment)
         start = time.perf_counter()
         state = collector.get_state() if request.capture else None
         seconds = time.perf_counter() - start
