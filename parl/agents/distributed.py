@@ -1,17 +1,17 @@
 """Host and Ray execution: learning from the rollouts of a pool of collectors.
 
-The pool says where the collectors run: `InlinePool` in this process, parl.remote's in Ray actors.
+The pool says where the collectors run, see pool.py: in this process or in Ray actors.
 All else is the same code, so that synchronous runs are the same numbers.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from parl.agents.execution import Report, Seeds, Snapshot, init_learner, warmup_iterations
-from parl.agents.host import Collector, CollectorState, Fragment
+from parl.agents.host import CollectorState, Fragment
 from parl.agents.learner import (
     Learner,
     LearnerState,
@@ -20,6 +20,7 @@ from parl.agents.learner import (
     detach,
     seed_axes,
 )
+from parl.agents.pool import Pool
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.spec import EnvSpec
@@ -27,53 +28,11 @@ from parl.core.types import Array, Metrics, Rollout
 from parl.envs.protocol import EnvState
 
 
-class Pool(Protocol):
-    """Collectors, in the order of their workers."""
-
-    num_workers: int
-
-    def publish(self, policy: Any, version: int) -> None:
-        """Makes a policy the one that the next fragments are collected with."""
-        ...
-
-    def collect(self, random: bool) -> list[Fragment]:
-        """One fragment of every worker."""
-        ...
-
-    def get_states(self) -> list[CollectorState]: ...
-
-    def set_states(self, states: list[CollectorState]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class InlinePool:
-    """Collectors in this process, one after the other."""
-
-    def __init__(self, collectors: list[Collector], length: int):
-        self.collectors, self.length, self.policy = collectors, length, None
-        self.num_workers = len(collectors)
-
-    def publish(self, policy: Any, version: int) -> None:
-        self.policy = policy
-
-    def collect(self, random: bool) -> list[Fragment]:
-        return [c.collect(self.policy, self.length, random) for c in self.collectors]
-
-    def get_states(self) -> list[CollectorState]:
-        return [collector.get_state() for collector in self.collectors]
-
-    def set_states(self, states: list[CollectorState]) -> None:
-        for collector, state in zip(self.collectors, states, strict=True):
-            collector.set_state(state)
-
-    def close(self) -> None:
-        for collector in self.collectors:
-            collector.close()
-
-
 class Pooled:
-    """Runs a pool and a learner; the pool's rollouts are joined along the environments' axis."""
+    """Runs a pool and a learner; the pool's rollouts are joined along the environments' axis.
+
+    One iteration learns from [length, num_envs] steps: a fragment of every worker.
+    """
 
     def __init__(
         self, pool: Pool, spec: EnvSpec, learner: Learner, seeds: Seeds, num_envs: int, length: int
@@ -84,12 +43,11 @@ class Pooled:
                 "set replay_on_host=False or train the seeds one by one."
             )
         self.pool, self.spec, self.learner, self.seeds = pool, spec, learner, seeds
-        total = num_envs * pool.num_workers
-        self.steps_per_iteration = total * length
+        self.steps_per_iteration = num_envs * length
         self.warmup = warmup_iterations(learner, self.steps_per_iteration)
         self.iteration = 0
         self.keys = seeds.keys().learn
-        self.state = init_learner(learner, spec, seeds, length, total)
+        self.state = init_learner(learner, spec, seeds, length, num_envs)
         self.axes = seed_axes(self.state)
         self.fill, self.learn = self.programs()
         self.extract = jax.jit(seeds.vmap(learner.algorithm.policy))
@@ -121,7 +79,7 @@ class Pooled:
         metrics, fragments = [], []
         for _ in range(iterations):
             filling = self.iteration < self.warmup
-            parts = self.pool.collect(random=filling)
+            parts = self.collect(random=filling)
             fragments += [(part.return_sum, part.episodes) for part in parts]
             rollout = self.join([part.rollout for part in parts])
             if filling:
@@ -138,6 +96,10 @@ class Pooled:
             mean = {name: np.mean([m[name] for m in metrics], 0) for name in metrics[0]}
         return_sum, episodes = (np.sum(part, 0) for part in zip(*fragments, strict=True))
         return Report(mean, return_sum, episodes)
+
+    def collect(self, random: bool) -> list[Fragment]:
+        """What one iteration learns from."""
+        return self.pool.collect(random=random)
 
     def join(self, rollouts: list[Rollout]) -> Rollout:
         """The workers' rollouts as one."""
@@ -158,18 +120,23 @@ class Pooled:
     def train(self) -> Any:
         return self.state.train
 
+    def stats(self) -> dict[str, float]:
+        return {f"pool/{name}": value for name, value in self.pool.metrics().items()}
+
     def snapshot(self) -> Snapshot:
         state, rows = detach(self.state)
-        workers = self.pool.get_states()
-        arrays = [{"collector": w.arrays, "envs": [env.arrays for env in w.envs]} for w in workers]
-        meta = [[{"meta": env.meta, "exact": env.exact} for env in w.envs] for w in workers]
-        exact = all(env.exact for w in workers for env in w.envs)
-        tree = {
-            "run": {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys},
-            "replay": rows,
-            "workers": arrays,
-        }
-        return Snapshot(tree, {"workers": meta}, exact)
+        run = {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys}
+        workers = self.snapshot_workers()
+        return workers._replace(tree={"run": run, "replay": rows} | workers.tree)
+
+    def snapshot_workers(self) -> Snapshot:
+        """Where the workers stand."""
+        states = self.pool.get_states()
+        arrays = [{"collector": w.arrays, "envs": [env.arrays for env in w.envs]} for w in states]
+        envs = [[{"meta": env.meta, "exact": env.exact} for env in w.envs] for w in states]
+        meta = {"workers": envs, "pool": self.pool.state_dict()}
+        exact = all(env.exact for w in states for env in w.envs)
+        return Snapshot({"workers": arrays}, meta, exact)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         template = {
@@ -180,6 +147,11 @@ class Pooled:
         run = checkpoint.restore("run", template)
         self.state = attach(run["learner"], checkpoint.under("replay"), self.state)
         self.iteration = int(run["iteration"])
+        self.restore_workers(checkpoint)
+        self.pool.publish(self.policy, self.iteration)
+
+    def restore_workers(self, checkpoint: Checkpoint) -> None:
+        """Has the workers go on from where they stood."""
         workers = checkpoint.meta["workers"]
         if len(workers) != self.pool.num_workers:
             raise CheckpointError(
@@ -193,8 +165,8 @@ class Pooled:
                 for i, env in enumerate(envs)
             ]
             states.append(CollectorState(checkpoint.under(f"workers/{w}/collector"), parts))
+        self.pool.load_state_dict(checkpoint.meta["pool"])
         self.pool.set_states(states)
-        self.pool.publish(self.policy, self.iteration)
 
     def close(self) -> None:
         self.pool.close()

@@ -97,6 +97,10 @@ class Execution(Protocol):
         """The algorithm's current state, a part of `state`."""
         ...
 
+    def stats(self) -> dict[str, float]:
+        """Numbers on collecting that a run logs, by the names they are logged under."""
+        ...
+
     def snapshot(self) -> Snapshot: ...
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -221,6 +221,9 @@ class Fused:
     def train(self) -> Any:
         return self.state.train
 
+    def stats(self) -> dict[str, float]:
+        return {}
+
     def snapshot(self) -> Snapshot:
         state, rows = detach(self.run.learner)
         return Snapshot({"run": self.run.replace(learner=state), "replay": rows}, {}, True)

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 
-from parl.agents.distributed import InlinePool, Pooled
+from parl.agents.distributed import Pooled
 from parl.agents.execution import Execution, Seeds
 from parl.agents.fused import Fused
 from parl.agents.host import Collector
 from parl.agents.learner import Learner
+from parl.agents.pool import InlinePool
 from parl.core import checkpoint
 from parl.core.seeding import env_seed
 from parl.envs.cartpole import CartPole
