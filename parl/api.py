@@ -25,8 +25,8 @@ from parl.run_dir import RunDir
 from parl.training import Trainer
 
 RUN_FIELDS = {
-    "steps", "seed", "num_seeds", "execution", "actors", "eval_every", "eval_episodes",
-    "checkpoint_every", "keep", "eager",
+    "steps", "seed", "num_seeds", "execution", "actors", "mode", "max_policy_lag", "address",
+    "chaos", "eval_every", "eval_episodes", "checkpoint_every", "keep", "eager",
 }  # fmt: skip
 
 
@@ -44,8 +44,9 @@ def train(
 
     `env` is an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes
     a Gymnasium environment. `settings` are those of the run (steps, seed, num_seeds, execution,
-    actors, eval_every, eval_episodes, checkpoint_every, keep, eager) and any of the recipe's.
-    Raises a ParlError with one sentence for whatever does not fit.
+    actors, mode, max_policy_lag, address, chaos, eval_every, eval_episodes, checkpoint_every, keep,
+    eager), as `parl train --help` explains them, and any of the recipe's. Raises a ParlError with
+    one sentence for whatever does not fit.
     """
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
     own = None if isinstance(env, str) else env
@@ -54,25 +55,32 @@ def train(
     parts = resolve(config, own)
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     run = RunDir.create(out or default_out(config), config)
-    with mode(config):
+    with conditions(config):
         return drive(parts._replace(config=config), run, None, quiet)
 
 
-def resume(path: str | Path, steps: int | None = None, env: Any = None, quiet: bool = False) -> Run:
-    """Continues a run from its newest good checkpoint, to `steps` in place of its own if given.
+def resume(
+    path: str | Path,
+    steps: int | None = None,
+    env: Any = None,
+    quiet: bool = False,
+    address: str | None = None,
+) -> Run:
+    """Continues a run from its newest good checkpoint.
 
-    `env` is needed where the run was started with the user's own environment. Raises
-    CheckpointError if no checkpoint is good.
+    `steps` and `address`, the Ray cluster, take the place of the run's own if given. `env` is
+    needed where the run was started with the user's own environment. Raises CheckpointError if no
+    checkpoint is good.
     """
     prepare()
     run = RunDir(path)
     config = run.config()
     found = run.latest(config.run_id)
-    if steps is not None:
-        config = dataclasses.replace(config, steps=steps)
-        run.write_config(config)
+    changes = {"steps": steps, "address": address}
+    config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
     parts = resolve(config, env)
-    with mode(config):
+    run.write_config(config)
+    with conditions(config):
         return drive(parts, run, found, quiet)
 
 
@@ -131,8 +139,8 @@ def load_state(run: RunDir, env: Any) -> tuple[Parts, LearnerState]:
     found = run.latest(config.run_id)
     parts = resolve(config, env)
     seeds = run_seeds(config)
-    spec, length = parts.factory.spec, parts.recipe.length
-    state = init_learner(parts.learner, spec, seeds, length, parts.num_envs)
+    recipe, spec = parts.recipe, parts.factory.spec
+    state = init_learner(parts.learner, spec, seeds, recipe.length, recipe.num_envs)
     return parts, LearnerState(found.restore("run/learner/train", state.train))
 
 
@@ -188,12 +196,15 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def mode(config: RunConfig) -> Iterator[None]:
-    """Compiled, or eager for debugging."""
-    if not config.eager:
-        yield
-        return
-    with jax.disable_jit():
+def conditions(config: RunConfig) -> Iterator[None]:
+    """Compiled, or eager for debugging; with faults if any are to be injected."""
+    with contextlib.ExitStack() as stack:
+        if config.eager:
+            stack.enter_context(jax.disable_jit())
+        if config.chaos:
+            from parl.remote.chaos import chaos, parse  # only now: it loads Ray
+
+            stack.enter_context(chaos(**parse(config.chaos)))
         yield
 
 

@@ -46,6 +46,15 @@ class TrainFlags:
     """auto, fused (JAX environments), host, or ray."""
     actors: int = 0
     """Ray rollout actors; 0 for none."""
+    mode: str = "auto"
+    """sync: the same numbers as without actors; async: actors never wait. auto is async for impala
+    and appo, else sync."""
+    max_policy_lag: int | None = None
+    """Drop asynchronous rollouts of policies that are more versions old than this."""
+    address: str = "local"
+    """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
+    chaos: str = ""
+    """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
     out: Path | None = None
     """Run directory; runs/... if not given."""
     eval_every: int = 0
@@ -71,6 +80,8 @@ class ResumeFlags:
     dir: tyro.conf.Positional[Path]
     steps: int | None = None
     """Train to this many environment steps instead of the run's own."""
+    address: str | None = None
+    """Ray cluster to go on with instead of the run's own."""
     quiet: bool = False
     """No progress."""
 
@@ -260,7 +271,7 @@ def resume(arguments: list[str]) -> int:
     flags = parse(ResumeFlags, arguments, "parl resume")
     from parl import api
 
-    run = api.resume(flags.dir, flags.steps, quiet=flags.quiet)
+    run = api.resume(flags.dir, flags.steps, quiet=flags.quiet, address=flags.address)
     report(run.result, run.path)
     return 0
 

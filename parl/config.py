@@ -10,6 +10,7 @@ from typing import Any
 from parl.core.errors import ConfigError, nearest
 
 EXECUTIONS = ("auto", "fused", "host", "ray")
+MODES = ("auto", "sync", "async")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class RunConfig:
     num_seeds: int = 1
     execution: str = "auto"
     actors: int = 0  # Ray rollout actors
+    mode: str = "auto"  # of the actors: sync, async
+    max_policy_lag: int | None = None  # async: rollouts of older policies are dropped
+    address: str = "local"  # of the Ray cluster
+    chaos: str = ""  # faults to inject into the actors, see parl.remote.chaos
     eval_every: int = 0  # environment steps; 0: a tenth of the run
     eval_episodes: int = 20
     checkpoint_every: int = 0  # environment steps; 0: at every evaluation
@@ -35,11 +40,11 @@ class RunConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that cannot be."""
-        if self.execution not in EXECUTIONS:
-            hint = nearest(self.execution, EXECUTIONS)
-            raise ConfigError(
-                f"unknown execution '{self.execution}'.{hint} Known: {', '.join(EXECUTIONS)}."
-            )
+        for name, known in (("execution", EXECUTIONS), ("mode", MODES)):
+            value = getattr(self, name)
+            if value not in known:
+                hint = nearest(value, known)
+                raise ConfigError(f"unknown {name} '{value}'.{hint} Known: {', '.join(known)}.")
         for name in ("steps", "num_seeds", "eval_episodes", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -48,8 +53,31 @@ class RunConfig:
                 raise ConfigError(f"{name} must not be negative, it is {getattr(self, name)}.")
         if self.execution == "ray" and not self.actors:
             raise ConfigError("execution ray needs rollout actors: add --actors 2.")
+        if self.actors and self.execution in ("fused", "host"):
+            raise ConfigError(
+                f"{self.execution} execution has no rollout actors: leave out one of the two."
+            )
         if self.actors and self.num_seeds > 1:
             raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
+        if self.max_policy_lag is not None and self.max_policy_lag < 0:
+            raise ConfigError(f"max_policy_lag must not be negative, it is {self.max_policy_lag}.")
+        self.check_actors()
+
+    def check_actors(self) -> None:
+        """Raises ConfigError for what is said of rollout actors where it cannot be."""
+        said = {
+            "mode async": self.mode == "async",
+            f"address {self.address}": self.address != "local",
+            f"chaos {self.chaos}": bool(self.chaos),
+            f"max_policy_lag {self.max_policy_lag}": self.max_policy_lag is not None,
+        }
+        for what, is_said in said.items():
+            if is_said and not self.actors:
+                raise ConfigError(f"{what} is for rollout actors: add --actors 2.")
+        if self.chaos:
+            from parl.remote.chaos import parse  # only now: it loads Ray
+
+            parse(self.chaos)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -197,7 +197,7 @@ class Trainer:
         line |= {"sps": round(sps, 1), "updates": self.updates} | losses
         returns = self.training_returns()
         line |= per_seed("skipped_updates", self.skipped_updates)
-        line |= per_seed("return_mean", returns)
+        line |= per_seed("return_mean", returns) | self.execution.stats()
         if evaluation is not None:
             line |= per_seed("eval/return_mean", evaluation.mean)
             line |= per_seed("eval/return_std", evaluation.std)
