@@ -42,9 +42,9 @@ def test_unknown_algorithm(capsys) -> None:
 
 def test_wrong_action_space(capsys) -> None:
     said = sentence(capsys, "train", "sac", "--env", "CartPole-v1")
-    assert said == (
-        "sac needs a continuous (Box) action space; CartPole-v1 has Discrete(2). Try: dqn, ppo."
-    )
+    what, _, able = said.partition(" Try: ")
+    assert what == "sac needs a continuous (Box) action space; CartPole-v1 has Discrete(2)."
+    assert {"dqn", "ppo"} <= set(able.rstrip(".").split(", ")) and "sac" not in able
 
 
 def test_unknown_flag(capsys) -> None:
@@ -77,6 +77,19 @@ def test_no_environment(capsys) -> None:
 def test_fused_needs_jax(capsys) -> None:
     said = sentence(capsys, "train", "ppo", "--env", "CartPole-v1", "--execution", "fused")
     assert said.endswith("use --execution host.")
+
+
+def test_asynchronous_ppo_is_refused(capsys) -> None:
+    words = ["train", "ppo", "--env", "CartPole-v1", "--actors", "2", "--mode", "async"]
+    assert sentence(capsys, *words) == (
+        "ppo cannot learn from rollouts of older policies: use --mode sync, or appo or impala."
+    )
+
+
+def test_unknown_faults(capsys) -> None:
+    words = ["train", "dqn", "--env", "CartPole-v1", "--actors", "2", "--chaos", "kill=0.1,nann=1"]
+    said = sentence(capsys, *words)
+    assert said.startswith("chaos knows no 'nann'. Did you mean nan? Known: kill, hang,")
 
 
 def test_environments_must_divide_among_actors(capsys) -> None:

@@ -124,6 +124,23 @@ def test_async_books_are_exact_under_chaos():
         assert count == ledger[name] * LENGTH * ENVS
 
 
+def test_what_a_run_logs():
+    pool = make_pool(mode="async")
+    take(pool, 5)
+    metrics = pool.metrics()
+    assert metrics["trained"] == 5 * LENGTH * ENVS
+    assert metrics["produced"] == metrics["trained"] + metrics["in_queue"]
+    assert (metrics["lag_p50"], metrics["deaths"], metrics["given_up"]) == (0.0, 0, 0)
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    pool.books.steps.produced += 1
+    with pytest.raises(AssertionError, match="does not add up"):
+        pool.metrics()
+    sync = make_pool()
+    sync.collect()
+    assert sync.metrics()["recovered_exact"] == 0
+    assert "lag_p50" not in sync.metrics()
+
+
 def test_overflow_is_dropped_by_bytes(monkeypatch):
     pool = make_pool(mode="async", max_in_flight=4)
     size = take(pool, 1)[0].fragment

@@ -7,7 +7,7 @@ import pytest
 from parl.core import errors
 from parl.core.errors import ConfigError, RemoteError
 from parl.remote.boundary import Guarded, to_numpy
-from parl.remote.chaos import chaos, draw
+from parl.remote.chaos import chaos, draw, parse
 from parl.remote.failure import Failure, describe, revive
 from parl.remote.ledger import Books, Ledger
 from parl.remote.meter import Meter, smooth
@@ -63,6 +63,7 @@ def test_only_numbers_leave():
     tree = to_numpy({"a": jax.numpy.ones((2, 3)).T, "n": 3, "x": np.ones((4, 4))[:, ::2]})
     assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(tree))
     assert all(leaf.flags.c_contiguous for leaf in jax.tree.leaves(tree))
+    assert tree["n"].shape == ()  # as in this process, or the two would compute differently
     with pytest.raises(RemoteError, match="policy leaf 'key' is a typed random key"):
         to_numpy({"key": jax.random.key(0)})
     with pytest.raises(RemoteError, match="policy leaf 'f' is object, not numbers"):
@@ -94,6 +95,25 @@ def test_chaos_is_seeded():
     assert draw() is None
     with pytest.raises(ConfigError), chaos(kill=0.6, nan=0.6):
         pass
+
+
+def test_chaos_in_words():
+    words = "kill=0.01, raise=0.5,seed=3"
+    assert parse(words) == {"kill": 0.01, "raise_": 0.5, "seed": 3}
+    for text, message in {
+        "kil=0.1": "chaos knows no 'kil'. Did you mean kill? Known: kill, hang, raise, slow, nan, "
+        "seed.",
+        "": "chaos knows no ''. Known: kill, hang, raise, slow, nan, seed.",
+        "kill": "chaos needs a number for kill, not '', as in kill=0.01,seed=3.",
+        "seed=0.5": "chaos needs a number for seed, not '0.5', as in kill=0.01,seed=3.",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            parse(text)
+        assert str(caught.value) == message
+    for text in ("kill=1.5", "nan=-0.1", "hang=nan", "kill=0.6,nan=0.6"):
+        with pytest.raises(ConfigError, match="rates of faults are probabilities of one fragment"):
+            parse(text)
+    assert draw() is None
 
 
 def test_guarded_delegates():
