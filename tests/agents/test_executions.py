@@ -21,6 +21,7 @@ from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.pendulum import Pendulum
 
 ALGORITHMS = ("ppo", "dqn", "sac", "es")
+MORE = ("normalized", "recurrent", "pg")
 ON_POLICY = ("ppo", "es")
 ITERATIONS = 7  # the first two of off-policy runs only fill
 CASES = [
@@ -28,7 +29,8 @@ CASES = [
     for algorithm in ALGORITHMS
     for num_seeds in (1, 2)
     for execution in ("fused", "host", "gymnasium")
-] + [Case("normalized", "fused", 1), Case("normalized", "host", 1)]
+]
+CASES += [Case(a, e, 1) for a in ("normalized", "recurrent") for e in ("fused", "host")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +67,7 @@ def whole(case: Case) -> tuple[Any, dict[str, Any], Execution]:
 
 @pytest.mark.parametrize(
     ("algorithm", "num_seeds"),
-    [*((a, n) for a in ALGORITHMS for n in (1, 2)), ("normalized", 1)],
+    [*((a, n) for a in ALGORITHMS for n in (1, 2)), *((a, 1) for a in MORE)],
 )
 def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
     """One JAX environment inside the program and behind numpy: equal parameters and counts."""

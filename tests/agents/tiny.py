@@ -27,8 +27,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sac": OFF_POLICY,
     "es": {"noise_size": 1_000},
     "normalized": {"normalize_obs": True, "normalize_reward": True, "epochs": 2, "minibatches": 2},
+    "recurrent": {"recurrent": "gru", "memory_size": 3, "hidden": (), "normalize_obs": True},
+    "pg": {},
 }
-RECIPE = {"normalized": "ppo"}  # where it is not the name above
+RECIPE = {"normalized": "ppo", "recurrent": "impala"}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
 CARTPOLE, PENDULUM = CartPole(max_steps=13), Pendulum(max_steps=9)
@@ -39,6 +41,8 @@ ENVS = {
     "sac": PENDULUM,
     "es": SHORT,
     "normalized": PENDULUM,
+    "recurrent": CARTPOLE,
+    "pg": CARTPOLE,
 }
 GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}

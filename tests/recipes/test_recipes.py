@@ -24,8 +24,10 @@ SPECS = {
     "multi": EnvSpec("Tiles-v0", VECTOR, MultiDiscrete((2, 3))),
     "pixels": EnvSpec("ale:Pong", IMAGE, Discrete(6)),
 }
+ACTOR_CRITICS = ("ppo", "a2c", "impala", "appo")
+ON_POLICY = (*ACTOR_CRITICS, "pg")
 SERVED = [
-    *((algorithm, name) for algorithm in ("ppo", "es") for name in SPECS),
+    *((algorithm, name) for algorithm in (*ON_POLICY, "es") for name in SPECS),
     *(("sac", name) for name in ("continuous", "short")),
     *(("dqn", name) for name in ("discrete", "pixels")),
 ]
@@ -43,7 +45,7 @@ def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> N
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
     assert not own & hyper, "no name means two things"
     assert settings.keys() == (own | hyper) - hidden == recipe.types().keys()
-    assert all(isinstance(x, bool | int | float | tuple | None) for x in settings.values())
+    assert all(isinstance(x, bool | int | float | str | tuple | None) for x in settings.values())
     assert recipe.override(settings) == recipe
 
 
@@ -166,7 +168,7 @@ def test_learners_fit_their_environment(algorithm: str, env: str) -> None:
     spec = SPECS[env]
     recipe = make_recipe(algorithm, spec)
     learner = recipe.learner(spec, 100_000, recipe.num_envs)
-    assert isinstance(learner, OnPolicy if algorithm in ("ppo", "es") else OffPolicy)
+    assert isinstance(learner, OnPolicy if algorithm in (*ON_POLICY, "es") else OffPolicy)
     rule = learner.algorithm
 
     def act(key: Any) -> Any:
@@ -207,6 +209,49 @@ def test_minibatches_must_divide_the_rollout() -> None:
     recipe = make_recipe("ppo", SPECS["continuous"]).override({"length": 5})
     with pytest.raises(ConfigError, match="8 environments x 5 steps do not divide into 32 minib"):
         recipe.learner(SPECS["continuous"], 10_000, 8)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
+def test_memory_of_any_size_is_one_setting_away(algorithm: str, cell: str) -> None:
+    spec = SPECS["discrete"]
+    recipe = make_recipe(algorithm, spec)
+    assert recipe.settings()["recurrent"] == "none"
+    recipe = recipe.override({"recurrent": cell, "memory_size": 5})
+    rule = recipe.learner(spec, 10_000, 8).algorithm
+    memory = rule.memory((2,))
+    shapes = [x.shape for part in (memory.actor, memory.critic) for x in jax.tree.leaves(part)]
+    assert shapes == [(2, 5)] * {"gru": 2, "lstm": 4}[cell]
+
+
+def test_unknown_cells_are_refused() -> None:
+    recipe = make_recipe("a2c", SPECS["discrete"]).override({"recurrent": "rnn"})
+    with pytest.raises(ConfigError, match="'recurrent' is 'rnn'; it can be none, gru, lstm."):
+        recipe.learner(SPECS["discrete"], 10_000, 8)
+
+
+def test_sequences_must_divide_into_minibatches() -> None:
+    recipe = make_recipe("ppo", SPECS["continuous"]).override({"recurrent": "gru"})
+    with pytest.raises(ConfigError, match="8 environments do not divide into 32 minibatches; cha"):
+        recipe.learner(SPECS["continuous"], 10_000, 8)
+
+
+def test_who_tolerates_lag() -> None:
+    spec = SPECS["discrete"]
+    learner = lambda name: make_recipe(name, spec).learner(spec, 10_000, 8)
+    tolerant = {name: learner(name).algorithm.tolerates_lag for name in (*ON_POLICY, "dqn")}
+    assert {name for name in tolerant if tolerant[name]} == {"impala", "appo", "dqn"}
+    sac = make_recipe("sac", SPECS["continuous"]).learner(SPECS["continuous"], 10_000, 1)
+    assert sac.algorithm.tolerates_lag
+    normalized = make_recipe("appo", SPECS["continuous"]).learner(SPECS["continuous"], 10_000, 8)
+    assert isinstance(normalized.algorithm, Normalized) and normalized.algorithm.tolerates_lag
+
+
+def test_asynchronous_ppo_has_the_settings_of_ppo() -> None:
+    for spec in SPECS.values():
+        ours, theirs = make_recipe("appo", spec), make_recipe("ppo", spec)
+        assert ours.settings() == theirs.settings()
+        assert ours.algorithm == theirs.algorithm.replace(corrected=True)
 
 
 def test_es_plays_whole_episodes_with_a_population() -> None:
