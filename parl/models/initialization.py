@@ -1,0 +1,30 @@
+"""Initial weights."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from parl.core.types import Array
+
+
+def orthogonal(scale: float) -> Any:
+    """Orthogonal weights times `scale` (Saxe et al. 2014, arXiv:1312.6120), one after the other.
+
+    Under vmap - the members of an ensemble - the factorisations run in sequence. As one batched
+    factorisation they compile slowly, and two at a time can block each other for ever on a CPU of
+    two cores: jaxlib 0.10.2 waits inside a worker thread for the other workers.
+    """
+    draw = nn.initializers.orthogonal(scale)
+
+    def init(key: Array, shape: Any, dtype: Any = jax.numpy.float32) -> Array:
+        data = jax.random.key_data(key)  # batching rules know arrays, not typed keys
+        implementation = jax.random.key_impl(key)
+
+        @jax.custom_batching.sequential_vmap
+        def one(data: Array) -> Array:
+            return draw(jax.random.wrap_key_data(data, impl=implementation), shape, dtype)
+
+        return one(data)
+
+    return init
