@@ -6,7 +6,7 @@ died or hung gets a new one; one whose environment raised makes a new environmen
 start from fresh seeds. What was under way is lost, and the books say so.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from parl.remote.worker import Build, Collect, Weights
 
 ERRORS = 3  # in a row that a worker's environment may raise, where nothing else is said
 QUEUE_BYTES = 2**30  # of fragments that wait; beyond it the oldest are dropped
+FEW = 32  # workers; for each so many, one fragment more is handed out before all are looked at
 
 
 class Arrival(NamedTuple):
@@ -67,13 +68,16 @@ class Asynchronous:
     ) -> Iterator[Arrival]:
         """Fragments, without end. Raises where fewer than `min_workers` workers are left."""
         while True:
+            waiting = Counter(one.slot.index for one in self.queue)
             for slot in self.crew.slots:
-                self.top_up(slot, weights(), length(), random)
+                self.top_up(slot, waiting[slot.index], weights(), length(), random)
             for event in self.crew.events(0.0 if self.queue else 1.0):
                 self.on(event)
             self.check_workers()
-            arrival = self.next(weights().version)
-            if arrival is not None:
+            for _ in range(len(self.crew.slots) // FEW + 1):
+                arrival = self.next(weights().version)
+                if arrival is None:
+                    break
                 yield arrival
 
     def check_workers(self) -> None:
@@ -97,8 +101,8 @@ class Asynchronous:
                 return Arrival(one.fragment, one.slot.index, one.version, lag)
         return None
 
-    def top_up(self, slot: Slot, weights: Weights, length: int, random: bool) -> None:
-        """Asks a worker for as many fragments as it may have under way."""
+    def top_up(self, slot: Slot, waiting: int, weights: Weights, length: int, random: bool) -> None:
+        """Asks a worker for as many fragments as it may have under way beside those that wait."""
         if slot.retiring and not slot.collecting:
             self.crew.retire(slot)
             self.crew.renew(slot)
@@ -106,7 +110,6 @@ class Asynchronous:
             self.crew.meter.recycled += 1
         if slot.given_up or slot.retiring or self.queue_bytes > QUEUE_BYTES:
             return
-        waiting = sum(each.slot is slot for each in self.queue)
         for _ in range(self.max_in_flight - waiting - len(slot.collecting)):
             self.crew.submit(slot, Collect(length, random, weights))
 
