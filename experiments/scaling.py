@@ -4,7 +4,7 @@
 
 A discrete-event model: every worker makes a fragment in `fragment` seconds and may have two asked
 for; one supervisor takes them in, in `take` seconds each, after it has looked at all n workers, in
-`look` seconds each; then the learner learns for `learn` seconds. The four are measured with one
+`look` seconds each; then the learner learns for `learn` seconds. All are measured with one
 worker that sleeps. The model is checked against 1, 2, 4 and 8 real workers that sleep (goal: within
 10 %), then asked about more. What it leaves out: the network, and the size of fragments.
 """
@@ -13,11 +13,13 @@ import argparse
 import dataclasses
 import heapq
 import os
+import random
 import statistics
 import sys
 import time
 from collections import deque
 from functools import partial
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,11 +46,14 @@ class Costs(NamedTuple):
     take: float  # the supervisor's for every fragment that it takes in
     look: float  # the supervisor's for every worker, whenever it looks what is there
     learn: float  # the learner's for every fragment
+    jitter: float  # the standard deviation of `fragment`
 
 
 def simulate(costs: Costs, workers: int, fragments: int = 20_000) -> float:
     """Fragments per second of the modelled pool, over the second half of a run."""
     batch = workers // FEW + 1  # fragments handed out at most between two looks
+    draw = random.Random(0)
+    duration = lambda: max(draw.gauss(costs.fragment, costs.jitter), 0.1 * costs.fragment)
     finishing = [(costs.fragment * (1 + i / workers), i) for i in range(workers)]
     heapq.heapify(finishing)  # (when, which worker): fragments under way
     asked = [AHEAD - 1] * workers  # fragments asked for and not begun
@@ -65,14 +70,14 @@ def simulate(costs: Costs, workers: int, fragments: int = 20_000) -> float:
             now += costs.take
             if asked[worker]:
                 asked[worker] -= 1
-                heapq.heappush(finishing, (when + costs.fragment, worker))
+                heapq.heappush(finishing, (when + duration(), worker))
             else:
                 free_since[worker] = when
         for worker in waiting[:batch]:
             now += costs.learn
             if free_since[worker] >= 0:
                 free_since[worker] = -1.0
-                heapq.heappush(finishing, (now + costs.fragment, worker))
+                heapq.heappush(finishing, (now + duration(), worker))
             else:
                 asked[worker] += 1
             taken += 1
@@ -107,8 +112,11 @@ def measure(nap: float, seconds: float) -> Costs:
         ray.wait, asleep = watched, 0.0
         taken, spent = count(stream, seconds)
         ray.wait = wait
+        ends = [time.perf_counter() for _ in islice(stream, int(seconds / nap))]
+    gaps = [b - a for a, b in pairwise(ends)]
     look = look_cost()
-    return Costs(spent / taken, (spent - asleep) / taken - look, look, learn_cost())
+    take = (spent - asleep) / taken - look
+    return Costs(spent / taken, take, look, learn_cost(), statistics.pstdev(gaps))
 
 
 def look_cost(workers: int = 500) -> float:
@@ -173,7 +181,8 @@ def predict(costs: Costs) -> tuple[dict[str, list[float]], list[Line]]:
         for nap in (costs.fragment, 0.2):
             # a longer fragment has more steps: the environment is the same
             longer = nap / costs.fragment
-            asked, steps = costs._replace(learn=learn * longer, fragment=nap), STEPS * longer
+            durations = {"fragment": nap, "jitter": costs.jitter * longer}
+            asked, steps = costs._replace(learn=learn * longer, **durations), STEPS * longer
             label = f"{name}, fragments of {1000 * nap:.0f} ms"
             rates = [simulate(asked, n) for n in WORKERS]
             curves[label] = [rate * steps for rate in rates]
