@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from parl.core.model import Model
 from parl.core.types import Array, Metrics, Net, Params, Step, descend
 from parl.models import modes
-from parl.ops.value_distributions import ValueDistribution
+from parl.ops.value_distributions import ValueDistribution, as_values
 
 Optimizer = Callable[[Any], optax.GradientTransformation]  # of a learning rate
 
@@ -46,6 +47,22 @@ def regress(values: ValueDistribution, target: Array, batch: Step) -> tuple[Arra
     loss = (losses * batch.extras.get("weight", 1.0)).mean(-1).sum()
     td_error = jnp.sqrt(2 * losses.mean(0))
     return loss, {"critic_loss": loss, "q": values.mean.mean(), "td_error": td_error}
+
+
+def joint(
+    critic: Model, params: Params, batch: Step, next_action: Array, key: Array
+) -> tuple[ValueDistribution, ValueDistribution, Params]:
+    """(values [C, B] of the batch, of the next actions, new statistics), all of one pass.
+
+    Batch normalisation then sees both at once, and neither is out of its statistics: Bhatt et al.
+    2024, arXiv:1902.05605, section 3.
+    """
+    both = lambda a, b: jnp.concatenate([a, b])
+    obs = jax.tree.map(both, batch.obs, batch.next_obs)
+    values, new = modes.train(critic, params, obs, both(batch.action, next_action), key=key)
+    size = next_action.shape[0]
+    half = lambda part: jax.tree.map(lambda x: x[:, part], as_values(values))
+    return half(slice(size)), half(slice(size, None)), new
 
 
 def every(

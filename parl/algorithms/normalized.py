@@ -55,6 +55,8 @@ class NormalizedState(struct.PyTreeNode):
     inner: Any
     obs: dict[str, Stats]  # by path; only float leaves are normalised, not images or masks
     reward: Stats  # of the discounted return []
+    returns: Any = ()  # [B] discounted returns so far, where they go on from rollout to rollout
+    largest: Any = ()  # [] the largest of them, without its sign
 
 
 class NormalizedPolicy(struct.PyTreeNode):
@@ -80,13 +82,17 @@ class Normalized(Algorithm):
     """Feeds `inner` observations of mean 0 and variance 1, and rewards of unit return.
 
     Rewards are divided by the standard deviation of the discounted return, accumulated within each
-    rollout (Engstrom et al. 2020, arXiv:2005.12729, app. A.1), never shifted.
+    rollout (Engstrom et al. 2020, arXiv:2005.12729, app. A.1), never shifted. With `num_envs`
+    environments B it goes on from rollout to rollout, and rewards are divided by more where the
+    largest return so far would exceed `return_bound`: Lee et al. 2025, arXiv:2502.15280, sec. 4.
     """
 
     inner: Algorithm
     gamma: float = 0.99
     normalize_obs: bool = static(default=True)
     normalize_reward: bool = static(default=False)
+    num_envs: int = static(default=0)  # B, or 0: returns start anew in each rollout
+    return_bound: float = static(default=5.0)  # only with `num_envs`
 
     @property
     def episodic(self) -> bool:
@@ -99,7 +105,10 @@ class Normalized(Algorithm):
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
         obs = {name: Stats.zeros(x.shape[1:]) for name, x in leaves if x.dtype == "float32"}
-        return NormalizedState(self.inner.init(key, spec), obs, Stats.zeros(()))
+        state = NormalizedState(self.inner.init(key, spec), obs, Stats.zeros(()))
+        if not self.num_envs:
+            return state
+        return state.replace(returns=jnp.zeros(self.num_envs), largest=jnp.zeros(()))
 
     def policy(self, state: NormalizedState) -> NormalizedPolicy:
         return NormalizedPolicy(self.inner.policy(state.inner), state.obs)
@@ -116,24 +125,35 @@ class Normalized(Algorithm):
         return self.inner.act(policy.inner, normalize(policy.obs, obs), memory, key, explore)
 
     def observe(self, state: NormalizedState, rollout: Rollout) -> NormalizedState:
-        obs, reward = state.obs, state.reward
+        obs, reward, returns, largest = state.obs, state.reward, state.returns, state.largest
         if self.normalize_obs:
             leaves = dict(paths_of(rollout.steps.obs))
             obs = {name: stats.merge(leaves[name]) for name, stats in obs.items()}
         if self.normalize_reward:
-            reward = reward.merge(self.discounted(rollout.steps))
-        return NormalizedState(self.inner.observe(state.inner, rollout), obs, reward)
+            sums = self.discounted(rollout.steps, returns)
+            reward = reward.merge(sums)
+            if self.num_envs:
+                returns, largest = sums[-1], jnp.maximum(largest, jnp.abs(sums).max())
+        inner = self.inner.observe(state.inner, rollout)
+        return NormalizedState(inner, obs, reward, returns, largest)
 
-    def discounted(self, steps: Step) -> Array:
-        """Discounted sums of the rewards so far in this rollout and episode, [T, ...]."""
+    def discounted(self, steps: Step, start: Any = ()) -> Array:
+        """Discounted sums of the rewards so far in this episode, [T, ...].
+
+        `start` [B] holds those before the first step; () counts from there.
+        """
 
         def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
             reward, first = x
             total = reward + self.gamma * total * (1.0 - ops.expand_like(first, reward))
             return total, total
 
+        zeros = jnp.zeros_like(steps.reward[0])
+        if self.num_envs and zeros.shape != start.shape:
+            given = f"rewards {steps.reward.shape} do not have {self.num_envs} in the second place"
+            raise ValueError(f"{given}; give Normalized the num_envs that collect.")
         xs = steps.reward, steps.first
-        return jax.lax.scan(forward, jnp.zeros_like(steps.reward[0]), xs)[1]
+        return jax.lax.scan(forward, start if self.num_envs else zeros, xs)[1]
 
     def update(self, state: NormalizedState, batch: Any, key: Array) -> tuple[Any, Metrics]:
         in_rollout = isinstance(batch, Rollout)
@@ -146,6 +166,9 @@ class Normalized(Algorithm):
         """Steps as `inner` sees them."""
         reward = steps.reward
         if self.normalize_reward:
-            reward = jnp.clip(reward / state.reward.std, -LIMIT, LIMIT)
+            scale = state.reward.std
+            if self.num_envs:
+                scale = jnp.maximum(scale, state.largest / self.return_bound)
+            reward = jnp.clip(reward / scale, -LIMIT, LIMIT)
         obs, next_obs = normalize(state.obs, steps.obs), normalize(state.obs, steps.next_obs)
         return steps._replace(obs=obs, next_obs=next_obs, reward=reward)

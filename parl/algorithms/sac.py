@@ -1,7 +1,7 @@
 """Soft actor-critic with a learned temperature, and the core of its many descendants.
 
 Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905. What its
-descendants change are `evaluate`, `next_value`, `policy_value` and `act`; networks, value heads,
+descendants change are small methods such as `evaluate` and `next_value`; networks, value heads,
 noise and optimisers are arguments. Shapes: B batch, O observation, A action, C critics.
 """
 
@@ -141,12 +141,16 @@ class SAC(Algorithm):
     ) -> tuple[Array, tuple[Metrics, Params]]:
         """Reparameterised policy objective, eq. 9."""
         k_actor, k_critic = jax.random.split(k_net)
-        pi, statistics = modes.train(self.actor, params, batch.obs, key=k_actor)
+        pi, statistics = self.propose(params, batch, k_actor)
         action, log_prob = pi.sample_and_log_prob(key)
         values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)
         q = self.policy_value(as_values(values))
         loss = jnp.mean(jnp.exp(state.alpha.params) * log_prob - q)
         return loss, ({"actor_loss": loss, "entropy": -log_prob.mean()}, statistics)
+
+    def propose(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
+        """(policies over the actions of the batch's obs, new statistics of the actor)."""
+        return modes.train(self.actor, params, batch.obs, key=key)
 
     def alpha_loss(self, log_alpha: Array, entropy: Array) -> tuple[Array, Metrics]:
         """Temperature objective, eq. 18; log_alpha in place of alpha, as is usual."""

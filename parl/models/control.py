@@ -1,6 +1,7 @@
 """Policies and critics of continuous control with any torso and any output layer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 from parl import ops
 from parl.core.types import Array
 from parl.models.encoder import Encoder
+from parl.models.initialization import orthogonal
 from parl.ops.value_distributions import ValueDistribution
 
 Linear = Callable[[int], nn.Module]  # number of outputs -> an output layer
 
+GLOROT = nn.initializers.xavier_uniform()
+ORTHOGONAL = partial(nn.Dense, kernel_init=orthogonal(1.0))  # a Linear
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within 1 / sqrt(inputs)
 
 

@@ -13,6 +13,7 @@ from parl import ops
 from parl.core.spec import Box, Discrete, MultiDiscrete, Space
 from parl.core.types import Array
 from parl.models.encoder import Encoder
+from parl.models.initialization import orthogonal
 from parl.models.mlp import MLP, Activation
 
 Init = nn.initializers.Initializer
@@ -24,7 +25,7 @@ class CategoricalPolicy(nn.Module):
     observation_space: Any
     action_space: Discrete | MultiDiscrete
     torso: MLP
-    head_init: Init = nn.initializers.orthogonal(0.01)
+    head_init: Init = orthogonal(0.01)
 
     @nn.compact
     def __call__(self, obs: Any) -> ops.Categorical | ops.MultiCategorical:
@@ -45,7 +46,7 @@ class NormalPolicy(nn.Module):
     observation_space: Any
     action_size: int
     torso: MLP
-    head_init: Init = nn.initializers.orthogonal(0.01)
+    head_init: Init = orthogonal(0.01)
     log_std_init: float = 0.0
 
     @nn.compact
@@ -65,7 +66,7 @@ class TanhNormalPolicy(nn.Module):
 
     observation_space: Any
     action_size: int
-    torso: MLP
+    torso: nn.Module
     log_std_min: float = -20.0
     log_std_max: float = 2.0
 
@@ -82,7 +83,7 @@ class Value(nn.Module):
 
     observation_space: Any
     torso: MLP
-    head_init: Init = nn.initializers.orthogonal(1.0)
+    head_init: Init = orthogonal(1.0)
 
     @nn.compact
     def __call__(self, obs: Any) -> Array:
@@ -94,7 +95,7 @@ class ActionValue(nn.Module):
     """obs, action [..., A] -> value of the pair [...]."""
 
     observation_space: Any
-    torso: MLP
+    torso: nn.Module
 
     @nn.compact
     def __call__(self, obs: Any, action: Array) -> Array:
@@ -132,4 +133,4 @@ def policy_head(
 
 def orthogonal_torso(hidden: tuple[int, ...], activation: Activation) -> MLP:
     """Orthogonal weights of gain sqrt 2, as most reference implementations have them."""
-    return MLP(hidden, activation, nn.initializers.orthogonal(2**0.5))
+    return MLP(hidden, activation, orthogonal(2**0.5))

@@ -9,10 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from parl.core.types import Array
+from parl.models.initialization import orthogonal
 from parl.models.mlp import Activation
 from parl.models.norms import BatchNorm, Dropout, RMSNorm, unit
-
-orthogonal = nn.initializers.orthogonal
 
 
 class UnitDense(nn.Module):
@@ -78,7 +77,7 @@ class DropoutMLP(nn.Module):
 class BatchNormMLP(nn.Module):
     """Batch renormalisation of the input and after every activation.
 
-    Bhatt et al. 2024, arXiv:1902.05605, fig. 2 and app. A.
+    Bhatt et al. 2024, arXiv:1902.05605.
     """
 
     hidden: tuple[int, ...]
@@ -97,7 +96,7 @@ class BatchNormMLP(nn.Module):
 class SimBa(nn.Module):
     """Residual blocks x + MLP(LayerNorm(x)), and a last layer norm.
 
-    Lee et al. 2025, arXiv:2410.09754, section 4.1; the blocks' hidden layer is 4 * width.
+    Lee et al. 2025, arXiv:2410.09754, section 4; the blocks' hidden layer is 4 * width.
     """
 
     width: int
@@ -117,8 +116,8 @@ class SimBaV2(nn.Module):
     """The same on the unit sphere: weights and features have norm 1, blocks interpolate.
 
     Lee et al. 2025, arXiv:2502.15280, section 4: a constant `shift` keeps the length of the input
-    visible (eq. 5), linear maps have unit columns (eq. 6), residuals become a learned interpolation
-    between the input and the block's output (eq. 10).
+    visible, linear maps have unit columns, residuals become a learned interpolation between the
+    block's input and its output.
     """
 
     width: int

@@ -67,7 +67,7 @@ class Quantiles(ValueDistribution):
     def loss(self, target: Array) -> Array:
         """Quantile Huber loss, averaged over the K quantiles and the target's M atoms [..., M].
 
-        Kuznetsov et al. 2020, arXiv:2005.04269, eq. 13: |tau - (error < 0)| * huber(error).
+        Kuznetsov et al. 2020, arXiv:2005.04269, section 3.3: |tau - (error < 0)| * huber(error).
         """
         count = self.atoms.shape[-1]
         tau = (jnp.arange(count) + 0.5) / count
@@ -169,7 +169,7 @@ def least(values: V) -> V:
 def truncated_mixture(values: Quantiles, drop: int) -> Quantiles:
     """The quantiles of C critics [C, ..., K] in one, without the `drop` * C largest.
 
-    Kuznetsov et al. 2020, arXiv:2005.04269, eq. 10: [..., C * (K - drop)].
+    Kuznetsov et al. 2020, arXiv:2005.04269, section 3.3: [..., C * (K - drop)].
     """
     critics, count = values.atoms.shape[0], values.atoms.shape[-1]
     if not 0 <= drop < count:

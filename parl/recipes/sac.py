@@ -5,14 +5,15 @@ reference implementation on JAX.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import jax
 
-from parl.agents.learner import Learner
 from parl.algorithms.sac import SAC
+from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
-from parl.recipes.control import ControlRecipe
+from parl.recipes.control import ControlRecipe, short
 
 PAPER = SAC()
 
@@ -26,13 +27,11 @@ class SACRecipe(ControlRecipe):
     num_critics: int = 2
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> "SACRecipe":
+    def for_env(cls, spec: EnvSpec) -> Self:
         target_entropy = -spec.action.shape[-1] / 2
-        warmup = 1_000 if (spec.max_steps or 1000) <= 200 else 5_000
-        return cls(algorithm=SAC(target_entropy=target_entropy), warmup=warmup)
+        return cls(SAC(target_entropy=target_entropy), warmup=1_000 if short(spec) else 5_000)
 
-    def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, orthogonal_torso(self.hidden, jax.nn.relu)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
-        critic = Ensemble(ActionValue(space, torso), self.num_critics)
-        return self.off_policy(self.algorithm.replace(actor=actor, critic=critic))
+        return actor, Ensemble(ActionValue(space, torso), self.num_critics)

@@ -231,5 +231,48 @@ def test_statistics_are_a_pytree_that_vmaps() -> None:
     np.testing.assert_allclose(both.mean, data.mean(1), atol=1e-3)
 
 
+# -- returns that go on ---------------------------------------------------------------------------
+
+CARRIED = Normalized(Spy(), 0.9, False, True, num_envs=4, return_bound=2.0)
+
+
+def carried(rollouts: list[Rollout]) -> Any:
+    state = CARRIED.init(jax.random.key(0), SPEC)
+    for rollout in rollouts:
+        state = CARRIED.observe(state, rollout)
+    return state
+
+
+def joined(rollouts: list[Rollout]) -> Rollout:
+    return jax.tree.map(lambda *x: np.concatenate(x), *rollouts)
+
+
+def test_returns_go_on_from_rollout_to_rollout() -> None:
+    """Statistics of pieces are those of the whole, as if it were one rollout."""
+    state, sums = carried(ROLLOUTS[:3]), returns(joined(ROLLOUTS[:3]))
+    np.testing.assert_allclose(state.returns, sums[-1], rtol=1e-5)
+    np.testing.assert_allclose(state.largest, np.abs(sums).max(), rtol=1e-5)
+    np.testing.assert_allclose(state.reward.std, sums.std(), rtol=1e-3)
+    again = BOTH.init(jax.random.key(0), SPEC)
+    assert again.returns == again.largest == (), "by default they do not"
+
+
+def test_rewards_are_scaled_so_that_returns_stay_within_a_bound() -> None:
+    """Returns of mean 90 and some spread: the largest over 2 is more than the deviation."""
+    state = carried(ROLLOUTS[:3])
+    assert state.largest / 2 > state.reward.std
+    seen = CARRIED.update(state, ROLLOUTS[1], jax.random.key(0))[1]["batch"].steps.reward
+    np.testing.assert_allclose(seen, ROLLOUTS[1].steps.reward * 2 / state.largest, rtol=1e-5)
+    loose = CARRIED.replace(return_bound=1e6)
+    seen = loose.update(state, ROLLOUTS[1], jax.random.key(0))[1]["batch"].steps.reward
+    np.testing.assert_allclose(seen, ROLLOUTS[1].steps.reward / state.reward.std, rtol=1e-5)
+
+
+def test_another_number_of_environments_is_refused() -> None:
+    rollout = make_rollout(0, B=3)
+    with pytest.raises(ValueError, match=r"rewards \(6, 3\) do not have 4 in the second place"):
+        CARRIED.observe(CARRIED.init(jax.random.key(0), SPEC), rollout)
+
+
 def test_source_mentions_no_other_layer() -> None:
     assert foreign_words(normalized) == set()

@@ -1,10 +1,14 @@
 """Several networks evaluated as one."""
 
+import re
+
 import jax
 import numpy as np
 
 from parl.core.spec import Box
 from parl.models import MLP, ActionValue, Ensemble
+from parl.models.control import Critic
+from parl.ops.value_distributions import Quantiles
 
 
 def test_equals_its_members_one_by_one() -> None:
@@ -30,3 +34,28 @@ def test_members_start_apart_and_any_leading_axes() -> None:
     assert kernel.shape == (2, 3, 4)
     assert (kernel[0] != kernel[1]).all()
     assert ensemble.apply(params, x).shape == (2, 2, 5, 4)
+
+
+def test_members_are_one_matrix_product_a_layer() -> None:
+    """The first layer as one wide matrix, the others as one batched product, no loop."""
+    ensemble = Ensemble(ActionValue(Box((3,)), MLP((16, 16))), size=5)
+    obs, action = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
+    params = ensemble.init(jax.random.key(0), obs, action)
+    text = str(jax.jit(ensemble.apply).lower(params, obs, action).compile().as_text())
+    shapes = sorted(re.findall(r"= f32(\[[\d,]+\])\S* dot\(", text))
+    assert shapes == ["[5,8,16]", "[5,8,1]", "[8,80]"] and "while" not in text
+
+
+def test_fewer_parameters_make_a_smaller_ensemble() -> None:
+    ensemble = Ensemble(MLP((4,)), size=5)
+    x = np.ones((2, 3), np.float32)
+    params = ensemble.init(jax.random.key(0), x)
+    some = jax.tree.map(lambda p: p[np.array([3, 1])], params)
+    np.testing.assert_allclose(ensemble.apply(some, x), ensemble.apply(params, x)[np.array([3, 1])])
+
+
+def test_members_may_return_distributions() -> None:
+    ensemble = Ensemble(Critic(Box((3,)), MLP((4,)), 7, Quantiles), size=3)
+    obs, action = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
+    values = ensemble.apply(ensemble.init(jax.random.key(0), obs, action), obs, action)
+    assert isinstance(values, Quantiles) and values.atoms.shape == (3, 8, 7)

@@ -84,7 +84,7 @@ def test_quantile_targets_are_shifted_atoms() -> None:
 
 
 def test_truncation_drops_the_largest_of_all_critics() -> None:
-    """Kuznetsov et al. 2020, eq. 10: of 2 critics x 3 quantiles, 2 * 1 are dropped."""
+    """Of 2 critics x 3 quantiles, 2 * 1 are dropped."""
     values = Quantiles(jnp.array([[[1.0, 5.0, 9.0]], [[2.0, 3.0, 4.0]]]))  # [2, 1, 3]
     close(truncated_mixture(values, 1).atoms, [[1, 2, 3, 4]])
     close(truncated_mixture(values, 0).atoms, [[1, 2, 3, 4, 5, 9]])

@@ -26,9 +26,22 @@ SPECS = {
 }
 ACTOR_CRITICS = ("ppo", "a2c", "impala", "appo")
 ON_POLICY = (*ACTOR_CRITICS, "pg")
+CONTROL = (
+    "sac",
+    "td3",
+    "ddpg",
+    "oac",
+    "tqc",
+    "redq",
+    "droq",
+    "crossq",
+    "simba",
+    "simbav2",
+    "flashsac",
+)
 SERVED = [
     *((algorithm, name) for algorithm in (*ON_POLICY, "es") for name in SPECS),
-    *(("sac", name) for name in ("continuous", "short")),
+    *((algorithm, name) for algorithm in CONTROL for name in ("continuous", "short")),
     *(("dqn", name) for name in ("discrete", "pixels")),
 ]
 
@@ -85,7 +98,9 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, hint: str) -> Non
     with pytest.raises(ConfigError) as caught:
         make_recipe("sac", SPECS["continuous"]).override({name: 1})
     message = str(caught.value)
-    assert message.startswith(f"unknown setting '{name}'.{hint} Known: policy_period, learning_rate,")
+    assert message.startswith(
+        f"unknown setting '{name}'.{hint} Known: policy_period, learning_rate,"
+    )
     assert "\n" not in message
 
 

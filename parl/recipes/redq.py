@@ -1,0 +1,40 @@
+"""REDQ as in Chen et al. 2021, app. B: ten critics, targets of two, 20 updates a step.
+
+A target entropy of half the action dimensions is that of the paper (MBPO's) on HalfCheetah,
+Walker2d and Ant; on Hopper it has -1, on Humanoid -2.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from parl.algorithms.redq import REDQ
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.models.control import GLOROT
+from parl.recipes.control import ControlRecipe, short
+
+PAPER = REDQ(policy_period=20)
+ENTROPY = {"Hopper": -1.0, "Humanoid": -2.0}
+
+
+@dataclass(frozen=True)
+class REDQRecipe(ControlRecipe):
+    """Randomised ensembled double Q-learning."""
+
+    algorithm: REDQ = PAPER
+    hidden: tuple[int, ...] = (256, 256)
+    num_critics: int = 10
+    length: int = 1
+    updates: int = 20
+
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> Self:
+        entropy = ENTROPY.get(spec.id.partition("-")[0], -spec.action.shape[-1] / 2)
+        algorithm = PAPER.replace(target_entropy=entropy)
+        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+
+    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+        space, torso = spec.observation_space, MLP(self.hidden, kernel_init=GLOROT)
+        actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
+        return actor, Ensemble(ActionValue(space, torso), self.num_critics)

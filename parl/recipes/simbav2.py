@@ -1,0 +1,52 @@
+"""SAC with the SimbaV2 architecture: Lee et al. 2025, arXiv:2502.15280, app. with hyperparameters.
+
+Weights and features on the unit sphere, a categorical critic of scaled rewards, two updates a step,
+a learning rate that falls to half.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import optax
+
+from parl.algorithms.sac import SAC
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.models import Ensemble
+from parl.models.control import Critic, SquashedNormalPolicy
+from parl.models.torsos import SimBaV2, SimBaV2Head
+from parl.recipes.control import ScaledRecipe, horizon_gamma, short
+
+PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
+
+
+@dataclass(frozen=True)
+class SimBaV2Recipe(ScaledRecipe):
+    """SAC with hyperspherical networks."""
+
+    algorithm: SAC = PAPER
+    width: int = 512  # of the critics
+    blocks: int = 2
+    actor_width: int = 128
+    actor_blocks: int = 1
+    updates: int = 16
+    normalize_obs: bool = True
+
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> Self:
+        entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
+        algorithm = PAPER.replace(target_entropy=entropy, gamma=gamma)
+        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+
+    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+        space, torso = spec.observation_space, SimBaV2(self.actor_width, self.actor_blocks)
+        head = partial(SimBaV2Head, width=self.actor_width)
+        actor = SquashedNormalPolicy(space, spec.action.shape[-1], torso, head)
+        torso, head = SimBaV2(self.width, self.blocks), partial(SimBaV2Head, width=self.width)
+        critic = Critic(space, torso, self.bins, self.histogram, head)
+        return actor, Ensemble(critic, self.num_critics)
+
+    def optimizer(self, updates: int) -> Any:
+        half = lambda rate: optax.linear_schedule(rate, rate / 2, max(updates, 1))
+        return lambda rate: optax.adam(half(rate))

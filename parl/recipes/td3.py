@@ -1,0 +1,36 @@
+"""TD3 with the settings of its authors' code: two 256-unit layers, batches of 256.
+
+The paper (Fujimoto et al. 2018, app. C) had 400 and 300 units, rates of 1e-3 and batches of 100;
+its warm-up of 10,000 steps is kept, where the code later had 25,000.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from parl.algorithms.td3 import TD3
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.models import ActionValue, Ensemble
+from parl.models.control import DeterministicPolicy
+from parl.recipes.control import ControlRecipe, short, uniform_torso
+
+PAPER = TD3()
+
+
+@dataclass(frozen=True)
+class TD3Recipe(ControlRecipe):
+    """Twin delayed deterministic policy gradient."""
+
+    algorithm: TD3 = PAPER
+    hidden: tuple[int, ...] = (256, 256)
+    num_critics: int = 2
+    warmup: int = 10_000
+
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> Self:
+        return cls(warmup=1_000 if short(spec) else 10_000)
+
+    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+        space, torso = spec.observation_space, uniform_torso(self.hidden)
+        actor = DeterministicPolicy(space, spec.action.shape[-1], torso)
+        return actor, Ensemble(ActionValue(space, torso), self.num_critics)
