@@ -24,7 +24,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devices ourselves
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
 from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import RpcError
@@ -47,6 +47,8 @@ def connect(
     global own
     if ray.is_initialized():
         return ray.cluster_resources()
+    if address == "auto" and num_cpus is None:
+        address = find()
     if "://" in address:
         raise ConfigError(
             f"address '{address}' names a protocol, and data through Ray's client is not served; "
@@ -56,7 +58,7 @@ def connect(
     if not local and num_cpus is not None:
         raise ConfigError("num_cpus is for address='local'; a running cluster has its own.")
     host, _, port = address.rpartition(":")
-    if not local and address != "auto":
+    if not local:
         if not host or not port.isdigit():
             raise ConfigError("the address of a cluster is 'local', 'auto' or 'host:port'.")
         check_private(address)
@@ -97,6 +99,17 @@ def ensure_connected() -> None:
 def is_own() -> bool:
     """Whether the cluster was started by `connect` for this process alone."""
     return own
+
+
+def find() -> str:
+    """host:port of the cluster on this machine, the last one that was started."""
+    try:
+        with muted(), loopback(True):
+            return services.canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError as error:
+        raise RemoteError(
+            "no Ray cluster runs on this machine; start one with `parl cluster start`."
+        ) from error
 
 
 def check_private(address: str) -> None:

@@ -5,9 +5,9 @@ import sys
 import pytest
 import ray
 
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, RemoteError
 from parl.remote import connect
-from parl.remote.connect import check_private, is_own, worker_env
+from parl.remote.connect import check_private, find, is_own, services, worker_env
 
 
 def test_a_local_cluster_is_reachable_from_this_machine_only(cluster):
@@ -31,6 +31,18 @@ def test_open_clusters_are_refused(monkeypatch, tmp_path):
         check_private("10.0.0.7:6379")
     (tmp_path / "token").write_text("secret")
     check_private("10.0.0.7:6379")
+
+
+def test_auto_is_the_cluster_of_this_machine(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:7001")
+    assert find() == "127.0.0.1:7001"  # and not the address of this machine on the network
+
+    def nowhere(address):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address_or_die", nowhere)
+    with pytest.raises(RemoteError, match="no Ray cluster runs on this machine; start one with"):
+        find()
 
 
 def test_workers_see_no_accelerator_and_one_thread(cluster):
