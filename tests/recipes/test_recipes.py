@@ -201,7 +201,7 @@ def test_settings_by_kind_of_environment() -> None:
     assert (ppo["pixels"]["clip"], ppo["pixels"]["length"]) == (0.1, 128)
     sac = {name: make_recipe("sac", SPECS[name]).settings() for name in ("continuous", "short")}
     assert sac["continuous"]["target_entropy"] == -2.0 and sac["short"]["target_entropy"] == -0.5
-    assert (sac["continuous"]["warmup"], sac["short"]["warmup"]) == (5_000, 1_000)
+    assert (sac["continuous"]["warmup"], sac["short"]["warmup"]) == (2_500, 1_000)
     assert make_recipe("dqn", SPECS["pixels"]).settings()["replay_on_host"]
 
 
@@ -241,7 +241,7 @@ def test_memory_of_any_size_is_one_setting_away(algorithm: str, cell: str) -> No
 
 def test_unknown_cells_are_refused() -> None:
     recipe = make_recipe("a2c", SPECS["discrete"]).override({"recurrent": "rnn"})
-    with pytest.raises(ConfigError, match="'recurrent' is 'rnn'; it can be none, gru, lstm."):
+    with pytest.raises(ConfigError, match=r"'recurrent' is 'rnn'; it can be none, gru, lstm\."):
         recipe.learner(SPECS["discrete"], 10_000, 8)
 
 
