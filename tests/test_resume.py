@@ -14,12 +14,14 @@ import pytest
 import parl
 
 TINY = {"hidden": (16,), "eval_episodes": 2}
+MEMORY = {"recurrent": "gru", "memory_size": 8}
 POPULATION = TINY | {"num_envs": 8}
 OFF_POLICY = TINY | {
     "batch_size": 16, "warmup": 200, "length": 8, "updates": 4, "capacity": 3_000,
 }  # fmt: skip
 RUNS = {
     "ppo-fused": ("ppo", "jax:CartPole-v1", 60_000, 2_000, TINY),
+    "memory-fused": ("impala", "jax:CartPoleMasked-v1", 60_000, 2_000, TINY | MEMORY),
     "sac-fused": ("sac", "jax:Pendulum-v1", 12_000, 1_000, OFF_POLICY),
     "dqn-fused": ("dqn", "jax:CartPole-v1", 20_000, 1_000, OFF_POLICY),
     "es-fused": ("es", "jax:CartPole-v1", 1_200_000, 8_000, POPULATION),

@@ -1,4 +1,7 @@
-"""IMPALA: rollouts of 20 steps, as in Espeholt et al. 2018, and the optimiser of our A2C."""
+"""IMPALA: rollouts of 20 steps and the costs of Espeholt et al. 2018; learning rates of our own.
+
+Losses are means over the rollout, not sums, so that the paper's gradient clip does not carry over.
+"""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +11,8 @@ from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
 from parl.recipes.actor_critic import ActorCriticRecipe
 
-VECTORS = IMPALA()
+DISCRETE = IMPALA(learning_rate=2e-3)
+CONTINUOUS = IMPALA()
 IMAGES = IMPALA(learning_rate=6e-4, entropy_cost=0.01)
 
 
@@ -16,7 +20,7 @@ IMAGES = IMPALA(learning_rate=6e-4, entropy_cost=0.01)
 class IMPALARecipe(ActorCriticRecipe):
     """Actor-critic with V-trace for any action space."""
 
-    algorithm: IMPALA = VECTORS
+    algorithm: IMPALA = DISCRETE
     num_envs: int = 8
     length: int = 20
 
@@ -24,5 +28,6 @@ class IMPALARecipe(ActorCriticRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         if is_image(spec.observation_space):
             return cls(algorithm=IMAGES, hidden=(), num_envs=32)
-        normalize = isinstance(spec.action_space, Box)
-        return cls(normalize_obs=normalize, normalize_reward=normalize)
+        if isinstance(spec.action_space, Box):
+            return cls(algorithm=CONTINUOUS, normalize_obs=True, normalize_reward=True)
+        return cls()

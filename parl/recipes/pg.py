@@ -1,4 +1,4 @@
-"""REINFORCE on rollouts long enough for whole episodes."""
+"""REINFORCE on rollouts long enough for whole episodes, with settings of our own."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -12,7 +12,7 @@ from parl.models import orthogonal_torso, policy_head
 from parl.models.encoder import is_image
 from parl.recipes.base import OnPolicyRecipe
 
-DEFAULT = PG()
+DEFAULT = PG(learning_rate=3e-3)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ pytestmark = pytest.mark.slow
     ("algorithm", "env", "steps", "seeds", "reached", "how_many"),
     [
         ("ppo", "jax:CartPole-v1", 500_000, 8, 475.0, 8),
+        ("appo", "jax:CartPole-v1", 300_000, 3, 475.0, 3),
+        ("a2c", "jax:CartPole-v1", 500_000, 3, 475.0, 3),
+        ("impala", "jax:CartPole-v1", 500_000, 3, 475.0, 3),
+        ("pg", "jax:CartPole-v1", 500_000, 3, 450.0, 3),
         ("dqn", "jax:CartPole-v1", 200_000, 5, 450.0, 4),
         ("sac", "jax:Pendulum-v1", 50_000, 1, -200.0, 1),
         ("es", "jax:CartPole-v1", 500_000, 5, 475.0, 5),

@@ -19,6 +19,7 @@ from parl.models import (
     TanhNormalPolicy,
     Value,
     orthogonal_torso,
+    policy_head,
 )
 
 TORSO = MLP((4,))
@@ -73,6 +74,13 @@ def test_one_head_per_component_of_a_multidiscrete() -> None:
     assert pi.mode().shape == (5, 2)
     heads = [params["params"][name]["kernel"].shape for name in ("Dense_0", "Dense_1")]
     assert heads == [(4, 2), (4, 3)]
+
+
+def test_the_policy_head_follows_the_action_space() -> None:
+    head = lambda space: policy_head(VECTOR, space, TORSO)
+    assert head(Box((2,))) == NormalPolicy(VECTOR, 2, TORSO)
+    for space in (Discrete(4), MultiDiscrete((2, 3))):
+        assert head(space) == CategoricalPolicy(VECTOR, space, TORSO)
 
 
 def test_normal_policy_shares_one_standard_deviation() -> None:
