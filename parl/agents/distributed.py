@@ -193,9 +193,12 @@ def learn_from_host(learner: OffPolicy) -> tuple[Any, Any]:
         state = store(state, rollout)
         k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
         shape = (learner.updates, learner.batch_size)
-        batches = learner.replay.sample(state.replay, k_sample, shape)
+        index = learner.replay.index(state.replay, k_sample, shape)
+        batches = learner.replay.take(state.replay, index)
         bare = state.replace(replay=None)  # stays where it is
         improved, metrics = improve(bare, jax.tree.map(jnp.asarray, batches), k_update)
-        return improved.replace(replay=state.replay), policy(improved.train), metrics
+        replay = learner.replay.learned(state.replay, index, metrics.get("td_error"))
+        metrics = jax.tree.map(np.mean, jax.device_get(metrics))
+        return improved.replace(replay=replay), policy(improved.train), metrics
 
     return fill, learn

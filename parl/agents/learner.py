@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from parl.agents.replay import NumpyReplay, Replay
+from parl.agents.replay import Replay
+from parl.agents.sampling import Wrapper
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
@@ -77,14 +78,15 @@ class OffPolicy(struct.PyTreeNode):
     """Stores the rollout, then makes `updates` updates on fresh samples."""
 
     algorithm: Algorithm
-    replay: Replay
+    replay: Replay | Wrapper
     batch_size: int = static(default=256)
     updates: int = static(default=1)
     warmup: int = static(default=0)  # environment steps of random actions before learning
 
     def init(self, train: Any, rollout: Rollout, lead: tuple[int, ...] = ()) -> LearnerState:
         items = jax.eval_shape(self.algorithm.items, rollout)
-        return LearnerState.fresh(train, self.replay.init(items, lead), lead)
+        replay = self.replay.init(items, lead, stride=rollout.steps.first.shape[1])
+        return LearnerState.fresh(train, replay, lead)
 
     def policy(self, state: LearnerState) -> Any:
         """What actors need."""
@@ -102,22 +104,28 @@ class OffPolicy(struct.PyTreeNode):
         """Stores the rollout and improves on it and what came before."""
         state = self.fill(state, rollout)
         k_sample, k_update = jax.random.split(key)
-        batches = self.replay.sample(state.replay, k_sample, (self.updates, self.batch_size))
-        return self.improve(state, batches, k_update)
+        index = self.replay.index(state.replay, k_sample, (self.updates, self.batch_size))
+        batches = self.replay.take(state.replay, index)
+        state, metrics = self.improve(state, batches, k_update)
+        replay = self.replay.learned(state.replay, index, metrics.get("td_error"))
+        return state.replace(replay=replay), jax.tree.map(jnp.mean, metrics)
 
     def improve(
         self, state: LearnerState, batches: Any, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """One update per leading index of `batches`; if any goes wrong, none was made."""
+        """One update per leading index of `batches`; if any goes wrong, none was made.
+
+        Metrics are those of each update, [updates, ...].
+        """
         keys = jax.random.split(key, self.updates)
         update = lambda train, x: self.algorithm.update(train, *x)
         train, metrics = jax.lax.scan(update, state.train, (batches, keys))
-        return guard(state, train), jax.tree.map(jnp.mean, metrics)
+        return guard(state, train), metrics
 
     @property
     def on_host(self) -> bool:
         """Whether replay lies in host memory, so that only `improve` can be compiled."""
-        return isinstance(self.replay, NumpyReplay)
+        return self.replay.on_host
 
 
 Learner = OnPolicy | OffPolicy
@@ -130,7 +138,8 @@ def seed_axes(state: LearnerState) -> LearnerState:
     """
     if state.replay is None:
         return LearnerState(0)
-    return LearnerState(0, state.replay.replace(rows=0, cursor=None, size=None))
+    axes = jax.tree.map(lambda _: 0, state.replay)
+    return LearnerState(0, axes.replace(cursor=None, size=None))
 
 
 def detach(state: LearnerState) -> tuple[LearnerState, dict[str, Any]]:

@@ -64,6 +64,8 @@ class ReplayState(struct.PyTreeNode):
     cursor: Any  # [] int32, where the next items go
     size: Any  # [] int32, how many items there are
     layout: Layout = static()
+    stride: int = static(default=1)  # rows from a step to the next of the same environment
+    priorities: Any = ()  # of the items, where they are drawn by priority
 
 
 class Replay(struct.PyTreeNode):
@@ -75,15 +77,16 @@ class Replay(struct.PyTreeNode):
 
     capacity: int = static()
 
-    def init(self, items: Any, lead: tuple[int, ...] = ()) -> ReplayState:
+    def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         """An empty ring for adds of the shape of `items` [n, ...] (arrays or their shapes).
 
-        Rows get the leading axes `lead`, such as (K,) for K seeds to be vmapped over.
+        Rows get the leading axes `lead`, such as (K,) for K seeds to be vmapped over. Where items
+        are single steps of several environments, `stride` is the number of these.
         """
         layout, capacity = Layout.of(items), self.fitted(items)
         zeros = self.memory.zeros
         rows = {d: zeros((*lead, capacity, width), d) for d, width in layout.widths().items()}
-        return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout)
+        return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout, stride)
 
     @property
     def memory(self) -> Any:
@@ -114,9 +117,25 @@ class Replay(struct.PyTreeNode):
         return state.replace(rows=rows, cursor=cursor, size=(state.size + count).clip(0, capacity))
 
     def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
-        """Items [*shape, ...] drawn uniformly with replacement."""
-        index = jax.random.randint(key, shape, 0, state.size)
+        """Items [*shape, ...] drawn with replacement."""
+        return self.take(state, self.index(state, key, shape))
+
+    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+        """Where to sample: rows [*shape], uniformly drawn."""
+        return jax.random.randint(key, shape, 0, state.size)
+
+    def take(self, state: ReplayState, index: Any) -> Any:
+        """The items [..., ...] in rows [...]."""
         return state.layout.unpack({name: row[index] for name, row in state.rows.items()})
+
+    def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
+        """Told of the errors [...] of what was taken at rows [...]; it does not care."""
+        return state
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the rows lie in host memory."""
+        return False
 
 
 class NumpyReplay(Replay):
@@ -132,6 +151,9 @@ class NumpyReplay(Replay):
             row[state.cursor : state.cursor + len(packed[name])] = packed[name]
         return self.advanced(state, state.rows, jax.tree.leaves(items)[0].shape[0])
 
-    def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
-        index = np.asarray(jax.random.randint(key, shape, 0, state.size))
-        return state.layout.unpack({name: row[index] for name, row in state.rows.items()})
+    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+        return np.asarray(super().index(state, key, shape))
+
+    @property
+    def on_host(self) -> bool:
+        return True

@@ -96,7 +96,10 @@ class DQN(Algorithm):
         return state.replace(net=net, target=target, updates=updates), metrics
 
     def loss(self, params: Params, target_params: Params, batch: Step) -> tuple[Array, Metrics]:
-        """Huber loss of the TD error; the double target is van Hasselt et al., eq. 4."""
+        """Huber loss of the TD error; the double target is van Hasselt et al., eq. 4.
+
+        Where the batch has a `weight` [B] in its extras, it weighs the samples.
+        """
         q = ops.select(self.q.apply(params, batch.obs), batch.action)  # [B]
         next_q = self.q.apply(target_params, batch.next_obs)  # [B, A]
         chooser = self.q.apply(params, batch.next_obs) if self.double else next_q
@@ -104,5 +107,7 @@ class DQN(Algorithm):
         chooser = chooser if legal is None else ops.mask_illegal(chooser, legal)
         next_value = ops.select(next_q, jnp.argmax(chooser, -1))
         target = batch.reward + self.gamma * batch.discount * next_value
-        loss = ops.huber(q - jax.lax.stop_gradient(target), self.huber_delta).mean()
-        return loss, {"loss": loss, "q": q.mean()}
+        error = q - jax.lax.stop_gradient(target)
+        weight = batch.extras.get("weight", 1.0)
+        loss = (ops.huber(error, self.huber_delta) * weight).mean()
+        return loss, {"loss": loss, "q": q.mean(), "td_error": jnp.abs(error)}

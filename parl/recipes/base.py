@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from parl.agents.learner import Learner, OffPolicy, OnPolicy
 from parl.agents.replay import NumpyReplay, Replay
+from parl.agents.sampling import NStep, Prioritized
 from parl.algorithms.normalized import Normalized
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError, nearest
@@ -93,10 +94,16 @@ class OffPolicyRecipe(Recipe):
     warmup: int = 1000  # environment steps of random actions before learning
     capacity: int = 1_000_000  # items in replay
     replay_on_host: bool = False  # keep replay in host memory rather than on the device
+    n_step: int = 1  # steps of a sampled transition
+    priority: float = 0.0  # exponent of prioritised replay; 0 to sample uniformly
 
     def off_policy(self, algorithm: Algorithm) -> OffPolicy:
         """The learner around an algorithm with its networks."""
-        replay = (NumpyReplay if self.replay_on_host else Replay)(self.capacity)
+        replay: Any = (NumpyReplay if self.replay_on_host else Replay)(self.capacity)
+        if self.n_step > 1:
+            replay = NStep(replay, self.n_step, self.algorithm.gamma)
+        if self.priority:
+            replay = Prioritized(replay, self.priority)
         settings = self.batch_size, self.updates, self.warmup
         return OffPolicy(self.normalized(algorithm), replay, *settings)
 

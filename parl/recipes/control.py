@@ -9,6 +9,7 @@ import optax
 
 from parl.agents.learner import Learner
 from parl.algorithms.normalized import Normalized
+from parl.algorithms.resets import Resetting
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import Box, EnvSpec
@@ -32,6 +33,7 @@ class ControlRecipe(OffPolicyRecipe):
     updates: int = 8
     warmup: int = 5_000
     noise_color: float = 0.0  # of exploration: 0 white, 1 pink, 2 red
+    reset_every: int = 0  # updates between fresh networks; 0: never
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         actor, critic = self.networks(spec)
@@ -42,6 +44,8 @@ class ControlRecipe(OffPolicyRecipe):
             noise=self.noise(spec.action.shape[-1]),
             optimizer=self.optimizer(rollouts * self.updates),
         )
+        if self.reset_every:
+            algorithm = Resetting(algorithm, spec, self.reset_every)
         return self.off_policy(algorithm)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:

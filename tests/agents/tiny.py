@@ -21,6 +21,19 @@ from parl.envs.pendulum import Pendulum
 from parl.recipes import make_recipe
 
 OFF_POLICY = {"capacity": 100, "batch_size": 4, "updates": 2, "warmup": 30}
+NARROW = OFF_POLICY | {"width": 4, "actor_width": 4, "blocks": 1, "actor_blocks": 1}
+CONTROL: dict[str, dict[str, Any]] = {
+    "td3": OFF_POLICY | {"noise_color": 1.0},
+    "ddpg": OFF_POLICY | {"noise_theta": 0.15},
+    "oac": OFF_POLICY,
+    "tqc": OFF_POLICY | {"actor_hidden": (6,), "num_critics": 2, "quantiles": 3, "drop": 1},
+    "redq": OFF_POLICY | {"num_critics": 3, "policy_period": 2},
+    "droq": OFF_POLICY | {"policy_period": 2, "dropout": 0.2},
+    "crossq": OFF_POLICY | {"actor_hidden": (6,), "renorm_after": 5},
+    "simba": NARROW,
+    "simbav2": NARROW | {"bins": 5},
+    "flashsac": NARROW | {"bins": 5},
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"epochs": 2, "minibatches": 2},
     "dqn": OFF_POLICY | {"target_period": 3, "epsilon_steps": 80},
@@ -29,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "normalized": {"normalize_obs": True, "normalize_reward": True, "epochs": 2, "minibatches": 2},
     "recurrent": {"recurrent": "gru", "memory_size": 3, "hidden": (), "normalize_obs": True},
     "pg": {},
-}
+} | CONTROL
 RECIPE = {"normalized": "ppo", "recurrent": "impala"}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
@@ -43,7 +56,7 @@ ENVS = {
     "normalized": PENDULUM,
     "recurrent": CARTPOLE,
     "pg": CARTPOLE,
-}
+} | dict.fromkeys(CONTROL, PENDULUM)
 GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 
@@ -62,9 +75,10 @@ class Case:
 
 def make_learner(algorithm: str, **changes: Any) -> Learner:
     spec = ENVS[algorithm].spec
-    settings = {"hidden": (6,), "length": LENGTH, "num_envs": NUM_ENVS} | SETTINGS[algorithm]
-    recipe = make_recipe(RECIPE.get(algorithm, algorithm), spec).override(settings | changes)
-    return recipe.learner(spec, 10_000, NUM_ENVS)
+    recipe = make_recipe(RECIPE.get(algorithm, algorithm), spec)
+    settings = {"hidden": (6,)} if "hidden" in recipe.types() else {}
+    settings |= {"length": LENGTH, "num_envs": NUM_ENVS} | SETTINGS[algorithm]
+    return recipe.override(settings | changes).learner(spec, 10_000, NUM_ENVS)
 
 
 def make_env(case: Case, seed: int) -> Any:

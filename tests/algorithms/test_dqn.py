@@ -50,6 +50,15 @@ def test_single_and_double_targets() -> None:
         loss, metrics = algorithm.loss(NET, TARGET, BATCH)
         np.testing.assert_allclose(loss, np.mean([huber(e) for e in errors]), rtol=1e-6)
         np.testing.assert_allclose(metrics["q"], 3.5 / 3, rtol=1e-6)
+        np.testing.assert_allclose(metrics["td_error"], np.abs(errors), rtol=1e-5)
+
+
+def test_samples_can_be_weighed() -> None:
+    """Errors 0, 3 and -0.35, as above."""
+    batch = BATCH._replace(extras={"weight": np.array([1.0, 0.5, 0.25], np.float32)})
+    loss, metrics = make().loss(NET, TARGET, batch)
+    np.testing.assert_allclose(loss, (0.5 * huber(3) + 0.25 * huber(0.35)) / 3, rtol=1e-5)
+    np.testing.assert_allclose(metrics["td_error"], [0, 3, 0.35], rtol=1e-5, atol=1e-7)
 
 
 def test_gradient_is_the_clipped_error_of_the_action_taken() -> None:

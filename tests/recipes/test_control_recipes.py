@@ -14,6 +14,7 @@ from parl.algorithms.flashsac import FlashSAC
 from parl.algorithms.normalized import Normalized
 from parl.algorithms.oac import OAC
 from parl.algorithms.redq import REDQ
+from parl.algorithms.resets import Resetting
 from parl.algorithms.sac import SAC
 from parl.algorithms.td3 import TD3
 from parl.algorithms.tqc import TQC
@@ -119,6 +120,14 @@ def test_settings_of_the_papers() -> None:
     assert settings["flashsac"]["batch_size"] == 512
     normalized = {name for name, s in settings.items() if s["normalize_obs"]}
     assert normalized == {"simba", "simbav2"}
+
+
+def test_resets_are_inside_of_the_normalisation() -> None:
+    recipe = make_recipe("simba", CHEETAH).override({"reset_every": 100})
+    algorithm: Any = recipe.learner(CHEETAH, 100_000, 1).algorithm
+    assert isinstance(algorithm, Normalized) and isinstance(algorithm.inner, Resetting)
+    assert algorithm.inner.period == 100 and algorithm.inner.spec is CHEETAH
+    assert type(algorithm.inner.inner) is SAC and not isinstance(rule("sac"), Resetting)
 
 
 def test_exploration_noise() -> None:

@@ -10,6 +10,7 @@ import pytest
 from parl import recipes
 from parl.agents.learner import OffPolicy, OnPolicy
 from parl.agents.replay import NumpyReplay, Replay
+from parl.agents.sampling import NStep, Prioritized
 from parl.algorithms.normalized import Normalized
 from parl.core.errors import ConfigError, SpaceError
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
@@ -293,3 +294,13 @@ def test_critics_are_an_ensemble_of_the_wanted_size() -> None:
     rule = recipe.learner(spec, 10_000, 1).algorithm
     critic = jax.eval_shape(lambda key: rule.init(key, spec), jax.random.key(0)).critic.params
     assert {np.shape(x)[0] for x in jax.tree.leaves(critic)} == {5}
+
+
+def test_how_replay_is_sampled_is_two_settings() -> None:
+    spec, gamma = SPECS["continuous"], 0.9
+    recipe = make_recipe("sac", spec).override({"capacity": 777, "gamma": gamma})
+    replay = lambda **changes: recipe.override(changes).learner(spec, 10_000, 1).replay
+    assert replay(n_step=3) == NStep(Replay(777), 3, gamma)
+    assert replay(priority=0.6) == Prioritized(Replay(777), 0.6)
+    both = replay(n_step=5, priority=0.5, replay_on_host=True)
+    assert both == Prioritized(NStep(NumpyReplay(777), 5, gamma), 0.5) and both.on_host

@@ -1,0 +1,90 @@
+"""Numbers that items are drawn in proportion to: a tree of sums with many branches.
+
+Each node of a level is the sum of WIDTH nodes of the level below; the lowest holds the priorities.
+Drawing goes down from the top, by one gather of WIDTH numbers a level for all draws together: with
+two branches, as sum trees usually have, there would be seven times as many steps.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from parl.core.types import Array
+
+WIDTH = 128
+
+
+class Priorities(struct.PyTreeNode):
+    """Priorities on the device, or in numpy arrays that are written in place."""
+
+    levels: tuple[Any, ...]  # [N_l], each a multiple of WIDTH; priorities first, the top last
+    largest: Any  # [] of all priorities that were ever set; 1 before
+
+    @classmethod
+    def zeros(cls, count: int, lead: tuple[int, ...], on_host: bool) -> "Priorities":
+        """Priorities 0 for `count` items, with leading axes `lead`."""
+        xp, levels = np if on_host else jnp, []
+        while not levels or count > 1:
+            count = -(-count // WIDTH)
+            levels.append(xp.zeros((*lead, count * WIDTH), "float32"))
+        return cls(tuple(levels), xp.ones(lead, "float32"))
+
+    @property
+    def total(self) -> Any:
+        """The sum of all."""
+        return self.levels[-1].sum(-1)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Priorities [...] at index [...]."""
+        return self.levels[0][index]
+
+    def set(self, index: Any, priority: Any) -> "Priorities":
+        """New priorities [...], or one for all, at index [...]; of an item twice, the larger."""
+        on_host = isinstance(self.levels[0], np.ndarray)
+        if on_host:
+            index, priority = jax.device_get((index, priority))
+        largest = (np if on_host else jnp).maximum(self.largest, priority.max())
+        levels = [larger_of(self.levels[0], index, priority)]
+        for level in self.levels[1:]:
+            index = index // WIDTH
+            sums = levels[-1].reshape(-1, WIDTH)[index].sum(-1)
+            levels.append(written(level, index, sums))
+        return Priorities(tuple(levels), largest)
+
+    def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """Indices [*shape] int32, each with a probability in proportion to its priority."""
+        place = np.zeros(shape, np.int32)
+        for level, k in zip(
+            reversed(self.levels), jax.random.split(key, len(self.levels)), strict=True
+        ):
+            nodes = level.reshape(-1, WIDTH)[place]  # [*shape, WIDTH]
+            sums = nodes.cumsum(-1)
+            mark = jax.random.uniform(k, shape) * sums[..., -1]
+            if isinstance(level, np.ndarray):
+                mark = np.asarray(mark)
+            child = (sums <= mark[..., None]).sum(-1).clip(0, WIDTH - 1)
+            place = place * WIDTH + child
+        return place.astype("int32")
+
+
+def written(level: Any, index: Any, values: Any) -> Any:
+    """`level` [N] with `values` at `index`."""
+    if not isinstance(level, np.ndarray):
+        return level.at[index].set(values)
+    level[index] = values
+    return level
+
+
+def larger_of(level: Any, index: Any, values: Any) -> Any:
+    """`level` [N] with `values` at `index`, the larger where one comes twice.
+
+    So the result does not depend on the order in which a device writes.
+    """
+    level = written(level, index, 0.0)
+    if not isinstance(level, np.ndarray):
+        return level.at[index].max(values)
+    np.maximum.at(level, index, values)
+    return level

@@ -1,0 +1,76 @@
+"""The off-policy actor-critics in fused and host execution: they agree, and resume bit for bit.
+
+TD3 (delayed policies, noise that remembers) and CrossQ (batch statistics) in every run, the others
+with `-m slow`: their programs take long to compile.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny import CONTROL, Case, make, params_of, save, state_of
+
+ITERATIONS = 6  # the first two only fill
+
+
+def quick(*names: str) -> list[Any]:
+    """All algorithms, of which all but these are marked slow."""
+    slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
+    return [name if name in names else slow(name) for name in CONTROL]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_small_programs(compilation_cache: None) -> Iterator[None]:
+    """Every run compiles its own initialisation: let them find each other's."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    yield
+    jax.config.update(name, before)
+
+
+@pytest.mark.parametrize("name", quick("td3", "crossq"))
+def test_fused_and_host_learn_the_same(name: str) -> None:
+    fused, host = (make(Case(name, execution, 1)) for execution in ("fused", "host"))
+    before = params_of(fused)
+    report, host_report = fused.advance(ITERATIONS), host.advance(ITERATIONS)
+    ours, theirs = params_of(fused), params_of(host)
+    assert ours.keys() == theirs.keys()
+    for key, x in ours.items():
+        np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
+        assert np.isfinite(x).all(), key
+    moved = [key for key in ours if "kernel" in key and np.any(ours[key] != before[key])]
+    assert any("actor" in key for key in moved) and any("critic" in key for key in moved)
+    assert report.metrics.keys() == host_report.metrics.keys() >= {"critic_loss", "td_error"}
+    np.testing.assert_allclose(report.return_sum, host_report.return_sum, rtol=1e-4)
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("name", quick("td3", "crossq"))
+def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
+    case = Case(name, execution, 1)
+    run, fresh = make(case), make(case)
+    run.advance(3)
+    saved = save(run, tmp_path / "3")
+    run.advance(3)
+    fresh.restore(saved)
+    fresh.advance(3)
+    ours, theirs = state_of(run), state_of(fresh)
+    assert ours.keys() == theirs.keys()
+    for key, x in ours.items():
+        assert x.tobytes() == theirs[key].tobytes(), key
+
+
+@pytest.mark.parametrize("name", quick("td3"))
+def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
+    """A delayed policy is delayed alike for all."""
+    runs: list[Any] = [make(Case(name, "fused", seeds)) for seeds in (1, 2)]
+    for run in runs:
+        run.advance(4)
+    alone, several = (params_of(run) for run in runs)
+    for key, x in alone.items():
+        np.testing.assert_allclose(several[key][0], x, rtol=1e-3, atol=1e-3, err_msg=key)
+    assert any(np.any(x[0] != x[1]) for x in several.values())
