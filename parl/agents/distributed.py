@@ -9,8 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from parl.agents.execution import Report, Seeds, Snapshot, init_learner, warmup_iterations
+from parl.agents.execution import (
+    Report,
+    Seeds,
+    Snapshot,
+    batch_mesh,
+    init_learner,
+    warmup_iterations,
+)
 from parl.agents.host import CollectorState, Fragment
 from parl.agents.learner import (
     Learner,
@@ -23,6 +31,7 @@ from parl.agents.learner import (
 from parl.agents.pool import Pool
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
+from parl.core.sharding import batches_over, split, whole
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout
 from parl.envs.protocol import EnvState
@@ -47,7 +56,8 @@ class Pooled:
         self.warmup = warmup_iterations(learner, self.steps_per_iteration)
         self.iteration = 0
         self.keys = seeds.keys().learn
-        self.state = init_learner(learner, spec, seeds, length, num_envs)
+        self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
+        self.state = self.place(init_learner(learner, spec, seeds, length, num_envs))
         self.axes = seed_axes(self.state)
         self.fill, self.learn = self.programs()
         self.extract = jax.jit(seeds.vmap(learner.algorithm.policy))
@@ -57,7 +67,7 @@ class Pooled:
         """Storing and learning, compiled at their first calls; both return the next policy."""
         learner, axes, vmap = self.learner, self.axes, self.seeds.vmap
         if isinstance(learner, OffPolicy) and learner.on_host:
-            return learn_from_host(learner)
+            return learn_from_host(learner, self.mesh)
 
         def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
             state = learner.fill(state, rollout)
@@ -70,10 +80,21 @@ class Pooled:
             state, metrics = learner.learn(state, rollout, key)
             return state, learner.policy(state), metrics
 
+        fill = vmap(fill, (axes, 0), (axes, 0))
+        learn = vmap(learn, (axes, 0, 0, None), (axes, 0, 0))
+        place, spread = self.mesh and whole(self.mesh), batches_over(self.mesh)
         return (
-            jax.jit(vmap(fill, (axes, 0), (axes, 0)), donate_argnums=0),
-            jax.jit(vmap(learn, (axes, 0, 0, None), (axes, 0, 0)), donate_argnums=0),
+            jax.jit(spread(fill), donate_argnums=0, out_shardings=place),
+            jax.jit(spread(learn), donate_argnums=0, out_shardings=place),
         )
+
+    def place(self, state: LearnerState) -> LearnerState:
+        """Brings the state to all devices of the run; replay in host memory stays there."""
+        if self.mesh is None:
+            return state
+        everywhere = whole(self.mesh)
+        place = lambda x: jax.device_put(x, everywhere) if isinstance(x, jax.Array) else x
+        return jax.tree.map(place, state)
 
     def advance(self, iterations: int) -> Report:
         metrics, fragments = [], []
@@ -81,7 +102,7 @@ class Pooled:
             filling = self.iteration < self.warmup
             parts = self.collect(random=filling)
             fragments += [(part.return_sum, part.episodes) for part in parts]
-            rollout = self.join([part.rollout for part in parts])
+            rollout = self.divide(self.join([part.rollout for part in parts]))
             if filling:
                 self.state, policy = self.fill(self.state, rollout)
             else:
@@ -111,6 +132,14 @@ class Pooled:
             jax.tree.map(concatenate(axis + 1), *[rollout.steps for rollout in rollouts]),
             jax.tree.map(concatenate(axis), *[rollout.memory for rollout in rollouts]),
         )
+
+    def divide(self, rollout: Rollout) -> Rollout:
+        """Its environments divided among the devices; replay takes it whole."""
+        if self.mesh is None or isinstance(self.learner, OffPolicy):
+            return rollout
+        num_envs = rollout.steps.first.shape[1]
+        steps = jax.device_put(rollout.steps, split(self.mesh, num_envs, axis=1))
+        return Rollout(steps, jax.device_put(rollout.memory, split(self.mesh, num_envs)))
 
     @property
     def policy(self) -> Any:
@@ -145,7 +174,7 @@ class Pooled:
             "keys": self.keys,
         }
         run = checkpoint.restore("run", template)
-        self.state = attach(run["learner"], checkpoint.under("replay"), self.state)
+        self.state = self.place(attach(run["learner"], checkpoint.under("replay"), self.state))
         self.iteration = int(run["iteration"])
         self.restore_workers(checkpoint)
         self.pool.publish(self.policy, self.iteration)
@@ -172,9 +201,9 @@ class Pooled:
         self.pool.close()
 
 
-def learn_from_host(learner: OffPolicy) -> tuple[Any, Any]:
+def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, Any]:
     """The programs for a replay in host memory: only the updates are compiled."""
-    improve = jax.jit(learner.improve, donate_argnums=0)
+    improve = jax.jit(batches_over(mesh)(learner.improve), donate_argnums=0)
     observe = jax.jit(learner.algorithm.observe)
     policy = jax.jit(learner.algorithm.policy)
 

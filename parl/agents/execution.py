@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from parl import ops
-from parl.agents.learner import Learner, LearnerState, example_rollout
+from parl.agents.learner import Learner, LearnerState, OffPolicy, example_rollout
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.seeding import RunKeys, run_keys
+from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
 from parl.core.types import Array
 
@@ -108,6 +110,11 @@ class Execution(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def batch_mesh(learner: Learner, num_envs: int) -> Mesh | None:
+    """The devices among which one seed's batches are split; None where there is only one."""
+    return mesh_for(learner.batch_size if isinstance(learner, OffPolicy) else num_envs)
 
 
 def init_learner(

@@ -10,14 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from parl.agents.execution import Report, Seeds, Snapshot, act, init_learner, warmup_iterations
+from parl.agents.execution import (
+    Report,
+    Seeds,
+    Snapshot,
+    act,
+    batch_mesh,
+    init_learner,
+    warmup_iterations,
+)
 from parl.agents.learner import Learner, LearnerState, OffPolicy, attach, detach, seed_axes
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError, EnvError
 from parl.core.seeding import RunKeys, env_seed
+from parl.core.sharding import batches_over, mesh_for, split, whole
 from parl.core.types import Array, Metrics, Rollout, Step
 from parl.envs import jax_vector
 from parl.envs.protocol import JaxEnv
@@ -137,7 +145,8 @@ def iterate_many(step: Any, run: RunState, iterations: Array) -> tuple[RunState,
 class Fused:
     """Runs a JaxEnv and a learner for one seed, or for several as one program.
 
-    Several seeds shard over the devices where their number divides.
+    Of several devices each runs some of the seeds, or some of one seed's environments and a part
+    of its batches.
     """
 
     def __init__(self, env: JaxEnv, learner: Learner, seeds: Seeds, num_envs: int, length: int):
@@ -152,7 +161,9 @@ class Fused:
         self.iteration = 0
         state = init_learner(learner, env.spec, seeds, length, num_envs)
         self.axes = RunState(seed_axes(state), 0, 0, None)  # pyright: ignore[reportArgumentType]
-        self.run = self.shard(
+        self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
+        self.places = self.over_seeds() if seeds.vmapped else self.over_batch(num_envs)
+        self.run = self.place(
             RunState(state, self.init_actor(num_envs), seeds.keys(), jnp.zeros((), jnp.int32))
         )
         self.programs = {fill: self.program(length, fill) for fill in (True, False)}
@@ -171,19 +182,34 @@ class Fused:
     def program(self, length: int, fill: bool) -> Any:
         """(run, iterations) -> (run, tally), compiled at its first call."""
         step = partial(iterate, self.env, self.learner, length, fill)
-        many = partial(iterate_many, step)
-        return jax.jit(self.seeds.vmap(many, (self.axes, None), (self.axes, 0)), donate_argnums=0)
-
-    def shard(self, run: RunState) -> RunState:
-        """Spreads the seeds over all devices."""
-        devices = jax.devices()
-        if not self.seeds.vmapped or len(devices) == 1 or self.seeds.lead[0] % len(devices):
-            return run
-        mesh = Mesh(np.array(devices), ("seeds",))
-        place = lambda axis, part: jax.device_put(
-            part, NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec("seeds"))
+        many = batches_over(self.mesh)(partial(iterate_many, step))
+        return jax.jit(
+            self.seeds.vmap(many, (self.axes, None), (self.axes, 0)),
+            donate_argnums=0,
+            out_shardings=(self.places, None),
         )
-        return jax.tree.map(place, self.axes, run, is_leaf=lambda axis: axis is None)
+
+    def over_seeds(self) -> Any:
+        """Where the parts of the run lie if each device has some of the seeds."""
+        count = len(self.seeds.values)
+        mesh = mesh_for(count)
+        if mesh is None:
+            return None
+        place = lambda axis: whole(mesh) if axis is None else split(mesh, count)
+        return jax.tree.map(place, self.axes, is_leaf=lambda axis: axis is None)
+
+    def over_batch(self, num_envs: int) -> Any:
+        """Where the parts of the run lie if each device has some of the environments."""
+        if self.mesh is None:
+            return None
+        common: Any = whole(self.mesh)
+        part: Any = split(self.mesh, num_envs)
+        vector = jax_vector.VectorState(env=part, obs=part, key=common, time=common)
+        return RunState(common, ActorState(vector, part, part, part), common, common)
+
+    def place(self, run: RunState) -> RunState:
+        """Brings the run to the devices; a single one has it already."""
+        return run if self.places is None else jax.device_put(run, self.places)
 
     def advance(self, iterations: int) -> Report:
         """Runs some iterations; warming up and learning are two programs."""
@@ -233,7 +259,7 @@ class Fused:
         template = self.run.replace(learner=detach(empty)[0])
         run = checkpoint.restore("run", template)
         learner = attach(run.learner, checkpoint.under("replay"), empty)
-        self.run = self.shard(run.replace(learner=learner))
+        self.run = self.place(run.replace(learner=learner))
         self.iteration = int(run.iteration)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from flax import struct
 from parl.agents.replay import Replay
 from parl.agents.sampling import Wrapper
 from parl.core.algorithm import Algorithm
+from parl.core.sharding import as_batch
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
@@ -118,7 +119,7 @@ class OffPolicy(struct.PyTreeNode):
         Metrics are those of each update, [updates, ...].
         """
         keys = jax.random.split(key, self.updates)
-        update = lambda train, x: self.algorithm.update(train, *x)
+        update = lambda train, x: self.algorithm.update(train, as_batch(x[0]), x[1])
         train, metrics = jax.lax.scan(update, state.train, (batches, keys))
         return guard(state, train), metrics
 

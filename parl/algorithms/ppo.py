@@ -13,6 +13,7 @@ from flax import struct
 
 from parl import ops
 from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
+from parl.core.sharding import as_batch
 from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, static
 
 
@@ -49,7 +50,7 @@ class PPO(ActorCritic):
 
         def step(carry: tuple[Net, Array], index: Any) -> tuple[tuple[Net, Array], Metrics]:
             net, stopped = carry
-            minibatch = jax.tree.map(lambda x: x[index], data)
+            minibatch = as_batch(jax.tree.map(lambda x: x[index], data))
             stepped, metrics = descend(self.optimizer, self.loss, net, minibatch)
             if self.target_kl is not None:
                 stopped = stopped | (metrics["kl"] > self.target_kl)

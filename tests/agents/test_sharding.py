@@ -1,15 +1,26 @@
-"""Seeds spread over devices give the same parameters as on one."""
+"""Runs on two devices give the same parameters as on one: their seeds are spread, or one's batches.
+
+The two devices are two of XLA's in a process of their own.
+"""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import Case, make, params_of
 
-SCRIPT = """
+from parl.core.sharding import as_batch, batches_over, mesh_for
+
+ITERATIONS = 5
+SINGLE = [Case("ppo", "fused", 1), Case("ppo", "host", 1), Case("sac", "fused", 1)]
+ON_HOST = {"replay_on_host": True}
+
+SEEDS_SCRIPT = """
 import re
 import sys
 import jax
@@ -19,10 +30,11 @@ from tiny import Case, make, params_of, save
 
 assert len(jax.devices()) == 2
 run = make(Case("dqn", "fused", 2))
+learn = run.programs[False] = run.programs[False].lower(run.run, 3).compile()
 run.advance(3)
 kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
 assert len(kernel.sharding.device_set) == 2, kernel.sharding
-text = run.programs[False].lower(run.run, 3).compile().as_text()
+text = learn.as_text()
 assert "num_partitions=2" in text
 assert not re.findall(r" (?:all-|collective-|reduce-scatter)[a-z-]*\\(", text), "seeds talk"
 saved = save(run, Path(sys.argv[1]) / "saved")
@@ -35,28 +47,116 @@ for name, x in params_of(run).items():
     assert x.tobytes() == params_of(again)[name].tobytes(), name
 """
 
+BATCH_SCRIPT = """
+import re
+import sys
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pathlib import Path
+from test_sharding import ITERATIONS, ON_HOST, SINGLE
+from tiny import Case, make, params_of, save
+from parl.core.sharding import as_batch, batches_over, mesh_for
 
-@pytest.fixture(scope="module")
-def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("devices")
+assert mesh_for(3) is None and mesh_for(4).size == 2
+program = jax.jit(batches_over(mesh_for(2))(lambda x: as_batch(x) + 1))
+assert program(jnp.zeros((6, 3))).sharding.shard_shape((6, 3)) == (3, 3)
+assert program(jnp.zeros((5, 3))).sharding.is_fully_replicated
+
+out = Path(sys.argv[1])
+for case in SINGLE:
+    run = make(case)
+    if case.execution == "fused":
+        learn = run.programs[False] = run.programs[False].lower(run.run, 3).compile()
+    run.advance(3)
+    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(run.state))
+    assert all(len(x.sharding.device_set) == 2 for x in jax.tree.leaves(run.state))
+    if case.execution == "fused":
+        obs = run.run.actor.vector.obs
+        assert obs.sharding.shard_shape(obs.shape)[0] * 2 == obs.shape[0], obs.sharding
+        text = learn.as_text()
+        # the hidden layer of 6 units sees half a minibatch of 8 steps, or half a batch of 4
+        rows = {int(n) for n in re.findall(r"f32\\[(\\d+),6\\]\\S* (?:dot|custom-call)\\(", text)}
+        assert 4 in rows if case.algorithm == "ppo" else 2 in rows and 4 not in rows, rows
+        assert " all-reduce(" in text, "gradients are summed"
+    elif case.algorithm == "ppo":
+        rollout = run.divide(run.pool.collect(random=False)[0].rollout)
+        shape = rollout.steps.obs.shape
+        assert rollout.steps.obs.sharding.shard_shape(shape) == (shape[0], 1, shape[2])
+        run = make(case)
+        run.advance(3)
+    saved = save(run, out / str(case))
+    run.advance(ITERATIONS - 3)
+    np.savez(out / f"{case}.npz", **params_of(run))
+    again = make(case)
+    again.restore(saved)
+    again.advance(ITERATIONS - 3)
+    for name, x in params_of(run).items():
+        assert x.tobytes() == params_of(again)[name].tobytes(), name
+run = make(Case("sac", "host", 1), **ON_HOST)
+run.advance(ITERATIONS)
+assert type(run.state.replay.rows["float32"]) is np.ndarray
+np.savez(out / "on-host.npz", **params_of(run))
+"""
+
+
+def on_two_devices(script: str, out: Path) -> Path:
     here = Path(__file__).parent
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "PYTHONPATH": f"{here}:{here.parents[1]}",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # every run compiles its own start
     }
-    words = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
+    words = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", script]
     done = subprocess.run(
-        [*words, str(out)], env=environment, capture_output=True, text=True, timeout=300
+        [*words, str(out)], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return out
 
 
-def test_two_devices_equal_one(two_devices: Path) -> None:
-    run = make(Case("dqn", "fused", 2))
-    run.advance(5)
-    theirs = np.load(two_devices / "params.npz")
-    ours = params_of(run)
+@pytest.fixture(scope="module")
+def spread_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return on_two_devices(SEEDS_SCRIPT, tmp_path_factory.mktemp("seeds"))
+
+
+@pytest.fixture(scope="module")
+def split_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return on_two_devices(BATCH_SCRIPT, tmp_path_factory.mktemp("batches"))
+
+
+def assert_close(run: object, file: Path) -> None:
+    theirs, ours = np.load(file), params_of(run)  # type: ignore[arg-type]
     assert ours.keys() == set(theirs.files)
     for name, x in ours.items():
         np.testing.assert_allclose(x, theirs[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_seeds_on_two_devices_equal_one(spread_seeds: Path) -> None:
+    run = make(Case("dqn", "fused", 2))
+    run.advance(5)
+    assert_close(run, spread_seeds / "params.npz")
+
+
+@pytest.mark.parametrize("case", SINGLE, ids=str)
+def test_batches_on_two_devices_equal_one(split_batches: Path, case: Case) -> None:
+    run = make(case)
+    run.advance(ITERATIONS)
+    assert_close(run, split_batches / f"{case}.npz")
+
+
+def test_batches_from_host_memory_equal_too(split_batches: Path) -> None:
+    run = make(Case("sac", "host", 1), **ON_HOST)
+    run.advance(ITERATIONS)
+    assert_close(run, split_batches / "on-host.npz")
+
+
+def test_one_device_has_nothing_to_split() -> None:
+    """Programs are those without any of this."""
+    assert mesh_for(8) is None
+    plain = lambda x: (x * 2).sum()
+    marked = lambda x: (as_batch(x) * 2).sum()
+    with batches_over(mesh_for(8)):
+        assert str(jax.make_jaxpr(marked)(jnp.ones(4))) == str(jax.make_jaxpr(plain)(jnp.ones(4)))
+    fused, host = make(Case("sac", "fused", 1)), make(Case("ppo", "host", 1))
+    assert fused.places is None and host.mesh is None  # type: ignore[attr-defined]
