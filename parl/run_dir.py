@@ -88,10 +88,10 @@ class RunDir:
         return found
 
     def prune(self, keep: int, best: int | None) -> None:
-        """Removes all checkpoints but the last `keep` and the best."""
-        for env_steps in self.saved()[:-keep]:
-            if env_steps != best:
-                shutil.rmtree(self.checkpoints / str(env_steps), ignore_errors=True)
+        """Removes all checkpoints but the last `keep` and the best, and what dead writers left."""
+        old = [str(env_steps) for env_steps in self.saved()[:-keep] if env_steps != best]
+        for path in [*map(self.checkpoints.joinpath, old), *self.checkpoints.glob(".*")]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Replaces result.json."""

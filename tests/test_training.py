@@ -1,6 +1,7 @@
 """What surrounds learning: checkpoints kept, the previous good one used, metrics, divergence."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ def best_step(path: Path) -> int:
 def test_the_last_three_checkpoints_and_the_best_are_kept(run: parl.Run) -> None:
     saved = RunDir(run.path).saved()
     assert saved == sorted({2_048, 2_304, 2_560, best_step(run.path)})
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for step in (1, 2, 3):
+        run.save(step, {"x": np.zeros(2)}, {})
+    for left in (".writing-3-999", ".old-2-999"):
+        shutil.copytree(run.checkpoints / "3", run.checkpoints / left)
+    run.prune(keep=2, best=None)
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["2", "3"]
 
 
 def test_metrics_are_one_line_per_point_with_rising_steps(run: parl.Run) -> None:
