@@ -74,3 +74,37 @@ def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
     for key, x in alone.items():
         np.testing.assert_allclose(several[key][0], x, rtol=1e-3, atol=1e-3, err_msg=key)
     assert any(np.any(x[0] != x[1]) for x in several.values())
+
+
+VARIANTS: list[Any] = [
+    {"n_step": 3, "priority": 0.6},
+    pytest.param({"n_step": 3, "replay_on_host": True}, marks=pytest.mark.slow),
+    pytest.param({"priority": 0.6, "replay_on_host": True}, marks=pytest.mark.slow),
+    pytest.param({"reset_every": 3}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_variants_resume_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Windows go on over rollouts, priorities are those of the errors so far; fused agrees."""
+    case = Case("sac", "host", 1)
+    run, fresh, plain = make(case, **changes), make(case, **changes), make(case)
+    run.advance(3)
+    saved = save(run, tmp_path / "3")
+    for each in (run, plain):
+        each.advance(3 if each is run else 6)
+    fresh.restore(saved)
+    fresh.advance(3)
+    ours, theirs = state_of(run), state_of(fresh)
+    assert ours.keys() == theirs.keys()
+    for key, x in ours.items():
+        assert x.tobytes() == theirs[key].tobytes(), key
+    if "reset_every" not in changes:  # whose state is another
+        other = params_of(plain)
+        assert any(np.any(x != other[key]) for key, x in params_of(run).items())
+    if "replay_on_host" in changes:
+        return
+    fused = make(Case("sac", "fused", 1), **changes)
+    fused.advance(6)
+    for key, x in params_of(run).items():
+        np.testing.assert_allclose(params_of(fused)[key], x, rtol=1e-3, atol=1e-3, err_msg=key)

@@ -1,5 +1,6 @@
 """Recipes of continuous control: networks, noise, optimisers and schedules of the papers."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,12 @@ from parl.algorithms.sac import SAC
 from parl.algorithms.td3 import TD3
 from parl.algorithms.tqc import TQC
 from parl.core.spec import Box, EnvSpec
+from parl.core.types import Step
+from parl.models import Ensemble
+from parl.models.control import ORTHOGONAL, Critic, DeterministicPolicy, SquashedNormalPolicy
+from parl.models.torsos import FlashTorso, SimBa, SimBaV2, SimBaV2Head
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
+from parl.ops.value_distributions import HLGauss, Quantiles
 from parl.recipes import make_recipe
 
 CHEETAH = EnvSpec("HalfCheetah-v4", Box((17,)), Box((6,), low=-1.0, high=1.0), max_steps=1000)
@@ -199,3 +205,41 @@ def test_scaled_rewards_know_the_environments_that_collect() -> None:
             jax.random.key(0),
         )
         assert (values.low, values.high, values.logits.shape) == (-4.0, 4.0, (2, 1, 101))
+
+
+SPACE = CHEETAH.observation_space
+OTHER_BODIES = {
+    "td3 on simba": TD3(
+        actor=DeterministicPolicy(SPACE, 6, SimBa(4, 1), ORTHOGONAL),
+        critic=Ensemble(Critic(SPACE, SimBa(8, 1), linear=ORTHOGONAL)),
+    ),
+    "tqc on simbav2": TQC(
+        actor=SquashedNormalPolicy(SPACE, 6, SimBaV2(4, 1), partial(SimBaV2Head, width=4)),
+        critic=Ensemble(Critic(SPACE, SimBaV2(8, 1), 5, Quantiles, partial(SimBaV2Head, width=8))),
+    ),
+    "redq on flash": REDQ(
+        actor=SquashedNormalPolicy(SPACE, 6, FlashTorso(4, 1)),
+        critic=Ensemble(Critic(SPACE, FlashTorso(8, 1), 5, HLGauss), 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_BODIES)
+def test_any_algorithm_takes_any_body_and_head(name: str) -> None:
+    """Shapes only: an update gives a state like the one it got."""
+    algorithm: Any = OTHER_BODIES[name]
+    number, flag = jnp.zeros(2), jnp.zeros(2, bool)
+    obs, action = jnp.zeros((2, 17)), jnp.zeros((2, 6))
+    batch = Step(obs, action, number, number, obs, flag, flag, {})
+
+    def two(key: Any) -> Any:
+        state = algorithm.init(key, CHEETAH)
+        after, metrics = algorithm.update(state, batch, key)
+        return state, after, metrics
+
+    before, after, metrics = jax.eval_shape(two, jax.random.key(0))
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), before, after
+    )
+    assert {"critic_loss", "actor_loss"} <= metrics.keys()
