@@ -30,6 +30,18 @@ RUNS = {
     "dqn-host": ("dqn", "CartPole-v1", 5_000, 400, OFF_POLICY),
     "es-host": ("es", "CartPole-v1", 80_000, 4_000, POPULATION),
 }
+# the other off-policy actor-critics, with -m slow
+NARROW = {k: v for k, v in OFF_POLICY.items() if k != "hidden"} | {"width": 8, "actor_width": 8}
+CONTROL = {
+    **dict.fromkeys(("td3", "ddpg", "oac", "redq", "droq"), OFF_POLICY),
+    **dict.fromkeys(("tqc", "crossq"), OFF_POLICY | {"actor_hidden": (16,)}),
+    **dict.fromkeys(("simba", "simbav2", "flashsac"), NARROW),
+}
+for name, settings in CONTROL.items():
+    RUNS[f"{name}-fused"] = (name, "jax:Pendulum-v1", 12_000, 1_000, settings)
+    RUNS[f"{name}-host"] = (name, "Pendulum-v1", 5_000, 400, settings)
+QUICK = [name for name in RUNS if name.partition("-")[0] not in CONTROL]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in QUICK]
 
 
 def command(name: str, out: Path) -> list[str]:
@@ -58,7 +70,7 @@ def start(name: str, out: Path, log: Path) -> subprocess.Popen:
     return process
 
 
-@pytest.fixture(scope="module", params=list(RUNS))
+@pytest.fixture(scope="module", params=[*QUICK, *SLOW])
 def reference(request, tmp_path_factory) -> tuple[str, str]:
     """A run's name, and the digest of its parameters when nothing interrupts it."""
     algorithm, env, steps, every, settings = RUNS[request.param]
