@@ -47,8 +47,8 @@ class TrainFlags:
     actors: int = 0
     """Ray rollout actors; 0 for none."""
     mode: str = "auto"
-    """sync: the same numbers as without actors; async: actors never wait. auto is async for impala
-    and appo, else sync."""
+    """sync: all act with the newest policy, the same numbers every time; async: nobody waits for
+    anybody. auto is async for impala and appo, else sync."""
     max_policy_lag: int | None = None
     """Drop asynchronous rollouts of policies that are more versions old than this."""
     address: str = "local"
@@ -314,7 +314,7 @@ def show_list(arguments: list[str]) -> int:
         found = importlib.util.find_spec(suite.module) is not None
         state = "not served yet" if not suite.served else "yes" if found else "no"
         suites.add_row(suite.prefix or "(none)", suite.title, state, f"pip install {suite.pip}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(
         algorithms, "", suites, "", f"built in: {', '.join('jax:' + e for e in JAX_ENVS)}"
     )
