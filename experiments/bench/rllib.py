@@ -38,7 +38,7 @@ JOBS = {
     "ppo CartPole": Job("ppo", "CartPole-v1", length=128, minibatches=4, epochs=4),
     "ppo HalfCheetah": Job("ppo", "HalfCheetah-v5", length=256, minibatches=32, epochs=10),
     "impala CartPole": Job("impala", "CartPole-v1", length=64),
-    "appo CartPole": Job("appo", "CartPole-v1", length=64, epochs=2),
+    "appo CartPole": Job("appo", "CartPole-v1", length=64),
 }
 
 
