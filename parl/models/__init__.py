@@ -1,6 +1,7 @@
 """Networks: the only importers of flax.linen and flax.nnx."""
 
 from parl.models.cnn import NatureCNN
+from parl.models.control import Critic, DeterministicPolicy, SquashedNormalPolicy
 from parl.models.encoder import Encoder
 from parl.models.ensemble import Ensemble
 from parl.models.heads import (
@@ -15,18 +16,27 @@ from parl.models.heads import (
 )
 from parl.models.mlp import MLP
 from parl.models.recurrent import CELLS, Recurrent, cell_output
+from parl.models.torsos import BatchNormMLP, DropoutMLP, FlashTorso, SimBa, SimBaV2
 
 __all__ = [
     "CELLS",
     "MLP",
     "ActionValue",
+    "BatchNormMLP",
     "CategoricalPolicy",
+    "Critic",
+    "DeterministicPolicy",
     "DiscreteValues",
+    "DropoutMLP",
     "Encoder",
     "Ensemble",
+    "FlashTorso",
     "NatureCNN",
     "NormalPolicy",
     "Recurrent",
+    "SimBa",
+    "SimBaV2",
+    "SquashedNormalPolicy",
     "TanhNormalPolicy",
     "Value",
     "cell_output",

@@ -1,10 +1,19 @@
 """Pure functions over arrays: returns, distributions, values, trees, statistics."""
 
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
+from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
 from parl.ops.statistics import iqm, stratified_bootstrap
 from parl.ops.tree import expand_like, where_first
+from parl.ops.value_distributions import (
+    Histogram,
+    HLGauss,
+    Point,
+    Quantiles,
+    TwoHot,
+    ValueDistribution,
+)
 from parl.ops.values import (
     epsilon_greedy,
     huber,
@@ -16,11 +25,21 @@ from parl.ops.values import (
 
 __all__ = [
     "Categorical",
+    "Colored",
     "Distribution",
+    "HLGauss",
+    "Histogram",
     "MultiCategorical",
     "Normal",
+    "OrnsteinUhlenbeck",
+    "Point",
+    "Quantiles",
+    "Repeated",
     "TanhNormal",
+    "TwoHot",
     "VTrace",
+    "ValueDistribution",
+    "White",
     "epsilon_greedy",
     "expand_like",
     "gae",
