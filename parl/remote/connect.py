@@ -69,7 +69,7 @@ def connect(
     with quiet(), loopback(local or host in LOOPBACK), no_pages():
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a node that does not come up in time raises just that
             reason = str(error).partition("\n")[0]
             raise RemoteError(f"could not connect to Ray at '{address}': {reason}") from error
     try:

@@ -45,6 +45,19 @@ def test_auto_is_the_cluster_of_this_machine(monkeypatch):
         find()
 
 
+def test_ray_that_does_not_start_is_one_sentence(monkeypatch):
+    def init(*args, **kwargs):
+        raise Exception("The current node timed out during startup.\nSee the logs.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RemoteError) as caught:
+        connect()
+    assert str(caught.value) == (
+        "could not connect to Ray at 'local': The current node timed out during startup."
+    )
+
+
 def test_workers_see_no_accelerator_and_one_thread(cluster):
     env = worker_env()["env_vars"]
     assert (env["JAX_PLATFORMS"], env["CUDA_VISIBLE_DEVICES"]) == ("cpu", "")
