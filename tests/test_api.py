@@ -50,7 +50,11 @@ def play(agent: parl.Agent, steps: int) -> list[dict[str, float]]:
 def played() -> parl.Agent:
     agent = make_agent()
     metrics = play(agent, 60)
-    assert metrics[19] == {} and set(metrics[20]) == {"loss", "q"}  # warm-up only stores
+    assert metrics[19] == {} and set(metrics[20]) == {
+        "loss",
+        "q",
+        "td_error",
+    }  # warm-up only stores
     return agent
 
 

@@ -119,7 +119,7 @@ class Agent:
             self.state = state.replace(replay=self.replay)
         self.updates += bool(metrics)
         self.weights = self._policy(self.state.train)
-        return {name: float(x) for name, x in metrics.items()}
+        return {name: float(np.mean(x)) for name, x in metrics.items()}
 
     def update(self, state: LearnerState, batch: Any, key: Any) -> tuple[LearnerState, Any]:
         """One update of the algorithm on a batch, in place of one of the learner on a rollout."""

@@ -106,9 +106,11 @@ def test_chaos_in_async_mode(make_pool):
             if (meter.deaths > 2 and meter.rebuilds > 2 and arrived > 200) or now > end:
                 break
     stats = pool.stats()
-    ledger, injected = stats["ledger"]["fragments"], sum(faults.injected.values())
+    ledger = stats["ledger"]["fragments"]
     assert ledger["trained"] == arrived
-    assert ledger["lost"] <= 2 * injected
+    assert sum(faults.injected.values()) > 0
+    # on a busy machine the deadline of a second also ends workers that were not meant to hang
+    assert ledger["lost"] <= 2 * (stats["deaths"] + stats["rebuilds"])
     assert stats["deaths"] >= 2
     assert stats["rebuilds"] >= 2
     assert stats["given_up"] == {}
