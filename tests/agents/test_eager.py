@@ -8,7 +8,12 @@ from tiny import Case, make, params_of
 
 @pytest.mark.parametrize(
     ("algorithm", "execution"),
-    [("dqn", "fused"), ("ppo", "host"), ("sac", "host"), ("es", "fused")],
+    [
+        ("dqn", "fused"),
+        ("ppo", "host"),
+        pytest.param("sac", "host", marks=pytest.mark.slow),
+        pytest.param("es", "fused", marks=pytest.mark.slow),
+    ],
 )
 def test_eager_equals_compiled(algorithm: str, execution: str) -> None:
     changes = {} if algorithm in ("ppo", "es") else {"warmup": 0}
