@@ -29,6 +29,7 @@ def test_mode_is_sync_unless_the_algorithm_was_made_for_async() -> None:
     assert parts("ppo", actors=2).config.mode == "sync"
     assert parts("dqn", actors=2).config.mode == "sync"
     assert parts("dqn", actors=2, mode="async").config.mode == "async"
+    assert parts("sac", "jax:Pendulum-v1", actors=2, mode="async").config.mode == "async"
     assert parts("dqn").config.mode == "sync"
 
 

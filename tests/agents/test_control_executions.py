@@ -4,11 +4,9 @@ TD3 (delayed policies, noise that remembers) and CrossQ (batch statistics) in ev
 with `-m slow`: their programs take long to compile.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from tiny import CONTROL, Case, make, params_of, save, state_of
@@ -20,16 +18,6 @@ def quick(*names: str) -> list[Any]:
     """All algorithms, of which all but these are marked slow."""
     slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
     return [name if name in names else slow(name) for name in CONTROL]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_small_programs(compilation_cache: None) -> Iterator[None]:
-    """Every run compiles its own initialisation: let them find each other's."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0)
-    yield
-    jax.config.update(name, before)
 
 
 @pytest.mark.parametrize("name", quick("td3"))

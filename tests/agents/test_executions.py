@@ -1,6 +1,5 @@
 """One definition, several executions: they agree, can be cut anywhere, and resume bit for bit."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,6 @@ CASES = [
     for execution in ("fused", "host", "gymnasium")
 ]
 CASES += [Case(a, e, 1) for a in ("normalized", "recurrent") for e in ("fused", "host")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_small_programs(compilation_cache: None) -> Iterator[None]:
-    """Every run compiles its own initialisation: let them find each other's."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0)
-    yield
-    jax.config.update(name, before)
 
 
 def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

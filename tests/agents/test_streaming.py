@@ -15,19 +15,18 @@ from parl.remote import RolloutPool, chaos
 from parl.remote.supervisor import Supervisor
 
 COMPILED: dict[tuple[str, int], Any] = {}  # pure functions all, once per kind
+ACTING: dict[tuple[str, int], Any] = {}
 
 
 def stream(algorithm: str, workers: int, share: int, fragments: int, **settings: Any) -> Streamed:
     """A new run of `workers` workers with `share` environments each."""
     seeds, num_envs = SEEDS[1], share * fragments
     learner = make_learner(algorithm, num_envs=num_envs)
-    programs: list[Any] = []
 
     def build(worker: int) -> Collector:
         env = JaxVectorEnv(ENVS[algorithm], share, env_seed(seeds.values[0], worker))
         collector = Collector([env], learner.algorithm, seeds, worker)
-        programs.append(collector.programs)
-        collector.programs = programs[0]
+        collector.programs = ACTING.setdefault((algorithm, share), collector.programs)
         return collector
 
     pool = RolloutPool(
@@ -49,7 +48,7 @@ def lags(run: Streamed) -> list[int]:
     return list(crew(run).meter.lags)
 
 
-@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
+@pytest.mark.parametrize("algorithm", ["dqn", "recurrent"])
 def test_one_worker_that_never_runs_ahead_is_the_synchronous_run(algorithm: str) -> None:
     """Bit for bit: what streams is learned from by the same code."""
     run, host = stream(algorithm, 1, 2, 1), make(Case(algorithm, "host", 1))
@@ -75,7 +74,7 @@ def test_off_policy_learns_from_each_fragment_while_the_other_worker_collects() 
 
 
 def test_on_policy_learns_from_as_many_fragments_as_fill_a_rollout() -> None:
-    run = stream("ppo", 2, 1, 2)
+    run = stream("recurrent", 2, 1, 2)
     assert run.steps_per_iteration == 16
     shapes = []
     inner = run.learn
@@ -131,7 +130,7 @@ def test_books_are_exact_under_chaos() -> None:
 
 
 def test_stale_rollouts_are_dropped_and_counted() -> None:
-    run = stream("ppo", 2, 1, 2, max_policy_lag=0)
+    run = stream("recurrent", 2, 1, 2, max_policy_lag=0)
     run.advance(3)
     stats = run.stats()
     assert stats["pool/trained"] == 48
