@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from parl.agents import agent as base
 from parl.agents.execution import init_learner
@@ -111,7 +110,7 @@ def evaluate(path: str | Path, episodes: int = 10, seed: int = 0, env: Any = Non
     evaluator = Evaluator(parts.factory, algorithm, episodes)
     take = run_seeds(parts.config).take
     returns = [evaluator(algorithm.policy(take(state.train, k)), seed + k) for k in range(seeds)]
-    return Evaluation(np.stack(returns) if seeds > 1 else returns[0])
+    return Evaluation.of(returns)
 
 
 def load(path: str | Path, seed_index: int = 0, env: Any = None) -> "Agent":

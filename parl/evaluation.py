@@ -23,9 +23,18 @@ MAX_STEPS = 100_000  # of an episode whose environment knows no time limit
 
 
 class Evaluation(NamedTuple):
-    """Returns of whole episodes under the greedy policy."""
+    """Returns of whole episodes under the greedy policy; several agents' are summed up."""
 
     returns: np.ndarray  # [episodes], or [K, episodes] for K seeds
+    agents: np.ndarray | None = None  # [..., episodes, N] of each of several agents
+
+    @classmethod
+    def of(cls, games: list[np.ndarray]) -> "Evaluation":
+        """The evaluation of one seed's games [episodes, *agent_shape], or of several seeds'."""
+        returns = np.stack(games) if len(games) > 1 else games[0]
+        if games[0].ndim == 1:
+            return cls(returns)
+        return cls(returns.sum(-1), returns)
 
     @property
     def mean(self) -> Any:
@@ -49,21 +58,25 @@ class Evaluator:
         self.greedy = jax.jit(partial(greedy_action, algorithm))
 
     def __call__(self, policy: Any, seed: int, when: int = 0) -> np.ndarray:
-        """Returns [episodes] of one policy; the same seed and time give the same episodes."""
+        """Returns [episodes, *agent_shape] of one policy.
+
+        The same seed and time give the same episodes.
+        """
         number = env_seed(seed, EVALUATION, when)
         if self.fused is not None:
             return np.asarray(self.fused(policy, jax.random.key(number)))
         return self.play_host(policy, number)
 
     def play_host(self, policy: Any, seed: int) -> np.ndarray:
-        """Returns [episodes] from a numpy vector environment."""
+        """Returns [episodes, *agent_shape] from a numpy vector environment."""
         num_envs = min(self.episodes, MAX_ENVS)
         share = np.full(num_envs, self.episodes // num_envs)
         share[: self.episodes % num_envs] += 1
         env = self.factory.vector(num_envs, seed)
         obs, first = env.reset(), np.ones(num_envs, bool)
         memory, key = self.algorithm.memory((num_envs,)), jax.random.key(seed)
-        total, played = np.zeros(num_envs), [[] for _ in range(num_envs)]
+        total = np.zeros((num_envs, *env.spec.agent_shape))
+        played = [[] for _ in range(num_envs)]
         time = 0
         while any(len(games) < n for games, n in zip(played, share, strict=True)):
             action, memory = self.greedy(policy, obs, first, memory, key, time)
@@ -71,7 +84,7 @@ class Evaluator:
             total, time = total + new.reward, time + 1
             obs, first = new.obs, new.terminated | new.truncated
             for i in np.flatnonzero(first):
-                played[i].append(total[i])
+                played[i].append(total[i].copy())
                 total[i] = 0.0
         env.close()
         return np.array([x for games, n in zip(played, share, strict=True) for x in games[:n]])
@@ -93,13 +106,13 @@ class Game(NamedTuple):
     env: Any  # [B, ...]
     obs: Any  # [B, *O]
     memory: Any  # [B, ...]
-    returns: Array  # [B]
+    returns: Array  # [B, *agent_shape]
     over: Array  # [B] bool
     time: Array  # []
 
 
 def play_fused(env: JaxEnv, algorithm: Algorithm, episodes: int, policy: Any, key: Array) -> Array:
-    """Returns [episodes] of a pure JAX environment, all episodes side by side."""
+    """Returns [episodes, *agent_shape] of a pure JAX environment, all episodes side by side."""
     k_reset, k_act, k_step = jax.random.split(key, 3)
     state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, episodes))
     over = jnp.zeros(episodes, bool)
@@ -117,10 +130,11 @@ def play_fused(env: JaxEnv, algorithm: Algorithm, episodes: int, policy: Any, ke
         )
         keys = jax.random.split(jax.random.fold_in(k_step, game.time), episodes)
         state, obs, reward, terminated, truncated = jax.vmap(env.step)(game.env, action, keys)
-        returns = game.returns + jnp.where(game.over, 0.0, reward)
+        returns = game.returns + jnp.where(ops.expand_like(game.over, reward), 0.0, reward)
         over = game.over | terminated | truncated
         return Game(state, obs, memory, returns, over, game.time + 1)
 
     going = lambda game: ~game.over.all() & (game.time < limit)
-    start = Game(state, obs, algorithm.memory((episodes,)), jnp.zeros(episodes), over, jnp.int32(0))
+    returns = jnp.zeros((episodes, *env.spec.agent_shape))
+    start = Game(state, obs, algorithm.memory((episodes,)), returns, over, jnp.int32(0))
     return jax.lax.while_loop(going, step, start).returns

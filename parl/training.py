@@ -176,7 +176,7 @@ class Trainer:
         policy, seeds, take = self.execution.policy, self.config.seeds, self.execution.seeds.take
         play = lambda k, seed: self.evaluator(take(policy, k), seed, self.env_steps)
         returns = [play(k, seed) for k, seed in enumerate(seeds)]
-        evaluation = Evaluation(np.stack(returns) if len(seeds) > 1 else returns[0])
+        evaluation = Evaluation.of(returns)
         mean = float(np.mean(evaluation.mean))
         self.progress.evaluated(
             self.env_steps, mean, float(np.mean(evaluation.std)), self.evaluator.episodes
@@ -295,6 +295,8 @@ class Trainer:
             "sps": round(self.env_steps * self.config.num_seeds / self.wall_s, 1),
             "params_sha256": params_sha256(arrays),
         }
+        if evaluation.agents is not None:  # means of each agent's own
+            result["agent_returns"] = evaluation.agents.mean(-2).tolist()
         self.run.write_result(result)
         return result
 

@@ -148,7 +148,8 @@ def act(
     action, memory, extras = algorithm.act(policy, obs, memory, key, explore=True)
     if random:
         legal = ops.legal_actions(obs)
-        action = ops.uniform_action(key, spec.action_space, first.shape, legal)
+        shape = (*first.shape, *spec.agent_shape)
+        action = ops.uniform_action(key, spec.action_space, shape, legal)
     return action, memory, extras
 
 

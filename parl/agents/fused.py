@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from parl import ops
 from parl.agents.execution import (
     Report,
     Seeds,
@@ -37,7 +38,7 @@ class ActorState(struct.PyTreeNode):
     vector: jax_vector.VectorState  # [B, ...]
     first: Array  # [B] bool, the next step opens an episode
     memory: Any  # [B, ...]
-    returns: Array  # [B] sum of rewards of the episode so far
+    returns: Array  # [B] sum of rewards of the episode so far, and over agents
 
 
 class RunState(struct.PyTreeNode):
@@ -79,7 +80,7 @@ def collect(
         vector, new = jax_vector.autostep(env, actor.vector, action)
         last, discount = new.terminated | new.truncated, 1.0 - new.terminated
         record = Step(obs, action, new.reward, discount, new.next_obs, actor.first, last, extras)
-        returns = actor.returns + new.reward
+        returns = actor.returns + ops.over_agents(new.reward, last)
         finished = jnp.where(last, returns, 0.0)
         return ActorState(vector, last, memory, returns - finished), (record, finished)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from parl import ops
 from parl.agents.execution import Seeds, act
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
@@ -107,7 +108,7 @@ class Collector:
             last = new.terminated | new.truncated
             step = self.obs, action, new.reward, new.terminated, new.next_obs, self.first, last
             recorder.add((*step, extras))
-            self.returns = self.returns + new.reward
+            self.returns = self.returns + ops.over_agents(new.reward, last)
             if last.any():
                 return_sum = return_sum + np.where(last, self.returns, 0.0).sum(-1)
                 self.returns = np.where(last, np.float32(0.0), self.returns)

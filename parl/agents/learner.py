@@ -177,7 +177,8 @@ def example_rollout(
         policy = algorithm.policy(train)
         action, _, extras = algorithm.act(policy, obs, memory, key, explore=True)
         number, flag = jnp.zeros(num_envs), jnp.zeros(num_envs, bool)
-        step = Step(obs, action, number, number, obs, flag, flag, extras)
+        reward = jnp.zeros((num_envs, *spec.agent_shape))
+        step = Step(obs, action, reward, number, obs, flag, flag, extras)
         steps = jax.tree.map(lambda x: jnp.broadcast_to(x, (length, *x.shape)), step)
         return Rollout(steps, memory)
 

@@ -70,13 +70,25 @@ def flat_size(space: Space) -> int:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """An environment as algorithms and models see it."""
+    """An environment as algorithms and models see it.
+
+    With agents, `action_space` is that of one of them, and `observation_space` a dict whose parts
+    carry N in front, `state` excepted: `view` (N, O); `legal` (N, A) bool, for discrete actions;
+    `alive` (N,) bool; in turn-based games `turn` (N,) bool, whose move it is; `state` (S,).
+    """
 
     id: str
     observation_space: Space
     action_space: Space
     max_steps: int | None = None  # time limit of an episode in steps, where known
     num_agents: int | None = None  # N, for multi-agent environments
+    agents: tuple[str, ...] = ()  # their names
+    groups: tuple[int, ...] = ()  # of each agent: those of one have one role; empty: all are one
+
+    @property
+    def agent_shape(self) -> tuple[int, ...]:
+        """(N,) for a multi-agent environment, else (): what rewards [B, ...] have behind B."""
+        return () if self.num_agents is None else (self.num_agents,)
 
     @property
     def obs(self) -> Any:
@@ -85,5 +97,5 @@ class EnvSpec:
 
     @property
     def action(self) -> Any:
-        """An example action with one batch axis: [1, A] float or [1] int."""
-        return example(self.action_space)
+        """An example action with one batch axis: [1, A] float or [1] int, [1, N, ...] of agents."""
+        return example(self.action_space, (1, *self.agent_shape))

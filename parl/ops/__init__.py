@@ -5,7 +5,7 @@ from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
 from parl.ops.statistics import iqm, stratified_bootstrap
-from parl.ops.tree import expand_like, where_first
+from parl.ops.tree import expand_like, over_agents, where_first
 from parl.ops.value_distributions import (
     Histogram,
     HLGauss,
@@ -49,6 +49,7 @@ __all__ = [
     "legal_actions",
     "mask_illegal",
     "n_step",
+    "over_agents",
     "permutation",
     "retrace",
     "select",

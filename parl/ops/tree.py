@@ -25,3 +25,11 @@ def where_first(first: Array, fresh: Any, old: Any) -> Any:
     `first` [B] bool is broadcast over the leaves [B, ...] of two pytrees of one structure.
     """
     return jax.tree.map(lambda a, b: jnp.where(expand_like(first, b), a, b), fresh, old)
+
+
+def over_agents(reward: Any, like: Any) -> Any:
+    """Rewards [..., N] of agents as their sum [...], the rank of `like`; without agents as given.
+
+    numpy or jax arrays.
+    """
+    return reward.sum(-1) if reward.ndim > like.ndim else reward

@@ -48,3 +48,16 @@ def test_spaces_compare_and_hash_by_shape() -> None:
     assert hash(bounded) == hash(free)
     assert Box((2,)) != Box((2,), "uint8")
     assert Discrete(2) != Discrete(3)
+
+
+def test_agents_are_an_axis_behind_the_batch() -> None:
+    """Spaces of observations hold it already, that of actions is one agent's."""
+    views = {"view": Box((3, 4)), "legal": Box((3, 5), "bool"), "state": Box((7,))}
+    spec = EnvSpec("x", views, Discrete(5), num_agents=3, agents=("a", "b", "c"), groups=(0, 0, 1))
+    assert spec.agent_shape == (3,) and spec.action.shape == (1, 3)
+    assert {name: x.shape for name, x in spec.obs.items()} == {
+        "view": (1, 3, 4), "legal": (1, 3, 5), "state": (1, 7),
+    }  # fmt: skip
+    assert EnvSpec("x", views, Box((2,)), num_agents=3).action.shape == (1, 3, 2)
+    alone = EnvSpec("x", Box((4,)), Discrete(2))
+    assert alone.agent_shape == () and alone.agents == alone.groups == ()
