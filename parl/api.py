@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,14 @@ import jax
 from parl.agents import agent as base
 from parl.agents.execution import init_learner
 from parl.agents.learner import LearnerState
-from parl.build import Parts, make_execution, resolve, run_seeds
+from parl.build import Parts, algorithm_for, make_execution, resolve, run_seeds
 from parl.config import RunConfig, new_run_id, versions
 from parl.core.checkpoint import Checkpoint, read
 from parl.core.errors import ConfigError
 from parl.envs.factory import make_factory
 from parl.evaluation import Evaluation, Evaluator
 from parl.recipes import make_recipe
+from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
 from parl.training import Trainer
 
@@ -41,8 +43,9 @@ def train(
 ) -> Run:
     """Trains an algorithm on an environment and writes a run directory.
 
-    `env` is an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes
-    a Gymnasium environment. `settings` are those of the run (steps, seed, num_seeds, execution,
+    The algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
+    an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes a
+    Gymnasium environment. `settings` are those of the run (steps, seed, num_seeds, execution,
     actors, mode, max_policy_lag, address, chaos, eval_every, eval_episodes, checkpoint_every, keep,
     eager), as `parl train --help` explains them, and any of the recipe's. Raises a ParlError with
     one sentence for whatever does not fit.
@@ -52,6 +55,9 @@ def train(
     config = RunConfig(algorithm, env if own is None else "", settings=settings, **given)
     prepare()
     parts = resolve(config, own)
+    if algorithm == AUTO and not quiet:
+        spec = parts.factory.spec
+        print(pick(spec, parts.factory.jax is not None).line(spec))
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     run = RunDir.create(out or default_out(config), config)
     with conditions(config):
@@ -155,7 +161,8 @@ class Agent(base.Agent):
         `env` as in `train`; the learner has the recipe's replay, for rollouts given to `learn`.
         """
         prepare()
-        spec = make_factory(env).spec
+        factory = make_factory(env)
+        spec, algorithm = factory.spec, algorithm_for(algorithm, factory)
         recipe = make_recipe(algorithm, spec)
         once = {"updates": 1} if "updates" in recipe.types() else {}
         recipe = recipe.override(once | settings)
@@ -209,6 +216,6 @@ def conditions(config: RunConfig) -> Iterator[None]:
 
 def default_out(config: RunConfig) -> Path:
     """A name under runs/ that is free."""
-    env = config.env.replace(":", "-").replace("/", "-")
+    env = re.sub(r"[^\w.]+", "-", config.env)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{config.algorithm}-{env}-{config.seed}-{stamp}"

@@ -19,6 +19,7 @@ from parl.core.errors import ConfigError
 from parl.core.seeding import env_seed
 from parl.envs.factory import EnvFactory, make_factory
 from parl.recipes import make_recipe
+from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 
 
@@ -39,6 +40,7 @@ def resolve(config: RunConfig, env: Any = None) -> Parts:
     """
     config.check()
     factory = make_factory(config.env if env is None else env)
+    config = dataclasses.replace(config, algorithm=algorithm_for(config.algorithm, factory))
     workers = max(config.actors, 1)
     recipe = make_recipe(config.algorithm, factory.spec).override(config.settings)
     recipe = one_for_each(recipe, workers)
@@ -72,6 +74,11 @@ def resolve(config: RunConfig, env: Any = None) -> Parts:
         recipe = one_by_one(recipe, workers)
     learner = recipe.learner(factory.spec, config.schedule_steps, recipe.num_envs)
     return Parts(config, factory, recipe, learner, share)
+
+
+def algorithm_for(name: str, factory: EnvFactory) -> str:
+    """The algorithm of this name; for `auto` the one that the environment asks for."""
+    return pick(factory.spec, factory.jax is not None).algorithm if name == AUTO else name
 
 
 def resolve_mode(config: RunConfig, recipe: Recipe) -> str:

@@ -21,7 +21,7 @@ from parl.core.errors import ConfigError, ParlError, nearest
 
 USAGE = """usage: parl COMMAND ...
 
-  parl train ALGO --env ID [flags]   train and write a run directory
+  parl train ALGO --env ID [flags]   train and write a run directory; ALGO auto picks one
   parl resume DIR [--steps N]        continue a run where its last checkpoint is
   parl eval DIR [--episodes N]       greedy returns of a run's policy
   parl list                          algorithms and environments
@@ -174,15 +174,20 @@ def train_flags(
     algorithm: str, env: str | None, given: dict[str, Any], arguments: list[str]
 ) -> tuple[TrainFlags, dict[str, Any]]:
     """The parsed flags and the recipe's settings that differ from the recipe for this env."""
+    from parl.build import algorithm_for
     from parl.envs.factory import make_factory
     from parl.recipes import make_recipe, recipe_class
+    from parl.recipes.auto import AUTO
 
-    recipe = recipe_class(algorithm)
+    picks = algorithm == AUTO
+    recipe = None if picks else recipe_class(algorithm)
     if env:
-        recipe = make_recipe(algorithm, make_factory(env).spec)
-    elif {"-h", "--help"}.isdisjoint(arguments):
+        factory = make_factory(env)
+        recipe = make_recipe(algorithm_for(algorithm, factory), factory.spec)
+    elif recipe is None or {"-h", "--help"}.isdisjoint(arguments):
         raise ConfigError(
-            "train needs an environment: --env HalfCheetah-v5, --env jax:CartPole-v1."
+            f"train{' auto' * picks} needs an environment: --env HalfCheetah-v5, "
+            "--env jax:CartPole-v1."
         )
     else:
         recipe = recipe()  # pyright: ignore[reportCallIssue]
@@ -305,6 +310,7 @@ def show_list(arguments: list[str]) -> int:
     from parl.recipes import KINDS, RECIPES, recipe_class
 
     algorithms = Table("algorithm", "action spaces", "what it is", box=None, title_justify="left")
+    algorithms.add_row("auto", "any", "Whichever of these the environment asks for.")
     for name in RECIPES:
         recipe = recipe_class(name)
         spaces = ", ".join(KINDS[kind.__name__] for kind in recipe.serves)
