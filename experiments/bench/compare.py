@@ -11,21 +11,57 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 OURS = [sys.executable, str(HERE / "ours.py")]
 
 
-def rate(command: list[str]) -> float:
-    """Steps per second that a command reports in its last line."""
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])["steps_per_second"]
+Pair = tuple[list[str], list[str], float]  # our command, the other's, the ratio aimed at
+Pairs = dict[str, Pair]  # by name
 
 
-def pairs(arguments: argparse.Namespace) -> dict[str, tuple[list[str], list[str], float]]:
-    """Name -> (our command, the other's command, the ratio we aim at)."""
-    stable = [arguments.sbx, str(HERE / "peers" / "stable_sac.py"), "--peer"]
+def report(command: list[str]) -> dict[str, Any]:
+    """What a command reports in its last line."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure(pairs: Pairs, only: str, repeats: int) -> list[str]:
+    """Runs the pairs whose names contain `only`, each in turn; a Markdown table of medians.
+
+    It is printed line by line as it grows.
+    """
+    lines = ["| ours : other | ours, steps/s | other, steps/s | ratio (min-max) | aim "
+             "| ms an update, ours : other |", "|---|---|---|---|---|---|"]  # fmt: skip
+    print("\n".join(lines), flush=True)
+    for name, (ours, other, aim) in pairs.items():
+        if only not in name:
+            continue
+        rounds = [(report(ours), report(other)) for _ in range(repeats)]
+        rates = [[each["steps_per_second"] for each in pair] for pair in rounds]
+        ratios = sorted(a / b for a, b in rates)
+        a, b = (statistics.median(column) for column in zip(*rates, strict=True))
+        ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        update = " : ".join(map(update_ms, zip(*rounds, strict=True)))
+        lines.append(f"| {name} | {a:,.0f} | {b:,.0f} | {ratio} | {aim} | {update} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def update_ms(reports: Iterable[dict[str, Any]]) -> str:
+    """The median time of an update, environment and all."""
+    times = [1e3 / each["updates_per_second"] for each in reports if "updates_per_second" in each]
+    return f"{statistics.median(times):.2f}" if times else "-"
+
+
+def pairs(arguments: argparse.Namespace) -> Pairs:
+    """What is measured, by name."""
+    stable = [arguments.sbx, str(HERE / "peers" / "stable_off_policy.py"), "--peer"]
     sbx, sb3 = [*stable, "sbx", "--steps", "3000"], [*stable, "sb3", "--steps", "800"]
     sbx_ppo = [arguments.sbx, str(HERE / "peers" / "sbx_ppo.py")]
     pure = [arguments.purejaxrl, str(HERE / "peers" / "purejaxrl_ppo.py")]
@@ -35,8 +71,8 @@ def pairs(arguments: argparse.Namespace) -> dict[str, tuple[list[str], list[str]
     one = [*sac, "--length", "1", "--updates", "1"]
     cartpole, cheetah = ["--env", "CartPole-v1"], ["--env", "HalfCheetah-v5"]
     found = {
-        "sac 8/8 : bare update": (sac, [*OURS, "bare-sac"], 0.95),
-        "sac 1/1 : bare update": (one, [*OURS, "bare-sac"], 0.95),
+        "sac 8/8 : bare update": (sac, [*sac, "--bare"], 0.95),
+        "sac 1/1 : bare update": (one, [*sac, "--bare"], 0.95),
         "sac 8/8 : SBX 8/8": (sac, [*sbx, *burst], 1.1),
         "sac 1/1 : SBX 1/1": (one, sbx, 1.1),
         "sac 8/8 : SB3 8/8": (sac, [*sb3, *burst], 4.0),
@@ -69,18 +105,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    lines = ["| ours : other | ours, steps/s | other, steps/s | ratio (min-max) | aim |",
-             "|---|---|---|---|---|"]  # fmt: skip
-    print("\n".join(lines), flush=True)
-    for name, (ours, other, aim) in pairs(arguments).items():
-        if arguments.only not in name:
-            continue
-        rates = [(rate(ours), rate(other)) for _ in range(arguments.repeats)]
-        ratios = sorted(a / b for a, b in rates)
-        a, b = (statistics.median(column) for column in zip(*rates, strict=True))
-        ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-        lines.append(f"| {name} | {a:,.0f} | {b:,.0f} | {ratio} | {aim} |")
-        print(lines[-1], flush=True)
+    lines = measure(pairs(arguments), arguments.only, arguments.repeats)
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n")
 

@@ -1,9 +1,10 @@
 """Steps per second of PARL-JAX in one setting; the last line printed is a JSON object.
 
     python experiments/bench/ours.py sac --length 8 --updates 8
+    python experiments/bench/ours.py tqc --set "num_critics=2" --set "actor_hidden=[64, 64]"
+    python experiments/bench/ours.py sac --bare
     python experiments/bench/ours.py ppo --env CartPole-v1
     python experiments/bench/ours.py fused-ppo --num-seeds 8
-    python experiments/bench/ours.py bare-sac
 
 The clock runs over whole iterations after everything is compiled and learning has begun.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import yaml
 
 import parl
 from parl.agents.execution import Execution
@@ -42,13 +44,16 @@ def warmed(config: RunConfig, iterations: int = 4) -> Execution:
 
 
 def off_policy(arguments: argparse.Namespace) -> tuple[int, float]:
-    """SAC or DQN, one update per environment step unless told otherwise."""
+    """An off-policy recipe, one update per environment step unless told otherwise."""
     settings = {
         "length": arguments.length,
         "updates": arguments.updates,
         "capacity": arguments.capacity,
         "warmup": 1_000,
     }
+    for text in arguments.set:
+        name, _, value = text.partition("=")
+        settings[name] = yaml.safe_load(value)
     config = RunConfig(
         arguments.job,
         arguments.env,
@@ -56,7 +61,7 @@ def off_policy(arguments: argparse.Namespace) -> tuple[int, float]:
         execution=arguments.execution,
         settings=settings,
     )
-    return timed(warmed(config), arguments.steps)
+    return bare(config, arguments) if arguments.bare else timed(warmed(config), arguments.steps)
 
 
 def ppo(arguments: argparse.Namespace) -> tuple[int, float]:
@@ -97,11 +102,14 @@ def fused_ppo(arguments: argparse.Namespace) -> tuple[int, float]:
     return timed(warmed(config, iterations=8), arguments.steps)
 
 
-def bare_sac(arguments: argparse.Namespace) -> tuple[int, float]:
-    """The jitted update alone on one batch: what no loop around it can beat."""
-    parts = resolve(RunConfig("sac", arguments.env))
-    algorithm, spec = parts.learner.algorithm, parts.factory.spec
-    draw, n = np.random.default_rng(0), 256
+def bare(config: RunConfig, arguments: argparse.Namespace) -> tuple[int, float]:
+    """The jitted update alone on one batch: what no loop around it can beat.
+
+    As many updates as the steps would have had.
+    """
+    parts = resolve(config)
+    algorithm, spec, n = parts.learner.algorithm, parts.factory.spec, parts.learner.batch_size
+    draw = np.random.default_rng(0)
     obs = draw.normal(size=(2, n, *spec.obs.shape[1:])).astype(np.float32)
     action = draw.uniform(-1, 1, (n, *spec.action.shape[1:])).astype(np.float32)
     reward, flag = draw.normal(size=n).astype(np.float32), np.zeros(n, bool)
@@ -112,21 +120,17 @@ def bare_sac(arguments: argparse.Namespace) -> tuple[int, float]:
     for _ in range(50):
         state, _ = update(state, batch, key)
     jax.block_until_ready(state)
+    updates = arguments.steps * arguments.updates // arguments.length
     start = time.perf_counter()
-    for _ in range(arguments.steps):
+    for _ in range(updates):
         state, _ = update(state, batch, key)
     jax.block_until_ready(state)
     return arguments.steps, time.perf_counter() - start
 
 
 def main() -> None:
-    jobs = {
-        "sac": off_policy,
-        "dqn": off_policy,
-        "ppo": ppo,
-        "fused-ppo": fused_ppo,
-        "bare-sac": bare_sac,
-    }
+    replayed = "sac td3 tqc crossq droq redq simba simbav2 flashsac dqn"
+    jobs = dict.fromkeys(replayed.split(), off_policy) | {"ppo": ppo, "fused-ppo": fused_ppo}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job", choices=jobs)
     parser.add_argument("--env", default="HalfCheetah-v5")
@@ -136,12 +140,17 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument("--capacity", type=int, default=1_000_000)
     parser.add_argument("--num-seeds", type=int, default=1)
+    parser.add_argument("--bare", action="store_true", help="the update alone, without a loop")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     prepare()
     steps, seconds = jobs[arguments.job](arguments)
     summary = {"peer": "parl-jax", "version": parl.__version__} | vars(arguments)
-    rate = steps / seconds
-    print(json.dumps(summary | {"steps": steps, "seconds": seconds, "steps_per_second": rate}))
+    found = {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds}
+    if jobs[arguments.job] is off_policy:
+        per_step = arguments.updates / arguments.length
+        found["updates_per_second"] = steps * per_step / seconds
+    print(json.dumps(summary | found))
 
 
 if __name__ == "__main__":
