@@ -13,6 +13,7 @@ from parl import ops
 from parl.agents.learner import Learner, LearnerState, OffPolicy, example_rollout
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
+from parl.core.errors import EnvError
 from parl.core.seeding import RunKeys, run_keys
 from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
@@ -151,6 +152,14 @@ def act(
         shape = (*first.shape, *spec.agent_shape)
         action = ops.uniform_action(key, spec.action_space, shape, legal)
     return action, memory, extras
+
+
+def stuck(spec: EnvSpec) -> EnvError:
+    """The error of an environment that leaves an agent nothing to do."""
+    return EnvError(
+        f"{spec.id} has an observation whose mask `legal` leaves no legal action; "
+        "give an agent that cannot act one that does nothing."
+    )
 
 
 def warmup_iterations(learner: Learner, steps_per_iteration: int) -> int:

@@ -19,6 +19,7 @@ from parl.agents.execution import (
     act,
     batch_mesh,
     init_learner,
+    stuck,
     warmup_iterations,
 )
 from parl.agents.learner import Learner, LearnerState, OffPolicy, attach, detach, seed_axes
@@ -57,6 +58,7 @@ class Tally(NamedTuple):
     return_sum: Array  # [] over finished episodes
     episodes: Array  # [] int32, how many finished
     broken: Array  # [] int32, iterations in which the environment gave NaN or infinity
+    stuck: Array  # [] int32, iterations in which it left an agent no legal action
 
 
 def collect(
@@ -85,7 +87,8 @@ def collect(
         return ActorState(vector, last, memory, returns - finished), (record, finished)
 
     after, (steps, finished) = jax.lax.scan(step, actor, length=length)
-    tally = Tally({}, finished.sum(), steps.last.sum(), is_broken(steps).astype(jnp.int32))
+    flags = (jnp.int32(x) for x in (is_broken(steps), ops.is_stuck(steps.obs)))
+    tally = Tally({}, finished.sum(), steps.last.sum(), *flags)
     return after, Rollout(steps, actor.memory), tally
 
 
@@ -228,6 +231,8 @@ class Fused:
         self.run, tally = self.programs[fill](self.run, iterations)
         tally = jax.device_get(tally)
         self.iteration += iterations
+        if np.any(tally.stuck):
+            raise stuck(self.env.spec)
         if np.any(tally.broken):
             steps = self.iteration * self.steps_per_iteration
             raise EnvError(

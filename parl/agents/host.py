@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from parl import ops
-from parl.agents.execution import Seeds, act
+from parl.agents.execution import Seeds, act, stuck
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
 from parl.core.errors import CheckpointError
@@ -100,6 +100,8 @@ class Collector:
         recorder = Recorder(length, len(self.seeds.lead))
         return_sum = np.zeros(self.seeds.lead, np.float32)
         for _ in range(length):
+            if ops.is_stuck(self.obs):
+                raise stuck(self.envs[0].spec)
             action, self.memory, extras = program(
                 policy, self.obs, self.first, self.memory, self.key, np.int32(self.time)
             )

@@ -3,9 +3,9 @@
 Mnih et al. 2016, arXiv:1602.01783, in its synchronous form. Shapes: T time, B environments.
 """
 
-import jax.numpy as jnp
 import optax
 
+from parl import ops
 from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
 from parl.core.types import Array, Metrics, Params, Rollout, descend
 
@@ -33,7 +33,9 @@ class A2C(ActorCritic):
         pi, value, next_value = self.evaluate(params, batch)
         log_prob = pi.log_prob(batch.steps.action)
         log_rhos = log_prob - batch.steps.extras["log_prob"]
-        advantage, target = self.targets(log_rhos, batch.steps, value, next_value)
-        policy_loss = -jnp.mean(log_prob * advantage)
-        value_loss = 0.5 * jnp.mean((value - target) ** 2)
-        return self.total(policy_loss, value_loss, pi.entropy().mean())
+        deltas = self.transitions(batch.steps, value, next_value)
+        advantage, target = self.targets(log_rhos, deltas)
+        active = deltas.active
+        policy_loss = -ops.mean(log_prob * advantage, active)
+        value_loss = 0.5 * ops.mean((value - target) ** 2, active)
+        return self.total(policy_loss, value_loss, ops.mean(pi.entropy(), active))

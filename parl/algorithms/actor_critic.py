@@ -1,12 +1,14 @@
 """What the on-policy actor-critics share: networks, acting, values and advantages.
 
-Either network may be recurrent; see parl/models/recurrent.py. The agent axis, if there is one, is
-one more batch axis. Shapes: T time, B environments.
+Either network may be recurrent; see parl/models/recurrent.py. With several agents the critic's
+values are [..., N] and only active agents are learned from; see parl/ops/agents.py.
+Shapes: T time, B environments, N agents.
 """
 
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import struct
 
@@ -22,6 +24,7 @@ class ActorCriticState(struct.PyTreeNode):
     """Everything that is learned; annealing counts inside the optimiser state."""
 
     net: Net  # params: {"actor": ..., "critic": ...}
+    values: Any = ()  # moments of the value targets, where these are normalised
 
 
 class Memory(NamedTuple):
@@ -42,6 +45,7 @@ class ActorCritic(Algorithm):
     actor: Model = static(default=None)  # obs -> distribution
     critic: Model = static(default=None)  # obs -> [...]
     corrected: bool = static(default=False)
+    team_reward: bool = static(default=False)  # each agent is paid what all are paid together
     anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
     learning_rate: float = 3e-4
     gamma: float = 0.99
@@ -122,27 +126,44 @@ class ActorCritic(Algorithm):
 
         A recurrent critic sees each next_obs with its memory of the episode so far.
         """
-        steps, flat = batch.steps, lambda x: x.reshape(-1, *x.shape[2:])
+        steps = batch.steps
         pi, value, memories = self.unroll(params, steps.obs, steps.first, batch.memory)
-        next_obs, memories = jax.tree.map(flat, (steps.next_obs, memories))
-        next_value, _ = recurrent.step(self.critic, params["critic"], next_obs, memories)
-        return pi, value, next_value.reshape(value.shape)
+        next_value = recurrent.following(self.critic, params["critic"], steps.next_obs, memories)
+        return pi, value, next_value
 
-    def targets(
-        self, log_rhos: Array, steps: Step, value: Array, next_value: Array
-    ) -> tuple[Array, Array]:
+    def transitions(self, steps: Step, value: Array, next_value: Array) -> ops.Transitions:
+        """What the estimators of returns look at, of values [T, B, ...] at obs and next_obs.
+
+        An agent's own discount ends with it. That of a team does not, and its value is then that of
+        the agents which still act.
+        """
+        active = ops.active_agents(steps.obs)
+        if active is None:
+            tail = steps.last, value, next_value, self.lambda_
+            return ops.Transitions(steps.reward, self.gamma * steps.discount, *tail)
+        reward, discount = steps.reward, ops.expand_like(steps.discount, steps.reward)
+        known = ops.active_agents(steps.next_obs)
+        if self.team_reward:
+            reward = ops.team_reward(reward, steps.obs["alive"])
+            next_value = jnp.where(known, next_value, ops.mean_of_team(next_value, known))
+            known = known.any(-1, keepdims=True) & jnp.ones_like(known)
+        else:
+            discount = discount * steps.next_obs["alive"]
+        tail = steps.last, value, next_value, self.gamma, self.lambda_
+        return ops.between_turns(active, known, reward, discount, *tail)
+
+    def targets(self, log_rhos: Array, deltas: ops.Transitions) -> tuple[Array, Array]:
         """(advantages, value targets) [T, B, ...], without gradients.
 
         log_rhos: log-probability of the actions now, less that when they were taken; only V-trace
         looks at it.
         """
-        discount = self.gamma * steps.discount
-        deltas = steps.reward, discount, steps.last, value, next_value, self.lambda_
+        *given, active = deltas
         if self.corrected:
-            target, advantage, _ = ops.vtrace(log_rhos, *deltas)
+            target, advantage, _ = ops.vtrace(ops.masked(log_rhos, active), *given)
         else:
-            advantage = ops.gae(*deltas)
-            target = value + advantage
+            advantage = ops.gae(*given)
+            target = deltas.value + advantage
         return jax.lax.stop_gradient((advantage, target))
 
     def total(self, policy_loss: Array, value_loss: Array, entropy: Array) -> tuple[Array, Metrics]:

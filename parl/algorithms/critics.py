@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from parl import ops
 from parl.core.model import Model
 from parl.core.types import Array, Metrics, Net, Params, Step, descend
 from parl.models import modes
@@ -42,8 +43,15 @@ def regress(values: ValueDistribution, target: Array, batch: Step) -> tuple[Arra
 
     Where the batch has a `weight` [B] in its extras, it weighs the samples. `td_error` [B] is the
     size of the error, such as prioritised replay asks for: of numbers, its root mean square.
+    With agents B is [B, N], and only active ones count.
     """
     losses = values.loss(jax.lax.stop_gradient(target))  # [C, B]
+    active = ops.active_agents(batch.obs)
+    if active is not None:
+        losses = ops.masked(losses, active)
+        loss, td_error = losses.sum() / jnp.maximum(active.sum(), 1), losses.mean((0, -1))
+        q = ops.mean(values.mean.mean(0), active)
+        return loss, {"critic_loss": loss, "q": q, "td_error": jnp.sqrt(2 * td_error)}
     loss = (losses * batch.extras.get("weight", 1.0)).mean(-1).sum()
     td_error = jnp.sqrt(2 * losses.mean(0))
     return loss, {"critic_loss": loss, "q": values.mean.mean(), "td_error": td_error}

@@ -37,16 +37,35 @@ class Stats(struct.PyTreeNode):
         return jnp.sqrt(self.m2 / self.count + 1e-8)
 
     def merge(self, x: Array) -> "Stats":
-        """Adds a block [..., *O] to the moments: Chan et al. 1979, eq. 2.1."""
+        """Adds a block [..., *O] to the moments."""
         x = x.reshape(-1, *self.mean.shape)
-        count, mean = self.count + len(x), x.mean(0)
-        delta = mean - self.mean
-        m2 = self.m2 + ((x - mean) ** 2).sum(0) + delta**2 * self.count * len(x) / count
-        return Stats(count, self.mean + delta * len(x) / count, m2)
+        mean = x.mean(0)
+        return self.joined(len(x), mean, ((x - mean) ** 2).sum(0))
+
+    def merge_active(self, x: Array, active: Array | None) -> "Stats":
+        """Adds numbers [..., N], but only those of active agents; all of them without agents."""
+        if active is None:
+            return self.merge(x)
+        mean = ops.mean(x, active)
+        return self.joined(active.sum(), mean, ops.masked((x - mean) ** 2, active).sum())
+
+    def joined(self, size: int | Array, mean: Array, m2: Array) -> "Stats":
+        """The moments with those of a block of `size`: Chan et al. 1979, eq. 2.1."""
+        count, delta = self.count + size, mean - self.mean
+        m2 = self.m2 + m2 + delta**2 * self.count * size / count
+        return Stats(count, self.mean + delta * size / count, m2)
+
+    def scale(self, x: Array) -> Array:
+        """x centred and scaled."""
+        return (x - self.mean) / self.std
+
+    def restore(self, x: Array) -> Array:
+        """The inverse of `scale`."""
+        return x * self.std + self.mean
 
     def __call__(self, x: Array) -> Array:
         """x centred, scaled and clipped."""
-        return jnp.clip((x - self.mean) / self.std, -LIMIT, LIMIT)
+        return jnp.clip(self.scale(x), -LIMIT, LIMIT)
 
 
 class NormalizedState(struct.PyTreeNode):

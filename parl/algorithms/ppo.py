@@ -1,8 +1,10 @@
 """Proximal policy optimisation.
 
 Schulman et al. 2017, arXiv:1707.06347; advantages by arXiv:1506.02438, or by V-trace for rollouts
-of older policies. The agent axis, if there is one, is one more batch axis.
-Shapes: T time, B environments, M = T * B / minibatches, or B / minibatches sequences [M, T].
+of older policies. With several agents it is IPPO (arXiv:2011.09533), and MAPPO (arXiv:2103.01955)
+if the critic sees the state of all.
+Shapes: T time, B environments, M = T * B / minibatches, or B / minibatches sequences [M, T]; what
+belongs to one of N agents has N behind them.
 """
 
 from typing import Any
@@ -13,7 +15,9 @@ from flax import struct
 
 from parl import ops
 from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
-from parl.core.sharding import as_batch
+from parl.algorithms.minibatches import swap_axes, sweep
+from parl.algorithms.normalized import Stats
+from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, static
 
 
@@ -28,6 +32,7 @@ class Sample(struct.PyTreeNode):
     advantage: Array
     target: Array  # what the value regresses to
     memory: Any  # [M, ...] before the first step
+    active: Any = None  # which agents' samples count; None without agents
 
 
 class PPO(ActorCritic):
@@ -37,52 +42,59 @@ class PPO(ActorCritic):
     minibatches: int = static(default=4)
     clip_value: bool = static(default=False)
     target_kl: float | None = static(default=None)  # no further step of this update beyond it
+    huber_delta: float | None = static(default=None)  # value errors count linearly beyond it
+    normalize_value: bool = static(default=False)  # the critic learns values of unit variance
     clip: float = 0.2
 
     @property
     def steps_per_update(self) -> int:
         return self.epochs * self.minibatches
 
+    def init(self, key: Array, spec: EnvSpec) -> ActorCriticState:
+        state = super().init(key, spec)
+        return state.replace(values=Stats.zeros(())) if self.normalize_value else state
+
     def update(
         self, state: ActorCriticState, batch: Rollout, key: Array
     ) -> tuple[ActorCriticState, Metrics]:
-        data = self.samples(state.net.params, batch)
+        data, values = self.samples(state.net.params, batch, state.values), state.values
+        if self.normalize_value:
+            values = values.merge_active(data.target, data.active)
+            data = data.replace(value=values.scale(data.value), target=values.scale(data.target))
 
-        def step(carry: tuple[Net, Array], index: Any) -> tuple[tuple[Net, Array], Metrics]:
+        def step(carry: tuple[Net, Array], minibatch: Sample) -> tuple[tuple[Net, Array], Metrics]:
             net, stopped = carry
-            minibatch = as_batch(jax.tree.map(lambda x: x[index], data))
             stepped, metrics = descend(self.optimizer, self.loss, net, minibatch)
             if self.target_kl is not None:
                 stopped = stopped | (metrics["kl"] > self.target_kl)
                 stepped = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), net, stepped)
             return (stepped, stopped), metrics
 
-        def epoch(carry: tuple[Net, Array], key: Array) -> tuple[tuple[Net, Array], Metrics]:
-            if self.minibatches == 1:
-                return step(carry, slice(None))  # all of it, in any order
-            order = ops.permutation(key, data.value.shape[0])
-            return jax.lax.scan(step, carry, order.reshape(self.minibatches, -1))
-
         carry = state.net, jnp.zeros((), bool)
-        (net, _), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
-        return state.replace(net=net), jax.tree.map(jnp.mean, metrics)
+        (net, _), metrics = sweep(step, carry, data, key, self.epochs, self.minibatches)
+        return state.replace(net=net, values=values), metrics
 
-    def samples(self, params: Params, batch: Rollout) -> Sample:
+    def samples(self, params: Params, batch: Rollout, values: Any = ()) -> Sample:
         """The whole rollout as samples, with values and advantages under `params`.
 
+        `values` are the moments by which the critic's values are normalised, where they are.
         Behind V-trace the clipped ratio is to the policy that the update starts from, else to the
         one that acted, which on-policy is the same.
         """
         steps, acted = batch.steps, batch.steps.extras["log_prob"]
         pi, value, next_value = self.evaluate(params, batch)
+        if self.normalize_value:
+            value, next_value = values.restore(value), values.restore(next_value)
         log_prob = pi.log_prob(steps.action) if self.corrected else acted
-        advantage, target = self.targets(log_prob - acted, steps, value, next_value)
+        deltas = self.transitions(steps, value, next_value)
+        advantage, target = self.targets(log_prob - acted, deltas)
         fields = steps.obs, steps.first, steps.action, log_prob, value, advantage, target
+        fields = Sample(*fields, memory=(), active=deltas.active)
         if self.is_recurrent:
             fields = swap_axes(fields)
         else:
             fields = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), fields)
-        return Sample(*fields, memory=batch.memory)
+        return fields.replace(memory=batch.memory)
 
     def loss(self, params: Params, batch: Sample) -> tuple[Array, Metrics]:
         """Eq. 9: clipped surrogate, squared value error and entropy."""
@@ -90,24 +102,25 @@ class PPO(ActorCritic):
         if self.is_recurrent:
             batch = swap_axes(batch)
         pi, value, _ = self.unroll(params, batch.obs, batch.first, memory)
-        log_ratio = pi.log_prob(batch.action) - batch.log_prob
+        active = batch.active
+        log_ratio = ops.masked(pi.log_prob(batch.action) - batch.log_prob, active)
         ratio = jnp.exp(log_ratio)
-        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        advantage = ops.standardize(batch.advantage, active)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
-        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
-        loss, metrics = self.total(policy_loss, self.value_loss(value, batch), pi.entropy().mean())
-        kl = jnp.mean(ratio - 1 - log_ratio)  # Schulman 2020, the k3 estimator
+        policy_loss = -ops.mean(jnp.minimum(ratio * advantage, clipped * advantage), active)
+        entropy = ops.mean(pi.entropy(), active)
+        loss, metrics = self.total(policy_loss, self.value_loss(value, batch), entropy)
+        kl = ops.mean(ratio - 1 - log_ratio, active)  # Schulman 2020, the k3 estimator
         return loss, metrics | {"kl": kl}
 
     def value_loss(self, value: Array, batch: Sample) -> Array:
         """Half the squared error; with `clip_value` the larger of it and that of a clipped step."""
-        error = (value - batch.target) ** 2
+        error = self.distance(value - batch.target)
         if self.clip_value:
             step = jnp.clip(value - batch.value, -self.clip, self.clip)
-            error = jnp.maximum(error, (batch.value + step - batch.target) ** 2)
-        return 0.5 * error.mean()
+            error = jnp.maximum(error, self.distance(batch.value + step - batch.target))
+        return 0.5 * ops.mean(error, batch.active)
 
-
-def swap_axes(tree: Any) -> Any:
-    """Leaves [T, B, ...] as [B, T, ...], and back."""
-    return jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), tree)
+    def distance(self, error: Array) -> Array:
+        """Squares [...] of errors [...], linear beyond `huber_delta`."""
+        return error**2 if self.huber_delta is None else 2 * ops.huber(error, self.huber_delta)

@@ -54,7 +54,10 @@ class TD3(Algorithm):
         k_actor, k_critic = jax.random.split(key)
         actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
         critic = self.critic.init(k_critic, spec.obs, spec.action)
-        critic = start(self.optimizer(self.critic_learning_rate), critic)
+        return self.begin(actor, start(self.optimizer(self.critic_learning_rate), critic))
+
+    def begin(self, actor: Net, critic: Net) -> TD3State:
+        """The state before the first update of these networks."""
         target = {"actor": actor.params, "critic": critic.params}
         target = jax.tree.map(jnp.copy, target)  # a donated buffer may not appear twice
         return TD3State(actor, critic, target, jnp.zeros((), jnp.int32))

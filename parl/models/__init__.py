@@ -1,5 +1,6 @@
 """Networks: the only importers of flax.linen and flax.nnx."""
 
+from parl.models.agents import Agents
 from parl.models.cnn import NatureCNN
 from parl.models.control import Critic, DeterministicPolicy, SquashedNormalPolicy
 from parl.models.encoder import Encoder
@@ -22,6 +23,7 @@ __all__ = [
     "CELLS",
     "MLP",
     "ActionValue",
+    "Agents",
     "BatchNormMLP",
     "CategoricalPolicy",
     "Critic",

@@ -79,16 +79,18 @@ class TanhNormalPolicy(nn.Module):
 
 
 class Value(nn.Module):
-    """obs -> state value [...]."""
+    """obs -> state value [...], or [..., N] where there are N `agents`, one for each."""
 
     observation_space: Any
     torso: MLP
     head_init: Init = orthogonal(1.0)
+    agents: int | None = None
 
     @nn.compact
     def __call__(self, obs: Any) -> Array:
         features = self.torso(Encoder(self.observation_space)(obs))
-        return nn.Dense(1, kernel_init=self.head_init)(features)[..., 0]
+        values = nn.Dense(self.agents or 1, kernel_init=self.head_init)(features)
+        return values[..., 0] if self.agents is None else values
 
 
 class ActionValue(nn.Module):

@@ -5,10 +5,11 @@ A model is recurrent if it has `memory(batch_shape)`; it is then called on whole
     model.apply(params, obs [T, B, ...], first [T, B], memory [B, ...])
         -> (outputs [T, B, ...], memories after each step [T, B, ...])
 
-and forgets where `first` opens an episode. Algorithms call `init`, `step` and `unroll` below and
+and forgets where `first` opens an episode. Algorithms call the functions below and
 need not know which kind they were given: for a feed-forward model memory is `()`.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,9 +21,13 @@ from parl.core.model import Model
 from parl.core.spec import Box, Space
 from parl.core.types import Array, Params
 from parl.models.encoder import NOT_FEATURES, Encoder
+from parl.models.initialization import orthogonal
 from parl.models.mlp import MLP
 
-CELLS: dict[str, Any] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+CELLS: dict[str, Any] = {  # of a number of features; their weights may be drawn under vmap
+    "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
+    "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
+}
 
 
 class Recurrent(nn.Module):
@@ -96,6 +101,18 @@ def unroll(model: Model, params: Params, obs: Any, first: Array, memory: Any) ->
     if not is_recurrent(model):
         return model.apply(params, obs), memory
     return model.apply(params, obs, first, memory)
+
+
+def following(model: Model, params: Params, next_obs: Any, memories: Any) -> Any:
+    """Outputs [T, B, ...] for each next_obs [T, B, *O], with memories [T, B, ...] after each step.
+
+    So each next_obs is seen with the memory of its episode so far.
+    """
+    lead = jax.tree.leaves(next_obs)[0].shape[:2]
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    next_obs, memories = jax.tree.map(flat, (next_obs, memories))
+    output, _ = step(model, params, next_obs, memories)
+    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), output)
 
 
 def one_step(obs: Any) -> tuple[Any, Array]:

@@ -1,5 +1,15 @@
 """Pure functions over arrays: returns, distributions, values, trees, statistics."""
 
+from parl.ops.agents import (
+    Transitions,
+    active_agents,
+    between_turns,
+    masked,
+    mean,
+    mean_of_team,
+    standardize,
+    team_reward,
+)
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
@@ -17,6 +27,7 @@ from parl.ops.value_distributions import (
 from parl.ops.values import (
     epsilon_greedy,
     huber,
+    is_stuck,
     legal_actions,
     mask_illegal,
     select,
@@ -36,24 +47,33 @@ __all__ = [
     "Quantiles",
     "Repeated",
     "TanhNormal",
+    "Transitions",
     "TwoHot",
     "VTrace",
     "ValueDistribution",
     "White",
+    "active_agents",
+    "between_turns",
     "epsilon_greedy",
     "expand_like",
     "gae",
     "huber",
     "iqm",
+    "is_stuck",
     "lambda_returns",
     "legal_actions",
     "mask_illegal",
+    "masked",
+    "mean",
+    "mean_of_team",
     "n_step",
     "over_agents",
     "permutation",
     "retrace",
     "select",
+    "standardize",
     "stratified_bootstrap",
+    "team_reward",
     "uniform_action",
     "vtrace",
     "where_first",

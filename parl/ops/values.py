@@ -19,6 +19,12 @@ def legal_actions(obs: Any) -> Array | None:
     return obs.get("legal") if isinstance(obs, dict) else None
 
 
+def is_stuck(obs: Any) -> Any:
+    """Whether a mask `legal` [..., A] in obs leaves no action somewhere: [] bool."""
+    legal = legal_actions(obs)
+    return legal is not None and ~legal.any(-1).all()
+
+
 def mask_illegal(q: Array, legal: Array) -> Array:
     """Values or logits [..., A] with a large negative number where `legal` [..., A] is false."""
     return jnp.where(legal, q, ILLEGAL)

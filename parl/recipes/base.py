@@ -26,6 +26,7 @@ class Recipe:
     """How to train one algorithm. Subclasses name the algorithm, choose settings and networks."""
 
     serves: ClassVar[tuple[type, ...]] = ()  # kinds of action space
+    multi_agent: ClassVar[bool] = False  # for several agents, or for one
     derived: ClassVar[tuple[str, ...]] = ()  # hyperparameters that follow from other settings
 
     algorithm: Any

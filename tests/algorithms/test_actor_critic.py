@@ -102,11 +102,11 @@ def test_targets_are_lambda_returns_or_v_trace() -> None:
     value, next_value = jnp.array([[1.0], [2.0]]), jnp.array([[2.0], [4.0]])
     log_rhos = jnp.log(jnp.array([[0.5], [2.0]]))
     algorithm = ActorCritic(gamma=0.5, lambda_=0.5)
-    advantage, target = algorithm.targets(log_rhos, batch, value, next_value)
+    advantage, target = algorithm.targets(log_rhos, algorithm.transitions(batch, value, next_value))
     np.testing.assert_allclose(advantage[:, 0], [10 + 0.25 * 20, 20], rtol=1e-6)
     np.testing.assert_allclose(target[:, 0], [16, 22], rtol=1e-6)
     corrected = algorithm.replace(corrected=True)
-    advantage, target = corrected.targets(log_rhos, batch, value, next_value)
+    advantage, target = corrected.targets(log_rhos, corrected.transitions(batch, value, next_value))
     np.testing.assert_allclose(advantage[:, 0], [0.5 * (10 + 0.25 * 20), 20], rtol=1e-6)
     np.testing.assert_allclose(target[:, 0], [1 + 0.5 * (10 + 0.25 * 20), 22], rtol=1e-6)
     assert corrected.tolerates_lag and not algorithm.tolerates_lag
@@ -117,7 +117,7 @@ def test_no_gradient_flows_through_targets() -> None:
     for corrected in (False, True):
         algorithm = ActorCritic(corrected=corrected)
         grads = jax.grad(
-            lambda *x, a=algorithm: sum(y.sum() for y in a.targets(x[0], batch, *x[1:])), (0, 1, 2)
+            lambda *x, a=algorithm: sum(y.sum() for y in a.targets(x[0], a.transitions(batch, *x[1:]))), (0, 1, 2)
         )(*jnp.ones((3, 2, 1)))
         assert not np.any(grads)
 

@@ -9,7 +9,8 @@ import pytest
 from handmade import Function, foreign_words, line_count, steps
 
 from parl.algorithms import dqn
-from parl.algorithms.dqn import DQN, DQNPolicy, DQNState
+from parl.algorithms.dqn import DQN, DQNState
+from parl.algorithms.q_learning import QPolicy
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Rollout
 
@@ -86,7 +87,7 @@ def test_acting_is_epsilon_greedy_among_legal_actions() -> None:
     algorithm, obs = make(), jnp.ones(4000, jnp.int32)
 
     def act(epsilon: float, obs: Any, explore: bool) -> np.ndarray:
-        policy = DQNPolicy(NET, jnp.float32(epsilon))
+        policy = QPolicy(NET, jnp.float32(epsilon))
         action, memory, extras = algorithm.act(policy, obs, (), jax.random.key(0), explore)
         assert memory == () and extras == {} and action.dtype == jnp.int32
         return np.asarray(action)

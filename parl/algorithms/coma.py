@@ -1,0 +1,140 @@
+"""Counterfactual multi-agent policy gradients.
+
+Foerster et al. 2018, arXiv:1705.08926. A critic values every action that an agent could have taken
+beside those of the others; what it expects of the agent's policy is the baseline.
+Shapes: T time, B environments, N agents, A actions.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from parl import ops
+from parl.algorithms.actor_critic import ActorCritic
+from parl.algorithms.minibatches import sweep
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, descend, static
+from parl.models import recurrent
+
+
+class COMAState(struct.PyTreeNode):
+    """Everything COMA learns."""
+
+    net: Net  # params: {"actor": ...}
+    critic: Net
+    target: Params  # late copy of the critic's parameters
+    updates: Array  # [] int32
+
+
+class Sample(struct.PyTreeNode):
+    """What the critic learns from, leaves [T * B, ...]."""
+
+    obs: Any
+    action: Array  # [..., N]
+    target: Array  # [..., N]
+    active: Array  # [..., N]
+
+
+class COMA(ActorCritic):
+    """One policy gradient step on each rollout [T, B, ...], after some of the critic.
+
+    The critic takes the observation and, for each agent, the actions of the others in one vector
+    [..., N, N * A], and gives values of all of the agent's own actions, [..., N, A].
+    """
+
+    epochs: int = static(default=4)  # of the critic
+    minibatches: int = static(default=4)
+    target_period: int = 4  # updates between two moves of the target
+    critic_learning_rate: float = 1e-3
+
+    @property
+    def critic_optimizer(self) -> optax.GradientTransformation:
+        """Adam behind a global norm clip."""
+        clip = optax.clip_by_global_norm(self.max_grad_norm)
+        return optax.chain(clip, optax.adam(self.critic_learning_rate))
+
+    def init(self, key: Array, spec: EnvSpec) -> COMAState:
+        k_actor, k_critic = jax.random.split(key)
+        actor = {"actor": recurrent.init(self.actor, k_actor, spec.obs)}
+        count = spec.obs["legal"].shape[-1]
+        others = others_of(jnp.asarray(spec.action), spec.obs, count)
+        critic = self.critic.init(k_critic, spec.obs, others)
+        return COMAState(
+            net=Net(actor, self.optimizer.init(actor)),
+            critic=Net(critic, self.critic_optimizer.init(critic)),
+            target=jax.tree.map(jnp.copy, critic),  # a donated buffer may not appear twice
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    def update(self, state: COMAState, batch: Rollout, key: Array) -> tuple[COMAState, Metrics]:
+        k_next, k_sweep = jax.random.split(key)
+        data = self.samples(state, batch, k_next)
+        step = lambda net, part: descend(self.critic_optimizer, self.critic_loss, net, part)
+        critic, info = sweep(step, state.critic, data, k_sweep, self.epochs, self.minibatches)
+        net, more = descend(self.optimizer, self.loss, state.net, critic.params, batch)
+        updates = state.updates + 1
+        target = optax.periodic_update(critic.params, state.target, updates, self.target_period)
+        return COMAState(net, critic, target, updates), info | more
+
+    def samples(self, state: COMAState, batch: Rollout, key: Array) -> Sample:
+        """The rollout with TD(lambda) targets of the target critic, section 4.
+
+        What follows a step is valued as if all act by the policy then: an agent's own action is
+        expected, those of the others are drawn.
+        """
+        steps, params = batch.steps, state.net.params["actor"]
+        actor, _ = batch.memory or ((), ())
+        _, memories = recurrent.unroll(self.actor, params, steps.obs, steps.first, actor)
+        pi = recurrent.following(self.actor, params, steps.next_obs, memories)
+        next_q = self.values(state.target, steps.next_obs, pi.sample(key))
+        next_value = (pi.probs * next_q).sum(-1)  # [T, B, N]
+        *deltas, active = self.transitions(steps, next_value, next_value)
+        reward, discount, last, _, following, lambda_ = deltas
+        target = ops.lambda_returns(reward, discount, last, following, lambda_)
+        flat = lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:])
+        return jax.tree.map(flat, Sample(steps.obs, steps.action, target, active))
+
+    def values(self, params: Params, obs: Any, action: Array) -> Array:
+        """Values [..., N, A] of each agent's actions beside those of the others, [..., N]."""
+        count = obs["legal"].shape[-1]
+        return self.critic.apply(params, obs, others_of(action, obs, count))
+
+    def critic_loss(self, params: Params, batch: Sample) -> tuple[Array, Metrics]:
+        """Half the squared error of the values of the actions taken."""
+        q = ops.select(self.values(params, batch.obs, batch.action), batch.action)
+        error = q - jax.lax.stop_gradient(batch.target)
+        loss = 0.5 * ops.mean(error**2, batch.active)
+        return loss, {"critic_loss": loss, "q": ops.mean(q, batch.active)}
+
+    def loss(self, params: Params, critic: Params, batch: Rollout) -> tuple[Array, Metrics]:
+        """Eq. 4 and 5: policy gradient by the counterfactual advantage, and entropy."""
+        steps: Step = batch.steps
+        actor, _ = batch.memory or ((), ())
+        pi, _ = recurrent.unroll(self.actor, params["actor"], steps.obs, steps.first, actor)
+        q = self.values(critic, steps.obs, steps.action)
+        advantage = jax.lax.stop_gradient(counterfactual(q, pi.probs, steps.action))
+        active = ops.active_agents(steps.obs)
+        policy_loss = -ops.mean(pi.log_prob(steps.action) * advantage, active)
+        entropy = ops.mean(pi.entropy(), active)
+        loss = policy_loss - self.entropy_cost * entropy
+        return loss, {"policy_loss": policy_loss, "entropy": entropy}
+
+
+def counterfactual(q: Array, probs: Array, action: Array) -> Array:
+    """Advantages [...] of actions [...] with values q [..., A] under a policy [..., A], eq. 4."""
+    return ops.select(q, action) - (probs * q).sum(-1)
+
+
+def others_of(action: Array, obs: Any, count: int) -> Array:
+    """The others' actions [..., N] of `count` as each agent's critic sees them, [..., N, N * A].
+
+    One-hot, and 0 of the agent itself and of those that are not active.
+    """
+    agents, active = action.shape[-1], ops.active_agents(obs)
+    taken = ops.masked(jax.nn.one_hot(action, count), jnp.asarray(active)[..., None])
+    other = ~jnp.eye(agents, dtype=bool)[..., None]  # [N, N, 1]
+    joint = jnp.where(other, taken[..., None, :, :], 0.0)  # [..., N, N, A]
+    return joint.reshape(*joint.shape[:-2], -1)

@@ -1,0 +1,42 @@
+"""Several epochs over one rollout, in minibatches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from parl import ops
+from parl.core.sharding import as_batch
+from parl.core.types import Array, Metrics
+
+
+def sweep(
+    step: Callable[[Any, Any], tuple[Any, Metrics]],
+    carry: Any,
+    data: Any,
+    key: Array,
+    epochs: int,
+    minibatches: int,
+) -> tuple[Any, Metrics]:
+    """(carry, mean metrics) after step(carry, minibatch) -> (carry, metrics) on each minibatch.
+
+    `data` has leaves [M, ...]; every epoch divides it anew into `minibatches` random parts.
+    """
+
+    def one(carry: Any, index: Any) -> tuple[Any, Metrics]:
+        return step(carry, as_batch(jax.tree.map(lambda x: x[index], data)))
+
+    def epoch(carry: Any, key: Array) -> tuple[Any, Metrics]:
+        if minibatches == 1:
+            return one(carry, slice(None))  # all of it, in any order
+        order = ops.permutation(key, jax.tree.leaves(data)[0].shape[0])
+        return jax.lax.scan(one, carry, order.reshape(minibatches, -1))
+
+    carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, epochs))
+    return carry, jax.tree.map(jnp.mean, metrics)
+
+
+def swap_axes(tree: Any) -> Any:
+    """Leaves [T, B, ...] as [B, T, ...], and back."""
+    return jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), tree)

@@ -1,0 +1,105 @@
+"""Parallelised Q-learning: lambda returns of fresh rollouts, no replay and no target network.
+
+Gallici et al. 2024, arXiv:2407.04811; layer normalisation, which makes it stable, is in the
+network. With several agents the values are mixed; with the sum it is PQN-VDN.
+Shapes: T time, B environments, N agents, A actions, M = T * B / minibatches, or B / minibatches
+sequences [M, T].
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from parl import ops
+from parl.algorithms.minibatches import swap_axes, sweep
+from parl.algorithms.q_learning import QLearning, greedy
+from parl.algorithms.qmix import init_mixed, mix, team_transitions
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, static
+from parl.models import recurrent
+
+
+class PQNState(struct.PyTreeNode):
+    """Everything PQN learns, and the clock of exploration."""
+
+    net: Net  # params: {"q": ..., "mixer": ...}
+    env_steps: Array  # [] int32
+
+
+class Sample(struct.PyTreeNode):
+    """What one minibatch holds, leaves [M, ...], or [M, T, ...] where the network is recurrent."""
+
+    obs: Any
+    first: Array
+    action: Array
+    target: Array  # of the mixed value
+    active: Array  # whether anybody acted
+    memory: Any  # [M, ...] before the first step
+
+
+class PQN(QLearning):
+    """Regression to lambda returns in several epochs of one rollout [T, B, ...]."""
+
+    mixer: Model = static(default=None)  # q [..., N], state [..., S] -> [...]
+    epochs: int = static(default=2)
+    minibatches: int = static(default=16)
+    lambda_: float = 0.65
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.epochs * self.minibatches
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """RAdam, as in the paper, behind a global norm clip."""
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.radam(self.rate))
+
+    def init(self, key: Array, spec: EnvSpec) -> PQNState:
+        params = init_mixed(self.q, self.mixer, key, spec)
+        net = Net(params, self.optimizer.init(params))
+        return PQNState(net, jnp.zeros((), jnp.int32))
+
+    def acting(self, params: Params) -> Params:
+        return params["q"]
+
+    def update(self, state: PQNState, batch: Rollout, key: Array) -> tuple[PQNState, Metrics]:
+        data = self.samples(state.net.params, batch)
+        step = lambda net, minibatch: descend(self.optimizer, self.loss, net, minibatch)
+        net, metrics = sweep(step, state.net, data, key, self.epochs, self.minibatches)
+        return state.replace(net=net), metrics
+
+    def samples(self, params: Params, batch: Rollout) -> Sample:
+        """The whole rollout with its lambda returns, eq. 14, under the greedy policy of `params`.
+
+        Exploring actions do not cut the returns, as in the paper.
+        """
+        steps = batch.steps
+        _, memories = recurrent.unroll(self.q, params["q"], steps.obs, steps.first, batch.memory)
+        next_q = recurrent.following(self.q, params["q"], steps.next_obs, memories)
+        next_value = ops.select(next_q, greedy(next_q, steps.next_obs["legal"]))  # [T, B, N]
+        next_total = mix(self.mixer, params["mixer"], next_value, steps.next_obs)
+        deltas = team_transitions(steps, next_total, next_total, self.gamma, self.lambda_)
+        reward, discount, last, _, _, lambda_, active = deltas
+        target = ops.lambda_returns(reward, discount, last, next_total, lambda_)
+        sample = Sample(steps.obs, steps.first, steps.action, target, active, memory=())
+        if recurrent.is_recurrent(self.q):
+            sample = swap_axes(sample)
+        else:
+            sample = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), sample)
+        return sample.replace(memory=batch.memory)
+
+    def loss(self, params: Params, batch: Sample) -> tuple[Array, Metrics]:
+        """Half the squared error of the mixed values of the actions taken, eq. 15."""
+        memory, batch = batch.memory, batch.replace(memory=())
+        if recurrent.is_recurrent(self.q):
+            batch = swap_axes(batch)
+        q, _ = recurrent.unroll(self.q, params["q"], batch.obs, batch.first, memory)
+        value = ops.select(q, batch.action)
+        total = mix(self.mixer, params["mixer"], value, batch.obs)
+        error = total - jax.lax.stop_gradient(batch.target)
+        loss = 0.5 * ops.mean(error**2, batch.active)
+        return loss, {"loss": loss, "q": ops.mean(value, ops.active_agents(batch.obs))}

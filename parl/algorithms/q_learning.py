@@ -1,0 +1,87 @@
+"""What the value-based algorithms share: epsilon-greedy acting, and the optimiser.
+
+With several agents the values are [..., N, A] and each agent explores on its own. The network may
+be recurrent; see parl/models/recurrent.py. Shapes: B batch, O observation, A actions.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from parl import ops
+from parl.core.algorithm import Algorithm
+from parl.core.model import Model
+from parl.core.types import Array, Params, Rollout, static
+from parl.models import recurrent
+
+
+class QPolicy(struct.PyTreeNode):
+    """What acting needs: exploration travels with the weights."""
+
+    params: Params
+    epsilon: Array  # []
+
+
+class QLearning(Algorithm):
+    """Base of the algorithms that learn values of discrete actions.
+
+    Their states have `net` and `env_steps` [] int32.
+    """
+
+    q: Model = static(default=None)  # obs [B, O] -> [B, A]
+    anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
+    learning_rate: float = 1e-4
+    gamma: float = 0.99
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_steps: int = 10_000  # environment steps from start to end
+    max_grad_norm: float = 10.0
+
+    @property
+    def steps_per_update(self) -> int:
+        """Steps of the optimiser in one update."""
+        return 1
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam behind a global norm clip, annealed if asked for."""
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.rate))
+
+    @property
+    def rate(self) -> Any:
+        """The learning rate, as a schedule if it is annealed."""
+        if not self.anneal_updates:
+            return self.learning_rate
+        steps = self.anneal_updates * self.steps_per_update
+        return optax.linear_schedule(self.learning_rate, 0.0, steps)
+
+    def memory(self, batch_shape: tuple[int, ...]) -> Any:
+        return recurrent.memory_of(self.q, batch_shape)
+
+    def policy(self, state: Any) -> QPolicy:
+        done = jnp.clip(state.env_steps / self.epsilon_steps, 0.0, 1.0)
+        epsilon = self.epsilon_start + done * (self.epsilon_end - self.epsilon_start)
+        return QPolicy(self.acting(state.net.params), epsilon)
+
+    def acting(self, params: Params) -> Params:
+        """Those of the learned parameters that `q` has."""
+        return params
+
+    def act(
+        self, policy: QPolicy, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Array, Any, dict[str, Any]]:
+        q, memory = recurrent.step(self.q, policy.params, obs, memory)
+        legal = ops.legal_actions(obs)
+        if explore:
+            return ops.epsilon_greedy(key, q, policy.epsilon, legal), memory, {}
+        return greedy(q, legal), memory, {}
+
+    def observe(self, state: Any, rollout: Rollout) -> Any:
+        return state.replace(env_steps=state.env_steps + rollout.steps.first.size)
+
+
+def greedy(q: Array, legal: Array | None) -> Array:
+    """The best actions [...] int32 by values [..., A], of those that are legal."""
+    return jnp.argmax(q if legal is None else ops.mask_illegal(q, legal), -1).astype(jnp.int32)

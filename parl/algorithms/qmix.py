@@ -1,0 +1,91 @@
+"""QMIX: values of joint actions that are monotone in those of each agent's.
+
+Rashid et al. 2018, arXiv:1803.11485. With the sum as its mixer it is VDN (arXiv:1706.05296), with
+none independent Q-learning. Shapes: T time, B batch, N agents, A actions, S state.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from parl import ops
+from parl.algorithms.dqn import DQN, DQNState
+from parl.algorithms.minibatches import swap_axes
+from parl.algorithms.q_learning import greedy
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Params, Rollout, Step, static
+from parl.models import recurrent
+
+
+class QMIX(DQN):
+    """Double Q-learning of joint actions; batches are segments [B, T, ...] with their memory."""
+
+    mixer: Model = static(default=None)  # q [..., N], state [..., S] -> [...], or [..., N]
+
+    def init(self, key: Array, spec: EnvSpec) -> DQNState:
+        return self.start(init_mixed(self.q, self.mixer, key, spec))
+
+    def acting(self, params: Params) -> Params:
+        return params["q"]
+
+    def items(self, rollout: Rollout) -> Rollout:
+        """One item per environment: the whole segment, [B, T, ...], with its first memory."""
+        return rollout._replace(steps=swap_axes(rollout.steps))
+
+    def loss(self, params: Params, target_params: Params, batch: Rollout) -> tuple[Array, Metrics]:
+        """Huber loss of the TD error of the mixed values, eq. 6, of steps where somebody acts."""
+        steps = swap_axes(batch.steps)  # [T, B, ...]
+        q, next_q = self.values(params["q"], steps, batch.memory)
+        target_q = self.values(target_params["q"], steps, batch.memory)[1]
+        chooser = next_q if self.double else target_q
+        next_value = ops.select(target_q, greedy(chooser, steps.next_obs["legal"]))  # [T, B, N]
+        value = ops.select(q, steps.action)
+        total = mix(self.mixer, params["mixer"], value, steps.obs)
+        next_total = mix(self.mixer, target_params["mixer"], next_value, steps.next_obs)
+        deltas = self.transitions(steps, total, next_total)
+        target = deltas.reward + deltas.discount * deltas.next_value
+        error = ops.masked(total - jax.lax.stop_gradient(target), deltas.active)
+        loss = ops.mean(ops.huber(error, self.huber_delta), deltas.active)
+        size = jnp.abs(error).reshape(*steps.first.shape, -1).mean((0, -1))  # [B]
+        q = ops.mean(value, ops.active_agents(steps.obs))
+        return loss, {"loss": loss, "q": q, "td_error": size}
+
+    def values(self, params: Params, steps: Step, memory: Any) -> tuple[Array, Array]:
+        """Values [T, B, N, A] at obs and at next_obs."""
+        q, memories = recurrent.unroll(self.q, params, steps.obs, steps.first, memory)
+        return q, recurrent.following(self.q, params, steps.next_obs, memories)
+
+    def transitions(self, steps: Step, total: Array, next_total: Array) -> ops.Transitions:
+        """One-step transitions of a team [T, B], or between each agent's moves [T, B, N]."""
+        active = ops.active_agents(steps.obs)
+        if total.ndim == steps.first.ndim:
+            return team_transitions(steps, total, next_total, self.gamma, 0.0)
+        known, alive = ops.active_agents(steps.next_obs), steps.next_obs["alive"]
+        discount = steps.discount[..., None] * alive
+        tail = steps.reward, discount, steps.last, total, next_total, self.gamma, 0.0
+        return ops.between_turns(active, known, *tail)
+
+
+def init_mixed(q: Model, mixer: Model, key: Array, spec: EnvSpec) -> Params:
+    """{"q": ..., "mixer": ...}."""
+    k_q, k_mixer = jax.random.split(key)
+    values = jnp.zeros((1, *spec.agent_shape))
+    mixing = mixer.init(k_mixer, values, spec.obs["state"])
+    return {"q": recurrent.init(q, k_q, spec.obs), "mixer": mixing}
+
+
+def mix(mixer: Model, params: Params, value: Array, obs: Any) -> Array:
+    """The value of the joint action, [...] or [..., N], of the agents' own [..., N]."""
+    return mixer.apply(params, ops.masked(value, ops.active_agents(obs)), obs["state"])
+
+
+def team_transitions(
+    steps: Step, total: Array, next_total: Array, gamma: Any, lambda_: Any
+) -> ops.Transitions:
+    """Transitions [T, B] of a team, paid what its living agents are paid together."""
+    reward = ops.masked(steps.reward, steps.obs["alive"]).sum(-1)
+    active: Any = ops.active_agents(steps.obs)
+    tail = steps.last, total, next_total, lambda_, active.any(-1)
+    return ops.Transitions(reward, gamma * steps.discount, *tail)

@@ -1,0 +1,50 @@
+"""Independent PPO, de Witt et al. 2020, arXiv:2011.09533, with the settings of MAPPO's MPE runs.
+
+Yu et al. 2021, arXiv:2103.01955, app. D: rollouts of 128 environments for an episode of 25 steps,
+10 epochs of one minibatch, values normalised, Huber loss of width 10.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from parl.algorithms.ppo import PPO
+from parl.core.model import Model
+from parl.core.spec import EnvSpec
+from parl.models import Value
+from parl.recipes.multi_agent import SharedRecipe, usual_sharing
+from parl.recipes.ppo import PPORecipe
+
+INDEPENDENT = PPO(
+    epochs=10,
+    minibatches=1,
+    learning_rate=7e-4,
+    entropy_cost=0.01,
+    value_cost=1.0,
+    max_grad_norm=10.0,
+    huber_delta=10.0,
+    normalize_value=True,
+)
+
+
+@dataclass(frozen=True)
+class IPPORecipe(SharedRecipe, PPORecipe):
+    """PPO for several agents, each with values of its own view."""
+
+    derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "corrected")
+
+    algorithm: PPO = INDEPENDENT
+    num_envs: int = 128
+    length: int = 25
+
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> Self:
+        length = min(max(spec.max_steps or 128, 16), 128)
+        return cls(length=length, num_envs=128 if length <= 32 else 32, sharing=usual_sharing(spec))
+
+    def actor(self, spec: EnvSpec) -> Model:
+        head = self.policy_head(spec)
+        return self.agents(spec, lambda space: self.network(space, head))
+
+    def critic(self, spec: EnvSpec) -> Model:
+        value: Any = Value
+        return self.agents(spec, lambda space: self.network(space, value))

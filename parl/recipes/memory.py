@@ -1,0 +1,24 @@
+"""Networks with memory or without, as a recipe's settings have it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from parl.core.errors import ConfigError
+from parl.core.model import Model
+from parl.core.spec import Space
+from parl.models import CELLS, MLP, Recurrent, cell_output
+
+Head = Callable[[Any, MLP], Any]  # (observation space, torso) -> network
+
+
+def with_memory(space: Space, torso: MLP, head: Head, cell: str, size: int) -> Model:
+    """A head over a torso, with a recurrent cell of `size` features between them unless "none".
+
+    Raises ConfigError for an unknown cell.
+    """
+    if cell == "none":
+        return head(space, torso)
+    if cell not in CELLS:
+        known = ", ".join(("none", *CELLS))
+        raise ConfigError(f"setting 'recurrent' is '{cell}'; it can be {known}.")
+    return Recurrent(space, torso, CELLS[cell](size), head(cell_output(size), MLP(())))
