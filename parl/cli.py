@@ -196,7 +196,7 @@ def train_flags(
     if odd := given.keys() - base.keys() - defaults.keys():
         raise unknown("setting", sorted(odd)[0], [*base, *defaults])
     fields = [
-        (name, Annotated[kind, tyro.conf.FlagConversionOff], defaults[name])
+        (name, Annotated[kind, tyro.conf.FlagConversionOff, flag_of(name)], defaults[name])
         for name, kind in recipe.types().items()
     ]
     shape = dataclasses.make_dataclass(
@@ -208,6 +208,11 @@ def train_flags(
     flags = parse(shape, arguments, f"parl train {algorithm}", shape(**as_fields(given)))
     chosen = {name: getattr(flags, name) for name in defaults}
     return flags, {name: value for name, value in chosen.items() if value != defaults[name]}
+
+
+def flag_of(name: str) -> Any:
+    """How a setting's flag is called: `lambda_` only avoids a word of Python's."""
+    return tyro.conf.arg(name=name.rstrip("_").replace("_", "-"))
 
 
 def as_fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +235,7 @@ def parse(shape: type, arguments: list[str], prog: str, default: Any = None) -> 
             raise
         raise ConfigError(f"{first_sentence(said.getvalue())}; see {prog} --help.") from stop
     if rest:
-        names = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(shape)]
+        names = [f"--{f.name.rstrip('_').replace('_', '-')}" for f in dataclasses.fields(shape)]
         raise unknown("flag", rest[0].partition("=")[0], names)
     return flags
 

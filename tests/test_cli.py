@@ -52,6 +52,11 @@ def test_unknown_flag(capsys) -> None:
     assert said.startswith("unknown flag '--learning-rat'. Did you mean --learning-rate?")
 
 
+def test_a_setting_named_beside_a_python_word_has_its_own_flag(capsys) -> None:
+    said = sentence(capsys, "train", "a2c", "--env", "jax:CartPole-v1", "--lamda", "1")
+    assert "Did you mean --lambda?" in said
+
+
 def test_value_of_a_wrong_type(capsys) -> None:
     said = sentence(capsys, "train", "ppo", "--env", "jax:CartPole-v1", "--steps", "many")
     assert "--steps" in said and "many" in said
