@@ -6,22 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from parl.core.errors import EnvError, MissingPackage, nearest
+from parl.core.errors import EnvError, MissingPackage
 from parl.core.spec import EnvSpec
-from parl.envs.acrobot import Acrobot
-from parl.envs.cartpole import CartPole, CartPoleMasked
+from parl.envs.builtin import JAX_ENVS as JAX_ENVS
+from parl.envs.builtin import make_builtin
 from parl.envs.jax_vector import JaxVectorEnv
-from parl.envs.mountain_car import MountainCarContinuous
-from parl.envs.pendulum import Pendulum
 from parl.envs.protocol import JaxEnv, VectorEnv
-
-JAX_ENVS: dict[str, Callable[[], JaxEnv]] = {
-    "CartPole-v1": CartPole,
-    "CartPoleMasked-v1": CartPoleMasked,
-    "Pendulum-v1": Pendulum,
-    "Acrobot-v1": Acrobot,
-    "MountainCarContinuous-v0": MountainCarContinuous,
-}
+from parl.envs.team import is_pettingzoo
 
 
 class Suite(NamedTuple):
@@ -37,11 +28,11 @@ class Suite(NamedTuple):
 SUITES = [
     Suite("", "Gymnasium", "gymnasium", "gymnasium", True),
     Suite("jax:", "built-in, pure JAX", "jax", "jax", True),
-    Suite("pz:", "PettingZoo", "pettingzoo", "pettingzoo", False),
-    Suite("ale:", "Atari", "ale_py", "'gymnasium[atari]'", True),
-    Suite("dmc:", "DeepMind Control", "dm_control", "dm_control", False),
-    Suite("brax:", "Brax", "brax", "brax", False),
-    Suite("jaxmarl:", "JaxMARL", "jaxmarl", "jaxmarl", False),
+    Suite("pz:", "PettingZoo", "pettingzoo", "pettingzoo", True),
+    Suite("ale:", "Atari", "ale_py", "ale-py opencv-python-headless", True),
+    Suite("dmc:", "DeepMind Control", "dm_control", "dm_control 'mujoco<4'", True),
+    Suite("brax:", "Brax", "brax", "brax", True),
+    Suite("jaxmarl:", "JaxMARL", "jaxmarl", "jaxmarl", True),
 ]
 
 
@@ -55,9 +46,11 @@ class EnvFactory:
 
 
 def make_factory(env: Any) -> EnvFactory:
-    """The factory for an id, a JaxEnv, or a function that makes a Gymnasium environment.
+    """The factory for an id, a JaxEnv, or a function that makes an environment.
 
-    Raises EnvError for an unknown id and MissingPackage for a suite that is not installed.
+    Such a function makes one of Gymnasium or PettingZoo; of PettingZoo's an environment that is
+    made already will do, too, if it can be copied. Raises EnvError for an unknown id and
+    MissingPackage for a suite that is not installed.
     """
     if isinstance(env, str):
         return from_id(env)
@@ -65,6 +58,10 @@ def make_factory(env: Any) -> EnvFactory:
         return from_jax(env)
     if callable(env):
         return from_gymnasium(env, getattr(env, "__name__", type(env).__name__))
+    if is_pettingzoo(env):
+        from parl.envs.pettingzoo import copies_of
+
+        return from_gymnasium(copies_of(env), str(env))
     raise EnvError(
         "env must be an id, a JaxEnv or a function that makes a Gymnasium environment (not one "
         f"that is made already), not {env!r}."
@@ -82,12 +79,27 @@ def from_id(id: str) -> EnvFactory:
             f"{id} needs {suite.title}, which is not installed: pip install {suite.pip}"
         )
     if suite.prefix == "jax:":
-        if name not in JAX_ENVS:
-            hint = nearest(name, JAX_ENVS)
-            raise EnvError(f"unknown environment '{id}'.{hint} Built in: {', '.join(JAX_ENVS)}.")
-        return from_jax(JAX_ENVS[name]())
+        return from_jax(make_builtin(name))
+    if suite.prefix == "pz:":
+        from parl.envs.pettingzoo import make_pettingzoo  # only now: it loads PettingZoo
+
+        return from_gymnasium(make_pettingzoo(name), id)
+    if suite.prefix == "jaxmarl:":
+        from parl.envs.jaxmarl import JaxMarl  # only now: it loads JaxMARL
+
+        return from_jax(JaxMarl(name))
     if suite.prefix == "ale:":
-        return from_gymnasium_id(f"ALE/{name}")
+        from parl.envs.atari import make_atari  # only now: it loads Gymnasium
+
+        return from_gymnasium(make_atari(name), id)
+    if suite.prefix == "dmc:":
+        from parl.envs.control_suite import make_dm_control  # only now: it loads MuJoCo
+
+        return from_gymnasium(make_dm_control(name), id)
+    if suite.prefix == "brax:":
+        from parl.envs.brax_suite import Brax  # only now: it loads Brax
+
+        return from_jax(Brax(name))
     raise EnvError(f"{id}: environments of {suite.title} cannot be stepped by this version.")
 
 

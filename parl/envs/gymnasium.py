@@ -6,7 +6,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -14,13 +14,17 @@ from gymnasium import error as gymnasium_error
 from gymnasium import spaces
 from gymnasium.envs import registration
 
-from parl.core.errors import CheckpointError, EnvError, MissingPackage, SpaceError, nearest
-from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space
+from parl.core.errors import CheckpointError, EnvError, MissingPackage, nearest
+from parl.core.spec import EnvSpec
 from parl.envs import gymnasium_state
+from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
+from parl.envs.gymnasium_team import Team, TupleTeam
 from parl.envs.protocol import EnvState, Transition
+from parl.envs.team import is_pettingzoo
 
-# Packages that register a namespace of ids only when they are imported.
+# Packages that register a namespace, or a family, of ids only when they are imported.
 _NAMESPACES = {"ALE": "ale_py"}
+_FAMILIES = {"Foraging": "lbforaging", "rware": "rware"}
 # Import names that differ from what pip calls them.
 _PIP_NAMES = {"ale_py": "ale-py", "Box2D": "'gymnasium[box2d]'", "cv2": "opencv-python"}
 
@@ -49,9 +53,11 @@ def _resolve(id: str) -> registration.EnvSpec:
     """The registered spec of an id: 'Name-v0', 'Namespace/Name-v0' or 'module:Name-v0'."""
     module, _, name = id.rpartition(":")
     namespace = name.partition("/")[0] if "/" in name else ""
+    family = re.split("[-_]", name)[0]
     try:
-        for package in filter(None, (module, _NAMESPACES.get(namespace))):
-            importlib.import_module(package)
+        for package in (module, _NAMESPACES.get(namespace), _FAMILIES.get(family)):
+            if package:
+                importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise _missing_package(id, error) from error
     try:
@@ -70,109 +76,55 @@ def _missing_package(id: str, error: Exception) -> MissingPackage:
     return MissingPackage(f"{id} needs a package that is not installed: {command}")
 
 
-def convert_space(space: spaces.Space) -> Space:
-    """PARL's space for an observation space of Gymnasium.
-
-    Tuples become dicts with the keys "0", "1", ...; MultiBinary becomes MultiDiscrete of 2s;
-    uint8 boxes stay uint8 and all other boxes become float32.
-    """
-    match space:
-        case spaces.Box():
-            dtype = "uint8" if space.dtype == np.uint8 else "float32"
-            return Box(space.shape, dtype, _uniform(space.low), _uniform(space.high))
-        case spaces.Discrete():
-            return Discrete(int(space.n))
-        case spaces.MultiDiscrete():
-            return MultiDiscrete(tuple(map(int, space.nvec.ravel())))
-        case spaces.MultiBinary():
-            return MultiDiscrete((2,) * math.prod(space.shape))
-        case spaces.Dict():
-            return {str(name): convert_space(part) for name, part in space.items()}
-        case spaces.Tuple():
-            return {str(index): convert_space(part) for index, part in enumerate(space)}
-    raise SpaceError(f"{type(space).__name__} spaces have no fixed shape and are not supported.")
-
-
-def _uniform(bound: np.ndarray) -> Any:
-    """A scalar where all bounds are equal, so that the spec of an image stays small."""
-    first = float(bound.flat[0]) if bound.size else 0.0
-    return first if (bound == first).all() else bound
-
-
-def _stacker(space: spaces.Space) -> Callable[[Sequence[Any]], Any]:
-    """A function from B observations in `space` to fresh arrays [B, *O] of the converted space."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        named = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
-        parts = [(str(key), key, _stacker(part)) for key, part in named]
-        return lambda values: {name: part([v[k] for v in values]) for name, k, part in parts}
-
-    converted = convert_space(space)
-    assert not isinstance(converted, dict)
-    dtype, inner = np.dtype(converted.dtype), space.shape or ()
-    start = getattr(space, "start", 0)
-    shift = np.any(start)
-    reshape = inner != converted.shape  # integers in a matrix become one vector
-
-    def stack(values: Sequence[Any]) -> np.ndarray:
-        array = np.array(values, dtype)
-        if array.shape[1:] != inner:
-            raise ValueError(f"its shape is {array.shape[1:]} instead of {inner}")
-        if shift:
-            array = (array - start).astype(dtype)
-        return array.reshape(len(values), -1) if reshape else array
-
-    return stack
-
-
-def _action_space(space: spaces.Space) -> tuple[Space, Callable[[np.ndarray], Sequence[Any]]]:
-    """PARL's space for an action space, and a function from a batch to the actions of the envs."""
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return _box_actions(space)
-    if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        if start:
-            return convert_space(space), lambda action: (action + start).tolist()
-        return convert_space(space), np.ndarray.tolist
-    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        start, shape, dtype = getattr(space, "start", 0), space.shape, space.dtype
-        return convert_space(space), lambda action: list(
-            (action.reshape(-1, *shape) + start).astype(dtype)
-        )
-    raise SpaceError(f"{space} is not supported as an action space.")
-
-
-def _box_actions(space: spaces.Box) -> tuple[Box, Callable[[np.ndarray], Sequence[Any]]]:
-    """Actions in [-1, 1] stretched to the finite bounds; components without any pass as they are.
-
-    An action a becomes s a + o with s = (high - low) / 2 and o = (high + low) / 2.
-    """
-    low, high = space.low, space.high  # [*A]
-    finite = np.isfinite(low) & np.isfinite(high)  # [*A]
-    if not finite.any():
-        return Box(space.shape), lambda action: list(np.array(action, space.dtype))
-    if (low == -1).all() and (high == 1).all():
-        return Box(space.shape, low=-1.0, high=1.0), lambda action: list(
-            action.astype(space.dtype).clip(-1, 1)
-        )
-    low, high = np.where(finite, low, -1), np.where(finite, high, 1)
-    scale, offset = high / 2 - low / 2, high / 2 + low / 2  # [*A]
-    low, high = np.where(finite, low, -np.inf), np.where(finite, high, np.inf)
-
-    def stretch(action: np.ndarray) -> Sequence[Any]:
-        # Clipping afterwards also keeps rounding from leaving the bounds.
-        return list((action.astype(space.dtype) * scale + offset).clip(low, high))
-
-    bound = _uniform(np.where(finite, 1.0, np.inf))
-    return Box(space.shape, low=-bound, high=bound), stretch
-
-
 def _is_finite(array: np.ndarray) -> bool:
     """Whether all numbers are finite: one dot product, and a closer look where it is not."""
     return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
+def adapted(env: Any) -> gymnasium.Env:
+    """An environment of several agents, PettingZoo's or one of tuples, as a Team; others as is."""
+    if isinstance(env, gymnasium.Env):
+        several = not isinstance(env, Team) and isinstance(env.action_space, spaces.Tuple)
+        return TupleTeam(env) if several else env
+    if is_pettingzoo(env):
+        from parl.envs.pettingzoo import as_team  # loaded already
+
+        return as_team(env)
+    return env
+
+
+class Face(NamedTuple):
+    """How the agents' side sees an environment, and the functions that translate batches."""
+
+    spec: EnvSpec
+    stack: Callable[[Sequence[Any]], Any]  # B observations to arrays [B, *O]
+    split: Callable[[np.ndarray], Sequence[Any]]  # actions [B, ...] to B actions
+
+
+def face(env: gymnasium.Env, id: str | None) -> Face:
+    """The spec of an environment under the name `id`, and its translators."""
+    if isinstance(env, Team):
+        spec = env.team if id is None else dataclasses.replace(env.team, id=id)
+        return Face(spec, stack_dicts, list)
+    action_space, split = convert_actions(env.action_space)
+    spec = EnvSpec(
+        id=id or (env.spec.id if env.spec else type(env.unwrapped).__name__),
+        observation_space=convert_space(env.observation_space),
+        action_space=action_space,
+        max_steps=env.spec.max_episode_steps if env.spec else None,
+    )
+    return Face(spec, stacker(env.observation_space), split)
+
+
+def stack_dicts(values: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """B dicts of arrays as one dict of arrays [B, ...]."""
+    return {name: np.stack([value[name] for value in values]) for name in values[0]}
+
+
 class GymnasiumVectorEnv:
     """B Gymnasium environments behind the VectorEnv protocol, stepped one after the other.
+
+    Also those of several agents, PettingZoo's or with tuples of spaces: rewards are then [B, N].
 
     Every environment is seeded from (seed, index) at its first reset only. An environment that
     ends an episode is reset in the same step.
@@ -180,21 +132,13 @@ class GymnasiumVectorEnv:
 
     def __init__(
         self,
-        make: Callable[[], gymnasium.Env],
+        make: Callable[[], Any],
         num_envs: int,
         seed: int,
         id: str | None = None,
     ) -> None:
-        self.envs = [make() for _ in range(num_envs)]
-        env = self.envs[0]
-        action_space, self._split = _action_space(env.action_space)
-        self._spec = EnvSpec(
-            id=id or (env.spec.id if env.spec else type(env.unwrapped).__name__),
-            observation_space=convert_space(env.observation_space),
-            action_space=action_space,
-            max_steps=env.spec.max_episode_steps if env.spec else None,
-        )
-        self._stack = _stacker(env.observation_space)
+        self.envs = [adapted(make()) for _ in range(num_envs)]
+        self._spec, self._stack, self._split = face(self.envs[0], id)
         self._action_shape = self._spec.action.shape[1:]
         self._step_functions = [env.step for env in self.envs]
         self._seed = seed
@@ -224,11 +168,13 @@ class GymnasiumVectorEnv:
         try:
             for step, one in zip(self._step_functions, actions, strict=True):
                 results.append(step(one))
+        except EnvError:
+            raise
         except Exception as error:
             raise self._failed("step", len(results), error) from error
         values, rewards, terminations, truncations, _ = zip(*results, strict=True)
         next_obs = self._batch(values)
-        reward = np.array(rewards, np.float32).reshape(len(rewards))  # [B]
+        reward = np.array(rewards, np.float32).reshape(len(rewards), *self._spec.agent_shape)
         self._check_finite(reward, "reward")
         terminated = np.array(terminations, bool)  # [B]
         truncated = np.array(truncations, bool)  # [B]
@@ -295,6 +241,8 @@ class GymnasiumVectorEnv:
     def _reset_one(self, index: int, seed: int | None = None) -> Any:
         try:
             return self.envs[index].reset(seed=seed)[0]
+        except EnvError:
+            raise
         except Exception as error:
             raise self._failed("reset", index, error) from error
 

@@ -1,0 +1,61 @@
+"""The pure JAX environments that come with PARL, by name."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+from parl.core.errors import EnvError, nearest
+from parl.envs.acrobot import Acrobot
+from parl.envs.cartpole import CartPole, CartPoleMasked
+from parl.envs.mountain_car import MountainCarContinuous
+from parl.envs.multi.board_games import CONNECT_FOUR, TIC_TAC_TOE
+from parl.envs.multi.foraging import Foraging
+from parl.envs.multi.matrix_games import CLIMBING, MatrixGame, TwoStep, penalty
+from parl.envs.multi.simple_speaker_listener import SimpleSpeakerListener
+from parl.envs.multi.simple_spread import SimpleSpread
+from parl.envs.multi.simple_tag import SimpleTag
+from parl.envs.pendulum import Pendulum
+from parl.envs.protocol import JaxEnv
+
+JAX_ENVS: dict[str, Callable[[], JaxEnv]] = {
+    "CartPole-v1": CartPole,
+    "CartPoleMasked-v1": CartPoleMasked,
+    "Pendulum-v1": Pendulum,
+    "Acrobot-v1": Acrobot,
+    "MountainCarContinuous-v0": MountainCarContinuous,
+    "simple_spread": SimpleSpread,
+    "simple_spread_continuous": partial(SimpleSpread, continuous=True),
+    "simple_speaker_listener": SimpleSpeakerListener,
+    "simple_speaker_listener_continuous": partial(SimpleSpeakerListener, continuous=True),
+    "simple_tag": SimpleTag,
+    "simple_tag_continuous": partial(SimpleTag, continuous=True),
+    "foraging-8x8-2p-2f-coop": partial(Foraging, coop=True),
+    "two_step": TwoStep,
+    "climbing": partial(MatrixGame, "jax:climbing", CLIMBING),
+    "penalty": partial(MatrixGame, "jax:penalty", penalty(-100.0)),
+    "tic_tac_toe": lambda: TIC_TAC_TOE,
+    "connect_four": lambda: CONNECT_FOUR,
+}
+
+SPREAD = re.compile(r"simple_spread(?P<continuous>_continuous)?-(?P<agents>\d+)")
+FORAGING = re.compile(
+    r"foraging(-(?P<sight>\d+)s)?-(?P<size>\d+)x(?P=size)-(?P<players>\d+)p-(?P<foods>\d+)f"
+    r"(?P<coop>-coop)?"
+)
+
+
+def make_builtin(name: str) -> JaxEnv:
+    """The environment of a name, also `simple_spread-8` and `foraging-2s-10x10-3p-3f`.
+
+    Raises EnvError for an unknown one.
+    """
+    if name in JAX_ENVS:
+        return JAX_ENVS[name]()
+    if found := SPREAD.fullmatch(name):
+        return SimpleSpread(int(found["agents"]), bool(found["continuous"]))
+    if found := FORAGING.fullmatch(name):
+        size, players, foods = (int(found[part]) for part in ("size", "players", "foods"))
+        sight = int(found["sight"]) if found["sight"] else None
+        return Foraging(size, players, foods, bool(found["coop"]), sight)
+    hint = nearest(name, JAX_ENVS)
+    raise EnvError(f"unknown environment 'jax:{name}'.{hint} Built in: {', '.join(JAX_ENVS)}.")

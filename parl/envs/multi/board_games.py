@@ -1,0 +1,122 @@
+"""Tic-tac-toe and connect four: two players, one stone a turn, a line of stones wins.
+
+Views, masks and rewards are those of PettingZoo's games. A player sees its own stones and the
+other's; who waits has only action 0 and it does nothing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from parl.core.spec import Discrete, EnvSpec
+from parl.core.types import Array
+from parl.envs.team import only_first, team_spec
+
+
+class BoardState(struct.PyTreeNode):
+    """A position."""
+
+    stones: Array  # [2, C] bool, of each player on each cell, rows after one another
+    player: Array  # [] int32, who moves next
+    over: Array  # [] bool
+
+
+@dataclass(frozen=True)
+class BoardGame:
+    """A board of rows x columns on which `line` stones in a row, however they lie, win.
+
+    With `falls` a move names a column and the stone falls to its lowest free cell, otherwise it
+    names a cell. The winner gets 1 and the loser -1, a draw is 0. A move that is not legal loses.
+    """
+
+    id: str
+    agents: tuple[str, str]
+    rows: int
+    columns: int
+    line: int
+    falls: bool
+
+    @property
+    def cells(self) -> int:
+        """C"""
+        return self.rows * self.columns
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """[L, C] float32: the cells of every line that wins."""
+        return winning_lines(self.rows, self.columns, self.line)
+
+    @cached_property
+    def spec(self) -> EnvSpec:
+        moves = Discrete(self.columns if self.falls else self.cells)
+        size = 2 * self.cells
+        return team_spec(
+            self.id, self.agents, (size, size), (moves, moves), size + 2, turns=True,
+            max_steps=self.cells,
+        )  # fmt: skip
+
+    def reset(self, key: Array) -> tuple[BoardState, Any]:
+        start = BoardState(jnp.zeros((2, self.cells), bool), jnp.int32(0), jnp.bool_(False))
+        return start, self.observe(start)
+
+    def step(
+        self, state: BoardState, action: Array, key: Array
+    ) -> tuple[BoardState, Any, Array, Array, Array]:
+        move, mine = action[state.player], np.arange(2) == state.player  # [2] bool
+        taken = state.stones.any(0)  # [C]
+        cell, foul = self.landing(taken, move)
+        stones = state.stones | (mine[:, None] & (cell & ~foul))
+        won = self.wins(stones[state.player])
+        over = won | foul | (taken | cell).all()
+        score = jnp.where(foul, -1.0, jnp.where(won, 1.0, 0.0))  # of who moved
+        state = BoardState(stones, 1 - state.player, over)
+        reward = jnp.where(mine, score, -score)
+        return state, self.observe(state), reward, over, jnp.bool_(False)
+
+    def landing(self, taken: Array, move: Array) -> tuple[Array, Array]:
+        """(the cell [C] bool that a move fills, whether it is not legal)."""
+        if not self.falls:
+            cell = np.arange(self.cells) == move
+            return cell, (cell & taken).any()
+        height = taken.reshape(self.rows, self.columns).sum(0)  # [columns] stones in each
+        row = self.rows - 1 - height  # [columns] the lowest free one, -1 if none is
+        cell = (np.arange(self.rows)[:, None] == row) & (np.arange(self.columns) == move)
+        return cell.reshape(-1), ~cell.any()
+
+    def wins(self, stones: Array) -> Array:
+        """Whether one player's stones [C] hold a line: []."""
+        return (self.lines @ stones.astype(jnp.float32) >= self.line).any()
+
+    def observe(self, state: BoardState) -> dict[str, Array]:
+        """Views: for each cell the own and the other's stone; the state adds whose turn it is."""
+        turn = (np.arange(2) == state.player) & ~state.over  # [2] bool
+        planes = state.stones.astype(jnp.float32)  # [2, C]
+        view = jnp.stack([planes.T.reshape(-1), planes[::-1].T.reshape(-1)])
+        taken = state.stones.any(0)
+        free = ~taken[: self.columns] if self.falls else ~taken  # the top row, or every cell
+        legal = jnp.where(turn[:, None], free, only_first(free.shape[0]))
+        state_of_all = jnp.concatenate([view[0], turn.astype(jnp.float32)])
+        alive = jnp.ones(2, bool)
+        return {"view": view, "alive": alive, "turn": turn, "legal": legal, "state": state_of_all}
+
+
+def winning_lines(rows: int, columns: int, length: int) -> np.ndarray:
+    """[L, rows * columns] float32: 1 on the cells of each straight line of `length` cells."""
+    boards = []
+    for row, column in np.ndindex(rows, columns):
+        for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            last = row + down * (length - 1), column + right * (length - 1)
+            if last[0] >= rows or not 0 <= last[1] < columns:
+                continue
+            board, steps = np.zeros((rows, columns), np.float32), np.arange(length)
+            board[row + down * steps, column + right * steps] = 1
+            boards.append(board.reshape(-1))
+    return np.stack(boards)
+
+
+TIC_TAC_TOE = BoardGame("jax:tic_tac_toe", ("player_1", "player_2"), 3, 3, 3, falls=False)
+CONNECT_FOUR = BoardGame("jax:connect_four", ("player_0", "player_1"), 6, 7, 4, falls=True)
