@@ -1,0 +1,62 @@
+"""PQN-VDN with worked numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from handmade import Function, foreign_words, line_count
+from team import ACTIONS, AGENTS, VIEW, assert_trees_close, disturbed, rollout, team_spec
+
+from parl.algorithms import pqn
+from parl.algorithms.pqn import PQN
+from parl.core.types import Rollout, Step
+from parl.models import CELLS, MLP, Agents, DiscreteValues, Recurrent, cell_output
+from parl.models.mixers import Sum
+
+TABLE = Function(lambda p, obs: p * obs["view"], jnp.float32(1))
+PARAMS = {"q": jnp.float32(1), "mixer": {}}
+
+
+def two_steps() -> Rollout:
+    """[T=2, B=1, N=2]: best values 2 + 4 at first, 6 + 8 then; the second step terminates."""
+    view = np.array([[[[1.0, 2.0], [3.0, 4.0]]], [[[5.0, 6.0], [8.0, 7.0]]]], np.float32)
+    next_view = np.concatenate([view[1:], 9 + 0 * view[1:]])
+    yes, legal = np.ones((2, 1, 2), bool), np.ones((2, 1, 2, 2), bool)
+    seen = lambda x: {"view": x, "alive": yes, "legal": legal, "state": np.zeros((2, 1, 1))}
+    reward = np.array([[[0.5, 0.5]], [[10.0, 20.0]]], np.float32)
+    discount, last = np.array([[1.0], [0.0]], np.float32), np.array([[False], [True]])
+    action = np.array([[[0, 1]], [[1, 0]]])
+    step = Step(seen(view), action, reward, discount, seen(next_view), ~last, last, {})
+    return Rollout(step, ())
+
+
+def test_lambda_returns_of_the_sum_by_hand() -> None:
+    """Behind the first step: half of the best value 14, half of the return 30."""
+    algorithm = PQN(q=TABLE, mixer=Sum(), gamma=0.5, lambda_=0.5)
+    sample = algorithm.samples(PARAMS, two_steps())
+    np.testing.assert_allclose(sample.target, [1 + 0.5 * (0.5 * 14 + 0.5 * 30), 30])
+    loss, _ = algorithm.loss(PARAMS, sample)
+    np.testing.assert_allclose(loss, 0.5 * ((5 - 12) ** 2 + (14 - 30) ** 2) / 2)
+    grad = jax.grad(lambda p: algorithm.loss(p, sample)[0])(PARAMS)["q"]
+    np.testing.assert_allclose(grad, ((5 - 12) * 5 + (14 - 30) * 14) / 2)
+
+
+def test_who_does_not_act_changes_nothing() -> None:
+    """With memory, in turns: whole updates of two epochs."""
+    head = DiscreteValues(cell_output(3), ACTIONS, MLP(()))
+    q = Agents(Recurrent(VIEW, MLP((4,)), CELLS["gru"](3), head), AGENTS)
+    algorithm = PQN(q=q, mixer=Sum(), epochs=2, minibatches=2, learning_rate=1e-2)
+    state, batch = algorithm.init(jax.random.key(0), team_spec()), rollout(turns=True)
+    batch = batch._replace(memory=algorithm.memory(batch.steps.first.shape[1:]))
+    update = jax.jit(algorithm.update)
+    ours, theirs = (update(state, b, jax.random.key(1)) for b in (batch, disturbed(batch)))
+    assert_trees_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    moved: Any = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), state.net, ours[0].net)
+    assert max(jax.tree.leaves(moved)) > 1e-3
+    assert int(algorithm.observe(ours[0], batch).env_steps) == batch.steps.first.size
+
+
+def test_source_is_short_and_mentions_no_other_layer() -> None:
+    assert foreign_words(pqn) == set()
+    assert line_count(pqn) <= 130
