@@ -13,6 +13,7 @@ from parl.ops.agents import (
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
+from parl.ops.ratings import elo, expected_score, matchmaking
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
 from parl.ops.statistics import iqm, stratified_bootstrap
 from parl.ops.tree import expand_like, over_agents, where_first
@@ -54,8 +55,10 @@ __all__ = [
     "White",
     "active_agents",
     "between_turns",
+    "elo",
     "epsilon_greedy",
     "expand_like",
+    "expected_score",
     "gae",
     "huber",
     "iqm",
@@ -64,6 +67,7 @@ __all__ = [
     "legal_actions",
     "mask_illegal",
     "masked",
+    "matchmaking",
     "mean",
     "mean_of_team",
     "n_step",
