@@ -39,6 +39,8 @@ OWNERS = {
     "gymnasium": {"envs"},
     "pettingzoo": {"envs"},
     "mujoco": {"envs"},
+    "dm_control": {"envs"},
+    "brax": {"envs"},
     "matplotlib": {TOP},
     "tyro": {TOP},
     "rich": {TOP},
@@ -171,7 +173,7 @@ def test_import_parl_takes_less_than_a_second() -> None:
 @pytest.mark.parametrize("code", ["import parl", "import parl; parl.train, parl.Agent, parl.Step"])
 def test_heavy_packages_are_not_loaded_early(code: str) -> None:
     """Neither by the import, nor by the names that everyone uses."""
-    heavy = ("ray", "gymnasium", "pettingzoo", "mujoco", "matplotlib")
+    heavy = ("ray", "gymnasium", "pettingzoo", "mujoco", "dm_control", "brax", "matplotlib")
     loaded = python(f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])")
     assert loaded == "[]"
 

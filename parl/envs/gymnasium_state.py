@@ -1,10 +1,13 @@
-"""The exact state of Gymnasium's own classic-control and MuJoCo environments as plain data.
+"""The exact state of environments as plain data: Gymnasium's classic-control and MuJoCo ones.
 
 What decides how such an environment continues lies in four places, and all are saved: the numbers
 among the attributes of the environment and of its wrappers (CartPole's `state`, Reacher's `goal`,
 TimeLimit's count), the random generator, and MuJoCo's MjData. Of MjData every array of fixed size
 is taken, also the derived ones: Humanoid's reward reads `xipos` from before the step, and the
 solver starts from `qacc_warmstart`.
+
+Any other environment is exact if it has `exact_state() -> (arrays, meta)`, named numpy arrays and a
+JSON-able dict of all that its next steps depend on, and `set_exact_state(arrays, meta)`.
 """
 
 from typing import Any
@@ -30,7 +33,7 @@ _EXACT_WRAPPERS = (
 def is_exact(env: gymnasium.Env) -> bool:
     """Whether `capture` gets everything: a known environment in nothing but known wrappers."""
     *outer, inner = _layers(env)
-    known = type(inner).__module__.startswith(_EXACT_MODULES)
+    known = type(inner).__module__.startswith(_EXACT_MODULES) or hasattr(inner, "exact_state")
     return known and all(type(layer) in _EXACT_WRAPPERS for layer in outer)
 
 
@@ -46,7 +49,7 @@ def restore(
 ) -> None:
     """Puts captured states into `envs`; raises ValueError or KeyError where they do not fit."""
     for index, (env, meta) in enumerate(zip(envs, metas, strict=True)):
-        _restore_one(env, _under(f"{index}/", arrays), meta)
+        _restore_one(env, under(f"{index}/", arrays), meta)
 
 
 def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
@@ -67,48 +70,67 @@ def unflatten(prefix: str, like: Any, arrays: dict[str, np.ndarray]) -> Any:
     return array
 
 
-def _capture_one(env: gymnasium.Env) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    layers = _layers(env)
+def numbers(objects: list[Any]) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """The numbers among the attributes of some objects: named arrays, and the JSON-able rest."""
     arrays: dict[str, np.ndarray] = {}
-    attributes: list[dict[str, Any]] = [{} for _ in layers]
-    for depth, layer in enumerate(layers):
-        for name, value in vars(layer).items():
+    attributes: list[dict[str, Any]] = [{} for _ in objects]
+    for place, each in enumerate(objects):
+        for name, value in vars(each).items():
             if isinstance(value, np.ndarray) and _is_plain(value):
-                arrays[f"{depth}/{name}"] = value
+                arrays[f"{place}/{name}"] = value
             elif _is_plain(value):
-                attributes[depth][name] = _encode(value)
+                attributes[place][name] = _encode(value)
+    return arrays, attributes
+
+
+def set_numbers(
+    objects: list[Any], arrays: dict[str, np.ndarray], attributes: list[dict[str, Any]]
+) -> None:
+    """The inverse of `numbers`."""
+    for place, (each, values) in enumerate(zip(objects, attributes, strict=True)):
+        found = {name: _decode(value) for name, value in values.items()}
+        found |= {name: array.copy() for name, array in under(f"{place}/", arrays).items()}
+        for name, value in found.items():
+            # What is no number here, such as the window of a renderer, belongs to this process.
+            if _is_plain(vars(each).get(name)):
+                setattr(each, name, value)
+
+
+def _capture_one(env: gymnasium.Env) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    layers, inner = _layers(env), env.unwrapped
+    arrays, attributes = numbers(layers)
     meta = {
         "layers": [type(layer).__name__ for layer in layers],
         "attributes": attributes,
-        "random": env.unwrapped.np_random.bit_generator.state,
+        "random": inner.np_random.bit_generator.state,
     }
-    data = getattr(env.unwrapped, "data", None)
+    data = getattr(inner, "data", None)
     if data is not None:
         meta["time"] = data.time
-        arrays |= {f"data/{name}": array for name, array in _fixed_arrays(data).items()}
+        arrays |= {f"data/{name}": array for name, array in fixed_arrays(data).items()}
+    if own := getattr(inner, "exact_state", None):
+        more, meta["own"] = own()
+        arrays |= {f"own/{name}": array for name, array in more.items()}
     return arrays, meta
 
 
 def _restore_one(env: gymnasium.Env, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    layers = _layers(env)
+    layers, inner = _layers(env), env.unwrapped
     names = [type(layer).__name__ for layer in layers]
     if meta["layers"] != names:
         raise ValueError(f"it was saved from {meta['layers']} and not from {names}")
-    data = getattr(env.unwrapped, "data", None)
+    data = getattr(inner, "data", None)
     if data is not None:
-        _restore_data(data, _under("data/", arrays))
+        restore_data(data, under("data/", arrays))
         data.time = meta["time"]
-    for depth, (layer, values) in enumerate(zip(layers, meta["attributes"], strict=True)):
-        numbers = {name: _decode(value) for name, value in values.items()}
-        numbers |= {name: array.copy() for name, array in _under(f"{depth}/", arrays).items()}
-        for name, value in numbers.items():
-            # What is no number here, such as the window of a renderer, belongs to this process.
-            if _is_plain(vars(layer).get(name)):
-                setattr(layer, name, value)
-    env.unwrapped.np_random.bit_generator.state = meta["random"]
+    set_numbers(layers, arrays, meta["attributes"])
+    inner.np_random.bit_generator.state = meta["random"]
+    if own := getattr(inner, "set_exact_state", None):
+        own(under("own/", arrays), meta["own"])
 
 
-def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
 
 
@@ -120,7 +142,7 @@ def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
     return layers
 
 
-def _fixed_arrays(data: Any) -> dict[str, np.ndarray]:
+def fixed_arrays(data: Any) -> dict[str, np.ndarray]:
     """Views of the arrays in MjData's buffer, which all have sizes that the model fixes.
 
     Constraints and contacts lie elsewhere, in an arena that every step fills anew.
@@ -140,8 +162,9 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _restore_data(data: Any, arrays: dict[str, np.ndarray]) -> None:
-    targets = _fixed_arrays(data)
+def restore_data(data: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Writes arrays into MjData. Raises ValueError where they are of another model."""
+    targets = fixed_arrays(data)
     if {n: a.shape for n, a in arrays.items()} != {n: t.shape for n, t in targets.items()}:
         raise ValueError("its MuJoCo model or version is another one")
     for name, target in targets.items():

@@ -21,6 +21,10 @@ CLASSIC = [
 ]
 MUJOCO = [
     "HalfCheetah-v4",
+    "Hopper-v4",
+    "Walker2d-v4",
+    "Ant-v4",
+    "Humanoid-v4",
     "HalfCheetah-v5",
     "Hopper-v5",
     "Walker2d-v5",
