@@ -57,7 +57,7 @@ def note(cell: Cell, path: Path, finished: bool) -> None:
     Raises ConfigError where another cell ran before.
     """
     file = path / NOTE
-    wanted = {"algorithm": cell.algorithm, "env": cell.env, "settings": cell.settings}
+    wanted = cell.identity
     found = json.loads(file.read_text()) if file.exists() else wanted | {"commits": []}
     if odd := [name for name in wanted if found[name] != wanted[name]]:
         raise ConfigError(

@@ -44,6 +44,11 @@ class Cell:
         return re.sub(r"[^\w.-]+", "-", f"{self.label}-{self.env}")
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its run from another."""
+        return {"algorithm": self.algorithm, "env": self.env, "settings": self.settings}
+
+    @property
     def command(self) -> str:
         """The same run by hand."""
         words = ["parl", "train", self.algorithm, "--env", self.env]

@@ -71,12 +71,14 @@ def write(study: Study, out: Path, results: Path) -> None:
 
 
 def read(cell: Cell, path: Path) -> Finished | None:
-    """The outcome of a cell; None before its end."""
+    """The outcome of a cell; None before its end, and where another cell has run."""
     if not (path / "result.json").exists():
         return None
     config, result, note = (
         json.loads((path / name).read_text()) for name in ("config.json", "result.json", NOTE)
     )
+    if cell.identity != {name: note[name] for name in cell.identity}:
+        return None
     steps, returns = series_of(path, "eval/return_mean")
     return Finished(cell, path, config["settings"], result, note, steps, returns)
 

@@ -160,6 +160,7 @@ def test_a_study_that_is_killed_goes_on_with_the_same_command(table: Path, capsy
     table.write_text(TABLE.replace("steps: 2_400", "steps: 5_000"))
     assert control.main(words(table)) == 1  # a finished cell is not passed off as another
     assert "was begun with settings" in capsys.readouterr().err
+    assert "Not finished: sac-host-Pendulum-v1." in (results / "tiny.md").read_text()
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(

@@ -114,7 +114,7 @@ class DMControl(gymnasium.Env):
         data.time = meta["time"]
         # A step here begins with the second half of MuJoCo's, which takes contacts and constraints
         # from where the first half has left them.
-        mujoco.mj_step1(physics.model.ptr, data)
+        mujoco.mj_step1(physics.model.ptr, data)  # pyright: ignore[reportAttributeAccessIssue]
         gymnasium_state.restore_data(data, under("data/", arrays))
         gymnasium_state.set_numbers([self.control, self.control.task], arrays, meta["numbers"])
         position, has_gauss, gauss = meta["random"]
