@@ -5,7 +5,6 @@ observation without it. Its view is [time, i], its reward 1 + i + action, all ex
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,7 +37,7 @@ class Dying:
     poison: float = 0.0
     cut: bool = False
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         return team_spec("test:dying", AGENTS, (2,) * 3, (Discrete(2),) * 3, 6, max_steps=LENGTH)
 

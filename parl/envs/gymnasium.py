@@ -84,8 +84,9 @@ def _is_finite(array: np.ndarray) -> bool:
 def adapted(env: Any) -> gymnasium.Env:
     """An environment of several agents, PettingZoo's or one of tuples, as a Team; others as is."""
     if isinstance(env, gymnasium.Env):
-        several = not isinstance(env, Team) and isinstance(env.action_space, spaces.Tuple)
-        return TupleTeam(env) if several else env
+        if isinstance(env.unwrapped, Team) or not isinstance(env.action_space, spaces.Tuple):
+            return env
+        return TupleTeam(env)
     if is_pettingzoo(env):
         from parl.envs.pettingzoo import as_team  # loaded already
 
@@ -103,8 +104,9 @@ class Face(NamedTuple):
 
 def face(env: gymnasium.Env, id: str | None) -> Face:
     """The spec of an environment under the name `id`, and its translators."""
-    if isinstance(env, Team):
-        spec = env.team if id is None else dataclasses.replace(env.team, id=id)
+    if isinstance(env.unwrapped, Team):
+        spec = env.unwrapped.team
+        spec = spec if id is None else dataclasses.replace(spec, id=id)
         return Face(spec, stack_dicts, list)
     action_space, split = convert_actions(env.action_space)
     spec = EnvSpec(

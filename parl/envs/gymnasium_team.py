@@ -63,6 +63,7 @@ class Team(gymnasium.Env):
         self.legal: np.ndarray | None = None  # [N, A] what is legal now
         view: Any = self.team.observation_space
         self.view_shape: tuple[int, int] = view["view"].shape
+        self.filled = np.arange(self.view_shape[1]) < np.array(sizes)[:, None]  # [N, O]
 
     def global_state(self) -> np.ndarray:
         """[S]; only where the state is not all views."""
@@ -82,9 +83,9 @@ class Team(gymnasium.Env):
         episode, so that nobody moves any more.
         """
         view = np.zeros(self.view_shape, np.float32)
-        for i, name in enumerate(self.names):
+        for row, name, seat in zip(view, self.names, self.seats, strict=True):
             if name in seen:
-                view[i, : self.seats[i].size] = self.seats[i].view(seen[name])
+                row[: seat.size] = seat.view(seen[name])
         obs = {"view": view, "alive": alive, "state": self.state_of(view)}
         if turn is not None:
             obs["turn"] = turn
@@ -97,7 +98,7 @@ class Team(gymnasium.Env):
         """[S] float32."""
         if self.own_state:
             return numbers(self.global_state())
-        return np.concatenate([row[: one.size] for row, one in zip(view, self.seats, strict=True)])
+        return view[self.filled]
 
     def legal_now(
         self, seen: Mapping[Any, Any], infos: Mapping[Any, Any], moving: np.ndarray, final: bool
@@ -107,9 +108,8 @@ class Team(gymnasium.Env):
         Raises EnvError where somebody is to move and has no legal action.
         """
         legal = np.where(moving[:, None], self.own, self.nothing)
-        for i in np.flatnonzero(moving):
-            name = self.names[i]
-            mask = mask_in(seen.get(name), infos.get(name))
+        for i, (name, moves) in enumerate(zip(self.names, moving.tolist(), strict=True)):
+            mask = mask_in(seen.get(name), infos.get(name)) if moves else None
             if mask is None:
                 continue
             legal[i, : len(mask)] = mask
@@ -135,7 +135,7 @@ class Team(gymnasium.Env):
 def mask_in(obs: Any, info: Any) -> np.ndarray | None:
     """The mask [A] in an agent's observation or info, if there is one."""
     for source in (obs, info):
-        if isinstance(source, Mapping) and MASK in source:
+        if isinstance(source, dict) and MASK in source:
             return np.asarray(source[MASK], bool)
     return None
 
@@ -143,9 +143,10 @@ def mask_in(obs: Any, info: Any) -> np.ndarray | None:
 def seat(id: str, observation_space: spaces.Space, action_space: spaces.Space) -> Seat:
     """The translators of one agent. Raises SpaceError for spaces without a fixed size."""
     size, view = flattener(observation_space)
+    if isinstance(action_space, spaces.Discrete):
+        start = int(action_space.start)
+        return Seat(size, view, Discrete(int(action_space.n)), lambda a: int(a) + start)
     action, split = convert_actions(action_space)
-    if isinstance(action, Discrete):
-        return Seat(size, view, action, lambda a: split(a[None])[0])
     if not isinstance(action, Box):
         raise SpaceError(
             f"{id} has agents with {action_space} actions; only Discrete and Box are served."
@@ -179,9 +180,8 @@ def flattener(space: spaces.Space) -> tuple[int, Callable[[Any], np.ndarray]]:
 def numbers(array: Any) -> np.ndarray:
     """One vector of float32; bytes as fractions of 255."""
     array = np.asarray(array)
-    if array.dtype == np.uint8:
-        return array.reshape(-1).astype(np.float32) / 255
-    return array.reshape(-1).astype(np.float32, copy=False)
+    row = array.astype(np.float32, copy=False).reshape(-1)
+    return row / 255 if array.dtype == np.uint8 else row
 
 
 class TupleTeam(Team):

@@ -12,7 +12,7 @@ import numpy as np
 from pettingzoo import AECEnv, ParallelEnv
 
 from parl.core.errors import EnvError, MissingPackage, nearest
-from parl.envs.gymnasium_team import Team, numbers
+from parl.envs.gymnasium_team import Team, flattener, numbers
 
 Flags = set[Any]  # names of agents
 
@@ -132,19 +132,34 @@ class ZooTeam(Team):
         )
 
     def probe_state(self) -> int | None:
-        """The size of the environment's state(), None if it has none."""
-        self.env.reset(seed=0)
-        try:
-            return numbers(self.env.state()).size
-        except (NotImplementedError, AttributeError, TypeError):  # TypeError: RPS hides it
+        """The size of the environment's state(), None if it has none or one that is all views.
+
+        mpe2's is: it would compute every view a second time.
+        """
+        starts = [self.start(seed) for seed in (0, 1)]
+        if starts[0][0] is None:
             return None
+        varies = not np.array_equal(starts[0][0], starts[1][0])
+        same = all(state is not None and np.array_equal(state, views) for state, views in starts)
+        return None if same and varies else starts[0][0].size
+
+    def start(self, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """(state or None, all views after one another) at the start of an episode."""
+        env = self.env
+        seen = env.reset(seed=seed)
+        seen = {name: env.observe(name) for name in env.agents} if seen is None else seen[0]
+        views = [numbers(flattener(env.observation_space(name))[1](seen[name])) for name in seen]
+        try:
+            return numbers(env.state()), np.concatenate(views)
+        except (NotImplementedError, AttributeError, TypeError):  # RPS raises the last
+            return None, np.concatenate(views)
 
     def global_state(self) -> np.ndarray:
         return self.env.state()
 
     def members(self, names: Any) -> np.ndarray:
         """[N] bool: which agents these are."""
-        return np.array([name in names for name in self.names])
+        return np.array([name in names for name in self.names], bool)
 
     def leave(self, before: Flags, now: Flags) -> None:
         """Notes who has left the game; raises EnvError where somebody comes back."""

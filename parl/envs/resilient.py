@@ -33,6 +33,8 @@ class Resilient(gymnasium.Wrapper):
         self.make, self.failures = make, failures
         self.in_a_row = self.rebuilds = 0
         self.obs: Any = None
+        team = getattr(self.unwrapped, "team", None)
+        self.nothing = 0.0 if team is None else np.zeros(team.agent_shape, np.float32)
         self.entropy = np.random.SeedSequence()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -54,7 +56,7 @@ class Resilient(gymnasium.Wrapper):
             seed = self.rebuild(error)
             last = self.obs
             self.reset(seed=seed)
-            return last, 0.0, False, True, {"rebuilt": f"{type(error).__name__}: {error}"}
+            return last, self.nothing, False, True, {"rebuilt": f"{type(error).__name__}: {error}"}
         self.obs = answer[0]
         if answer[2] or answer[3]:
             self.in_a_row = 0

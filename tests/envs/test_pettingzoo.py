@@ -16,7 +16,8 @@ from parl.core.spec import Box, Discrete
 from parl.envs.factory import make_factory
 from parl.envs.gymnasium import GymnasiumVectorEnv
 from parl.envs.jax_vector import JaxVectorEnv
-from parl.envs.pettingzoo import make_pettingzoo
+from parl.envs.pettingzoo import as_team, make_pettingzoo
+from parl.envs.resilient import resilient
 
 
 def names_of(count: int) -> list[str]:
@@ -337,6 +338,22 @@ def test_makers_and_instances() -> None:
     for _ in range(4):
         new = env.step(np.zeros((2, 3), int))
     assert new.truncated.all()
+
+
+def test_a_game_that_breaks_can_be_replaced() -> None:
+    class Breaking(DyingParallel):
+        def step(self, actions: dict[str, int]) -> Any:
+            if self.time == 1:
+                raise RuntimeError("broken")
+            return super().step(actions)
+
+    env = vector(resilient(lambda: as_team(Breaking())), 2)
+    env.reset()
+    env.step(np.ones((2, 3), int))
+    new = env.step(np.ones((2, 3), int))
+    assert new.truncated.all() and new.reward.shape == (2, 3) and not new.reward.any()
+    np.testing.assert_array_equal(new.next_obs["view"][:, 0], [[1, 0]] * 2)
+    np.testing.assert_array_equal(new.obs["view"][:, 0], [[0, 0]] * 2)
 
 
 def test_an_instance_that_cannot_be_copied() -> None:

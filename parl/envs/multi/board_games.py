@@ -50,7 +50,7 @@ class BoardGame:
         """[L, C] float32: the cells of every line that wins."""
         return winning_lines(self.rows, self.columns, self.line)
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         moves = Discrete(self.columns if self.falls else self.cells)
         size = 2 * self.cells

@@ -1,7 +1,6 @@
 """Level-based foraging (Albrecht and Ramamoorthy, 2013; rules of lbforaging's v3)."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -55,7 +54,7 @@ class Foraging:
         size = f"{self.size}x{self.size}"
         return f"jax:foraging{sight}-{size}-{self.players}p-{self.foods}f{'-coop' * self.coop}"
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         view = 3 * (self.foods + self.players)
         return team_spec(

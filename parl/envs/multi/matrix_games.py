@@ -4,7 +4,6 @@ Both are paid half of the payoff, so that the sum over agents is the payoff of t
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,7 +42,7 @@ class MatrixGame:
     id: str
     payoff: tuple[tuple[float, ...], ...]
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         actions = (Discrete(len(self.payoff)), Discrete(len(self.payoff[0])))
         return team_spec(self.id, AGENTS, (1, 1), actions, 1, max_steps=1)
@@ -72,7 +71,7 @@ class TwoStep:
     values cannot tell that, monotonic mixing can.
     """
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         return team_spec("jax:two_step", AGENTS, (3, 3), (Discrete(2),) * 2, 3, max_steps=2)
 

@@ -1,7 +1,6 @@
 """simple_speaker_listener: one agent knows the goal, the other can walk to it (mpe2's v4)."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -46,7 +45,7 @@ class SimpleSpeakerListener:
         words = Box((GOALS,), low=-1.0, high=1.0) if self.continuous else Discrete(GOALS)
         return words, particles.move_space(self.continuous)
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         return team_spec(
             "jax:simple_speaker_listener" + "_continuous" * self.continuous,

@@ -1,7 +1,6 @@
 """simple_spread: agents cover landmarks and keep out of each other's way (mpe2's v3)."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -46,7 +45,7 @@ class SimpleSpread:
         """The agents' own action spaces."""
         return (particles.move_space(self.continuous),) * self.num_agents
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         agents = [f"agent_{i}" for i in range(self.num_agents)]
         size = sum(self.views)

@@ -1,7 +1,6 @@
 """simple_tag: slow predators hunt a fast prey around obstacles (mpe2's v3)."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -42,7 +41,7 @@ class SimpleTag:
         """The agents' own action spaces."""
         return (particles.move_space(self.continuous),) * AGENTS
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         return team_spec(
             "jax:simple_tag" + "_continuous" * self.continuous,
