@@ -40,6 +40,15 @@ CONTROL = {
 for name, settings in CONTROL.items():
     RUNS[f"{name}-fused"] = (name, "jax:Pendulum-v1", 12_000, 1_000, settings)
     RUNS[f"{name}-host"] = (name, "Pendulum-v1", 5_000, 400, settings)
+SEGMENTS = {k: v for k, v in OFF_POLICY.items() if k != "length"} | {"capacity": 500}
+TEAM = {
+    **dict.fromkeys(("ippo", "mappo"), TINY | {"num_envs": 16, "minibatches": 4}),
+    **dict.fromkeys(("pqn_vdn", "coma"), TINY | {"num_envs": 16}),
+    **dict.fromkeys(("iql", "vdn", "qmix"), SEGMENTS),
+    **dict.fromkeys(("maddpg", "matd3"), OFF_POLICY),
+}
+for name, settings in TEAM.items():
+    RUNS[f"{name}-fused"] = (name, "jax:simple_spread", 20_000, 2_000, settings)
 QUICK = [name for name in RUNS if name.partition("-")[0] in ("ppo", "sac", "dqn")]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in QUICK]
 

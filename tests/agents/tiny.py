@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from team_games import Scatter
 
 from parl.agents.distributed import Pooled
 from parl.agents.execution import Execution, Seeds
@@ -34,21 +35,43 @@ CONTROL: dict[str, dict[str, Any]] = {
     "simbav2": NARROW | {"bins": 5},
     "flashsac": NARROW | {"bins": 5},
 }
-SETTINGS: dict[str, dict[str, Any]] = {
-    "ppo": {"epochs": 2, "minibatches": 2},
-    "dqn": OFF_POLICY | {"target_period": 3, "epsilon_steps": 80},
-    "sac": OFF_POLICY,
-    "es": {"noise_size": 1_000},
-    "normalized": {"normalize_obs": True, "normalize_reward": True, "epochs": 2, "minibatches": 2},
-    "recurrent": {"recurrent": "gru", "memory_size": 3, "hidden": (), "normalize_obs": True},
-    "pg": {},
-} | CONTROL
+SEGMENTS = OFF_POLICY | {"capacity": 10, "target_period": 3, "epsilon_steps": 80}
+MEMORY = {"recurrent": "gru", "memory_size": 3, "hidden": (4,)}
+TEAM: dict[str, dict[str, Any]] = {
+    "ippo": {"epochs": 2, "minibatches": 2, "sharing": "none", "agent_id": True},
+    "mappo": {"epochs": 2, "sharing": "group"} | MEMORY,
+    "iql": SEGMENTS,
+    "vdn": SEGMENTS | {"sharing": "none"},
+    "qmix": SEGMENTS | MEMORY,
+    "pqn_vdn": {"epochs": 2, "minibatches": 2, "epsilon_steps": 80},
+    "maddpg": OFF_POLICY,
+    "matd3": OFF_POLICY,
+    "coma": {"epochs": 2, "minibatches": 2, "target_period": 2},
+}
+SETTINGS: dict[str, dict[str, Any]] = (
+    {
+        "ppo": {"epochs": 2, "minibatches": 2},
+        "dqn": OFF_POLICY | {"target_period": 3, "epsilon_steps": 80},
+        "sac": OFF_POLICY,
+        "es": {"noise_size": 1_000},
+        "normalized": {
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "epochs": 2,
+            "minibatches": 2,
+        },
+        "recurrent": {"recurrent": "gru", "memory_size": 3, "hidden": (), "normalize_obs": True},
+        "pg": {},
+    }
+    | CONTROL
+    | TEAM
+)
 RECIPE = {"normalized": "ppo", "recurrent": "impala"}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
 CARTPOLE, PENDULUM = CartPole(max_steps=13), Pendulum(max_steps=9)
 SHORT = Pendulum(max_steps=5)  # within a rollout
-ENVS = {
+ENVS: dict[str, Any] = {
     "ppo": CARTPOLE,
     "dqn": CARTPOLE,
     "sac": PENDULUM,
@@ -57,6 +80,10 @@ ENVS = {
     "recurrent": CARTPOLE,
     "pg": CARTPOLE,
 } | dict.fromkeys(CONTROL, PENDULUM)
+ENVS |= dict.fromkeys(TEAM, Scatter()) | {
+    "mappo": Scatter(turns=True),
+    "matd3": Scatter(continuous=True),
+}
 GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 

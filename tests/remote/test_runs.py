@@ -55,15 +55,25 @@ def test_an_asynchronous_run_under_chaos_and_its_resume(tmp_path: Path) -> None:
     assert records[-1]["pool/lost"] >= last["pool/lost"] + last["pool/in_queue"]
 
 
-def test_a_synchronous_run_is_the_run_without_ray(tmp_path: Path) -> None:
+ON_POLICY = {"hidden": (8,), "length": 16, "eval_episodes": 1}
+CASES: list[Any] = [
+    ("dqn", "jax:CartPole-v1", TINY),
+    pytest.param("qmix", "jax:two_step", TINY, marks=pytest.mark.slow),
+    pytest.param("mappo", "jax:simple_spread", ON_POLICY, marks=pytest.mark.slow),
+    pytest.param("maddpg", "jax:simple_spread", TINY, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "env", "tiny"), CASES, ids=lambda x: str(x)[:16])
+def test_a_synchronous_run_is_the_run_without_ray(
+    algorithm: str, env: str, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """Bit for bit, and it keeps books too."""
-    settings = TINY | {"num_envs": 2, "steps": 640}
-    ray = parl.train(
-        "dqn", "jax:CartPole-v1", tmp_path / "ray", quiet=True, actors=1, **settings
-    )  # fmt: skip
+    settings = tiny | {"num_envs": 2, "steps": 640}
+    ray = parl.train(algorithm, env, tmp_path / "ray", quiet=True, actors=1, **settings)
     host = parl.train(
-        "dqn", "jax:CartPole-v1", tmp_path / "host", quiet=True, execution="host", **settings
-    )
+        algorithm, env, tmp_path / "host", quiet=True, execution="host", **settings
+    )  # fmt: skip
     assert ray.result["params_sha256"] == host.result["params_sha256"]
     check_books(lines(ray))
     assert not any(name.startswith("pool/") for name in lines(host)[-1])

@@ -1,0 +1,128 @@
+"""Algorithms for several agents in fused and host execution: they agree, and resume bit for bit.
+
+MAPPO (memory, turns) and QMIX (segments, memory) in every run, the others with `-m slow`: their
+programs take long to compile.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from team_games import Scatter
+from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make, params_of, save, state_of
+
+from parl.agents.execution import act
+from parl.agents.fused import Fused
+from parl.core.errors import EnvError
+from parl.envs.factory import from_jax
+from parl.evaluation import Evaluation, Evaluator
+
+ITERATIONS = 6  # the first two of off-policy runs only fill
+
+
+def quick(*names: str) -> list[Any]:
+    """All algorithms, of which all but these are marked slow."""
+    slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
+    return [name if name in names else slow(name) for name in TEAM]
+
+
+@pytest.mark.parametrize("name", quick("mappo", "qmix"))
+def test_fused_and_host_learn_the_same(name: str) -> None:
+    fused, host = (make(Case(name, execution, 1)) for execution in ("fused", "host"))
+    before = params_of(fused)
+    report, host_report = fused.advance(ITERATIONS), host.advance(ITERATIONS)
+    ours, theirs = params_of(fused), params_of(host)
+    assert ours.keys() == theirs.keys()
+    for key, x in ours.items():
+        np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
+        assert np.isfinite(x).all(), key
+    moved = [key for key in ours if "kernel" in key and np.any(ours[key] != before[key])]
+    assert moved and report.metrics.keys() == host_report.metrics.keys() != set()
+    np.testing.assert_allclose(report.return_sum, host_report.return_sum, rtol=1e-4)
+    assert report.return_sum.shape == () and report.return_sum < 0 and report.episodes >= 4
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("name", quick("qmix"))
+def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
+    case = Case(name, execution, 1)
+    run, fresh = make(case), make(case)
+    run.advance(3)
+    saved = save(run, tmp_path / "3")
+    run.advance(3)
+    fresh.restore(saved)
+    fresh.advance(3)
+    ours, theirs = state_of(run), state_of(fresh)
+    assert ours.keys() == theirs.keys()
+    for key, x in ours.items():
+        assert x.tobytes() == theirs[key].tobytes(), key
+
+
+@pytest.mark.parametrize("name", quick())
+def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
+    runs: list[Any] = [make(Case(name, "fused", seeds)) for seeds in (1, 2)]
+    for run in runs:
+        run.advance(4)
+    alone, several = (params_of(run) for run in runs)
+    for key, x in alone.items():
+        np.testing.assert_allclose(several[key][0], x, rtol=1e-3, atol=1e-3, err_msg=key)
+    assert any(np.any(x[0] != x[1]) for x in several.values())
+
+
+def test_random_actions_of_all_agents_are_legal() -> None:
+    env, learner = ENVS["qmix"], make(Case("qmix", "fused", 1)).learner
+    algorithm, draw = learner.algorithm, jax.random.key(0)
+    policy = algorithm.policy(algorithm.init(draw, env.spec))
+    _, obs = jax.vmap(env.reset)(jax.random.split(draw, 50))
+    first, memory = jnp.ones(50, bool), algorithm.memory((50,))
+    action, _, _ = act(algorithm, env.spec, policy, obs, first, memory, draw, random=True)
+    assert action.shape == (50, 3) and len(np.unique(action)) == 3
+    assert np.take_along_axis(np.asarray(obs["legal"]), np.asarray(action)[..., None], -1).all()
+
+
+def test_evaluation_keeps_each_agents_return() -> None:
+    """Both ways of playing agree; an agent that is not there is paid nothing."""
+    env = ENVS["maddpg"]
+    algorithm = make(Case("maddpg", "fused", 1)).learner.algorithm
+    policy = algorithm.policy(algorithm.init(jax.random.key(0), env.spec))
+    evaluator = Evaluator(from_jax(env), algorithm, 100)
+    fused, host = evaluator(policy, 0), evaluator.play_host(policy, 0)
+    assert fused.shape == host.shape == (100, 3)
+    error = fused.std(0) / 10 + host.std(0) / 10
+    assert (np.abs(fused.mean(0) - host.mean(0)) < 3 * error).all()
+    both = Evaluation.of([fused, host])
+    np.testing.assert_allclose(both.returns, np.stack([fused, host]).sum(-1))
+    assert both.agents is not None and both.agents.shape == (2, 100, 3)
+    alone = Evaluation.of([fused])
+    assert alone.returns.shape == (100,) and isinstance(alone.mean, float)
+    assert Evaluation.of([fused[:, 0]]).agents is None
+
+
+class Stuck(Scatter):
+    """Leaves agent 1 without a legal action in its fifth step."""
+
+    def observe(self, state: Any) -> dict[str, Any]:
+        obs = super().observe(state)
+        none = (jnp.arange(3) == 1)[:, None] & (state.time == 4)
+        return obs | {"legal": obs["legal"] & ~none}
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+def test_a_mask_without_a_legal_action_is_an_error(execution: str) -> None:
+    run: Any = make(Case("ippo", execution, 1))
+    message = "jax:scatter has an observation whose mask `legal` leaves no legal action"
+    if execution == "fused":
+        stuck = Fused(Stuck(), run.learner, SEEDS[1], NUM_ENVS, 8)
+        with pytest.raises(EnvError, match=message):
+            stuck.advance(1)
+    else:
+        (collector,) = run.pool.collectors
+        collector.envs = [from_jax(Stuck()).vector(NUM_ENVS, 0)]
+        collector.restart()
+        collector.programs = {b: collector.program(b) for b in (True, False)}
+        with pytest.raises(EnvError, match=message):
+            partial(collector.collect, run.policy, 8)()
