@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from parl.core.checkpoint import is_key, named_leaves, to_numpy
 from parl.core.errors import CheckpointError, EnvError
@@ -59,9 +60,24 @@ def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState
     )
     ended = terminated | truncated
     # most steps end no episode, and drawing keys and resets would cost five times the step itself
-    env_state, obs = lax.cond(ended.any(), restart_ended, lambda: (state, next_obs))
+    env_state, obs = lax.cond(anywhere(ended), restart_ended, lambda: (state, next_obs))
     following = VectorState(env=env_state, obs=obs, key=vector.key, time=vector.time + 1)
     return following, Transition(obs, reward, terminated, truncated, next_obs)
+
+
+@custom_vmap
+def anywhere(flags: Array) -> Array:
+    """Whether any flag is set, here or in any other seed: vmapped, it stays one answer for all.
+
+    So a `cond` on it stays a branch, where one on `flags.any()` would compute both sides.
+    """
+    return flags.any()
+
+
+@anywhere.def_vmap
+def anywhere_of_all(size: int, batched: Any, flags: Array) -> tuple[Array, bool]:
+    """One answer, without an axis of seeds."""
+    return anywhere(flags), False
 
 
 def select(mask: Array, new: Any, old: Any) -> Any:

@@ -245,3 +245,20 @@ def test_steps_without_an_end_draw_no_random_numbers() -> None:
     operations = re.findall(r" ([a-z][\w-]*)\(", entry[0])
     assert operations.count("conditional") == 1 and "while" not in operations
     assert len(operations) < 40
+
+
+def test_vmapped_seeds_reset_only_when_an_episode_ends() -> None:
+    """With an axis of seeds in front the resets stay in a branch, and the numbers stay the same."""
+    start = jax.vmap(partial(reset, Count(), num_envs=2))
+    step = jax.vmap(partial(autostep, Count()))
+    keys = jax.random.split(jax.random.key(5), 4)
+    seeds, one = start(keys), start(keys[1:2])
+    action = jnp.zeros((4, 2), jnp.int32)
+    program = jax.make_jaxpr(step)(seeds, action)
+    assert [str(line.primitive) for line in program.eqns].count("cond") == 1
+    step = jax.jit(step)
+    for _ in range(7):
+        seeds, together = step(seeds, action)
+        one, alone = step(one, action[:1])
+        for some, every in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+            np.testing.assert_array_equal(some[0], every[1])
