@@ -27,6 +27,8 @@ class Suite(NamedTuple):
 
 SUITES = [
     Suite("", "Gymnasium", "gymnasium", "gymnasium", True),
+    Suite("", "Level-based foraging", "lbforaging", "lbforaging", True),
+    Suite("", "Multi-robot warehouse", "rware", "rware", True),
     Suite("jax:", "built-in, pure JAX", "jax", "jax", True),
     Suite("pz:", "PettingZoo", "pettingzoo", "pettingzoo", True),
     Suite("ale:", "Atari", "ale_py", "ale-py opencv-python-headless", True),
