@@ -87,7 +87,7 @@ def from_id(id: str) -> EnvFactory:
 
         return from_gymnasium(make_pettingzoo(name), id)
     if suite.prefix == "jaxmarl:":
-        from parl.envs.jaxmarl import JaxMarl  # only now: it loads JaxMARL
+        from parl.envs.jaxmarl_suite import JaxMarl  # only now: it loads JaxMARL
 
         return from_jax(JaxMarl(name))
     if suite.prefix == "ale:":

@@ -136,12 +136,12 @@ class ZooTeam(Team):
 
         mpe2's is: it would compute every view a second time.
         """
-        starts = [self.start(seed) for seed in (0, 1)]
-        if starts[0][0] is None:
+        (state, views), (other, other_views) = (self.start(seed) for seed in (0, 1))
+        if state is None or other is None:
             return None
-        varies = not np.array_equal(starts[0][0], starts[1][0])
-        same = all(state is not None and np.array_equal(state, views) for state, views in starts)
-        return None if same and varies else starts[0][0].size
+        same = np.array_equal(state, views) and np.array_equal(other, other_views)
+        varies = not np.array_equal(state, other)
+        return None if same and varies else state.size
 
     def start(self, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
         """(state or None, all views after one another) at the start of an episode."""

@@ -24,7 +24,8 @@ def jitted(env: Foraging) -> Any:
 def state(position: Any, level: Any, food: Any, food_level: Any, time: int = 0) -> ForagingState:
     whole = lambda x: jnp.array(x, jnp.int32)
     total = whole(sum(food_level))
-    return ForagingState(*map(whole, (position, level, food, food_level)), total, whole(time))
+    places = [whole(x) for x in (position, level, food, food_level)]
+    return ForagingState(*places, total=total, time=whole(time))
 
 
 def test_two_load_what_one_cannot() -> None:

@@ -215,7 +215,7 @@ def test_simple_spread_takes_any_number_of_agents(agents: int) -> None:
 
 
 def test_continuous_ids_and_spaces() -> None:
-    spec = make_factory("jax:simple_speaker_listener_continuous").spec
+    spec: Any = make_factory("jax:simple_speaker_listener_continuous").spec
     assert spec.id == "jax:simple_speaker_listener_continuous"
     assert spec.action_space == Box((5,)) and "legal" not in spec.observation_space
     assert make_factory("jax:simple_spread_continuous-4").spec.num_agents == 4

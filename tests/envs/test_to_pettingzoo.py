@@ -52,7 +52,8 @@ def test_turn_based_environments_pass(name: str) -> None:
 
 
 def test_agents_that_die_and_come_late_pass() -> None:
-    parallel_api_test(export(Dying()), num_cycles=20)
+    game: Any = export(Dying())
+    parallel_api_test(game, num_cycles=20)
     parallel_api_test(DyingParallel(), num_cycles=20)
 
 

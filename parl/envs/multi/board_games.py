@@ -89,7 +89,7 @@ class BoardGame:
 
     def wins(self, stones: Array) -> Array:
         """Whether one player's stones [C] hold a line: []."""
-        return (self.lines @ stones.astype(jnp.float32) >= self.line).any()
+        return jnp.any(self.lines @ stones.astype(jnp.float32) >= self.line)
 
     def observe(self, state: BoardState) -> dict[str, Array]:
         """Views: for each cell the own and the other's stone; the state adds whose turn it is."""

@@ -68,7 +68,8 @@ class SimpleSpeakerListener:
     ) -> tuple[SpeakerListenerState, Any, Array, Array, Array]:
         force = particles.SENSITIVITY * particles.push(action, self.continuous)
         still = np.array([[0], [1]], np.float32)  # the speaker does not move
-        state = particles.move(state, still * force).replace(message=self.said(action[0]))
+        moved: Any = particles.move(state, jnp.asarray(still * force))
+        state = moved.replace(message=self.said(action[0]))
         gap = state.position[1] - state.landmarks[state.goal]
         reward = jnp.full(2, -jnp.square(gap).sum())
         time_over = state.time >= self.max_steps

@@ -69,7 +69,7 @@ class SimpleSpread:
         """[N]"""
         distance = particles.lengths(particles.offsets(state.landmarks, state.position))
         others = particles.of_others(particles.offsets(state.position, state.position))
-        hits = particles.touching(others, np.float32(2 * RADIUS)).sum(1)
+        hits = particles.touching(others, np.array(2 * RADIUS, np.float32)).sum(1)
         return -(1 - LOCAL_RATIO) * distance.min(1).sum() - LOCAL_RATIO * hits
 
     def observe(self, state: ParticleState) -> dict[str, Array]:

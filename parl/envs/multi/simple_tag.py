@@ -59,7 +59,7 @@ class SimpleTag:
     def step(
         self, state: ParticleState, action: Array, key: Array
     ) -> tuple[ParticleState, Any, Array, Array, Array]:
-        force = ACCELERATION[:, None] * particles.push(action, self.continuous)
+        force = jnp.asarray(ACCELERATION)[:, None] * particles.push(action, self.continuous)
         entities = jnp.concatenate([state.position, state.landmarks])
         force += particles.contact_force(state.position, entities, REACH)
         state = particles.move(state, force, MAX_SPEED)

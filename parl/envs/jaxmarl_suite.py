@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxmarl
+import jaxmarl  # pyright: ignore[reportMissingImports]
 import numpy as np
 from flax import struct
-from jaxmarl.environments import spaces
-from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO, map_name_to_scenario
+from jaxmarl.environments import spaces  # pyright: ignore[reportMissingImports]
+from jaxmarl.environments.smax import smax_env  # pyright: ignore[reportMissingImports]
 
 from parl.core.errors import EnvError, SpaceError, nearest
 from parl.core.spec import Box, Discrete, EnvSpec
@@ -53,7 +53,8 @@ class JaxMarl:
             self.views,
             self.actions,
             state,
-            max_steps=self.max_steps,
+            # at most: the particle environments make one step more than they say
+            max_steps=None if self.max_steps is None else self.max_steps + 1,
         )
 
     def reset(self, key: Array) -> tuple[JaxMarlState, Any]:
@@ -105,9 +106,9 @@ class JaxMarl:
 
 def make(name: str, options: dict[str, Any]) -> Any:
     """JaxMARL's environment of a name."""
-    battles = {f"SMAX-{scenario}": scenario for scenario in MAP_NAME_TO_SCENARIO}
+    battles = {f"SMAX-{scenario}": scenario for scenario in smax_env.MAP_NAME_TO_SCENARIO}
     if name in battles:
-        scenario = map_name_to_scenario(battles[name])
+        scenario = smax_env.map_name_to_scenario(battles[name])
         return jaxmarl.make("HeuristicEnemySMAX", scenario=scenario, **options)
     if name in jaxmarl.registered_envs:
         return jaxmarl.make(name, **options)

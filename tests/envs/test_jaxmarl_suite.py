@@ -43,7 +43,8 @@ def test_episodes_are_jaxmarls(name: str) -> None:
         deaths += not obs["alive"].all()
         if dones["__all__"]:
             break
-    assert bool(truncated) == (time == spec.max_steps - 1) and (deaths > 0 or "SMAX" not in name)
+    assert dones["__all__"] and bool(truncated) == (time + 1 >= env.max_steps)
+    assert deaths > 0 or "SMAX" not in name
 
 
 def test_an_unknown_name() -> None:
