@@ -222,8 +222,10 @@ def same_lines(seen: Watched, settings: argparse.Namespace) -> list[Line]:
     return [
         Line("sync: rounds", found["rounds"]),
         Line("sync: deaths", found["stats"]["deaths"]),
+        Line("sync: deaths too many in a row, after which seeds are fresh",
+             found["stats"]["recovered_inexact"]),
         Line("sync: numbers equal to those without faults", found["equal"], "True", found["equal"]),
-    ]
+    ]  # fmt: skip
 
 
 def node_lines(seen: Watched, settings: argparse.Namespace) -> list[Line]:

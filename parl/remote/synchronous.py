@@ -18,7 +18,7 @@ from parl.remote.worker import Build, Capture, Collect, Reply, Request, Weights
 
 CAPTURE_SHARE = 0.03  # of a worker's time may go into sending its state
 LONGEST_LOG = 16  # fragments to play again at most
-EXACT_TRIES = 2  # in a row to continue where a worker died; then it seems to die of where it is
+EXACT_TRIES = 4  # in a row to continue where a worker died; then it seems to die of where it is
 
 
 class Synchronous:
