@@ -6,20 +6,28 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from parl.agents import agent as base
-from parl.agents.execution import init_learner
-from parl.agents.learner import LearnerState
-from parl.build import Parts, algorithm_for, make_execution, resolve, run_seeds
+from parl.build import (
+    Parts,
+    algorithm_for,
+    load_state,
+    make_evaluator,
+    make_execution,
+    resolve,
+    rival_of,
+    run_seeds,
+)
 from parl.config import RunConfig, new_run_id, versions
 from parl.core.checkpoint import Checkpoint, read
 from parl.core.errors import ConfigError
 from parl.envs.factory import make_factory
-from parl.evaluation import Evaluation, Evaluator
+from parl.evaluation import Evaluation
 from parl.recipes import make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
@@ -27,7 +35,8 @@ from parl.training import Trainer
 
 RUN_FIELDS = {
     "steps", "seed", "num_seeds", "execution", "actors", "mode", "max_policy_lag", "address",
-    "chaos", "eval_every", "eval_episodes", "checkpoint_every", "keep", "eager",
+    "chaos", "eval_every", "eval_episodes", "absolute_episodes", "checkpoint_every", "keep",
+    "opponent", "pool_size", "admit_every", "eager",
 }  # fmt: skip
 
 
@@ -46,9 +55,10 @@ def train(
     The algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
     an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes a
     Gymnasium environment. `settings` are those of the run (steps, seed, num_seeds, execution,
-    actors, mode, max_policy_lag, address, chaos, eval_every, eval_episodes, checkpoint_every, keep,
-    eager), as `parl train --help` explains them, and any of the recipe's. Raises a ParlError with
-    one sentence for whatever does not fit.
+    actors, mode, max_policy_lag, address, chaos, eval_every, eval_episodes, absolute_episodes,
+    checkpoint_every, keep, opponent, pool_size, admit_every, eager), as `parl train --help`
+    explains them, and any of the recipe's. Raises a ParlError with one sentence for whatever does
+    not fit.
     """
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
     own = None if isinstance(env, str) else env
@@ -95,9 +105,7 @@ def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> R
 
     execution = make_execution(parts)
     try:
-        evaluator = Evaluator(
-            parts.factory, execution.learner.algorithm, parts.config.eval_episodes
-        )
+        evaluator = partial(make_evaluator, parts, execution.learner.algorithm)
         trainer = Trainer(parts.config, execution, evaluator, run, quiet)
         if found is not None:
             trainer.restore(found)
@@ -108,15 +116,28 @@ def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> R
     return Run(run.path, result)
 
 
-def evaluate(path: str | Path, episodes: int = 10, seed: int = 0, env: Any = None) -> Evaluation:
-    """Greedy returns of a run's newest policy: [episodes], or [K, episodes] for K seeds."""
+def evaluate(
+    path: str | Path,
+    episodes: int = 10,
+    seed: int = 0,
+    env: Any = None,
+    opponent: str | None = None,
+) -> Evaluation:
+    """Greedy returns of a run's newest policy: [episodes], or [K, episodes] for K seeds.
+
+    `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
+    version of one of ours. `opponent` is random or another run, in place of the run's own.
+    """
     prepare()
     parts, state = load_state(RunDir(path), env)
+    if opponent is not None:
+        parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
     algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
-    evaluator = Evaluator(parts.factory, algorithm, episodes)
+    parts = parts._replace(rival=rival_of(parts.config, parts.factory.spec, env))
+    evaluator = make_evaluator(parts, algorithm, episodes)
     take = run_seeds(parts.config).take
-    returns = [evaluator(algorithm.policy(take(state.train, k)), seed + k) for k in range(seeds)]
-    return Evaluation.of(returns)
+    games = [evaluator(algorithm.policy(take(state.train, k)), seed + k) for k in range(seeds)]
+    return evaluator.summary(games)
 
 
 def load(path: str | Path, seed_index: int = 0, env: Any = None) -> "Agent":
@@ -136,17 +157,6 @@ def load(path: str | Path, seed_index: int = 0, env: Any = None) -> "Agent":
         "settings": parts.config.settings,
     }
     return agent.adopt(train)
-
-
-def load_state(run: RunDir, env: Any) -> tuple[Parts, LearnerState]:
-    """A run's parts and its newest learner state, without replay."""
-    config = run.config()
-    found = run.latest(config.run_id)
-    parts = resolve(config, env)
-    seeds = run_seeds(config)
-    recipe, spec = parts.recipe, parts.factory.spec
-    state = init_learner(parts.learner, spec, seeds, recipe.length, recipe.num_envs)
-    return parts, LearnerState(found.restore("run/learner/train", state.train))
 
 
 class Agent(base.Agent):

@@ -4,23 +4,30 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from parl.agents.distributed import Pooled
-from parl.agents.execution import Execution, Seeds
+from parl.agents.execution import Execution, Seeds, init_learner
 from parl.agents.fused import Fused
 from parl.agents.host import Collector
-from parl.agents.learner import Learner
+from parl.agents.learner import Learner, LearnerState
 from parl.agents.pool import InlinePool
 from parl.agents.streaming import Streamed
 from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.seeding import env_seed
+from parl.core.spec import EnvSpec
 from parl.envs.factory import EnvFactory, make_factory
+from parl.evaluation import Contest, Evaluator, Player
+from parl.opponents import ADMISSIONS, check, is_run, plays_itself, random_player, with_opponent
 from parl.recipes import make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
+from parl.run_dir import RunDir
 
 
 class Parts(NamedTuple):
@@ -31,6 +38,7 @@ class Parts(NamedTuple):
     recipe: Recipe  # of one iteration; num_envs are those that one iteration learns from
     learner: Learner
     share: int  # environments of each worker
+    rival: Player | None = None  # who plays the other sides, where that is not the learner
 
 
 def resolve(config: RunConfig, env: Any = None) -> Parts:
@@ -58,22 +66,90 @@ def resolve(config: RunConfig, env: Any = None) -> Parts:
             "use --execution host."
         )
     mode = resolve_mode(config, recipe)
-    eval_every = config.eval_every or max(config.steps // 10, 1)
+    rival = rival_of(config, factory.spec, env)
     config = dataclasses.replace(
-        config,
+        filled_in(config, factory),
         env=factory.spec.id if env is not None else config.env,
         execution=execution,
         mode=mode,
-        eval_every=eval_every,
-        checkpoint_every=config.checkpoint_every or eval_every,
-        schedule_steps=config.schedule_steps or config.steps,
         settings=recipe.settings(),
     )
     share = recipe.num_envs // workers
     if mode == "async":
         recipe = one_by_one(recipe, workers)
     learner = recipe.learner(factory.spec, config.schedule_steps, recipe.num_envs)
-    return Parts(config, factory, recipe, learner, share)
+    rollouts = max(config.admit_every // (recipe.num_envs * recipe.length), 1)
+    learner = with_opponent(
+        learner, config.opponent, factory.spec, rival, config.pool_size, rollouts
+    )
+    return Parts(config, factory, recipe, learner, share, rival)
+
+
+def filled_in(config: RunConfig, factory: EnvFactory) -> RunConfig:
+    """The config with what follows from the length of the run and from its environment."""
+    eval_every = config.eval_every or max(config.steps // 10, 1)
+    schedule_steps = config.schedule_steps or config.steps
+    absolute = config.absolute_episodes
+    if absolute is None:  # a custom of multi-agent evaluation, which takes its time
+        absolute = 10 * config.eval_episodes if factory.spec.num_agents else 0
+    opponent = config.opponent
+    return dataclasses.replace(
+        config,
+        eval_every=eval_every,
+        absolute_episodes=absolute,
+        checkpoint_every=config.checkpoint_every or eval_every,
+        opponent=str(Path(opponent).resolve()) if is_run(opponent) else opponent,
+        admit_every=config.admit_every or max(schedule_steps // ADMISSIONS, 1),
+        schedule_steps=schedule_steps,
+    )
+
+
+def rival_of(config: RunConfig, spec: EnvSpec, env: Any = None) -> Player | None:
+    """Who plays the other sides where that is always the same one. Raises ConfigError."""
+    if not config.opponent:
+        return None
+    check(config.opponent, spec)
+    if is_run(config.opponent):
+        return load_player(config.opponent, config.env, env)
+    return random_player(spec) if config.opponent == "random" else None
+
+
+def load_player(path: str | Path, env_id: str, env: Any = None) -> Player:
+    """The policy of a run, of its first seed. Raises ConfigError if it plays something else."""
+    run = RunDir(path)
+    played = run.config().env
+    if played != env_id:
+        raise ConfigError(f"{path} is a run on {played}, not on {env_id}: it cannot play there.")
+    parts, state = load_state(run, env)
+    algorithm = parts.learner.algorithm
+    policy = algorithm.policy(run_seeds(parts.config).take(state.train, 0))
+    return Player(algorithm, jax.device_get(policy))
+
+
+def load_state(run: RunDir, env: Any = None) -> tuple[Parts, LearnerState]:
+    """A run's parts and its newest learner state, without replay and without opponents.
+
+    `env` is another environment of the same spaces, or the user's own.
+    """
+    config = run.config()
+    found = run.latest(config.run_id)
+    alone = dataclasses.replace(config, opponent="", execution="auto" if env else config.execution)
+    parts = resolve(alone, env)
+    recipe, spec = parts.recipe, parts.factory.spec
+    seeds = run_seeds(config)
+    state = init_learner(parts.learner, spec, seeds, recipe.length, recipe.num_envs)
+    wrapped = "/inner" if plays_itself(config.opponent) else ""
+    config = dataclasses.replace(parts.config, env=config.env, opponent=config.opponent)
+    parts = parts._replace(config=config)
+    return parts, LearnerState(found.restore(f"run/learner/train{wrapped}", state.train))
+
+
+def make_evaluator(parts: Parts, algorithm: Algorithm, episodes: int) -> Evaluator | Contest:
+    """Plays greedy episodes; where the run has opponents, against a run's policy or at random."""
+    if not parts.config.opponent:
+        return Evaluator(parts.factory, algorithm, episodes)
+    rival = parts.rival or random_player(parts.factory.spec)
+    return Contest(parts.factory, algorithm, episodes, rival)
 
 
 def algorithm_for(name: str, factory: EnvFactory) -> str:
@@ -129,7 +205,7 @@ def run_seeds(config: RunConfig) -> Seeds:
 
 def make_execution(parts: Parts) -> Execution:
     """The run, ready to advance."""
-    config, factory, recipe, learner, share = parts
+    config, factory, recipe, learner, share, _ = parts
     seeds, workers = run_seeds(config), max(config.actors, 1)
     if config.execution == "fused":
         assert factory.jax is not None

@@ -1,4 +1,4 @@
-"""The command line: parl train | resume | eval | list | cluster.
+"""The command line: parl train | resume | eval | crossplay | list | cluster.
 
 Bad input is one sentence on stderr and exit code 2; Ctrl-C and SIGTERM save first and exit 130/143.
 """
@@ -24,6 +24,7 @@ USAGE = """usage: parl COMMAND ...
   parl train ALGO --env ID [flags]   train and write a run directory; ALGO auto picks one
   parl resume DIR [--steps N]        continue a run where its last checkpoint is
   parl eval DIR [--episodes N]       greedy returns of a run's policy
+  parl crossplay RUN RUN ...         the policies of runs against each other
   parl list                          algorithms and environments
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
 
@@ -61,10 +62,19 @@ class TrainFlags:
     """Environment steps between greedy evaluations; 0 for a tenth of the run."""
     eval_episodes: int = 20
     """Episodes of one evaluation."""
+    absolute_episodes: int | None = None
+    """Episodes of the best policy at the end; ten evaluations' with several agents, else 0."""
     checkpoint_every: int = 0
     """Environment steps between checkpoints; 0 for at every evaluation."""
     keep: int = 3
     """Latest checkpoints to keep, beside the best."""
+    opponent: str = ""
+    """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
+    directory of another run on the same environment."""
+    pool_size: int = 16
+    """Policies in the opponent pool."""
+    admit_every: int = 0
+    """Environment steps between admissions to the pool; 0 for a fiftieth of the run."""
     config: Path | None = None
     """YAML file with any of these settings; flags win over it."""
     eager: bool = False
@@ -95,6 +105,26 @@ class EvalFlags:
     """Episodes to play."""
     seed: int = 0
     """Seed of the environments."""
+    env: str | None = None
+    """Another environment of the same spaces to play in."""
+    opponent: str | None = None
+    """Who plays the other sides, random or a run, in place of the run's own opponent."""
+
+
+@dataclasses.dataclass
+class CrossplayFlags:
+    """Play the policies of runs against each other."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    episodes: int = 100
+    """Episodes of each pair."""
+    seed: int = 0
+    """Seed of the environments."""
+    sample: bool = False
+    """Policies sample their actions; else they take the likeliest, and a game without chance is
+    always the same."""
+    out: Path | None = None
+    """Directory for crossplay.json and crossplay.png."""
 
 
 @dataclasses.dataclass
@@ -137,6 +167,7 @@ def dispatch(arguments: list[str]) -> int:
         "train": train,
         "resume": resume,
         "eval": evaluate,
+        "crossplay": crossplay,
         "list": show_list,
         "cluster": cluster,
     }
@@ -293,14 +324,23 @@ def evaluate(arguments: list[str]) -> int:
         raise ConfigError(f"--episodes must be at least 1, not {flags.episodes}.")
     from parl import api
 
-    evaluation = api.evaluate(flags.dir, flags.episodes, flags.seed)
-    print(
-        f"return {shown(evaluation.mean)} ± {shown(evaluation.std)} over {flags.episodes} episodes"
-    )
-    summary = {"return_mean": evaluation.mean, "return_std": evaluation.std}
-    print(
-        json.dumps(summary | {"episodes": flags.episodes, "returns": evaluation.returns.tolist()})
-    )
+    evaluation = api.evaluate(flags.dir, flags.episodes, flags.seed, flags.env, flags.opponent)
+    played = evaluation.returns.shape[-1]
+    print(f"return {shown(evaluation.mean)} ± {shown(evaluation.std)} over {played} episodes")
+    summary = evaluation.metrics() | {"episodes": played}
+    print(json.dumps(summary | {"returns": evaluation.returns.tolist()}))
+    return 0
+
+
+def crossplay(arguments: list[str]) -> int:
+    """parl crossplay RUN RUN ... [--episodes N] [--out DIR]."""
+    flags = parse(CrossplayFlags, arguments, "parl crossplay")
+    if flags.episodes < 1:
+        raise ConfigError(f"--episodes must be at least 1, not {flags.episodes}.")
+    from parl.crossplay import crossplay as play
+    from parl.crossplay import show
+
+    show(play(flags.runs, flags.episodes, flags.seed, flags.sample), flags.out)
     return 0
 
 

@@ -31,7 +31,11 @@ class RunConfig:
     eval_every: int = 0  # environment steps; 0: a tenth of the run
     eval_episodes: int = 20
     checkpoint_every: int = 0  # environment steps; 0: at every evaluation
+    absolute_episodes: int | None = None  # of the best policy at the end; None: see resolve()
     keep: int = 3  # latest checkpoints that are kept, beside the best
+    opponent: str = ""  # who plays the other sides, see parl/opponents.py
+    pool_size: int = 16  # frozen policies in the opponent pool
+    admit_every: int = 0  # environment steps; 0: a fiftieth of the run
     schedule_steps: int = 0  # what schedules count on; stays when a resume extends the run
     eager: bool = False  # without compilation, for debugging
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe's, by flat name
@@ -45,10 +49,10 @@ class RunConfig:
             if value not in known:
                 hint = nearest(value, known)
                 raise ConfigError(f"unknown {name} '{value}'.{hint} Known: {', '.join(known)}.")
-        for name in ("steps", "num_seeds", "eval_episodes", "keep"):
+        for name in ("steps", "num_seeds", "eval_episodes", "keep", "pool_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("seed", "actors", "eval_every", "checkpoint_every"):
+        for name in ("seed", "actors", "eval_every", "checkpoint_every", "admit_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, it is {getattr(self, name)}.")
         if self.execution == "ray" and not self.actors:
@@ -61,6 +65,10 @@ class RunConfig:
             raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
         if self.max_policy_lag is not None and self.max_policy_lag < 0:
             raise ConfigError(f"max_policy_lag must not be negative, it is {self.max_policy_lag}.")
+        if self.absolute_episodes is not None and self.absolute_episodes < 0:
+            raise ConfigError(
+                f"absolute_episodes must not be negative, it is {self.absolute_episodes}."
+            )
         self.check_actors()
 
     def check_actors(self) -> None:

@@ -1,7 +1,8 @@
 """Greedy evaluation on environments of its own, for every execution.
 
 Each of `episodes` episodes counts once and whichever ends first does not count more: environment i
-of B plays its share of them, so that short episodes are not favoured.
+of B plays its share of them, so that short episodes are not favoured. In games of several sides a
+policy may be played against an opponent.
 """
 
 from functools import partial
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from parl import ops
+from parl.algorithms.match import Match, MatchPolicy, sides_of
 from parl.core.algorithm import Algorithm
 from parl.core.seeding import EVALUATION, env_seed
+from parl.core.spec import EnvSpec
 from parl.core.types import Array
 from parl.envs.factory import EnvFactory
 from parl.envs.protocol import JaxEnv
@@ -23,10 +26,15 @@ MAX_STEPS = 100_000  # of an episode whose environment knows no time limit
 
 
 class Evaluation(NamedTuple):
-    """Returns of whole episodes under the greedy policy; several agents' are summed up."""
+    """Returns of whole episodes under the greedy policy; several agents' are summed up.
+
+    Against an opponent they are those of the policy's own side.
+    """
 
     returns: np.ndarray  # [episodes], or [K, episodes] for K seeds
     agents: np.ndarray | None = None  # [..., episodes, N] of each of several agents
+    sides: np.ndarray | None = None  # [..., W] mean returns of the policy on each side it plays
+    scores: np.ndarray | None = None  # [..., episodes] 1 where a game was won, 1/2 where drawn
 
     @classmethod
     def of(cls, games: list[np.ndarray]) -> "Evaluation":
@@ -45,6 +53,14 @@ class Evaluation(NamedTuple):
     def std(self) -> Any:
         """Standard deviation over episodes: a float, or a list of one per seed."""
         return self.returns.std(-1).tolist()
+
+    def metrics(self) -> dict[str, Any]:
+        """What there is to tell by name: a number each, or a list of one per seed."""
+        known = {"return_mean": self.mean, "return_std": self.std}
+        if self.scores is not None:
+            known["win_rate"] = (self.scores == 1.0).mean(-1).tolist()
+            known["draw_rate"] = (self.scores == 0.5).mean(-1).tolist()
+        return known
 
 
 class Evaluator:
@@ -88,6 +104,76 @@ class Evaluator:
                 total[i] = 0.0
         env.close()
         return np.array([x for games, n in zip(played, share, strict=True) for x in games[:n]])
+
+    def summary(self, games: list[np.ndarray]) -> Evaluation:
+        """The evaluation of what each seed's policy played."""
+        return Evaluation.of(games)
+
+
+class Player(NamedTuple):
+    """Who plays a side of a game: an algorithm that acts, and its policy."""
+
+    algorithm: Algorithm
+    policy: Any
+
+
+class Contest:
+    """Plays a policy on every side in turn, an opponent on all others; used like an Evaluator.
+
+    `samples` says whether the policy and the opponent sample their actions; as it stands, only the
+    opponent does, so that games differ. With `only_first` the policy is always the first side.
+    """
+
+    def __init__(
+        self,
+        factory: EnvFactory,
+        algorithm: Algorithm,
+        episodes: int,
+        opponent: Player,
+        samples: tuple[bool, bool] = (False, True),
+        only_first: bool = False,
+    ):
+        self.opponent, self.has_winner = opponent, takes_turns(factory.spec)
+        self.sides = np.array(sides_of(factory.spec))  # [N]
+        self.count = int(self.sides.max()) + 1  # S
+        self.played = 1 if only_first else self.count  # W, sides that the policy plays
+        share = max(episodes // self.played, 1)
+        self.episodes = share * self.played
+        match = Match(algorithm, opponent.algorithm, sides_of(factory.spec), samples)
+        self.evaluator = Evaluator(factory, match, share)
+
+    def __call__(self, policy: Any, seed: int, when: int = 0, opponent: Any = None) -> np.ndarray:
+        """Returns [W, episodes / W, N] of all agents with the policy on side w.
+
+        `opponent` is another policy in place of the opponent's own.
+        """
+        other = self.opponent.policy if opponent is None else opponent
+        play = lambda side: self.evaluator(MatchPolicy(policy, other, np.int32(side)), seed, when)
+        return np.stack([play(side) for side in range(self.played)])
+
+    def summary(self, games: list[np.ndarray]) -> Evaluation:
+        """The evaluation of what each seed's policy played, with scores in games of turns."""
+        played = np.stack(games) if len(games) > 1 else games[0]  # [..., W, E, N]
+        totals = np.stack([played[..., self.sides == s].sum(-1) for s in range(self.count)], -1)
+        own = np.stack([totals[..., w, :, w] for w in range(self.played)], -2)
+        flat = lambda x: x.reshape(*x.shape[:-2], -1)
+        scores = flat(scores_of(own, totals)) if self.has_winner else None
+        return Evaluation(flat(own), None, own.mean(-1), scores)
+
+
+def takes_turns(spec: EnvSpec) -> bool:
+    """Whether one agent moves at a time: games whose winner is who is paid most."""
+    return isinstance(spec.observation_space, dict) and "turn" in spec.observation_space
+
+
+def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """[..., W, E] 1 where the return of a game is above all others', 1/2 where level with the best.
+
+    own [..., W, E] are the returns of side w in the games [w], totals [..., W, E, S] of all sides.
+    """
+    is_own = np.eye(*totals.shape[-3::2], dtype=bool)[:, None]  # [W, 1, S]
+    best = np.where(is_own, -np.inf, totals).max(-1)
+    return np.where(own > best, 1.0, np.where(own == best, 0.5, 0.0))
 
 
 def greedy_action(

@@ -7,6 +7,7 @@ nothing of what is learned: a run's parameters do not depend on how often any of
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,7 +19,7 @@ from parl.agents.learner import MAX_BAD
 from parl.config import RunConfig
 from parl.core.checkpoint import Checkpoint, params_sha256
 from parl.core.errors import ParlError
-from parl.evaluation import Evaluation, Evaluator
+from parl.evaluation import Contest, Evaluation, Evaluator
 from parl.logging import RunLog
 from parl.progress import Progress
 from parl.run_dir import RunDir
@@ -48,12 +49,13 @@ class Trainer:
         self,
         config: RunConfig,
         execution: Execution,
-        evaluator: Evaluator,
+        make_evaluator: Callable[[int], Evaluator | Contest],  # for so many episodes
         run: RunDir,
         quiet: bool,
     ):
         self.config, self.execution, self.run, self.quiet = config, execution, run, quiet
-        self.evaluator = evaluator
+        self.make_evaluator = make_evaluator
+        self.evaluator = make_evaluator(config.eval_episodes)
         self.signum = 0
         self.wall_before = self.compile_s = 0.0  # seconds, of earlier sessions; of compiling
         self.best: tuple[float, int] | None = None  # (evaluation, environment steps)
@@ -173,10 +175,7 @@ class Trainer:
     def evaluate(self) -> Evaluation:
         """Greedy episodes of every seed."""
         self.progress.phase("evaluating")
-        policy, seeds, take = self.execution.policy, self.config.seeds, self.execution.seeds.take
-        play = lambda k, seed: self.evaluator(take(policy, k), seed, self.env_steps)
-        returns = [play(k, seed) for k, seed in enumerate(seeds)]
-        evaluation = Evaluation.of(returns)
+        evaluation = self.played(self.evaluator, self.execution.policy, self.env_steps)
         mean = float(np.mean(evaluation.mean))
         self.progress.evaluated(
             self.env_steps, mean, float(np.mean(evaluation.std)), self.evaluator.episodes
@@ -185,6 +184,28 @@ class Trainer:
         if self.best is None or mean > self.best[0]:
             self.best = mean, self.env_steps
         return evaluation
+
+    def played(self, evaluator: Evaluator | Contest, policy: Any, when: int) -> Evaluation:
+        """What an evaluator finds of every seed's policy."""
+        take = self.execution.seeds.take
+        games = [evaluator(take(policy, k), s, when) for k, s in enumerate(self.config.seeds)]
+        return evaluator.summary(games)
+
+    def absolute(self) -> dict[str, Any]:
+        """The best policy of the run over fresh episodes: Gorsane et al. 2022, arXiv:2209.10485."""
+        if not self.config.absolute_episodes or self.best is None:
+            return {}
+        self.progress.phase("evaluating")
+        saved = self.run.saved()
+        steps = self.best[1] if self.best[1] in saved else saved[-1]
+        found = self.run.checked(steps, self.config.run_id)
+        train = found.restore("run/learner/train", self.execution.train)
+        learner, seeds = self.execution.learner, self.execution.seeds
+        policy = jax.jit(seeds.vmap(learner.algorithm.policy))(train)
+        evaluator = self.make_evaluator(self.config.absolute_episodes)
+        evaluation = self.played(evaluator, policy, self.env_steps + 1)
+        values = evaluation.metrics() | {"episodes": evaluator.episodes, "env_steps": steps}
+        return {f"absolute/{name}": value for name, value in values.items()}
 
     def record(self, evaluation: Evaluation | None) -> None:
         """Writes one line of metrics of everything since the last."""
@@ -199,8 +220,8 @@ class Trainer:
         line |= per_seed("skipped_updates", self.skipped_updates)
         line |= per_seed("return_mean", returns) | self.execution.stats()
         if evaluation is not None:
-            line |= per_seed("eval/return_mean", evaluation.mean)
-            line |= per_seed("eval/return_std", evaluation.std)
+            for name, value in evaluation.metrics().items():
+                line |= per_seed(f"eval/{name}", value)
             line["eval/episodes"] = self.evaluator.episodes
         self.reports = []
         self.log.write(line)
@@ -283,8 +304,7 @@ class Trainer:
             "algorithm": self.config.algorithm,
             "env": self.config.env,
             "seeds": list(self.config.seeds),
-            "return_mean": evaluation.mean,
-            "return_std": evaluation.std,
+            **evaluation.metrics(),
             "episodes": self.evaluator.episodes,
             "returns": evaluation.returns.tolist(),
             "env_steps": self.env_steps,
@@ -297,6 +317,9 @@ class Trainer:
         }
         if evaluation.agents is not None:  # means of each agent's own
             result["agent_returns"] = evaluation.agents.mean(-2).tolist()
+        if evaluation.sides is not None:
+            result["side_returns"] = evaluation.sides.tolist()
+        result |= self.absolute()
         self.run.write_result(result)
         return result
 

@@ -3,7 +3,7 @@
 Shapes: B environments, N agents.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def sides_of(spec: EnvSpec) -> tuple[int, ...]:
 
 def choose(mine: Array | np.ndarray, action: Array, other: Array) -> Array:
     """`action` [B, N, ...] of the agents where `mine` [B or 1, N], else that of `other`."""
-    return jnp.where(ops.expand_like(mine, action), action, other)
+    return jnp.where(ops.expand_like(jnp.asarray(mine), action), action, other)
 
 
 class Uniform(Algorithm):
@@ -44,30 +44,31 @@ class Uniform(Algorithm):
         return action, memory, {}
 
 
+class MatchPolicy(NamedTuple):
+    """Who plays, and where; the side is data, so that one program serves all sides."""
+
+    own: Any  # the policy of `own`
+    other: Any  # the policy of `other`
+    side: Any  # [] int32, the side that `own` plays
+
+
 class Match(Algorithm):
-    """Has one player act for each side; it does not learn. Policies and memories are tuples."""
+    """Has `own` act for one side and `other` for all others; it does not learn."""
 
-    players: tuple[Algorithm, ...] = ()
-    sides: tuple[int, ...] = static(default=())  # of each agent: its player's index
-    samples: tuple[bool, ...] = static(default=())  # whether a player explores in any case
+    own: Algorithm
+    other: Algorithm
+    sides: tuple[int, ...] = static(default=())  # of each agent
+    samples: tuple[bool, bool] = static(default=(False, False))  # who explores in any case
 
-    def policy(self, state: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(p.policy(part) for p, part in zip(self.players, state, strict=True))
-
-    def memory(self, batch_shape: tuple[int, ...]) -> tuple[Any, ...]:
-        return tuple(player.memory(batch_shape) for player in self.players)
+    def memory(self, batch_shape: tuple[int, ...]) -> tuple[Any, Any]:
+        return self.own.memory(batch_shape), self.other.memory(batch_shape)
 
     def act(
-        self, policy: tuple[Any, ...], obs: Any, memory: Any, key: Array, explore: bool
+        self, policy: MatchPolicy, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
-        keys = jax.random.split(key, len(self.players))
-        action, memories = None, []
-        for side, (player, samples) in enumerate(zip(self.players, self.samples, strict=True)):
-            own, kept, _ = player.act(
-                policy[side], obs, memory[side], keys[side], explore or samples
-            )
-            mine = (np.array(self.sides) == side)[None]
-            action = own if action is None else choose(mine, own, action)
-            memories.append(kept)
-        assert action is not None
-        return action, tuple(memories), {}
+        k_own, k_other = jax.random.split(key)
+        explores = [explore or samples for samples in self.samples]
+        own, kept, _ = self.own.act(policy.own, obs, memory[0], k_own, explores[0])
+        other, remembered, _ = self.other.act(policy.other, obs, memory[1], k_other, explores[1])
+        mine = (np.array(self.sides) == policy.side)[None]
+        return choose(mine, own, other), (kept, remembered), {}

@@ -83,8 +83,8 @@ class PQN(QLearning):
         next_value = ops.select(next_q, greedy(next_q, steps.next_obs["legal"]))  # [T, B, N]
         next_total = mix(self.mixer, params["mixer"], next_value, steps.next_obs)
         deltas = team_transitions(steps, next_total, next_total, self.gamma, self.lambda_)
-        reward, discount, last, _, _, lambda_, active = deltas
-        target = ops.lambda_returns(reward, discount, last, next_total, lambda_)
+        reward, discount, last, _, next_value, lambda_, active = deltas
+        target = ops.lambda_returns(reward, discount, last, next_value, lambda_)
         sample = Sample(steps.obs, steps.first, steps.action, target, active, memory=())
         if recurrent.is_recurrent(self.q):
             sample = swap_axes(sample)

@@ -84,8 +84,13 @@ def mix(mixer: Model, params: Params, value: Array, obs: Any) -> Array:
 def team_transitions(
     steps: Step, total: Array, next_total: Array, gamma: Any, lambda_: Any
 ) -> ops.Transitions:
-    """Transitions [T, B] of a team, paid what its living agents are paid together."""
+    """Transitions [T, B] between a team's moves, paid what its living agents are paid together.
+
+    A team that nobody is left of is at its end; where only others move it waits.
+    """
     reward = ops.masked(steps.reward, steps.obs["alive"]).sum(-1)
     active: Any = ops.active_agents(steps.obs)
-    tail = steps.last, total, next_total, lambda_, active.any(-1)
-    return ops.Transitions(reward, gamma * steps.discount, *tail)
+    known: Any = ops.active_agents(steps.next_obs)
+    discount = steps.discount * steps.next_obs["alive"].any(-1)
+    tail = reward, discount, steps.last, total, next_total, gamma, lambda_
+    return ops.between_turns(active.any(-1), known.any(-1), *tail)

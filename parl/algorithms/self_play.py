@@ -79,12 +79,14 @@ class SelfPlay(Algorithm):
     In equal slices of the environments M opponents play; the learner's side alternates from one
     environment to the next and is drawn anew in every game. Opponents are `frozen` [P, ...] if
     given; else they are earlier policies of the learner itself, which enter every `admit_every`
-    rollouts, where the pool is full in place of the one that is beaten most surely. Greedy acting
-    (explore=False) plays all sides.
+    rollouts, where the pool is full in place of the one that is beaten most surely. A share `noise`
+    of the opponents' actions is random, so that the learner meets more than their habits. Greedy
+    acting (explore=False) plays all sides.
     """
 
     inner: Algorithm
     opponent: Algorithm  # `inner` itself where its own policies are the opponents
+    random: Algorithm  # whose actions are the opponents' where they are random
     frozen: Any = None  # [P, ...] policies of `opponent`
     sides: tuple[int, ...] = static(default=())  # of each agent, 0 .. S - 1
     pool_size: int = static(default=16)  # P, without `frozen`
@@ -92,6 +94,7 @@ class SelfPlay(Algorithm):
     match_steps: int = static(default=50)  # for how long a draw holds, at least
     admit_every: int = static(default=10)  # rollouts between admissions
     k: float = 16.0  # of Elo
+    noise: float = 0.0
     decay: float = 0.95  # of the games that count, per rollout: win rates follow the learner
 
     @property
@@ -138,11 +141,14 @@ class SelfPlay(Algorithm):
         if not explore:
             action, kept, extras = self.inner.act(policy.learner, obs, memory.learner, key, False)
             return action, memory._replace(learner=kept), extras
-        k_learner, k_opponent, k_side = jax.random.split(key, 3)
+        k_learner, k_opponent, k_side, k_noise = jax.random.split(key, 4)
         action, kept, extras = self.inner.act(
             policy.learner, obs, memory.learner, k_learner, explore
         )
         theirs, remembered, drawn = self.answer(policy, obs, memory.opponent, k_opponent)
+        k_which, k_random = jax.random.split(k_noise)
+        is_random = jax.random.bernoulli(k_which, self.noise, theirs.shape[:2])  # [B, N]
+        theirs = choose(is_random, self.random.act((), obs, (), k_random, True)[0], theirs)
         count, opens = max(self.sides) + 1, memory.side < 0
         turn = jnp.arange(len(drawn)) + jax.random.randint(k_side, (), 0, count)
         side = jnp.where(opens, (turn % count).astype(jnp.int32), memory.side)

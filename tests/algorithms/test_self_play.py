@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from team import rollout, team_spec
 
-from parl.algorithms.match import Match, Uniform, sides_of
+from parl.algorithms.match import Match, MatchPolicy, Uniform, sides_of
+from parl.algorithms.ppo import PPO
+from parl.algorithms.qmix import team_transitions
 from parl.algorithms.self_play import START, SelfPlay, outcome
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
@@ -60,7 +62,14 @@ def same_tree(ours: Any, theirs: Any) -> None:
 
 def league(**changes: Any) -> SelfPlay:
     game = SelfPlay(
-        Constant(5), Constant(), sides=(0, 1), matches=M, pool_size=P, admit_every=2, match_steps=4
+        Constant(5),
+        Constant(),
+        Uniform(SPEC.action_space, N),
+        sides=(0, 1),
+        matches=M,
+        pool_size=P,
+        admit_every=2,
+        match_steps=4,
     )
     return game.replace(**changes)
 
@@ -81,6 +90,18 @@ def test_seats_alternate_and_opponents_have_equal_slices() -> None:
     np.testing.assert_array_equal(action[np.arange(B), 1 - side], np.repeat([1, 2], B // M))
     np.testing.assert_array_equal(memory.learner, 1)
     np.testing.assert_array_equal(memory.opponent, 1)
+
+
+def test_a_share_of_the_opponents_actions_is_random() -> None:
+    """Half of them, of which again a ninth is what the policy does."""
+    game = frozen().replace(noise=0.5, matches=1)
+    policy = game.policy(game.init(KEY, SPEC))
+    obs = jax.tree.map(lambda x: jnp.repeat(x, 100, axis=0), OBS)
+    action, _, extras = game.act(policy, obs, game.memory((100 * B,)), KEY, True)
+    row, side = np.arange(100 * B), np.asarray(extras["side"])
+    np.testing.assert_array_equal(action[row, side], 5)
+    share = (np.asarray(action)[row, 1 - side] != 1).mean()
+    assert abs(share - 0.5 * 8 / 9) < 4 * 0.5 / 800**0.5
 
 
 def test_a_side_holds_for_the_game_and_is_drawn_for_the_next() -> None:
@@ -205,7 +226,7 @@ def test_opponents_steps_change_no_gradient(name: str) -> None:
     settings = {"hidden": (4,)} | {"ippo": {"epochs": 1}, "iql": {"normalize_reward": False}}[name]
     recipe = make_recipe(name, spec).override(settings)
     inner = recipe.learner(spec, 100, 4).algorithm
-    game = SelfPlay(inner, inner, sides=(0, 0, 1))
+    game = SelfPlay(inner, inner, Uniform(spec.action_space, 3), sides=(0, 0, 1))
     state = game.init(KEY, spec)
     batch = rollout()
     side = np.broadcast_to(np.arange(4) % 2, batch.steps.first.shape).astype(np.int32)
@@ -235,14 +256,46 @@ def test_opponents_steps_change_no_gradient(name: str) -> None:
 
 
 def test_a_match_has_each_player_on_its_side() -> None:
-    game = Match((Constant(), Uniform(SPEC.action_space, N)), (1, 0), (False, False))
+    game = Match(Constant(), Uniform(SPEC.action_space, N), (1, 0))
     legal = OBS["legal"] & (jnp.arange(9) > 6)
     obs = OBS | {"legal": legal}
-    action, memory, _ = game.act((jnp.int32(3), ()), obs, game.memory((B,)), KEY, False)
+    policy = MatchPolicy(jnp.int32(3), (), np.int32(0))
+    action, memory, _ = game.act(policy, obs, game.memory((B,)), KEY, False)
     assert (action[:, 1] == 3).all() and set(np.unique(action[:, 0])) == {7, 8}
+    action, _, _ = game.act(policy._replace(side=np.int32(1)), obs, memory, KEY, False)
+    assert (action[:, 0] == 3).all() and set(np.unique(action[:, 1])) == {7, 8}
     np.testing.assert_array_equal(memory[0], 1)
 
 
 def test_sides_are_groups_or_seats() -> None:
     assert sides_of(SPEC) == (0, 1)
     assert sides_of(team_spec()) == (0, 0, 1)
+
+
+def test_a_team_is_paid_what_comes_while_it_waits() -> None:
+    """Side 0 moves first and third; the second player wins with the fourth move."""
+    turn = np.arange(4)[:, None, None] % 2 == np.arange(2)  # [T, 1, N]
+    alive, over = np.ones((4, 1, 2), bool), np.arange(4)[:, None] == 3
+    obs = {"alive": alive, "turn": turn}
+    next_obs = {"alive": alive, "turn": ~turn & ~over[..., None]}
+    reward = np.zeros((4, 1, 2), np.float32)
+    reward[3] = [-1, 1]
+    side = np.zeros((4, 1), np.int32)
+    extras = {"side": side, "opponent": side}
+    steps = Step(obs, side, reward, 1.0 - over, next_obs, ~over, over, extras)
+    seen = frozen().own(Rollout(steps, frozen().memory((1,)))).steps
+    value = np.array([[10.0], [20.0], [30.0], [40.0]])
+    found = team_transitions(seen, value, value, 0.9, 0.0)
+    assert found.active is not None
+    np.testing.assert_array_equal(found.active[:, 0], [True, False, True, False])
+    np.testing.assert_allclose(found.reward[:, 0], [0, 0, -1, 0])
+    np.testing.assert_allclose(found.discount[::2, 0], [0.9, 0.0])
+    assert found.next_value[0, 0] == 20.0  # when it moves again
+    values = np.broadcast_to(value[..., None], reward.shape)
+    each = PPO(gamma=0.9).transitions(seen, values, values)
+    assert each.active is not None
+    np.testing.assert_array_equal(each.active[:, 0, 0], found.active[:, 0])
+    np.testing.assert_array_equal(each.active[..., 1], False)  # the other side learns nothing
+    np.testing.assert_allclose(each.reward[:, 0, 0], [0, 0, -1, 0])
+    np.testing.assert_allclose(each.discount[::2, 0, 0], [0.9, 0.0])
+    assert each.next_value[0, 0, 0] == 20.0

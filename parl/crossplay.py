@@ -1,0 +1,153 @@
+"""Cross-play: the policies of runs against each other, as a table, JSON and a picture.
+
+R runs. Row r plays column c: in games whose sides are alike on every side in turn, else the row is
+the first side and the column all others.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from parl.core.errors import ConfigError
+from parl.envs.factory import EnvFactory, make_factory
+from parl.evaluation import Contest, Evaluation, Player
+from parl.opponents import check
+from parl.plotting import save
+from parl.run_dir import RunDir, write_json
+
+
+class Crossplay(NamedTuple):
+    """What the policies of rows make against those of columns."""
+
+    env: str
+    names: list[str]  # [R]
+    returns: np.ndarray  # [R, R] mean returns of the row's side
+    win_rate: np.ndarray | None  # [R, R] games that the row wins, draws count half; by turns only
+    episodes: int  # of each pair
+
+
+def crossplay(
+    runs: Sequence[str | Path], episodes: int = 100, seed: int = 0, sample: bool = False
+) -> Crossplay:
+    """Plays the newest policies of runs on one environment against each other.
+
+    `sample` has policies sample their actions; else they are greedy. Raises ConfigError for less
+    than two runs, runs of different environments, and games that have a single side.
+    """
+    from parl.api import prepare
+    from parl.build import load_player
+
+    if len(runs) < 2:
+        raise ConfigError("crossplay needs at least two runs: parl crossplay RUN RUN.")
+    envs = [RunDir(run).config().env for run in runs]
+    for run, env in zip(runs, envs, strict=True):
+        if env != envs[0]:
+            raise ConfigError(
+                f"runs of different environments cannot meet: {runs[0]} is on {envs[0]}, {run} on "
+                f"{env}."
+            )
+    prepare()
+    factory = make_factory(envs[0])
+    check("self", factory.spec)
+    players = [load_player(run, envs[0]) for run in runs]
+    kinds = [kind_of(run) for run in runs]
+    matrix = play_all(factory, players, kinds, episodes, seed, sample)
+    return Crossplay(envs[0], names_of(runs), *matrix, episodes)
+
+
+def kind_of(run: str | Path) -> str:
+    """Equal for runs whose policies one compiled program can play."""
+    config = RunDir(run).config()
+    return repr((config.algorithm, sorted(config.settings.items())))
+
+
+def names_of(runs: Sequence[str | Path]) -> list[str]:
+    """The last parts of the runs' paths, numbered where they are not unique."""
+    names = [Path(run).resolve().name for run in runs]
+    return [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
+
+
+def play_all(
+    factory: EnvFactory,
+    players: list[Player],
+    kinds: Sequence[Any],
+    episodes: int,
+    seed: int,
+    sample: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(returns [R, R], win rates [R, R] or None) of each player, row, against each, column.
+
+    Players of one kind share their compiled programs.
+    """
+    only_first = len(set(factory.spec.groups)) > 1
+    contests: dict[Any, Contest] = {}
+    evaluations: list[list[Evaluation]] = []
+    for row, kind in zip(players, kinds, strict=True):
+        evaluations.append([])
+        for column, other in zip(players, kinds, strict=True):
+            if (kind, other) not in contests:
+                contests[kind, other] = Contest(
+                    factory, row.algorithm, episodes, column, (sample, sample), only_first
+                )
+            contest = contests[kind, other]
+            games = contest(row.policy, seed, opponent=column.policy)
+            evaluations[-1].append(contest.summary([games]))
+    returns = np.array([[e.mean for e in row] for row in evaluations])
+    scores = [[e.scores for e in row] for row in evaluations]
+    wins = None if scores[0][0] is None else np.array(scores).mean(-1)
+    return returns, wins
+
+
+def show(result: Crossplay, out: Path | None = None) -> None:
+    """Prints the table; with `out` also writes crossplay.json and crossplay.png there."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for title, matrix in matrices(result).items():
+        table = Table("row \\ column", *result.names, title=title, title_justify="left", box=None)
+        for name, row in zip(result.names, matrix, strict=True):
+            table.add_row(name, *(f"{x:.2f}" for x in row))
+        Console(highlight=False, soft_wrap=True, markup=False).print(table, "")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "crossplay.json", plain(result))
+        print(f"written: {out / 'crossplay.json'}, {draw(result, out / 'crossplay.png')}")
+
+
+def matrices(result: Crossplay) -> dict[str, np.ndarray]:
+    """What there is to show, by its title."""
+    shown = {"mean return of the row": result.returns}
+    return shown if result.win_rate is None else shown | {"win rate of the row": result.win_rate}
+
+
+def plain(result: Crossplay) -> dict[str, Any]:
+    """The result as JSON holds it."""
+    lists = {k: x.tolist() if isinstance(x, np.ndarray) else x for k, x in result._asdict().items()}
+    return {name: x for name, x in lists.items() if x is not None}
+
+
+def draw(result: Crossplay, path: Path) -> Path:
+    """Writes a heat map of the last of the matrices as PNG."""
+    from matplotlib.figure import Figure
+
+    title, matrix = list(matrices(result).items())[-1]
+    size = 2.4 + 0.9 * len(matrix)
+    figure = Figure(figsize=(size + 1.2, size), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    reach = max(float(np.abs(matrix).max()), 1e-6)
+    limits = (0.0, 1.0) if result.win_rate is not None else (-reach, reach)
+    image = axes.imshow(matrix, cmap="RdBu", vmin=limits[0], vmax=limits[1])
+    middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
+    for (i, j), x in np.ndenumerate(matrix):
+        ink = "white" if abs(x - middle) > 0.6 * half else "#222222"
+        axes.text(j, i, f"{x:.2f}", ha="center", va="center", color=ink, fontsize=10)
+    axes.set_xticks(range(len(matrix)), result.names, rotation=30, ha="right")
+    axes.set_yticks(range(len(matrix)), result.names)
+    axes.set_xlabel("against")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"{title}, {result.env}", loc="left", fontsize=11, fontweight="bold")
+    figure.colorbar(image, shrink=0.8).outline.set_visible(False)  # pyright: ignore
+    return save(figure, path)

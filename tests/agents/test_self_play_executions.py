@@ -1,0 +1,77 @@
+"""Self-play in fused and host execution: they agree, and resume bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import params_of, save, state_of
+
+from parl.agents.distributed import Pooled
+from parl.agents.execution import Execution, Seeds
+from parl.agents.fused import Fused
+from parl.agents.host import Collector
+from parl.agents.pool import InlinePool
+from parl.core.seeding import env_seed
+from parl.envs.jax_vector import JaxVectorEnv
+from parl.envs.multi.board_games import TIC_TAC_TOE
+from parl.opponents import with_opponent
+from parl.recipes import make_recipe
+
+NUM_ENVS, LENGTH, SEEDS = 8, 9, Seeds((5,))
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ippo": {"epochs": 2, "minibatches": 2},
+    "iql": {"capacity": 50, "batch_size": 4, "updates": 1, "warmup": 100, "target_period": 3},
+}
+NAMES = ["ippo", pytest.param("iql", marks=pytest.mark.slow)]
+COMPILED: dict[Any, Any] = {}
+
+
+def make(name: str, execution: str) -> Execution:
+    """A new run at its start; its programs are compiled once per kind."""
+    spec = TIC_TAC_TOE.spec
+    recipe = make_recipe(name, spec).override({"hidden": (6,), "length": LENGTH} | SETTINGS[name])
+    learner = recipe.learner(spec, 10_000, NUM_ENVS)
+    learner = with_opponent(learner, "pool", spec, None, pool_size=3, admit_every=1)
+    learner = learner.replace(algorithm=learner.algorithm.replace(match_steps=LENGTH))
+    if execution == "fused":
+        run: Any = Fused(TIC_TAC_TOE, learner, SEEDS, NUM_ENVS, LENGTH)
+        run.programs = COMPILED.setdefault((name, execution), run.programs)
+        return run
+    env = JaxVectorEnv(TIC_TAC_TOE, NUM_ENVS, env_seed(5, 0))
+    collector = Collector([env], learner.algorithm, SEEDS)
+    run = Pooled(InlinePool([collector], LENGTH), spec, learner, SEEDS, NUM_ENVS, LENGTH)
+    compiled = run.fill, run.learn, run.extract, collector.programs
+    compiled = COMPILED.setdefault((name, execution), compiled)
+    run.fill, run.learn, run.extract, collector.programs = compiled
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_and_host_play_and_learn_the_same(name: str) -> None:
+    fused, host = make(name, "fused"), make(name, "host")
+    report, host_report = fused.advance(6), host.advance(6)
+    ours, theirs = params_of(fused), params_of(host)
+    for key, x in ours.items():
+        np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
+    pool = fused.train.pool
+    assert int(pool.size) == 3 and float(pool.games.sum()) > 8
+    assert float(pool.rating) != 1000.0 and set(np.asarray(fused.train.drawn)) <= {0, 1, 2}
+    np.testing.assert_allclose(report.metrics["elo"], host_report.metrics["elo"], rtol=1e-5)
+    assert report.episodes == host_report.episodes > 20 and report.return_sum == 0
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("name", NAMES)
+def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
+    """The pool, its ratings and who is drawn included."""
+    run, fresh = make(name, execution), make(name, execution)
+    run.advance(3)
+    saved = save(run, tmp_path / "3")
+    run.advance(3)
+    fresh.restore(saved)
+    fresh.advance(3)
+    ours, theirs = state_of(run), state_of(fresh)
+    assert ours.keys() == theirs.keys() and any("pool/policies" in key for key in ours)
+    for key, x in ours.items():
+        assert x.tobytes() == theirs[key].tobytes(), key
