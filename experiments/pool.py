@@ -6,7 +6,8 @@
 `dead`: throughput with 1 of n workers dead, as a share of (n - 1) / n. `overhead`: what a fragment
 of 20 ms costs beyond its 20 ms, by environment step. `bare`: CartPole in Ray workers beside the
 same loop in processes of nothing else, each pinned to a core, with short fragments and with some
-of 100 ms. `lag`: versions between acting and learning. All but `bare` and `lag` sleep in place of an environment, so that cores do not matter.
+of 100 ms. `lag`: versions between acting and learning.
+All but `bare` and `lag` sleep in place of an environment, so that cores do not matter.
 Prints a Markdown table, writes it and JSON to --out, and exits with 1 where a goal is missed.
 """
 

@@ -158,11 +158,11 @@ class ActorCritic(Algorithm):
         log_rhos: log-probability of the actions now, less that when they were taken; only V-trace
         looks at it.
         """
-        *given, active = deltas
         if self.corrected:
-            target, advantage, _ = ops.vtrace(ops.masked(log_rhos, active), *given)
+            log_rhos = ops.masked(log_rhos, deltas.active)
+            target, advantage, _ = ops.vtrace(log_rhos, *deltas.arguments)
         else:
-            advantage = ops.gae(*given)
+            advantage = ops.gae(*deltas.arguments)
             target = deltas.value + advantage
         return jax.lax.stop_gradient((advantage, target))
 

@@ -91,8 +91,8 @@ class COMA(ActorCritic):
         pi = recurrent.following(self.actor, params, steps.next_obs, memories)
         next_q = self.values(state.target, steps.next_obs, pi.sample(key))
         next_value = (pi.probs * next_q).sum(-1)  # [T, B, N]
-        *deltas, active = self.transitions(steps, next_value, next_value)
-        reward, discount, last, _, following, lambda_ = deltas
+        deltas = self.transitions(steps, next_value, next_value)
+        reward, discount, last, _, following, lambda_, active = deltas
         target = ops.lambda_returns(reward, discount, last, following, lambda_)
         flat = lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:])
         return jax.tree.map(flat, Sample(steps.obs, steps.action, target, active))

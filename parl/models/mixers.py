@@ -6,6 +6,7 @@ best joint one.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,22 +18,22 @@ from parl.core.types import Array, Params
 class Independent:
     """No mixing: every agent's own value, [..., N]."""
 
-    def init(self, key: Array, q: Array, state: Array) -> Params:
+    def init(self, key: Array, /, *inputs: Any) -> Params:
         return {}
 
-    def apply(self, params: Params, q: Array, state: Array, method: None = None) -> Array:
-        return q
+    def apply(self, params: Params, /, *inputs: Any, method: Any = None) -> Array:
+        return inputs[0]
 
 
 @dataclass(frozen=True)
 class Sum:
     """The sum of the values. VDN, Sunehag et al. 2018, arXiv:1706.05296, eq. 2."""
 
-    def init(self, key: Array, q: Array, state: Array) -> Params:
+    def init(self, key: Array, /, *inputs: Any) -> Params:
         return {}
 
-    def apply(self, params: Params, q: Array, state: Array, method: None = None) -> Array:
-        return q.sum(-1)
+    def apply(self, params: Params, /, *inputs: Any, method: Any = None) -> Array:
+        return inputs[0].sum(-1)
 
 
 class QMixer(nn.Module):

@@ -15,7 +15,7 @@ from parl.ops.tree import expand_like
 Scalar = float | Array
 
 
-def active_agents(obs: Any) -> Array | None:
+def active_agents(obs: Any) -> Any:
     """Who acts now, [..., N] bool; None for observations without agents."""
     if not isinstance(obs, dict) or "alive" not in obs:
         return None
@@ -63,7 +63,12 @@ class Transitions(NamedTuple):
     value: Array
     next_value: Array
     lambda_: Scalar
-    active: Array | None = None  # [T, ..., N] which of them are to be learned from; None: all
+    active: Any = None  # [T, ..., N] bool, which of them are to be learned from; None: all
+
+    @property
+    def arguments(self) -> tuple[Array, Array, Array, Array, Array, Scalar]:
+        """All but `active`."""
+        return self.reward, self.discount, self.last, self.value, self.next_value, self.lambda_
 
 
 def between_turns(

@@ -26,6 +26,8 @@ class Pick(NamedTuple):
 def pick(spec: EnvSpec, in_jax: bool) -> Pick:
     """The algorithm for an environment; `in_jax`: its steps are part of the compiled program."""
     actions, images = spec.action_space, has_images(spec.observation_space)
+    if spec.num_agents:
+        return Pick("mappo", f"it has {spec.num_agents} agents and tells the state of all")
     if isinstance(actions, Box):
         return for_images(actions) if images else for_torques(actions)
     if isinstance(actions, Discrete) and images and not in_jax:

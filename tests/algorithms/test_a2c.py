@@ -82,9 +82,7 @@ def test_it_learns_with_memory() -> None:
     state = algorithm.init(jax.random.key(0), SPEC)
     rollout = played(algorithm, state)[1]
     _, value, next_value = algorithm.evaluate(state.net.params, rollout)
-    advantage, _ = algorithm.targets(
-        value, algorithm.transitions(rollout.steps, value, next_value)
-    )
+    advantage, _ = algorithm.targets(value, algorithm.transitions(rollout.steps, value, next_value))
     log_prob = rollout.steps.extras["log_prob"]
     _, metrics = algorithm.loss(state.net.params, rollout)
     np.testing.assert_allclose(metrics["policy_loss"], -np.mean(log_prob * advantage), rtol=1e-4)
