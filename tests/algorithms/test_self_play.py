@@ -185,7 +185,7 @@ def test_outcome_counts_a_games_own_rewards_only() -> None:
     first = np.array([[True], [True], [False], [False]])
     blank = games([]).steps
     steps = blank._replace(reward=reward, first=first)
-    mine = np.broadcast_to(np.array([True, False]), reward.shape)
+    mine = jnp.broadcast_to(jnp.array([True, False]), reward.shape)
     np.testing.assert_array_equal(outcome(steps, mine)[:, 0], [0, 1, 1, 0.5])
 
 
@@ -232,7 +232,7 @@ def test_opponents_steps_change_no_gradient(name: str) -> None:
     side = np.broadcast_to(np.arange(4) % 2, batch.steps.first.shape).astype(np.int32)
     extras = batch.steps.extras | {"side": side, "opponent": side}
     steps = batch.steps._replace(extras=extras)
-    theirs = ~np.asarray(game.mine(side))
+    theirs = ~np.asarray(game.mine(jnp.asarray(side)))
     rng = np.random.default_rng(1)
     noise = lambda x: rng.normal(size=x.shape).astype(np.float32)
     view = lambda obs: obs | {"view": np.where(theirs[..., None], noise(obs["view"]), obs["view"])}
@@ -284,14 +284,14 @@ def test_a_team_is_paid_what_comes_while_it_waits() -> None:
     extras = {"side": side, "opponent": side}
     steps = Step(obs, side, reward, 1.0 - over, next_obs, ~over, over, extras)
     seen = frozen().own(Rollout(steps, frozen().memory((1,)))).steps
-    value = np.array([[10.0], [20.0], [30.0], [40.0]])
+    value = jnp.array([[10.0], [20.0], [30.0], [40.0]])
     found = team_transitions(seen, value, value, 0.9, 0.0)
     assert found.active is not None
     np.testing.assert_array_equal(found.active[:, 0], [True, False, True, False])
     np.testing.assert_allclose(found.reward[:, 0], [0, 0, -1, 0])
     np.testing.assert_allclose(found.discount[::2, 0], [0.9, 0.0])
     assert found.next_value[0, 0] == 20.0  # when it moves again
-    values = np.broadcast_to(value[..., None], reward.shape)
+    values = jnp.broadcast_to(value[..., None], reward.shape)
     each = PPO(gamma=0.9).transitions(seen, values, values)
     assert each.active is not None
     np.testing.assert_array_equal(each.active[:, 0, 0], found.active[:, 0])
