@@ -53,7 +53,7 @@ def best_moves(board: Board) -> tuple[int, tuple[int, ...]]:
 
 def boards(view: np.ndarray) -> np.ndarray:
     """Views [B, 2 C] of own and other stones by cell as boards [B, C]."""
-    own, other = np.moveaxis(view.reshape(len(view), -1, 2), -1, 0)
+    own, other = np.moveaxis(view.reshape(len(view), view.shape[1] // 2, 2), -1, 0)
     return (own - other).astype(int)
 
 
