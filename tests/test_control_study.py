@@ -109,6 +109,7 @@ def test_two_studies_do_not_share_their_runs(table: Path, capsys) -> None:
     assert "another study is running" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_with_the_same_command(table: Path, capsys) -> None:
     runs = table.parent / "runs"
     log = table.parent / "log"

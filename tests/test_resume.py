@@ -49,7 +49,7 @@ TEAM = {
 }
 for name, settings in TEAM.items():
     RUNS[f"{name}-fused"] = (name, "jax:simple_spread", 20_000, 2_000, settings)
-QUICK = [name for name in RUNS if name.partition("-")[0] in ("ppo", "sac", "dqn")]
+QUICK = [name for name in RUNS if name.partition("-")[0] in ("ppo", "sac")]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in QUICK]
 
 

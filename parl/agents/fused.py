@@ -27,7 +27,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError, EnvError
 from parl.core.seeding import RunKeys, env_seed
-from parl.core.sharding import batches_over, mesh_for, split, whole
+from parl.core.sharding import apart, batches_over, mesh_for, split, whole
 from parl.core.types import Array, Metrics, Rollout, Step
 from parl.envs import jax_vector
 from parl.envs.protocol import JaxEnv
@@ -187,11 +187,10 @@ class Fused:
         """(run, iterations) -> (run, tally), compiled at its first call."""
         step = partial(iterate, self.env, self.learner, length, fill)
         many = batches_over(self.mesh)(partial(iterate_many, step))
-        return jax.jit(
-            self.seeds.vmap(many, (self.axes, None), (self.axes, 0)),
-            donate_argnums=0,
-            out_shardings=(self.places, None),
-        )
+        many = self.seeds.vmap(many, (self.axes, None), (self.axes, 0))
+        if self.seeds.vmapped:
+            many = apart(many, self.axes, len(self.seeds.values))
+        return jax.jit(many, donate_argnums=0, out_shardings=(self.places, None))
 
     def over_seeds(self) -> Any:
         """Where the parts of the run lie if each device has some of the seeds."""

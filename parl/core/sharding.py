@@ -37,6 +37,24 @@ def split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
 
+def apart(function: Any, axes: Any, size: int) -> Any:
+    """`function(tree, x) -> (tree, y)` with each device at work on its own part of the tree.
+
+    `axes` has 0 where leaves of the tree have an axis of `size` to be split, None where all devices
+    share them. Each y is split, x is shared. Devices do not speak to each other. Without effect on
+    one device.
+    """
+    mesh = mesh_for(size)
+    if mesh is None:
+        return function
+    each, common = PartitionSpec(AXIS), PartitionSpec()
+    specs = jax.tree.map(lambda a: common if a is None else each, axes, is_leaf=lambda a: a is None)
+    # what is shared is the same by construction, which JAX cannot know
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=(specs, common), out_specs=(specs, each), check_vma=False
+    )
+
+
 @contextmanager
 def batches_over(mesh: Mesh | None) -> Iterator[None]:
     """What is traced within it splits its batches over a mesh."""

@@ -9,7 +9,7 @@ from tiny import Case, make, params_of
 @pytest.mark.parametrize(
     ("algorithm", "execution"),
     [
-        ("dqn", "fused"),
+        pytest.param("dqn", "fused", marks=pytest.mark.slow),
         ("ppo", "host"),
         pytest.param("sac", "host", marks=pytest.mark.slow),
         pytest.param("es", "fused", marks=pytest.mark.slow),

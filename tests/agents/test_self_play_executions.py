@@ -61,6 +61,7 @@ def test_fused_and_host_play_and_learn_the_same(name: str) -> None:
     assert report.episodes == host_report.episodes > 20 and report.return_sum == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["fused", "host"])
 @pytest.mark.parametrize("name", NAMES)
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:

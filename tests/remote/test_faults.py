@@ -55,7 +55,7 @@ def test_deaths_leave_no_trace_where_states_are_sent_rarely(monkeypatch):
     assert pool.crew.slots[0].log == []
 
 
-def test_a_third_death_in_a_row_starts_afresh_and_the_sixth_ends():
+def test_a_fifth_death_in_a_row_starts_afresh_and_the_sixth_ends():
     pool = make_pool(num_workers=1)
     with chaos(kill=1.0), pytest.raises(RemoteError) as caught:
         pool.collect()
@@ -63,8 +63,8 @@ def test_a_third_death_in_a_row_starts_afresh_and_the_sixth_ends():
         "rollout worker 0 died 6 times in a row without bringing a fragment: it was killed."
     )
     stats = pool.stats()
-    assert (stats["recovered_exact"], stats["recovered_inexact"]) == (2, 3)
-    assert pool.state_dict()["epochs"] == [3]
+    assert (stats["recovered_exact"], stats["recovered_inexact"]) == (4, 1)
+    assert pool.state_dict()["epochs"] == [1]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_pool_and_its_ratings_are_the_same_on_ray(tmp_path: Path) -> None:
     ray = parl.train("ippo", "jax:tic_tac_toe", tmp_path / "ray", quiet=True, actors=1, **TINY)
     host = parl.train(
