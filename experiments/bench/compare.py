@@ -11,7 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,8 @@ def pairs(arguments: argparse.Namespace) -> Pairs:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sbx", default="python")
-    parser.add_argument("--purejaxrl", default="python")
-    parser.add_argument("--source", default=".")
+def run(parser: argparse.ArgumentParser, pairs: Callable[[argparse.Namespace], Pairs]) -> None:
+    """Measures what `pairs` makes of the command line; prints a Markdown table, --out writes it."""
     parser.add_argument("--only", default="", help="pairs whose name contains this")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
@@ -108,6 +105,14 @@ def main() -> None:
     lines = measure(pairs(arguments), arguments.only, arguments.repeats)
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sbx", default="python")
+    parser.add_argument("--purejaxrl", default="python")
+    parser.add_argument("--source", default=".")
+    run(parser, pairs)
 
 
 if __name__ == "__main__":

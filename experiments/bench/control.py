@@ -10,9 +10,8 @@ time, a ratio of 0.87.
 """
 
 import argparse
-from pathlib import Path
 
-from compare import HERE, OURS, Pairs, measure
+from compare import HERE, OURS, Pairs, run
 
 SETTINGS = {  # where a recipe's networks are not two hidden layers everywhere and two critics
     "tqc": ["actor_hidden", "num_critics=2"],
@@ -60,13 +59,7 @@ def main() -> None:
     parser.add_argument("--env", default="HalfCheetah-v5")
     parser.add_argument("--width", type=int, default=256, help="of both hidden layers everywhere")
     parser.add_argument("--steps", type=int, default=3_000, help="of a measurement, or its updates")
-    parser.add_argument("--only", default="", help="pairs whose name contains this")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    lines = measure(pairs(arguments), arguments.only, arguments.repeats)
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n")
+    run(parser, pairs)
 
 
 if __name__ == "__main__":

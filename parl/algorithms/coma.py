@@ -14,7 +14,7 @@ from flax import struct
 
 from parl import ops
 from parl.algorithms.actor_critic import ActorCritic
-from parl.algorithms.minibatches import sweep
+from parl.algorithms.minibatches import as_samples, sweep
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, descend, static
 from parl.models import recurrent
@@ -94,8 +94,7 @@ class COMA(ActorCritic):
         deltas = self.transitions(steps, next_value, next_value)
         reward, discount, last, _, following, lambda_, active = deltas
         target = ops.lambda_returns(reward, discount, last, following, lambda_)
-        flat = lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:])
-        return jax.tree.map(flat, Sample(steps.obs, steps.action, target, active))
+        return as_samples(Sample(steps.obs, steps.action, target, active))
 
     def values(self, params: Params, obs: Any, action: Array) -> Array:
         """Values [..., N, A] of each agent's actions beside those of the others, [..., N]."""

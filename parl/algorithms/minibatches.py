@@ -37,6 +37,13 @@ def sweep(
     return carry, jax.tree.map(jnp.mean, metrics)
 
 
+def as_samples(tree: Any, sequences: bool = False) -> Any:
+    """Leaves [T, B, ...] as samples [T * B, ...], or as `sequences` [B, T, ...]."""
+    if sequences:
+        return swap_axes(tree)
+    return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), tree)
+
+
 def swap_axes(tree: Any) -> Any:
     """Leaves [T, B, ...] as [B, T, ...], and back."""
     return jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), tree)

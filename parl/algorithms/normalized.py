@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from parl import ops
-from parl.core.algorithm import Algorithm
+from parl.algorithms.wrapper import Wrapper
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
@@ -97,7 +97,7 @@ def normalize(stats: dict[str, Stats], obs: Any) -> Any:
     return jax.tree_util.tree_map_with_path(apply, obs)
 
 
-class Normalized(Algorithm):
+class Normalized(Wrapper):
     """Feeds `inner` observations of mean 0 and variance 1, and rewards of unit return.
 
     Rewards are divided by the standard deviation of the discounted return, accumulated within each
@@ -106,20 +106,11 @@ class Normalized(Algorithm):
     largest return so far would exceed `return_bound`: Lee et al. 2025, arXiv:2502.15280, sec. 4.
     """
 
-    inner: Algorithm
     gamma: float = 0.99
     normalize_obs: bool = static(default=True)
     normalize_reward: bool = static(default=False)
     num_envs: int = static(default=0)  # B, or 0: returns start anew in each rollout
     return_bound: float = static(default=5.0)  # only with `num_envs`
-
-    @property
-    def episodic(self) -> bool:
-        return self.inner.episodic
-
-    @property
-    def tolerates_lag(self) -> bool:
-        return self.inner.tolerates_lag
 
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
@@ -131,12 +122,6 @@ class Normalized(Algorithm):
 
     def policy(self, state: NormalizedState) -> NormalizedPolicy:
         return NormalizedPolicy(self.inner.policy(state.inner), state.obs)
-
-    def memory(self, batch_shape: tuple[int, ...]) -> Any:
-        return self.inner.memory(batch_shape)
-
-    def items(self, rollout: Rollout) -> Any:
-        return self.inner.items(rollout)
 
     def act(
         self, policy: NormalizedPolicy, obs: Any, memory: Any, key: Array, explore: bool

@@ -15,7 +15,7 @@ from flax import struct
 
 from parl import ops
 from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
-from parl.algorithms.minibatches import swap_axes, sweep
+from parl.algorithms.minibatches import as_samples, swap_axes, sweep
 from parl.algorithms.normalized import Stats
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, static
@@ -90,11 +90,7 @@ class PPO(ActorCritic):
         advantage, target = self.targets(log_prob - acted, deltas)
         fields = steps.obs, steps.first, steps.action, log_prob, value, advantage, target
         fields = Sample(*fields, memory=(), active=deltas.active)
-        if self.is_recurrent:
-            fields = swap_axes(fields)
-        else:
-            fields = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), fields)
-        return fields.replace(memory=batch.memory)
+        return as_samples(fields, self.is_recurrent).replace(memory=batch.memory)
 
     def loss(self, params: Params, batch: Sample) -> tuple[Array, Metrics]:
         """Eq. 9: clipped surrogate, squared value error and entropy."""

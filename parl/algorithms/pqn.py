@@ -14,7 +14,7 @@ import optax
 from flax import struct
 
 from parl import ops
-from parl.algorithms.minibatches import swap_axes, sweep
+from parl.algorithms.minibatches import as_samples, swap_axes, sweep
 from parl.algorithms.q_learning import QLearning, greedy
 from parl.algorithms.qmix import init_mixed, mix, team_transitions
 from parl.core.model import Model
@@ -86,11 +86,8 @@ class PQN(QLearning):
         reward, discount, last, _, next_value, lambda_, active = deltas
         target = ops.lambda_returns(reward, discount, last, next_value, lambda_)
         sample = Sample(steps.obs, steps.first, steps.action, target, active, memory=())
-        if recurrent.is_recurrent(self.q):
-            sample = swap_axes(sample)
-        else:
-            sample = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), sample)
-        return sample.replace(memory=batch.memory)
+        sequences = recurrent.is_recurrent(self.q)
+        return as_samples(sample, sequences).replace(memory=batch.memory)
 
     def loss(self, params: Params, batch: Sample) -> tuple[Array, Metrics]:
         """Half the squared error of the mixed values of the actions taken, eq. 15."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from parl.algorithms.critics import every
-from parl.core.algorithm import Algorithm
+from parl.algorithms.wrapper import Wrapper
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, static
 
@@ -23,35 +23,20 @@ class ResettingState(struct.PyTreeNode):
     updates: Array  # [] int32
 
 
-class Resetting(Algorithm):
+class Resetting(Wrapper):
     """Gives `inner` a fresh state, networks and optimisers, after every `period` updates.
 
     Normalisation statistics survive where `Normalized` is outside of it.
     """
 
-    inner: Algorithm
     spec: EnvSpec = static(default=None)
     period: int = static(default=200_000)
-
-    @property
-    def episodic(self) -> bool:
-        return self.inner.episodic
-
-    @property
-    def tolerates_lag(self) -> bool:
-        return self.inner.tolerates_lag
 
     def init(self, key: Array, spec: EnvSpec) -> ResettingState:
         return ResettingState(self.inner.init(key, spec), jnp.zeros((), jnp.int32))
 
     def policy(self, state: ResettingState) -> Any:
         return self.inner.policy(state.inner)
-
-    def memory(self, batch_shape: tuple[int, ...]) -> Any:
-        return self.inner.memory(batch_shape)
-
-    def items(self, rollout: Rollout) -> Any:
-        return self.inner.items(rollout)
 
     def act(
         self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool

@@ -16,6 +16,7 @@ from flax import struct
 
 from parl import ops
 from parl.algorithms.match import choose
+from parl.algorithms.wrapper import Wrapper
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
@@ -73,7 +74,7 @@ class SelfPlayMemory(NamedTuple):
     drawn: Array  # [B] int32, whom it met in the first step
 
 
-class SelfPlay(Algorithm):
+class SelfPlay(Wrapper):
     """`inner` plays one side of each game and learns from it; `opponent` plays the others.
 
     In equal slices of the environments M opponents play; the learner's side alternates from one
@@ -84,7 +85,6 @@ class SelfPlay(Algorithm):
     acting (explore=False) plays all sides.
     """
 
-    inner: Algorithm
     opponent: Algorithm  # `inner` itself where its own policies are the opponents
     random: Algorithm  # whose actions are the opponents' where they are random
     frozen: Any = None  # [P, ...] policies of `opponent`
@@ -96,14 +96,6 @@ class SelfPlay(Algorithm):
     k: float = 16.0  # of Elo
     noise: float = 0.0
     decay: float = 0.95  # of the games that count, per rollout: win rates follow the learner
-
-    @property
-    def episodic(self) -> bool:
-        return self.inner.episodic
-
-    @property
-    def tolerates_lag(self) -> bool:
-        return self.inner.tolerates_lag
 
     def init(self, key: Array, spec: EnvSpec) -> SelfPlayState:
         k_inner, k_draw = jax.random.split(key)

@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import CONTROL, Case, make, params_of, save, state_of
+from same import assert_alone_as_among_several, assert_resumes, quick
+from tiny import CONTROL, Case, make, params_of
 
 ITERATIONS = 6  # the first two only fill
 
 
-def quick(*names: str) -> list[Any]:
-    """All algorithms, of which all but these are marked slow."""
-    slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
-    return [name if name in names else slow(name) for name in CONTROL]
-
-
-@pytest.mark.parametrize("name", quick("td3"))
+@pytest.mark.parametrize("name", quick(CONTROL, "td3"))
 def test_fused_and_host_learn_the_same(name: str) -> None:
     fused, host = (make(Case(name, execution, 1)) for execution in ("fused", "host"))
     before = params_of(fused)
@@ -37,31 +32,16 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("execution", ["fused", "host"])
-@pytest.mark.parametrize("name", quick("td3"))
+@pytest.mark.parametrize("name", quick(CONTROL, "td3"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     case = Case(name, execution, 1)
-    run, fresh = make(case), make(case)
-    run.advance(3)
-    saved = save(run, tmp_path / "3")
-    run.advance(3)
-    fresh.restore(saved)
-    fresh.advance(3)
-    ours, theirs = state_of(run), state_of(fresh)
-    assert ours.keys() == theirs.keys()
-    for key, x in ours.items():
-        assert x.tobytes() == theirs[key].tobytes(), key
+    assert_resumes(make(case), make(case), tmp_path)
 
 
-@pytest.mark.parametrize("name", quick("td3"))
+@pytest.mark.parametrize("name", quick(CONTROL, "td3"))
 def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
     """A delayed policy is delayed alike for all."""
-    runs: list[Any] = [make(Case(name, "fused", seeds)) for seeds in (1, 2)]
-    for run in runs:
-        run.advance(4)
-    alone, several = (params_of(run) for run in runs)
-    for key, x in alone.items():
-        np.testing.assert_allclose(several[key][0], x, rtol=1e-3, atol=1e-3, err_msg=key)
-    assert any(np.any(x[0] != x[1]) for x in several.values())
+    assert_alone_as_among_several(name)
 
 
 VARIANTS: list[Any] = [
@@ -77,16 +57,8 @@ def test_variants_resume_bit_for_bit(changes: dict[str, Any], tmp_path: Path) ->
     """Windows go on over rollouts, priorities are those of the errors so far; fused agrees."""
     case = Case("sac", "host", 1)
     run, fresh, plain = make(case, **changes), make(case, **changes), make(case)
-    run.advance(3)
-    saved = save(run, tmp_path / "3")
-    for each in (run, plain):
-        each.advance(3 if each is run else 6)
-    fresh.restore(saved)
-    fresh.advance(3)
-    ours, theirs = state_of(run), state_of(fresh)
-    assert ours.keys() == theirs.keys()
-    for key, x in ours.items():
-        assert x.tobytes() == theirs[key].tobytes(), key
+    assert_resumes(run, fresh, tmp_path)
+    plain.advance(6)
     if "reset_every" not in changes:  # whose state is another
         other = params_of(plain)
         assert any(np.any(x != other[key]) for key, x in params_of(run).items())

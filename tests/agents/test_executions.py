@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from same import assert_equal
 from tiny import ENVS, LENGTH, NUM_ENVS, SEEDS, Case, make, params_of, save, state_of
 
 from parl.agents.distributed import Pooled
@@ -30,13 +31,6 @@ CASES = [
     for execution in ("fused", "host", "gymnasium")
 ]
 CASES += [Case(a, e, 1) for a in ("normalized", "recurrent") for e in ("fused", "host")]
-
-
-def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Bit for bit."""
-    assert ours.keys() == theirs.keys()
-    for name, x in ours.items():
-        assert x.tobytes() == theirs[name].tobytes(), name
 
 
 WHOLE: dict[Case, tuple[Any, dict[str, Any], Execution]] = {}

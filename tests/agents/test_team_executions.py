@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from same import assert_alone_as_among_several, assert_resumes, quick
 from team_games import Scatter
-from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make, params_of, save, state_of
+from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make, params_of
 
 from parl.agents.execution import act
 from parl.agents.fused import Fused
@@ -24,13 +25,7 @@ from parl.evaluation import Evaluation, Evaluator
 ITERATIONS = 6  # the first two of off-policy runs only fill
 
 
-def quick(*names: str) -> list[Any]:
-    """All algorithms, of which all but these are marked slow."""
-    slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
-    return [name if name in names else slow(name) for name in TEAM]
-
-
-@pytest.mark.parametrize("name", quick("mappo"))
+@pytest.mark.parametrize("name", quick(TEAM, "mappo"))
 def test_fused_and_host_learn_the_same(name: str) -> None:
     fused, host = (make(Case(name, execution, 1)) for execution in ("fused", "host"))
     before = params_of(fused)
@@ -47,30 +42,15 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("execution", ["fused", pytest.param("host", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", quick("qmix"))
+@pytest.mark.parametrize("name", quick(TEAM, "qmix"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     case = Case(name, execution, 1)
-    run, fresh = make(case), make(case)
-    run.advance(3)
-    saved = save(run, tmp_path / "3")
-    run.advance(3)
-    fresh.restore(saved)
-    fresh.advance(3)
-    ours, theirs = state_of(run), state_of(fresh)
-    assert ours.keys() == theirs.keys()
-    for key, x in ours.items():
-        assert x.tobytes() == theirs[key].tobytes(), key
+    assert_resumes(make(case), make(case), tmp_path)
 
 
-@pytest.mark.parametrize("name", quick())
+@pytest.mark.parametrize("name", quick(TEAM))
 def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
-    runs: list[Any] = [make(Case(name, "fused", seeds)) for seeds in (1, 2)]
-    for run in runs:
-        run.advance(4)
-    alone, several = (params_of(run) for run in runs)
-    for key, x in alone.items():
-        np.testing.assert_allclose(several[key][0], x, rtol=1e-3, atol=1e-3, err_msg=key)
-    assert any(np.any(x[0] != x[1]) for x in several.values())
+    assert_alone_as_among_several(name)
 
 
 def test_random_actions_of_all_agents_are_legal() -> None:

@@ -1,0 +1,45 @@
+"""Runs that must be the same: resumed ones, and a seed alone or among several."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import Case, make, params_of, save, state_of
+
+from parl.agents.execution import Execution
+
+
+def quick(names: Iterable[str], *chosen: str) -> list[Any]:
+    """All names, of which all but the chosen are marked slow."""
+    slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
+    return [name if name in chosen else slow(name) for name in names]
+
+
+def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for name, x in ours.items():
+        assert x.tobytes() == theirs[name].tobytes(), name
+
+
+def assert_resumes(run: Execution, fresh: Execution, path: Path) -> None:
+    """`fresh`, restored from the third of six iterations of `run`, ends bit for bit as it does."""
+    run.advance(3)
+    saved = save(run, path / "3")
+    run.advance(3)
+    fresh.restore(saved)
+    fresh.advance(3)
+    assert_equal(state_of(run), state_of(fresh))
+
+
+def assert_alone_as_among_several(name: str) -> None:
+    """A seed learns the same in a run of its own and beside another one, which learns otherwise."""
+    runs: list[Any] = [make(Case(name, "fused", seeds)) for seeds in (1, 2)]
+    for run in runs:
+        run.advance(4)
+    alone, several = (params_of(run) for run in runs)
+    for key, x in alone.items():
+        np.testing.assert_allclose(several[key][0], x, rtol=1e-3, atol=1e-3, err_msg=key)
+    assert any(np.any(x[0] != x[1]) for x in several.values())
