@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from parl.models import NatureCNN
+from parl.models.cnn import Conv, convolution, shifted_products
 
 
 def shapes(size: int, channels: int) -> dict[str, tuple[int, ...]]:
@@ -52,3 +53,22 @@ def test_bytes_are_scaled_to_one() -> None:
         net.apply(params, image), 5 * net.apply(params, image // 5), rtol=1e-4
     )
     assert np.abs(net.apply(params, image)).max() < 10
+
+
+@pytest.mark.parametrize("size, kernel, stride", [(84, 8, 4), (20, 4, 2), (9, 3, 1), (23, 6, 3)])
+def test_shifted_products_are_the_convolution(size: int, kernel: int, stride: int) -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(2, size, size + 1, 3)).astype(np.float32)
+    w = random.normal(size=(kernel, kernel, 3, 5)).astype(np.float32)
+    expected = convolution(x, w, stride)
+    np.testing.assert_allclose(shifted_products(x, w, stride), expected, atol=2e-4)
+    score = lambda conv: jax.grad(lambda x, w: (conv(x, w, stride) ** 2).sum(), (0, 1))(x, w)
+    for ours, xla in zip(score(shifted_products), score(convolution), strict=True):
+        np.testing.assert_allclose(ours, xla, rtol=1e-3, atol=1e-2)
+
+
+def test_a_stride_that_does_not_divide_the_kernel() -> None:
+    x = np.random.default_rng(2).normal(size=(7, 7, 1)).astype(np.float32)
+    out, params = Conv(2, kernel=3, stride=2).init_with_output(jax.random.key(0), x)
+    kernel = params["params"]["kernel"]
+    np.testing.assert_allclose(out[2, 1], np.einsum("ijc,ijco->o", x[4:7, 2:5], kernel), rtol=1e-4)
