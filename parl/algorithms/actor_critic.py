@@ -1,6 +1,7 @@
 """What the on-policy actor-critics share: networks, acting, values and advantages.
 
-Either network may be recurrent; see parl/models/recurrent.py. With several agents the critic's
+Either network may be recurrent; see parl/models/recurrent.py. Both may look at features of one
+encoder, which learns from both. With several agents the critic's
 values are [..., N] and only active agents are learned from; see parl/ops/agents.py.
 Shapes: T time, B environments, N agents.
 """
@@ -23,7 +24,7 @@ from parl.models import recurrent
 class ActorCriticState(struct.PyTreeNode):
     """Everything that is learned; annealing counts inside the optimiser state."""
 
-    net: Net  # params: {"actor": ..., "critic": ...}
+    net: Net  # params: {"actor": ..., "critic": ...}, and "encoder" where it is shared
     values: Any = ()  # moments of the value targets, where these are normalised
 
 
@@ -42,6 +43,7 @@ class ActorCritic(Algorithm):
     (Schulman et al. 2015, arXiv:1506.02438).
     """
 
+    encoder: Model = static(default=None)  # obs -> features for actor and critic, if shared
     actor: Model = static(default=None)  # obs -> distribution
     critic: Model = static(default=None)  # obs -> [...]
     corrected: bool = static(default=False)
@@ -84,11 +86,17 @@ class ActorCritic(Algorithm):
 
     def init(self, key: Array, spec: EnvSpec) -> ActorCriticState:
         k_actor, k_critic = jax.random.split(key)
-        params = {
-            "actor": recurrent.init(self.actor, k_actor, spec.obs),
-            "critic": recurrent.init(self.critic, k_critic, spec.obs),
-        }
+        params = {}
+        if self.encoder is not None:
+            params["encoder"] = self.encoder.init(jax.random.fold_in(key, 2), spec.obs)
+        obs = self.see(params, spec.obs)
+        params["actor"] = recurrent.init(self.actor, k_actor, obs)
+        params["critic"] = recurrent.init(self.critic, k_critic, obs)
         return ActorCriticState(Net(params, self.optimizer.init(params)))
+
+    def see(self, params: Params, obs: Any) -> Any:
+        """What actor and critic are shown: obs, or its features [..., F]."""
+        return obs if self.encoder is None else self.encoder.apply(params["encoder"], obs)
 
     def memory(self, batch_shape: tuple[int, ...]) -> Any:
         if not self.is_recurrent:
@@ -97,14 +105,17 @@ class ActorCritic(Algorithm):
         return Memory(memory_of(self.actor, batch_shape), memory_of(self.critic, batch_shape))
 
     def policy(self, state: ActorCriticState) -> Params:
-        """{"actor": ...}, and the critic only where its memory must be kept while acting."""
+        """All but the critic, and that too where its memory must be kept while acting."""
         params = state.net.params
-        return params if recurrent.is_recurrent(self.critic) else {"actor": params["actor"]}
+        if recurrent.is_recurrent(self.critic):
+            return params
+        return {name: part for name, part in params.items() if name != "critic"}
 
     def act(
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
         actor, critic = memory or Memory()
+        obs = self.see(policy, obs)
         pi, actor = recurrent.step(self.actor, policy["actor"], obs, actor)
         if recurrent.is_recurrent(self.critic):
             _, critic = recurrent.step(self.critic, policy["critic"], obs, critic)
@@ -117,6 +128,7 @@ class ActorCritic(Algorithm):
     def unroll(self, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Array, Any]:
         """(policies, values [T, B], the critic's memory after each step) of sequences."""
         actor, critic = memory or Memory()
+        obs = self.see(params, obs)
         pi, _ = recurrent.unroll(self.actor, params["actor"], obs, first, actor)
         value, memories = recurrent.unroll(self.critic, params["critic"], obs, first, critic)
         return pi, value, memories
@@ -128,7 +140,8 @@ class ActorCritic(Algorithm):
         """
         steps = batch.steps
         pi, value, memories = self.unroll(params, steps.obs, steps.first, batch.memory)
-        next_value = recurrent.following(self.critic, params["critic"], steps.next_obs, memories)
+        next_obs = self.see(params, steps.next_obs)
+        next_value = recurrent.following(self.critic, params["critic"], next_obs, memories)
         return pi, value, next_value
 
     def transitions(self, steps: Step, value: Array, next_value: Array) -> ops.Transitions:

@@ -24,7 +24,7 @@ class A2CRecipe(ActorCriticRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if is_image(spec.observation_space):
-            return cls(algorithm=IMAGES, hidden=(), num_envs=16)
+            return cls(algorithm=IMAGES, hidden=(), share_encoder=True, num_envs=16)
         if isinstance(spec.action_space, Box):
             return cls(
                 algorithm=CONTINUOUS,

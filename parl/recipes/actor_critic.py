@@ -6,9 +6,11 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from parl.agents.learner import Learner
+from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space
-from parl.models import Value, orthogonal_torso, policy_head
+from parl.models import NatureCNN, Value, orthogonal_torso, policy_head
+from parl.models.encoder import Encoder, is_image
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.memory import Head, with_memory
 
@@ -23,10 +25,14 @@ class ActorCriticRecipe(OnPolicyRecipe):
     hidden: tuple[int, ...] = (64, 64)
     recurrent: str = "none"  # or gru, lstm: the cell of actor and critic
     memory_size: int = 64  # features of the cell
+    share_encoder: bool = False  # actor and critic look at images through one network
     anneal: bool = True  # the learning rate falls linearly to 0 at the end of the run
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+        if self.share_encoder and not is_image(spec.observation_space):
+            raise ConfigError("setting 'share_encoder' needs observations that are images.")
         algorithm = self.algorithm.replace(
+            encoder=Encoder(spec.observation_space) if self.share_encoder else None,
             actor=self.actor(spec),
             critic=self.critic(spec),
             anneal_updates=steps // (num_envs * self.length) * self.anneal,
@@ -35,11 +41,15 @@ class ActorCriticRecipe(OnPolicyRecipe):
 
     def actor(self, spec: EnvSpec) -> Model:
         """obs -> distribution over actions."""
-        return self.network(spec.observation_space, self.policy_head(spec))
+        return self.network(self.seen(spec), self.policy_head(spec))
 
     def critic(self, spec: EnvSpec) -> Model:
         """obs -> value."""
-        return self.network(spec.observation_space, Value)
+        return self.network(self.seen(spec), Value)
+
+    def seen(self, spec: EnvSpec) -> Space:
+        """What actor and critic look at: the features of the shared encoder, or the observation."""
+        return Box((NatureCNN.features,)) if self.share_encoder else spec.observation_space
 
     def policy_head(self, spec: EnvSpec) -> Head:
         """The policy over the environment's actions."""

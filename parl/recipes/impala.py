@@ -27,7 +27,7 @@ class IMPALARecipe(ActorCriticRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if is_image(spec.observation_space):
-            return cls(algorithm=IMAGES, hidden=(), num_envs=32)
+            return cls(algorithm=IMAGES, hidden=(), share_encoder=True, num_envs=32)
         if isinstance(spec.action_space, Box):
             return cls(algorithm=CONTINUOUS, normalize_obs=True, normalize_reward=True)
         return cls()

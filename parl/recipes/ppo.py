@@ -31,7 +31,7 @@ class PPORecipe(ActorCriticRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if is_image(spec.observation_space):
-            return cls(algorithm=IMAGES, hidden=(), length=128)
+            return cls(algorithm=IMAGES, hidden=(), share_encoder=True, length=128)
         if isinstance(spec.action_space, Box):
             return cls(normalize_obs=True, normalize_reward=True)
         return cls(algorithm=DISCRETE, length=32)

@@ -149,5 +149,20 @@ def test_the_agent_axis_is_one_more_batch_axis() -> None:
     np.testing.assert_allclose(next_value, 2 * next_obs[..., 0], rtol=1e-6)
 
 
+def test_a_shared_encoder_stands_before_actor_and_critic() -> None:
+    encoder = Function(lambda p, obs: p * obs, jnp.float32(3))
+    algorithm = ActorCritic(encoder=encoder, actor=ACTOR, critic=CRITIC)
+    state = start(algorithm)
+    assert set(algorithm.policy(state)) == {"encoder", "actor"}
+    obs, next_obs = np.random.default_rng(0).normal(size=(2, 4, 3, 1))  # [T, B, O]
+    batch = Rollout(steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3))), ())
+    pi, value, next_value = algorithm.evaluate(state.net.params, batch)
+    np.testing.assert_allclose(value, 3 * obs[..., 0], rtol=1e-6)
+    np.testing.assert_allclose(next_value, 3 * next_obs[..., 0], rtol=1e-6)
+    np.testing.assert_allclose(pi.logits, 3 * obs * [1, -1], rtol=1e-6)
+    action, _, _ = algorithm.act(algorithm.policy(state), obs[0], (), jax.random.key(0), False)
+    np.testing.assert_array_equal(action, obs[0, :, 0] < 0)
+
+
 def test_source_mentions_no_other_layer() -> None:
     assert foreign_words(actor_critic) == set()

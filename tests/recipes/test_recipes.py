@@ -54,7 +54,7 @@ SERVED = [
 def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> None:
     recipe = make_recipe(algorithm, SPECS[env])
     settings = recipe.settings()
-    hidden = {"algorithm", "actor", "critic", "q", *recipe.derived}
+    hidden = {"algorithm", "encoder", "actor", "critic", "q", *recipe.derived}
     own = {f.name for f in dataclasses.fields(recipe)}
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
     assert not own & hyper, "no name means two things"
@@ -304,3 +304,16 @@ def test_how_replay_is_sampled_is_two_settings() -> None:
     assert replay(priority=0.6) == Prioritized(Replay(777), 0.6)
     both = replay(n_step=5, priority=0.5, replay_on_host=True)
     assert both == Prioritized(NStep(NumpyReplay(777), 5, gamma), 0.5) and both.on_host
+
+
+@pytest.mark.parametrize("name", ACTOR_CRITICS)
+def test_actor_and_critic_share_what_looks_at_images(name: str) -> None:
+    spec = SPECS["pixels"]
+    shared = make_recipe(name, spec).learner(spec, steps=1_000, num_envs=16).algorithm
+    shapes = jax.eval_shape(lambda: shared.init(jax.random.key(0), spec)).net.params
+    size = lambda part: sum(x.size for x in jax.tree.leaves(shapes[part]))
+    assert (size("actor"), size("critic")) == (512 * 6 + 6, 512 + 1)
+    assert size("encoder") == (9 * 32 + 32) + (9 * 32 * 64 + 64) + (8 * 8 * 64 * 512 + 512)
+    with pytest.raises(ConfigError, match="share_encoder"):
+        vector = make_recipe(name, SPECS["discrete"]).override({"share_encoder": True})
+        vector.learner(SPECS["discrete"], steps=1_000, num_envs=8)
