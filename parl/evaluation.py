@@ -16,7 +16,6 @@ from parl import ops
 from parl.algorithms.match import Match, MatchPolicy, sides_of
 from parl.core.algorithm import Algorithm
 from parl.core.seeding import EVALUATION, env_seed
-from parl.core.spec import EnvSpec
 from parl.core.types import Array
 from parl.envs.factory import EnvFactory
 from parl.envs.protocol import JaxEnv
@@ -133,7 +132,7 @@ class Contest:
         samples: tuple[bool, bool] = (False, True),
         only_first: bool = False,
     ):
-        self.opponent, self.has_winner = opponent, takes_turns(factory.spec)
+        self.opponent, self.has_winner = opponent, factory.spec.takes_turns
         self.sides = np.array(sides_of(factory.spec))  # [N]
         self.count = int(self.sides.max()) + 1  # S
         self.played = 1 if only_first else self.count  # W, sides that the policy plays
@@ -159,11 +158,6 @@ class Contest:
         flat = lambda x: x.reshape(*x.shape[:-2], -1)
         scores = flat(scores_of(own, totals)) if self.has_winner else None
         return Evaluation(flat(own), None, own.mean(-1), scores)
-
-
-def takes_turns(spec: EnvSpec) -> bool:
-    """Whether one agent moves at a time: games whose winner is who is paid most."""
-    return isinstance(spec.observation_space, dict) and "turn" in spec.observation_space
 
 
 def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from parl.algorithms.match import Uniform, sides_of
 from parl.algorithms.self_play import SelfPlay
 from parl.core.errors import ConfigError, nearest
 from parl.core.spec import EnvSpec
-from parl.evaluation import Player, takes_turns
+from parl.evaluation import Player
 
 KINDS = ("random", "self", "pool")
 ADMISSIONS = 50  # to the pool in a run, if it is not said how many
@@ -44,7 +44,7 @@ def check(opponent: str, spec: EnvSpec) -> None:
 
 def has_sides(spec: EnvSpec) -> bool:
     """Whether agents are on several sides: of several groups, or taking turns."""
-    return len(set(spec.groups)) > 1 or takes_turns(spec)
+    return len(set(spec.groups)) > 1 or spec.takes_turns
 
 
 def is_run(opponent: str) -> bool:

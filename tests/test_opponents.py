@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import parl
-from parl.algorithms.self_play import SelfPlay
+from parl.algorithms.self_play import SelfPlay, SelfPlayMemory
 from parl.build import resolve
 from parl.cli import main
 from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
+from parl.core.types import Rollout, Step
 from parl.crossplay import Crossplay, draw, plain, play_all
 from parl.envs.factory import make_factory
 from parl.evaluation import Contest, Player
@@ -40,6 +41,45 @@ class Ordered(Algorithm):
 TOP = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8])
 LEFT = np.array([0, 3, 6, 1, 4, 7, 2, 5, 8])
 LAST = np.array([8, 7, 6, 5, 4, 3, 2, 1, 0])
+
+
+def hand_played(moves: list[int]) -> Rollout:
+    """Moves [T] of both players in turn, in one environment."""
+    env, steps = make_factory(ENV).vector(1, 0), []
+    obs, first = env.reset(), np.ones(1, bool)
+    for move in moves:
+        action = np.where(obs["turn"], move, 0).astype(np.int32)
+        new = env.step(action)
+        extras = {"log_prob": np.zeros((1, 2), np.float32)}
+        steps.append(Step(
+            obs, action, new.reward, 1.0 - new.terminated, new.next_obs, first, new.terminated,
+            extras,
+        ))  # fmt: skip
+        obs, first = new.obs, new.terminated
+    return Rollout(jax.tree.map(lambda *x: np.stack(x), *steps), ())
+
+
+def test_a_lost_game_reaches_the_losers_moves_on_either_seat() -> None:
+    """Player 1 wins with its third stone; two moves of the next game follow, which has no end yet.
+
+    With lambda = 1, values are to be what was paid in the end: 1 at the winner's three moves, -1 at
+    the loser's two. The moves of the second game stand on values alone.
+    """
+    changes = TINY | {"gamma": 1.0, "lambda_": 1.0, "normalize_value": False}
+    parts = resolve(RunConfig("ippo", ENV, steps=144, opponent="pool", settings=changes))
+    game: Any = parts.learner.algorithm
+    params = game.init(jax.random.key(0), parts.factory.spec).inner.net.params
+    batch = hand_played([0, 3, 1, 4, 2, 0, 8])
+    for side in (0, 1):
+        known = {"side": np.full((7, 1), side), "opponent": np.zeros((7, 1), int)}
+        steps = batch.steps._replace(extras=batch.steps.extras | known)
+        memory = SelfPlayMemory((), (), known["side"][0], known["opponent"][0])
+        samples = game.inner.samples(params, game.own(Rollout(steps, memory)))
+        active, target = np.array(samples.active), np.array(samples.target)
+        assert not active[:, 1 - side].any()
+        assert active[:5, side].tolist() == [(t + side) % 2 == 0 for t in range(5)]
+        paid = (1.0, -1.0)[side]
+        np.testing.assert_allclose(target[:5, side][active[:5, side]], paid, atol=1e-5)
 
 
 def test_a_contest_by_hand() -> None:

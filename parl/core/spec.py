@@ -91,6 +91,11 @@ class EnvSpec:
         return () if self.num_agents is None else (self.num_agents,)
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether one agent moves at a time: games whose winner is who is paid most."""
+        return isinstance(self.observation_space, dict) and "turn" in self.observation_space
+
+    @property
     def obs(self) -> Any:
         """An example observation with one batch axis: leaves [1, *O]."""
         return example(self.observation_space)

@@ -2,6 +2,10 @@
 
 Yu et al. 2021, arXiv:2103.01955, app. D: rollouts of 128 environments for an episode of 25 steps,
 10 epochs of one minibatch, values normalised, Huber loss of width 10.
+
+Games by turns learn by self-play, where a policy that settles early is met by one that settled
+with it: with an entropy cost of 0.05 and a rate of 5e-4 in tic-tac-toe the first player comes to
+win always and the second to block nothing.
 """
 
 from dataclasses import dataclass
@@ -24,6 +28,13 @@ INDEPENDENT = PPO(
     huber_delta=10.0,
     normalize_value=True,
 )
+BY_TURNS = {
+    "epochs": 4,
+    "minibatches": 4,
+    "learning_rate": 2e-3,
+    "entropy_cost": 0.3,
+    "gamma": 1.0,
+}  # where these replace those above
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class IPPORecipe(SharedRecipe, PPORecipe):
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
+        if spec.takes_turns:
+            algorithm, sharing = cls.algorithm.replace(**BY_TURNS), usual_sharing(spec)
+            return cls(algorithm=algorithm, sharing=sharing, hidden=(128, 128), length=32)
         length = min(max(spec.max_steps or 128, 16), 128)
         return cls(length=length, num_envs=128 if length <= 32 else 32, sharing=usual_sharing(spec))
 

@@ -53,7 +53,7 @@ def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> N
     own = {f.name for f in dataclasses.fields(recipe)}
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
     assert not own & hyper, "no name means two things"
-    hidden = {"algorithm", "actor", "critic", "q", "mixer", *recipe.derived}
+    hidden = {"algorithm", "encoder", "actor", "critic", "q", "mixer", *recipe.derived}
     assert settings.keys() == (own | hyper) - hidden
     assert {"sharing", "agent_id"} <= settings.keys()
     assert all(isinstance(x, bool | int | float | str | tuple | None) for x in settings.values())
@@ -90,6 +90,21 @@ def test_settings_by_length_of_episodes() -> None:
     qmix = {n: make_recipe("qmix", s).settings() for n, s in lengths.items()}
     assert qmix[2]["epsilon_end"] == 1 and qmix[25]["epsilon_end"] == 0.05
     assert [qmix[n]["length"] for n in lengths] == [2, 25, 50, 50]
+
+
+def test_games_by_turns_have_settings_of_their_own() -> None:
+    """Entropy costs more, nothing is discounted; a team's critic stays a team's."""
+    alike = spec(Discrete(4), (0, 0, 0))
+    assert isinstance(alike.observation_space, dict) and not alike.takes_turns
+    parts = alike.observation_space | {"turn": Box((3,), "bool")}
+    by_turns = dataclasses.replace(alike, observation_space=parts)
+    assert by_turns.takes_turns
+    for algorithm, team in (("ippo", False), ("mappo", True)):
+        recipe: Any = make_recipe(algorithm, by_turns)
+        settings = recipe.settings()
+        assert recipe.algorithm.team_reward is team
+        assert (settings["gamma"], settings["entropy_cost"]) == (1.0, 0.3)
+        assert make_recipe(algorithm, alike).settings()["entropy_cost"] == 0.01
 
 
 def test_refusals_tell_one_agent_from_several() -> None:
