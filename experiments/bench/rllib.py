@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from compare import rate
+from compare import report
 
 HERE = Path(__file__).parent
 
@@ -86,7 +86,9 @@ def peer(job: Job, python: str, seconds: float) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rllib", default="python", help="interpreter that has RLlib")
     parser.add_argument("--only", default="", help="jobs whose name contains this")
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -105,7 +107,8 @@ def main() -> None:
             continue
         own = [sys.executable, __file__, "--ours", name, "--seconds", str(arguments.seconds)]
         other = peer(job, arguments.rllib, arguments.seconds)
-        rates = [(rate(own), rate(other)) for _ in range(arguments.repeats)]
+        rounds = [(report(own), report(other)) for _ in range(arguments.repeats)]
+        rates = [[each["steps_per_second"] for each in pair] for pair in rounds]
         ratios = sorted(a / b for a, b in rates)
         a, b = (statistics.median(column) for column in zip(*rates, strict=True))
         ratio = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f}-{ratios[-1]:.1f})"
