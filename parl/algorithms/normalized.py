@@ -28,7 +28,7 @@ class Stats(struct.PyTreeNode):
     @classmethod
     def zeros(cls, shape: tuple[int, ...]) -> "Stats":
         """Mean 0 and variance 1, with next to no weight."""
-        count = jnp.asarray(1e-4)
+        count = jnp.float32(1e-4)
         return cls(count, jnp.zeros(shape), jnp.full(shape, count))
 
     @property

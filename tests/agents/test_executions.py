@@ -9,7 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from same import assert_equal
-from tiny import ENVS, LENGTH, NUM_ENVS, SEEDS, Case, make, params_of, save, state_of
+from tiny import (
+    ENVS,
+    LENGTH,
+    NUM_ENVS,
+    SEEDS,
+    Case,
+    make,
+    make_learner,
+    params_of,
+    save,
+    state_of,
+)
 
 from parl.agents.distributed import Pooled
 from parl.agents.execution import Execution
@@ -269,3 +280,12 @@ def test_learning_moves_parameters_and_warming_up_does_not() -> None:
         after = params_of(run)
         still = [n for n in before if "kernel" in n and np.all(after[n] == before[n])]
         assert not still
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_a_run_that_is_resumed_finds_its_compiled_programs(name: str) -> None:
+    """What comes from a checkpoint has strong types; weak ones at the start need a program more."""
+    algorithm, spec = make_learner(name).algorithm, ENVS[name].spec
+    start = jax.eval_shape(lambda key: algorithm.init(key, spec), jax.random.key(0))
+    leaves = jax.tree.leaves_with_path(start)
+    assert [jax.tree_util.keystr(path) for path, x in leaves if x.weak_type] == []

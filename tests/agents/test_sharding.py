@@ -103,7 +103,7 @@ np.savez(out / "on-host.npz", **params_of(run))
 def on_two_devices(script: str, out: Path) -> Path:
     here = Path(__file__).parent
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
         "PYTHONPATH": f"{here}:{here.parents[1]}",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # every run compiles its own start
     }

@@ -39,7 +39,7 @@ SEGMENTS = OFF_POLICY | {"capacity": 10, "target_period": 3, "epsilon_steps": 80
 MEMORY = {"recurrent": "gru", "memory_size": 3, "hidden": (4,)}
 TEAM: dict[str, dict[str, Any]] = {
     "ippo": {"epochs": 2, "minibatches": 2, "sharing": "none", "agent_id": True},
-    "mappo": {"epochs": 2, "sharing": "group"} | MEMORY,
+    "mappo": {"epochs": 2, "minibatches": 1, "sharing": "group"} | MEMORY,
     "iql": SEGMENTS,
     "vdn": SEGMENTS | {"sharing": "none"},
     "qmix": SEGMENTS | MEMORY,
