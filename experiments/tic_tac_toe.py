@@ -2,9 +2,9 @@
 
     python experiments/tic_tac_toe.py --out runs/tic_tac_toe
 
-Trains IPPO against a pool of its own past policies and plays it greedily, half of the games on
-each seat, against a player that draws at random from all moves which minimax finds best. The last
-line is one JSON object. Axes: B games, C = 9 cells.
+Trains IPPO against itself, or with --opponent pool against its own past policies, and plays it
+greedily, half of the games on each seat, against a player that draws at random from all moves which
+minimax finds best. The last line is one JSON object. Axes: B games, C = 9 cells.
 """
 
 import json
@@ -20,17 +20,6 @@ from parl.envs.factory import make_factory
 
 ENV = "jax:tic_tac_toe"
 LINES = ("012", "345", "678", "036", "147", "258", "048", "246")
-SETTINGS = {
-    "num_envs": 128,
-    "length": 32,
-    "epochs": 4,
-    "minibatches": 4,
-    "hidden": (128, 128),
-    "learning_rate": 5e-4,
-    "entropy_cost": 0.05,
-    "gamma": 1.0,
-    "pool_size": 16,
-}
 
 Board = tuple[int, ...]  # [C] 1 a stone of who moves, -1 the other's, 0 free
 
@@ -82,14 +71,14 @@ def play(agent: Any, games: int, seed: int = 0) -> np.ndarray:
 
 def main(
     out: Path = Path("runs/tic_tac_toe"),
-    steps: int = 2_000_000,
+    steps: int = 400_000,
     games: int = 1_000,
     seed: int = 0,
-    opponent: str = "pool",
+    opponent: str = "self",
 ) -> None:
     """Trains, unless `out` holds a run already, and plays."""
     if not (out / "result.json").exists():
-        parl.train("ippo", ENV, out, steps=steps, seed=seed, opponent=opponent, **SETTINGS)
+        parl.train("ippo", ENV, out, steps=steps, seed=seed, opponent=opponent)
     result = play(parl.load(out), games, seed)
     first = np.arange(games) % 2 == 0
     count = lambda x: {name: int((x == s).sum()) for name, s in (("lost", -1), ("drawn", 0))}
