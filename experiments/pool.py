@@ -18,7 +18,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -99,24 +99,32 @@ def overhead(seconds: float) -> list[Line]:
     ]
 
 
-def bare_loop(core: int, length: int, seconds: float, result: Any) -> None:
-    """Collects in a process of its own; sends (fragments, seconds)."""
-    os.sched_setaffinity(0, {core})
+Work = Callable[[], Any]
+
+
+def collecting(id: str, length: int, algorithm: str, core: int) -> Work:
+    """Collects a fragment at each call, as a worker of the pool does."""
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # as in the pool's workers
-    learning = Learning("CartPole-v1", ENVS, length)
-    collector, policy = learning.make_worker(core), learning.policy
-    collector.collect(policy, length)
+    learning = Learning(id, ENVS, length, algorithm)
+    return partial(learning.make_worker(core).collect, learning.policy, length)
+
+
+def bare_loop(core: int, make: Callable[[int], Work], seconds: float, result: Any) -> None:
+    """Works in a process of its own; sends (pieces of work, seconds)."""
+    os.sched_setaffinity(0, {core})
+    work = make(core)
+    work()
     result.send("ready")
     result.recv()
-    start, taken = time.perf_counter(), 0
+    start, done = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        collector.collect(policy, length)
-        taken += 1
-    result.send((taken, time.perf_counter() - start))
+        work()
+        done += 1
+    result.send((done, time.perf_counter() - start))
 
 
-def bare_rate(cores: list[int], length: int, seconds: float) -> float:
-    """Fragments per second of bare pinned processes, one a core."""
+def bare_rate(cores: list[int], make: Callable[[int], Work], seconds: float) -> float:
+    """Pieces of work per second of bare pinned processes, one a core; each makes its own."""
     context = multiprocessing.get_context("spawn")
     limits = {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "PJRT_NPROC": "1"}
     before = {name: os.environ.get(name) for name in limits}
@@ -124,7 +132,7 @@ def bare_rate(cores: list[int], length: int, seconds: float) -> float:
     processes, ends = [], []
     for core in cores:
         ours, theirs = context.Pipe()
-        processes.append(context.Process(target=bare_loop, args=(core, length, seconds, theirs)))
+        processes.append(context.Process(target=bare_loop, args=(core, make, seconds, theirs)))
         processes[-1].start()
         ends.append(ours)
     for name, value in before.items():
@@ -133,10 +141,21 @@ def bare_rate(cores: list[int], length: int, seconds: float) -> float:
         assert end.recv() == "ready"
     for end in ends:
         end.send("go")
-    rate = sum(taken / spent for taken, spent in (end.recv() for end in ends))
+    rate = sum(done / spent for done, spent in (end.recv() for end in ends))
     for process in processes:
         process.join()
     return rate
+
+
+def pooled_rate(learning: Learning, length: int, num_workers: int, seconds: float) -> float:
+    """Fragments per second of Ray workers, with a driver that only takes them."""
+    shape = learning.make_worker, num_workers, ENVS, length
+    with RolloutPool(*shape, mode="async") as pool:
+        pool.publish(learning.policy, 0)
+        stream = pool.stream()
+        all_warm(pool, stream)
+        taken, spent = count(stream, seconds)
+    return taken / spent
 
 
 def bare(seconds: float) -> list[Line]:
@@ -149,15 +168,10 @@ def bare_at(length: int, seconds: float) -> list[Line]:
     cores = sorted(os.sched_getaffinity(0))
     learning, ratios, rates = Learning("CartPole-v1", ENVS, length), [], []
     for _ in range(3):
-        shape = learning.make_worker, len(cores), ENVS, length
-        with RolloutPool(*shape, mode="async") as pool:
-            pool.publish(learning.policy, 0)
-            stream = pool.stream()
-            all_warm(pool, stream)
-            taken, spent = count(stream, seconds)
-        other = bare_rate(cores, length, seconds)
-        ratios.append(taken / spent / other)
-        rates.append((taken / spent * length * ENVS, other * length * ENVS))
+        pooled = pooled_rate(learning, length, len(cores), seconds)
+        other = bare_rate(cores, partial(collecting, "CartPole-v1", length, "ppo"), seconds)
+        ratios.append(pooled / other)
+        rates.append((pooled * length * ENVS, other * length * ENVS))
     ratio = statistics.median(ratios)
     ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
     spread, name = f"{ratio:.2f} ({min(ratios):.2f}-{max(ratios):.2f})", f"{length} x {ENVS} steps"

@@ -19,11 +19,11 @@ from parl.envs.protocol import Transition
 
 
 class Learning:
-    """PPO that learns from every fragment as it comes, and how to make its workers."""
+    """PPO, or its like, that learns from every fragment as it comes; how to make its workers."""
 
-    def __init__(self, id: str, num_envs: int, length: int):
+    def __init__(self, id: str, num_envs: int, length: int, algorithm: str = "ppo"):
         settings = {"num_envs": num_envs, "length": length, "epochs": 2, "minibatches": 2}
-        parts = resolve(RunConfig("ppo", id, steps=10**9, execution="host", settings=settings))
+        parts = resolve(RunConfig(algorithm, id, steps=10**9, execution="host", settings=settings))
         learner, seeds = parts.learner, Seeds((0,))
         self.make_worker = partial(
             make_collector, parts.factory.vector, learner.algorithm, seeds, num_envs

@@ -1,41 +1,19 @@
 """The speed comparison of control algorithms: that its settings are equal, and its arithmetic."""
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from benches import after, compare, load, settings
 
 from parl.build import resolve
 from parl.config import RunConfig
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments" / "bench"))
-
-import compare
-
-BENCH = Path(compare.__file__).parent
-
-
-def load(name: str) -> Any:
-    """A script by its path: experiments/ has another of this name."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def after(command: list[str], flag: str) -> list[str]:
-    """The values that a flag is given, each time it is."""
-    return [command[i + 1] for i, word in enumerate(command) if word == flag]
-
 
 @pytest.fixture(scope="module")
-def pairs() -> compare.Pairs:
+def pairs():
     arguments = argparse.Namespace(sbx="python", env="HalfCheetah-v5", width=64, steps=600)
     return load("control").pairs(arguments)
 
@@ -44,11 +22,9 @@ def pairs() -> compare.Pairs:
 def test_both_sides_have_the_same_networks_and_updates(pairs, algorithm: str) -> None:
     (name,) = [name for name in pairs if name.startswith(algorithm) and name.endswith(": SBX")]
     ours, other, _ = pairs[name]
-    given = (text.partition("=") for text in after(ours, "--set"))
-    settings = {name: yaml.safe_load(value) for name, _, value in given}
     length, updates = int(after(ours, "--length")[0]), int(after(ours, "--updates")[0])
-    settings |= {"length": length, "updates": updates}
-    recipe = resolve(RunConfig(algorithm, "HalfCheetah-v5", settings=settings)).recipe.settings()
+    given = settings(ours) | {"length": length, "updates": updates}
+    recipe = resolve(RunConfig(algorithm, "HalfCheetah-v5", settings=given)).recipe.settings()
     assert recipe["hidden"] == recipe.get("actor_hidden", (64, 64)) == (64, 64)
     place = other.index("--hidden")
     assert other[place + 1 : place + 3] == ["64", "64"]

@@ -5,6 +5,7 @@
     python experiments/bench/ours.py sac --bare
     python experiments/bench/ours.py ppo --env CartPole-v1
     python experiments/bench/ours.py fused-ppo --num-seeds 8
+    python experiments/bench/ours.py ippo --env jax:simple_spread --set num_envs=16
 
 The clock runs over whole iterations after everything is compiled and learning has begun.
 """
@@ -12,7 +13,7 @@ The clock runs over whole iterations after everything is compiled and learning h
 import argparse
 import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,20 +21,31 @@ import yaml
 
 import parl
 from parl.agents.execution import Execution
+from parl.agents.learner import OffPolicy
 from parl.api import prepare
 from parl.build import make_execution, resolve
 from parl.config import RunConfig
 
 
-def timed(execution: Execution, steps: int) -> tuple[int, float]:
-    """(environment steps over all seeds, seconds) of some iterations of learning."""
+class Timing(NamedTuple):
+    """What was done in which time, over all seeds."""
+
+    steps: int  # of environments
+    seconds: float
+    updates: int = 0  # of off-policy algorithms
+
+
+def timed(execution: Execution, steps: int) -> Timing:
+    """Some iterations of learning."""
     iterations = max(steps // execution.steps_per_iteration, 1)
     start = time.perf_counter()
     execution.advance(iterations)
     jax.block_until_ready(execution.train)
     seconds = time.perf_counter() - start
-    seeds = len(execution.seeds.values)
-    return iterations * execution.steps_per_iteration * seeds, seconds
+    iterations *= len(execution.seeds.values)
+    learner = execution.learner
+    updates = iterations * learner.updates if isinstance(learner, OffPolicy) else 0
+    return Timing(iterations * execution.steps_per_iteration, seconds, updates)
 
 
 def warmed(config: RunConfig, iterations: int = 4) -> Execution:
@@ -43,17 +55,20 @@ def warmed(config: RunConfig, iterations: int = 4) -> Execution:
     return execution
 
 
-def off_policy(arguments: argparse.Namespace) -> tuple[int, float]:
+def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that --set gives."""
+    parts = (text.partition("=") for text in arguments.set)
+    return {name: yaml.safe_load(value) for name, _, value in parts}
+
+
+def off_policy(arguments: argparse.Namespace) -> Timing:
     """An off-policy recipe, one update per environment step unless told otherwise."""
     settings = {
         "length": arguments.length,
         "updates": arguments.updates,
         "capacity": arguments.capacity,
         "warmup": 1_000,
-    }
-    for text in arguments.set:
-        name, _, value = text.partition("=")
-        settings[name] = yaml.safe_load(value)
+    } | chosen(arguments)
     config = RunConfig(
         arguments.job,
         arguments.env,
@@ -64,7 +79,7 @@ def off_policy(arguments: argparse.Namespace) -> tuple[int, float]:
     return bare(config, arguments) if arguments.bare else timed(warmed(config), arguments.steps)
 
 
-def ppo(arguments: argparse.Namespace) -> tuple[int, float]:
+def ppo(arguments: argparse.Namespace) -> Timing:
     """PPO on eight host environments, with the peer's settings and no normalisation."""
     shapes = {"CartPole-v1": (32, 1, 20), "HalfCheetah-v5": (256, 32, 10)}
     length, minibatches, epochs = shapes[arguments.env]
@@ -80,7 +95,7 @@ def ppo(arguments: argparse.Namespace) -> tuple[int, float]:
     return timed(warmed(config), arguments.steps)
 
 
-def fused_ppo(arguments: argparse.Namespace) -> tuple[int, float]:
+def fused_ppo(arguments: argparse.Namespace) -> Timing:
     """PPO on CartPole with PureJaxRL's settings, the environment inside the program."""
     settings = {
         "num_envs": 4,
@@ -92,23 +107,29 @@ def fused_ppo(arguments: argparse.Namespace) -> tuple[int, float]:
         "lambda_": 0.95,
         "entropy_cost": 0.01,
     }
-    config = RunConfig(
-        "ppo",
-        "jax:CartPole-v1",
-        steps=arguments.steps,
-        num_seeds=arguments.num_seeds,
-        settings=settings,
-    )
-    return timed(warmed(config, iterations=8), arguments.steps)
+    return recipe("ppo", "jax:CartPole-v1", settings, arguments)
 
 
-def bare(config: RunConfig, arguments: argparse.Namespace) -> tuple[int, float]:
+def multi_agent(arguments: argparse.Namespace) -> Timing:
+    """A recipe with the settings of --set and no others."""
+    return recipe(arguments.job, arguments.env, chosen(arguments), arguments)
+
+
+def recipe(name: str, env: str, settings: dict[str, Any], arguments: argparse.Namespace) -> Timing:
+    """A recipe with some settings, where auto would run it."""
+    steps, seeds = arguments.steps, arguments.num_seeds
+    config = RunConfig(name, env, steps=steps, num_seeds=seeds, settings=settings)
+    return timed(warmed(config, iterations=8), steps)
+
+
+def bare(config: RunConfig, arguments: argparse.Namespace) -> Timing:
     """The jitted update alone on one batch: what no loop around it can beat.
 
     As many updates as the steps would have had.
     """
     parts = resolve(config)
-    algorithm, spec, n = parts.learner.algorithm, parts.factory.spec, parts.learner.batch_size
+    learner: Any = parts.learner
+    algorithm, spec, n = learner.algorithm, parts.factory.spec, learner.batch_size
     draw = np.random.default_rng(0)
     obs = draw.normal(size=(2, n, *spec.obs.shape[1:])).astype(np.float32)
     action = draw.uniform(-1, 1, (n, *spec.action.shape[1:])).astype(np.float32)
@@ -125,12 +146,13 @@ def bare(config: RunConfig, arguments: argparse.Namespace) -> tuple[int, float]:
     for _ in range(updates):
         state, _ = update(state, batch, key)
     jax.block_until_ready(state)
-    return arguments.steps, time.perf_counter() - start
+    return Timing(arguments.steps, time.perf_counter() - start, updates)
 
 
 def main() -> None:
     replayed = "sac td3 tqc crossq droq redq simba simbav2 flashsac dqn"
     jobs = dict.fromkeys(replayed.split(), off_policy) | {"ppo": ppo, "fused-ppo": fused_ppo}
+    jobs |= {"ippo": multi_agent, "qmix": multi_agent}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job", choices=jobs)
     parser.add_argument("--env", default="HalfCheetah-v5")
@@ -144,12 +166,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     prepare()
-    steps, seconds = jobs[arguments.job](arguments)
+    steps, seconds, updates = jobs[arguments.job](arguments)
     summary = {"peer": "parl-jax", "version": parl.__version__} | vars(arguments)
     found = {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds}
-    if jobs[arguments.job] is off_policy:
-        per_step = arguments.updates / arguments.length
-        found["updates_per_second"] = steps * per_step / seconds
+    if updates:
+        found["updates_per_second"] = updates / seconds
     print(json.dumps(summary | found))
 
 

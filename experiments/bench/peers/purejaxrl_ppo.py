@@ -17,46 +17,33 @@ different keys; ``seconds`` is the median. The last line printed is one JSON obj
 
 import argparse
 import importlib
-import importlib.util
 import json
 import statistics
 import sys
-import time
-import types
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import numpy as np
-
-
-def stand_in(*paths):
-    """Put modules with the given ``module:name,...`` in place of a package not installed."""
-    if importlib.util.find_spec(paths[0].partition(":")[0]) is not None:
-        return
-    for path in paths:
-        name, _, members = path.partition(":")
-        module = sys.modules[name] = types.ModuleType(name)
-        module.__path__ = []
-        for member in filter(None, members.split(",")):
-            setattr(module, member, None)
-        parent, _, child = name.rpartition(".")
-        if parent:
-            setattr(sys.modules[parent], child, module)
+from programs import installed, stand_in, timed
 
 
 def load_make_train(source):
     """Return ``make_train`` of PureJaxRL's ``ppo.py`` in a checkout."""
     folder = next(f for f in (source / "purejaxrl", source) if (f / "ppo.py").is_file())
-    stand_in(
-        "brax",
-        "brax.envs",
-        "brax.envs.wrappers",
-        "brax.envs.wrappers.training:EpisodeWrapper,AutoResetWrapper",
-    )
-    stand_in("navix")
+    if not installed("brax"):
+        for package in ("brax", "brax.envs", "brax.envs.wrappers"):
+            stand_in(package)
+        stand_in("brax.envs.wrappers.training", EpisodeWrapper=None, AutoResetWrapper=None)
+    if not installed("navix"):
+        stand_in("navix")
     sys.path.insert(0, str(folder))
     return importlib.import_module("ppo").make_train
+
+
+def last_returns(out):
+    """Mean return of the last finished episodes, at the last step of each environment."""
+    return float(np.asarray(out["metrics"]["returned_episode_returns"])[..., -1, -1, :].mean())
 
 
 def main():
@@ -94,26 +81,9 @@ def main():
             "DEBUG": False,
         }
     )
-    keys = []
-    for key in jax.random.split(jax.random.PRNGKey(args.seed), args.repeats):
-        keys.append(key if args.num_seeds == 1 else jax.random.split(key, args.num_seeds))
-    if args.num_seeds > 1:
-        train = jax.vmap(train)
-
-    began = time.perf_counter()
-    compiled = jax.jit(train).lower(keys[0]).compile()
-    compile_seconds = time.perf_counter() - began
-
-    runs, returns = [], []
-    for key in keys:
-        jax.block_until_ready(key)
-        began = time.perf_counter()
-        out = jax.block_until_ready(compiled(key))
-        runs.append(time.perf_counter() - began)
-        # the return of the last finished episode, at the last step of each environment
-        last = np.asarray(out["metrics"]["returned_episode_returns"])[..., -1, -1, :]
-        returns.append(float(last.mean()))
-        del out
+    compile_seconds, runs, returns = timed(
+        train, args.seed, args.num_seeds, args.repeats, last_returns
+    )
 
     rollout = args.num_envs * args.n_steps
     updates = args.total_steps // args.n_steps // args.num_envs
