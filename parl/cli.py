@@ -114,14 +114,17 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def crossplay(arguments: list[str]) -> int:
-    """parl crossplay RUN RUN ... [--episodes N] [--out DIR]."""
+    """parl crossplay RUN RUN ... [--episodes N] [--actors N] [--out DIR]."""
     flags = parse(CrossplayFlags, arguments, "parl crossplay")
     if flags.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1, not {flags.episodes}.")
+    if flags.actors < 0:
+        raise ConfigError(f"--actors must be at least 0, not {flags.actors}.")
     from parl.crossplay import crossplay as play
     from parl.crossplay import show
 
-    show(play(flags.runs, flags.episodes, flags.seed, flags.sample), flags.out)
+    how = flags.episodes, flags.seed, flags.sample, flags.actors, flags.address
+    show(play(flags.runs, *how), flags.out)
     return 0
 
 

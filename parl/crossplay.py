@@ -12,10 +12,12 @@ import numpy as np
 
 from parl.core.errors import ConfigError
 from parl.envs.factory import EnvFactory, make_factory
-from parl.evaluation import Contest, Evaluation, Player
+from parl.evaluation import Contest, Player
 from parl.opponents import check
 from parl.plotting import save
 from parl.run_dir import RunDir, write_json
+
+Row = list[tuple[float, float | None]]  # mean return and win rate against each column
 
 
 class Crossplay(NamedTuple):
@@ -29,16 +31,20 @@ class Crossplay(NamedTuple):
 
 
 def crossplay(
-    runs: Sequence[str | Path], episodes: int = 100, seed: int = 0, sample: bool = False
+    runs: Sequence[str | Path],
+    episodes: int = 100,
+    seed: int = 0,
+    sample: bool = False,
+    actors: int = 0,
+    address: str = "local",
 ) -> Crossplay:
     """Plays the newest policies of runs on one environment against each other.
 
-    `sample` has policies sample their actions; else they are greedy. Raises ConfigError for less
-    than two runs, runs of different environments, and games that have a single side.
+    `sample` has policies sample their actions; else they are greedy. With `actors` the rows are
+    shared out among so many Ray actors, of a cluster of their own or of that at `address`; the
+    numbers are the same. Raises ConfigError for less than two runs, runs of different environments,
+    and games that have a single side.
     """
-    from parl.api import prepare
-    from parl.build import load_player
-
     if len(runs) < 2:
         raise ConfigError("crossplay needs at least two runs: parl crossplay RUN RUN.")
     envs = [RunDir(run).config().env for run in runs]
@@ -48,13 +54,24 @@ def crossplay(
                 f"runs of different environments cannot meet: {runs[0]} is on {envs[0]}, {run} on "
                 f"{env}."
             )
-    prepare()
-    factory = make_factory(envs[0])
-    check("self", factory.spec)
-    players = [load_player(run, envs[0]) for run in runs]
-    kinds = [kind_of(run) for run in runs]
-    matrix = play_all(factory, players, kinds, episodes, seed, sample)
-    return Crossplay(envs[0], names_of(runs), *matrix, episodes)
+    check("self", make_factory(envs[0]).spec)
+    job = [Path(run).resolve() for run in runs], episodes, seed, sample
+    if actors:
+        rows = rows_of_actors(job, min(actors, len(runs)), address)
+    else:
+        rows = list(map(RunsReferee(*job).row, range(len(runs))))
+    return Crossplay(envs[0], names_of(runs), *matrices_of(rows), episodes)
+
+
+def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
+    """All rows, each played by one of some Ray actors."""
+    from parl.remote import connect, remote_class  # only now: it loads Ray
+
+    connect(address, num_cpus=actors if address == "local" else None)
+    remote = remote_class(RunsReferee, wait=False)
+    referees = [remote(*job) for _ in range(actors)]
+    rows = [referees[row % actors].row(row) for row in range(len(job[0]))]
+    return [row.get() for row in rows]
 
 
 def kind_of(run: str | Path) -> str:
@@ -69,35 +86,61 @@ def names_of(runs: Sequence[str | Path]) -> list[str]:
     return [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
 
 
-def play_all(
-    factory: EnvFactory,
-    players: list[Player],
-    kinds: Sequence[Any],
-    episodes: int,
-    seed: int,
-    sample: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """(returns [R, R], win rates [R, R] or None) of each player, row, against each, column.
+class Referee:
+    """Plays players against each other; those of one kind share their compiled programs."""
 
-    Players of one kind share their compiled programs.
-    """
-    only_first = len(set(factory.spec.groups)) > 1
-    contests: dict[Any, Contest] = {}
-    evaluations: list[list[Evaluation]] = []
-    for row, kind in zip(players, kinds, strict=True):
-        evaluations.append([])
-        for column, other in zip(players, kinds, strict=True):
-            if (kind, other) not in contests:
-                contests[kind, other] = Contest(
-                    factory, row.algorithm, episodes, column, (sample, sample), only_first
-                )
-            contest = contests[kind, other]
-            games = contest(row.policy, seed, opponent=column.policy)
-            evaluations[-1].append(contest.summary([games]))
-    returns = np.array([[e.mean for e in row] for row in evaluations])
-    scores = [[e.scores for e in row] for row in evaluations]
-    wins = None if scores[0][0] is None else np.array(scores).mean(-1)
-    return returns, wins
+    def __init__(
+        self,
+        factory: EnvFactory,
+        players: Sequence[Player],
+        kinds: Sequence[Any],
+        episodes: int,
+        seed: int,
+        sample: bool,
+    ):
+        self.factory, self.players, self.kinds = factory, players, kinds
+        self.episodes, self.seed, self.sample = episodes, seed, sample
+        self.contests: dict[Any, Contest] = {}
+
+    def row(self, index: int) -> Row:
+        """One player against each, itself too."""
+        return [self.play(index, column) for column in range(len(self.players))]
+
+    def play(self, row: int, column: int) -> tuple[float, float | None]:
+        """(mean return, win rate or None) of one player against another."""
+        player, other = self.players[row], self.players[column]
+        kinds = self.kinds[row], self.kinds[column]
+        if kinds not in self.contests:
+            only_first = len(set(self.factory.spec.groups)) > 1
+            samples = self.sample, self.sample
+            self.contests[kinds] = Contest(
+                self.factory, player.algorithm, self.episodes, other, samples, only_first
+            )
+        contest = self.contests[kinds]
+        games = contest(player.policy, self.seed, opponent=other.policy)
+        found = contest.summary([games])
+        return float(found.mean), None if found.scores is None else float(np.mean(found.scores))
+
+
+class RunsReferee(Referee):
+    """The newest policies of runs against each other; may live in another process."""
+
+    def __init__(self, runs: Sequence[Path], episodes: int, seed: int, sample: bool):
+        from parl.api import prepare
+        from parl.build import load_player
+
+        prepare()
+        env = RunDir(runs[0]).config().env
+        players = [load_player(run, env) for run in runs]
+        kinds = [kind_of(run) for run in runs]
+        super().__init__(make_factory(env), players, kinds, episodes, seed, sample)
+
+
+def matrices_of(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray | None]:
+    """(returns [R, R], win rates [R, R] or None) of the rows."""
+    returns = np.array([[mean for mean, _ in row] for row in rows])
+    wins = [[score for _, score in row] for row in rows]
+    return returns, None if wins[0][0] is None else np.array(wins)
 
 
 def show(result: Crossplay, out: Path | None = None) -> None:

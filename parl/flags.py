@@ -108,6 +108,10 @@ class CrossplayFlags:
     sample: bool = False
     """Policies sample their actions; else they take the likeliest, and a game without chance is
     always the same."""
+    actors: int = 0
+    """Ray actors that play the rows side by side; 0 for none."""
+    address: str = "local"
+    """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
     out: Path | None = None
     """Directory for crossplay.json and crossplay.png."""
 

@@ -17,7 +17,7 @@ from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step
-from parl.crossplay import Crossplay, draw, plain, play_all
+from parl.crossplay import Crossplay, Referee, draw, matrices_of, plain
 from parl.envs.factory import make_factory
 from parl.evaluation import Contest, Player
 from parl.opponents import random_player
@@ -107,7 +107,8 @@ def test_a_crossplay_matrix_by_hand() -> None:
     TOP-TOP 0 1 2 3 4 5 6, TOP-LEFT 0 3 1 6 2, TOP-LAST 0 8 1 7 2, and so on by symmetry.
     """
     players = [Player(Ordered(), x) for x in (TOP, LEFT, LAST)]
-    returns, wins = play_all(make_factory(ENV), players, ["a", "a", "a"], 4, 0, False)
+    referee = Referee(make_factory(ENV), players, ["a", "a", "a"], 4, 0, False)
+    returns, wins = matrices_of([referee.row(i) for i in range(3)])
     np.testing.assert_array_equal(returns, np.zeros((3, 3)))
     assert wins is not None
     np.testing.assert_array_equal(wins, np.full((3, 3), 0.5))
@@ -120,7 +121,8 @@ def test_crossplay_tells_the_stronger() -> None:
     """
     centre, slow = np.array([4, 2, 6, 0, 8, 3, 1, 5, 7]), np.array([1, 5, 6, 7, 3, 0, 2, 4, 8])
     players = [Player(Ordered(), x) for x in (centre, slow)]
-    returns, wins = play_all(make_factory(ENV), players, ["a", "b"], 2, 0, False)
+    referee = Referee(make_factory(ENV), players, ["a", "b"], 2, 0, False)
+    returns, wins = matrices_of([referee.row(i) for i in range(2)])
     np.testing.assert_array_equal(returns, [[0, 1], [-1, 0]])
     assert wins is not None
     np.testing.assert_array_equal(wins, [[0.5, 1], [0, 0.5]])

@@ -1,10 +1,12 @@
-"""Self-play on Ray actors is self-play without them."""
+"""Self-play and cross-play on Ray actors are what they are without them."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import parl
+from parl.crossplay import crossplay
 
 pytestmark = pytest.mark.usefixtures("cluster")
 TINY = {
@@ -24,3 +26,15 @@ def test_the_pool_and_its_ratings_are_the_same_on_ray(tmp_path: Path) -> None:
     line = lambda run: (run.path / "metrics.jsonl").read_text().splitlines()[-1]
     elo = lambda run: line(run).split('"elo": ')[1].split(",")[0]
     assert elo(ray) == elo(host) != "1000.0"
+
+
+def test_crossplay_by_ray_actors_is_crossplay(tmp_path: Path) -> None:
+    settings = TINY | {"steps": 72, "eval_every": 72, "opponent": "self", "admit_every": 0}
+    train = lambda seed: parl.train(
+        "ippo", "jax:tic_tac_toe", tmp_path / f"{seed}", quiet=True, seed=seed, **settings
+    )
+    runs = [train(seed).path for seed in range(3)]
+    here, there = (crossplay(runs, episodes=4, actors=n) for n in (0, 2))
+    np.testing.assert_array_equal(there.returns, here.returns)
+    assert here.win_rate is not None and len(np.unique(here.win_rate)) > 1
+    np.testing.assert_array_equal(there.win_rate, here.win_rate)
