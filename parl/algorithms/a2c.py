@@ -15,12 +15,13 @@ class A2C(ActorCritic):
 
     learning_rate: float = 7e-4
     lambda_: float = 1.0
+    rms_epsilon: float = 1e-5  # below the root: gradients smaller than its root count as they are
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """RMSProp, as in the paper, behind a global norm clip."""
         clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, optax.rmsprop(self.rate, decay=0.99, eps=1e-5))
+        return optax.chain(clip, optax.rmsprop(self.rate, decay=0.99, eps=self.rms_epsilon))
 
     def update(
         self, state: ActorCriticState, batch: Rollout, key: Array

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, line_count, played, steps
 
 from parl import ops
@@ -62,8 +63,9 @@ def test_lambda_shortens_the_returns() -> None:
     np.testing.assert_allclose(metrics["value_loss"], 0.5 * (10**2 + 20**2) / 2, rtol=1e-6)
 
 
-def test_an_update_is_one_step_of_rmsprop_on_the_clipped_gradient() -> None:
-    algorithm = make(learning_rate=0.01, max_grad_norm=0.1)
+@pytest.mark.parametrize("epsilon", [1e-5, 0.1])
+def test_an_update_is_one_step_of_rmsprop_on_the_clipped_gradient(epsilon: float) -> None:
+    algorithm = make(learning_rate=0.01, max_grad_norm=0.1, rms_epsilon=epsilon)
     state = algorithm.init(jax.random.key(0), SPEC)
     grads = jax.device_get(jax.grad(lambda p: algorithm.loss(p, ROLLOUT)[0])(state.net.params))
     norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads)))
@@ -71,7 +73,7 @@ def test_an_update_is_one_step_of_rmsprop_on_the_clipped_gradient() -> None:
     new, metrics = jax.jit(algorithm.update)(state, ROLLOUT, jax.random.key(0))
     for name in ("actor", "critic"):
         g = 0.1 * grads[name] / norm
-        step = -0.01 * g / np.sqrt(0.01 * g**2 + 1e-5)
+        step = -0.01 * g / np.sqrt(0.01 * g**2 + epsilon)
         moved = new.net.params[name] - state.net.params[name]
         np.testing.assert_allclose(moved, step, rtol=1e-4)
     assert set(metrics) == {"policy_loss", "value_loss", "entropy"}
