@@ -1,4 +1,4 @@
-"""Runs that must be the same: resumed ones, and a seed alone or among several."""
+"""Runs that must be the same: fused and host, resumed, and a seed alone or among several."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import Case, make, params_of, save, state_of
 
-from parl.agents.execution import Execution
+from parl.agents.execution import Execution, Report
 
 
 def quick(names: Iterable[str], *chosen: str) -> list[Any]:
@@ -22,6 +22,22 @@ def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert ours.keys() == theirs.keys()
     for name, x in ours.items():
         assert x.tobytes() == theirs[name].tobytes(), name
+
+
+def assert_fused_is_host(name: str) -> tuple[list[str], Report, Report]:
+    """Both learn the same in six iterations. (weights that moved, what each reports)."""
+    fused, host = (make(Case(name, execution, 1)) for execution in ("fused", "host"))
+    before = params_of(fused)
+    reports = fused.advance(6), host.advance(6)  # the first two of off-policy runs only fill
+    ours, theirs = params_of(fused), params_of(host)
+    assert ours.keys() == theirs.keys()
+    for key, x in ours.items():
+        np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
+        assert np.isfinite(x).all(), key
+    assert reports[0].metrics.keys() == reports[1].metrics.keys()
+    np.testing.assert_allclose(reports[0].return_sum, reports[1].return_sum, rtol=1e-4)
+    moved = [key for key in ours if "kernel" in key and np.any(ours[key] != before[key])]
+    return moved, *reports
 
 
 def assert_resumes(run: Execution, fresh: Execution, path: Path) -> None:

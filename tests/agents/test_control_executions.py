@@ -9,26 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from same import assert_alone_as_among_several, assert_resumes, quick
+from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes, quick
 from tiny import CONTROL, Case, make, params_of
-
-ITERATIONS = 6  # the first two only fill
 
 
 @pytest.mark.parametrize("name", quick(CONTROL, "td3"))
 def test_fused_and_host_learn_the_same(name: str) -> None:
-    fused, host = (make(Case(name, execution, 1)) for execution in ("fused", "host"))
-    before = params_of(fused)
-    report, host_report = fused.advance(ITERATIONS), host.advance(ITERATIONS)
-    ours, theirs = params_of(fused), params_of(host)
-    assert ours.keys() == theirs.keys()
-    for key, x in ours.items():
-        np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
-        assert np.isfinite(x).all(), key
-    moved = [key for key in ours if "kernel" in key and np.any(ours[key] != before[key])]
+    moved, report, _ = assert_fused_is_host(name)
     assert any("actor" in key for key in moved) and any("critic" in key for key in moved)
-    assert report.metrics.keys() == host_report.metrics.keys() >= {"critic_loss", "td_error"}
-    np.testing.assert_allclose(report.return_sum, host_report.return_sum, rtol=1e-4)
+    assert report.metrics.keys() >= {"critic_loss", "td_error"}
 
 
 @pytest.mark.parametrize("execution", ["fused", "host"])
