@@ -133,8 +133,6 @@ def policy_head(
     return CategoricalPolicy(observation_space, action_space, torso)
 
 
-def orthogonal_torso(
-    hidden: tuple[int, ...], activation: Activation, layer_norm: bool = False
-) -> MLP:
+def orthogonal_torso(hidden: tuple[int, ...], activation: Activation) -> MLP:
     """Orthogonal weights of gain sqrt 2, as most reference implementations have them."""
-    return MLP(hidden, activation, orthogonal(2**0.5), layer_norm)
+    return MLP(hidden, activation, orthogonal(2**0.5))

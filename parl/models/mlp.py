@@ -15,12 +15,9 @@ class MLP(nn.Module):
     hidden: tuple[int, ...]
     activation: Activation = nn.relu
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-    layer_norm: bool = False  # of the input, and behind every activation
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        norm = lambda x: nn.LayerNorm()(x) if self.layer_norm else x
-        x = norm(x)
         for size in self.hidden:
-            x = norm(self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x)))
+            x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
         return x

@@ -23,7 +23,6 @@ class ActorCriticRecipe(OnPolicyRecipe):
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "corrected", "team_reward")
 
     hidden: tuple[int, ...] = (64, 64)
-    layer_norm: bool = False  # of the input, and behind every hidden layer
     recurrent: str = "none"  # or gru, lstm: the cell of actor and critic
     memory_size: int = 64  # features of the cell
     share_encoder: bool = False  # actor and critic look at images through one network
@@ -58,5 +57,5 @@ class ActorCriticRecipe(OnPolicyRecipe):
 
     def network(self, space: Space, head: Head) -> Model:
         """A head over a torso, with the recurrent cell between them if there is one."""
-        torso = orthogonal_torso(self.hidden, jnp.tanh, self.layer_norm)
+        torso = orthogonal_torso(self.hidden, jnp.tanh)
         return with_memory(space, torso, head, self.recurrent, self.memory_size)

@@ -27,15 +27,3 @@ def test_leading_axes_are_free_and_no_layers_is_the_identity() -> None:
     assert out.shape == (2, 4, 2)
     np.testing.assert_allclose(out[1, 2], net.apply(params, x[1, 2]), rtol=1e-6)
     np.testing.assert_array_equal(MLP(()).apply({}, x), x)
-
-
-def test_layer_norm_of_the_input_and_behind_every_activation() -> None:
-    net = MLP((5, 4), layer_norm=True)
-    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
-    params = net.init(jax.random.key(0), x)
-    names = sorted(params["params"])
-    assert names == ["Dense_0", "Dense_1", "LayerNorm_0", "LayerNorm_1", "LayerNorm_2"]
-    out = np.asarray(net.apply(params, x))
-    np.testing.assert_allclose(out.mean(-1), 0, atol=1e-5)
-    np.testing.assert_allclose(net.apply(params, 7 * x + 3), out, atol=1e-3)
-    assert "LayerNorm_0" not in MLP((5, 4)).init(jax.random.key(0), x)["params"]
