@@ -1,7 +1,8 @@
 """Independent PPO, de Witt et al. 2020, arXiv:2011.09533, with the settings of MAPPO's MPE runs.
 
-Yu et al. 2021, arXiv:2103.01955, app. D: rollouts of 128 environments for an episode of 25 steps,
-10 epochs of one minibatch, values normalised, Huber loss of width 10.
+Yu et al. 2021, arXiv:2103.01955, app. D: rollouts of an episode of 25 steps, 10 epochs, values
+normalised, Huber loss of width 10. But 16 environments and 4 minibatches in place of 128 and 1: of
+the same steps 32 times the updates, which cost as much time and learn far more.
 
 Games by turns learn by self-play, where a policy that settles early is met by one that settled
 with it: with an entropy cost of 0.05 and a rate of 5e-4 in tic-tac-toe the first player comes to
@@ -20,7 +21,7 @@ from parl.recipes.ppo import PPORecipe
 
 INDEPENDENT = PPO(
     epochs=10,
-    minibatches=1,
+    minibatches=4,
     learning_rate=7e-4,
     entropy_cost=0.01,
     value_cost=1.0,
@@ -44,16 +45,18 @@ class IPPORecipe(SharedRecipe, PPORecipe):
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "corrected")
 
     algorithm: PPO = INDEPENDENT
-    num_envs: int = 128
+    num_envs: int = 16
     length: int = 25
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if spec.takes_turns:
             algorithm, sharing = cls.algorithm.replace(**BY_TURNS), usual_sharing(spec)
-            return cls(algorithm=algorithm, sharing=sharing, hidden=(128, 128), length=32)
+            return cls(
+                algorithm=algorithm, sharing=sharing, hidden=(128, 128), num_envs=128, length=32
+            )
         length = min(max(spec.max_steps or 128, 16), 128)
-        return cls(length=length, num_envs=128 if length <= 32 else 32, sharing=usual_sharing(spec))
+        return cls(length=length, num_envs=16 if length <= 32 else 32, sharing=usual_sharing(spec))
 
     def actor(self, spec: EnvSpec) -> Model:
         head = self.policy_head(spec)

@@ -85,7 +85,7 @@ def test_settings_by_length_of_episodes() -> None:
     lengths = {n: spec(Discrete(4), max_steps=n) for n in (2, 25, 500, None)}
     mappo = {n: make_recipe("mappo", s).settings() for n, s in lengths.items()}
     assert {n: (s["num_envs"], s["length"]) for n, s in mappo.items()} == {
-        2: (128, 16), 25: (128, 25), 500: (32, 128), None: (32, 128),
+        2: (16, 16), 25: (16, 25), 500: (32, 128), None: (32, 128),
     }  # fmt: skip
     qmix = {n: make_recipe("qmix", s).settings() for n, s in lengths.items()}
     assert qmix[2]["epsilon_end"] == 1 and qmix[25]["epsilon_end"] == 0.05
