@@ -106,6 +106,7 @@ def draw(costs: dict[int, dict[str, float]], algorithm: str, out: Path) -> None:
     right.loglog(list(costs), of("memory"), "o-")
     right.set(xlabel="agents", ylabel="memory of the learning program, MB")
     for axes in (left, right):
+        axes.set_xscale("log", base=2)
         axes.set_xticks(list(costs), [str(n) for n in costs])
         axes.grid(alpha=0.3)
     figure.suptitle(f"simple_spread, {NUM_ENVS} environments, shared parameters", fontsize=11)
@@ -113,7 +114,7 @@ def draw(costs: dict[int, dict[str, float]], algorithm: str, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--algorithm", default="mappo")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--only", type=int, help="measure one number of agents, print JSON")
