@@ -10,7 +10,6 @@ Markdown table, writes it and a picture.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -130,9 +129,7 @@ def main() -> None:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         costs[agents] = json.loads(done.stdout.splitlines()[-1])
         print(f"{agents} agents: {costs[agents]}", flush=True)
-    chosen = {name: str(value) for name, value in vars(settings).items()}
-    chosen["load"] = f"{os.getloadavg()[0]:.1f}"
-    fine = write(lines_of(costs), settings.out, chosen)
+    fine = write(lines_of(costs), settings)
     draw(costs, settings.algorithm, settings.out.with_suffix(".png"))
     sys.exit(not fine)
 

@@ -286,8 +286,7 @@ def main() -> None:
             lines += PHASES[name][1](seen, settings)
         lines += remains(name, seen)
         print(f"{name}: done after {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    chosen = {name: str(value) for name, value in vars(settings).items()}
-    sys.exit(not write(lines, settings.out, chosen))
+    sys.exit(not write(lines, settings))
 
 
 if __name__ == "__main__":

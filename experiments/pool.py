@@ -223,9 +223,7 @@ def main() -> None:
         lines += PARTS[name](settings.seconds)
         print(f"{name}: done", file=sys.stderr, flush=True)
     disconnect()
-    chosen = {name: str(value) for name, value in vars(settings).items()}
-    chosen["load"] = f"{os.getloadavg()[0]:.1f}"
-    sys.exit(not write(lines, settings.out, chosen))
+    sys.exit(not write(lines, settings))
 
 
 if __name__ == "__main__":

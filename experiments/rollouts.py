@@ -1,6 +1,8 @@
 """What the experiments on the rollout pool share: workers, a learner, and reports."""
 
+import argparse
 import json
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -96,13 +98,19 @@ class Line(NamedTuple):
     met: bool | None = None  # None where nothing was aimed at
 
 
-def write(lines: list[Line], out: Path | None, settings: dict[str, Any]) -> bool:
-    """Prints a Markdown table, writes it and JSON to `out`; returns whether all goals are met."""
+def write(lines: list[Line], flags: argparse.Namespace, **found: Any) -> bool:
+    """Prints a Markdown table, writes it and JSON to flags.out; returns whether all goals are met.
+
+    The JSON holds the flags too, but for where it lies, the machine's load and what was `found`.
+    """
     marks = {None: "", True: "yes", False: "**no**"}
     rows = [f"| {x.name} | {shown(x.value)} | {x.goal} | {marks[x.met]} |" for x in lines]
     text = "\n".join(["| what | measured | goal | met |", "|---|---|---|---|", *rows])
     print(text, flush=True)
+    out: Path | None = flags.out
     if out:
+        settings: dict[str, Any] = {k: str(x) for k, x in vars(flags).items() if k != "out"}
+        settings |= {"load": f"{os.getloadavg()[0]:.1f}"} | found
         out.parent.mkdir(parents=True, exist_ok=True)
         out.with_suffix(".md").write_text(text + "\n")
         report = {"settings": settings, "lines": [line._asdict() for line in lines]}

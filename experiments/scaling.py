@@ -12,7 +12,6 @@ worker that sleeps. The model is checked against 1, 2, 4 and 8 real workers that
 import argparse
 import dataclasses
 import heapq
-import os
 import random
 import statistics
 import sys
@@ -223,9 +222,8 @@ def main() -> None:
     lines += check(costs, settings.nap, settings.seconds)
     disconnect()
     curves, predicted = predict(costs)
-    chosen: dict[str, Any] = {name: str(value) for name, value in vars(settings).items()}
-    chosen |= {"load": f"{os.getloadavg()[0]:.1f}", "workers": WORKERS, "steps_per_second": curves}
-    fine = write([*lines, *predicted], settings.out, chosen)
+    found = {"workers": WORKERS, "steps_per_second": curves}
+    fine = write([*lines, *predicted], settings, **found)
     draw(curves, costs, lines, settings.out.with_suffix(".png"))
     sys.exit(not fine)
 

@@ -102,9 +102,7 @@ def flags(settings: dict[str, Any]) -> list[str]:
 def beside(arguments: argparse.Namespace, name: str, steps: int, num_seeds: int = 1) -> Pair:
     """An algorithm on both sides, with as many steps of each seed."""
     same, steps = SAME[name], max(int(steps * arguments.scale), 1)
-    theirs = {JAXMARL_NAMES[setting]: value for setting, value in same.items()} | JAXMARLS_ONLY[
-        name
-    ]
+    theirs = {JAXMARL_NAMES[setting]: value for setting, value in same.items()}
     size = ["--steps", str(steps), "--num-seeds", str(num_seeds)]
     peer = [arguments.jaxmarl, str(HERE / "peers" / "jaxmarl_train.py"), name]
     return (

@@ -1,8 +1,8 @@
 """What the on-policy actor-critics share: networks, acting, values and advantages.
 
 Either network may be recurrent; see parl/models/recurrent.py. Both may look at features of one
-encoder, which learns from both. With several agents the critic's
-values are [..., N] and only active agents are learned from; see parl/ops/agents.py.
+encoder, which learns from both. With several agents the critic's values are [..., N] and only
+active agents are learned from; see parl/ops/agents.py.
 Shapes: T time, B environments, N agents.
 """
 

@@ -31,7 +31,6 @@ INDEPENDENT = PPO(
 )
 BY_TURNS = {
     "epochs": 4,
-    "minibatches": 4,
     "learning_rate": 2e-3,
     "entropy_cost": 0.3,
     "gamma": 1.0,
