@@ -26,6 +26,7 @@ from parl.build import (
 from parl.config import RunConfig, new_run_id, versions
 from parl.core.checkpoint import Checkpoint, read
 from parl.core.errors import ConfigError
+from parl.core.memory import keep_freed_memory
 from parl.envs.factory import make_factory
 from parl.evaluation import Evaluation
 from parl.recipes import make_recipe
@@ -202,7 +203,8 @@ class Agent(base.Agent):
 
 
 def prepare() -> None:
-    """Sets jax up for reinforcement learning; what the user has set stays."""
+    """Sets jax and the process up for reinforcement learning; what the user has set stays."""
+    keep_freed_memory()
     config: Any = jax.config
     if config.jax_default_matmul_precision is None:
         jax.config.update("jax_default_matmul_precision", "float32")  # TF32 breaks critics

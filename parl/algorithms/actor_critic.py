@@ -140,8 +140,10 @@ class ActorCritic(Algorithm):
         """
         steps = batch.steps
         pi, value, memories = self.unroll(params, steps.obs, steps.first, batch.memory)
-        next_obs = self.see(params, steps.next_obs)
-        next_value = recurrent.following(self.critic, params["critic"], next_obs, memories)
+        critic = lambda obs, memory: recurrent.step(
+            self.critic, params["critic"], self.see(params, obs), memory
+        )
+        next_value = recurrent.following(critic, steps.next_obs, memories, value, steps.cut)
         return pi, value, next_value
 
     def transitions(self, steps: Step, value: Array, next_value: Array) -> ops.Transitions:

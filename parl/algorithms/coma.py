@@ -5,6 +5,7 @@ beside those of the others; what it expects of the agent's policy is the baselin
 Shapes: T time, B environments, N agents, A actions.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -87,8 +88,9 @@ class COMA(ActorCritic):
         """
         steps, params = batch.steps, state.net.params["actor"]
         actor, _ = batch.memory or ((), ())
-        _, memories = recurrent.unroll(self.actor, params, steps.obs, steps.first, actor)
-        pi = recurrent.following(self.actor, params, steps.next_obs, memories)
+        pi, memories = recurrent.unroll(self.actor, params, steps.obs, steps.first, actor)
+        step = partial(recurrent.step, self.actor, params)
+        pi = recurrent.following(step, steps.next_obs, memories, pi, steps.cut)
         next_q = self.values(state.target, steps.next_obs, pi.sample(key))
         next_value = (pi.probs * next_q).sum(-1)  # [T, B, N]
         deltas = self.transitions(steps, next_value, next_value)

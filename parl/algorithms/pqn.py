@@ -6,6 +6,7 @@ Shapes: T time, B environments, N agents, A actions, M = T * B / minibatches, or
 sequences [M, T].
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -78,8 +79,9 @@ class PQN(QLearning):
         Exploring actions do not cut the returns, as in the paper.
         """
         steps = batch.steps
-        _, memories = recurrent.unroll(self.q, params["q"], steps.obs, steps.first, batch.memory)
-        next_q = recurrent.following(self.q, params["q"], steps.next_obs, memories)
+        q, memories = recurrent.unroll(self.q, params["q"], steps.obs, steps.first, batch.memory)
+        step = partial(recurrent.step, self.q, params["q"])
+        next_q = recurrent.following(step, steps.next_obs, memories, q, steps.cut)
         next_value = ops.select(next_q, greedy(next_q, steps.next_obs["legal"]))  # [T, B, N]
         next_total = mix(self.mixer, params["mixer"], next_value, steps.next_obs)
         deltas = team_transitions(steps, next_total, next_total, self.gamma, self.lambda_)

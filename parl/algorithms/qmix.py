@@ -4,6 +4,7 @@ Rashid et al. 2018, arXiv:1803.11485. With the sum as its mixer it is VDN (arXiv
 none independent Q-learning. Shapes: T time, B batch, N agents, A actions, S state.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,7 +56,8 @@ class QMIX(DQN):
     def values(self, params: Params, steps: Step, memory: Any) -> tuple[Array, Array]:
         """Values [T, B, N, A] at obs and at next_obs."""
         q, memories = recurrent.unroll(self.q, params, steps.obs, steps.first, memory)
-        return q, recurrent.following(self.q, params, steps.next_obs, memories)
+        step = partial(recurrent.step, self.q, params)
+        return q, recurrent.following(step, steps.next_obs, memories, q, steps.cut)
 
     def transitions(self, steps: Step, total: Array, next_total: Array) -> ops.Transitions:
         """One-step transitions of a team [T, B], or between each agent's moves [T, B, N]."""

@@ -29,6 +29,11 @@ class Step(NamedTuple):
     last: Any  # [...] bool, the episode ended here, terminated or truncated
     extras: dict[str, Any]  # what act() returned beside the action, e.g. log_prob [...]
 
+    @property
+    def cut(self) -> Any:
+        """[...] bool, the episode ended here before its time: next_obs is not the obs to come."""
+        return self.last & (self.discount > 0)
+
 
 class Rollout(NamedTuple):
     """The only thing that passes from collecting to learning."""

@@ -21,7 +21,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         divides = self.kernel % self.stride == 0
         by_products = divides and jax.default_backend() == "cpu"
@@ -79,4 +79,4 @@ class NatureCNN(nn.Module):
             x = jnp.pad(x, border) if small else x
             x = nn.relu(Conv(channels, kernel, stride)(x))
         x = x.reshape(*image.shape[:-3], -1)
-        return nn.relu(nn.Dense(self.features)(x))
+        return nn.relu(nn.Dense(self.features, kernel_init=nn.initializers.he_normal())(x))

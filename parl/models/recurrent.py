@@ -9,6 +9,7 @@ and forgets where `first` opens an episode. Algorithms call the functions below 
 need not know which kind they were given: for a feed-forward model memory is `()`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ CELLS: dict[str, Any] = {  # of a number of features; their weights may be drawn
     "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
     "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
 }
+ALL, END = slice(None), slice(-1, None)
 
 
 class Recurrent(nn.Module):
@@ -103,16 +105,33 @@ def unroll(model: Model, params: Params, obs: Any, first: Array, memory: Any) ->
     return model.apply(params, obs, first, memory)
 
 
-def following(model: Model, params: Params, next_obs: Any, memories: Any) -> Any:
-    """Outputs [T, B, ...] for each next_obs [T, B, *O], with memories [T, B, ...] after each step.
+def following(
+    apply: Callable[[Any, Any], tuple[Any, Any]],
+    next_obs: Any,
+    memories: Any,
+    outputs: Any,
+    cut: Array,
+) -> Any:
+    """Outputs [T, B, ...] for each next_obs [T, B, *O], without gradients.
 
-    So each next_obs is seen with the memory of its episode so far.
+    `apply` is `step` of a model: (next_obs [B, *O], memory [B, ...]) -> (outputs [B, ...], memory).
+    `memories` [T, B, ...] are those after each step, so that each next_obs is seen with the memory
+    of its episode so far; `outputs` [T, B, ...] are what the model said to obs. They serve for the
+    step before as well, unless an episode was `cut` [T, B] between the two, which is seldom: only
+    then all of next_obs is looked at.
     """
-    lead = jax.tree.leaves(next_obs)[0].shape[:2]
-    flat = lambda x: x.reshape(-1, *x.shape[2:])
-    next_obs, memories = jax.tree.map(flat, (next_obs, memories))
-    output, _ = step(model, params, next_obs, memories)
-    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), output)
+    next_obs, memories, outputs = jax.lax.stop_gradient((next_obs, memories, outputs))
+
+    def look(rows: slice) -> Any:
+        flat = lambda x: x[rows].reshape(-1, *x.shape[2:])
+        output, _ = apply(*jax.tree.map(flat, (next_obs, memories)))
+        output = jax.tree.map(lambda x: x.reshape(-1, cut.shape[1], *x.shape[1:]), output)
+        return jax.lax.stop_gradient(output)
+
+    def shift() -> Any:
+        return jax.tree.map(lambda x, end: jnp.concatenate([x[1:], end]), outputs, look(END))
+
+    return jax.lax.cond(cut[:-1].any(), lambda: look(ALL), shift)
 
 
 def one_step(obs: Any) -> tuple[Any, Array]:

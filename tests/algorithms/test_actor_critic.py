@@ -139,9 +139,12 @@ def test_annealing_is_linear_in_updates_and_ends_at_zero() -> None:
     assert ActorCritic(learning_rate=0.1).rate == 0.1
 
 
+EVERYWHERE = np.ones((4, 3), bool)  # an episode was cut: no next_obs is the obs after it
+
+
 def test_the_agent_axis_is_one_more_batch_axis() -> None:
     obs, next_obs = np.random.default_rng(0).normal(size=(2, 4, 3, 2, 1))  # [T, B, N, O]
-    both = steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3)))
+    both = steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3)), last=EVERYWHERE)
     params = {"actor": jnp.float32(1), "critic": jnp.float32(2)}
     algorithm = ActorCritic(actor=ACTOR, critic=CRITIC)
     _, value, next_value = algorithm.evaluate(params, Rollout(both, ()))
@@ -155,7 +158,7 @@ def test_a_shared_encoder_stands_before_actor_and_critic() -> None:
     state = start(algorithm)
     assert set(algorithm.policy(state)) == {"encoder", "actor"}
     obs, next_obs = np.random.default_rng(0).normal(size=(2, 4, 3, 1))  # [T, B, O]
-    batch = Rollout(steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3))), ())
+    batch = Rollout(steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3)), last=EVERYWHERE), ())
     pi, value, next_value = algorithm.evaluate(state.net.params, batch)
     np.testing.assert_allclose(value, 3 * obs[..., 0], rtol=1e-6)
     np.testing.assert_allclose(next_value, 3 * next_obs[..., 0], rtol=1e-6)

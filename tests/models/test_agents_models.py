@@ -1,5 +1,6 @@
 """One network for several agents: shapes, sharing and what each sees."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -76,8 +77,10 @@ def test_memory_is_each_agents_own(sets: tuple[int, ...]) -> None:
     np.testing.assert_allclose(value[0], once, rtol=1e-5)
     np.testing.assert_allclose(value[1, 0], twice[0], rtol=1e-5)
     np.testing.assert_allclose(value[1, 1], once[1], rtol=1e-5)
-    next_value = recurrent.following(model, params, sequence, memories)
-    np.testing.assert_allclose(next_value[0, 0], twice[0], rtol=1e-5)
+    look = partial(recurrent.step, model, params)
+    for cut in jnp.zeros((2, 2), bool), jnp.ones((2, 2), bool):
+        next_value = recurrent.following(look, sequence, memories, value, cut)
+        np.testing.assert_allclose(next_value[0, 0], twice[0], rtol=1e-5)
 
 
 def test_the_state_is_the_same_for_all() -> None:

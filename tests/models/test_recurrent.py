@@ -1,5 +1,6 @@
 """Recurrent networks: equations, sequences against single steps, and what is forgotten when."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -44,6 +45,39 @@ def test_a_sequence_is_its_steps(cell: str) -> None:
         output, memory = step(OBS[t], jax.tree.map(opens, memory))
         assert_close(outputs[t], output)
         assert_close(jax.tree.map(lambda x, t=t: x[t], memories), memory)
+
+
+@pytest.mark.parametrize("recurs", [False, True])
+def test_following_looks_again_only_where_episodes_were_cut(recurs: bool) -> None:
+    """Of an environment that shows t; an episode is cut after step 2 of the second one."""
+    model: Any = network() if recurs else Value(SPACE, MLP((6,)))
+    params, memory = setup(model) if recurs else (model.init(jax.random.key(0), OBS[0]), ())
+    look = partial(recurrent.step, model, params)
+    following = jax.jit(partial(recurrent.following, look))
+    next_obs, first = np.concatenate([OBS[1:], OBS[:1]]), np.zeros((T, B), bool)
+    for ends in (), (2,):
+        next_obs = next_obs.copy()
+        first[[t + 1 for t in ends], 1] = True
+        last = np.concatenate([first[1:], first[:1]])
+        next_obs[last] = 0.5
+        outputs, memories = recurrent.unroll(model, params, OBS, first, memory)
+        found = following(next_obs, memories, outputs, last)
+        for t in range(T):
+            at = jax.tree.map(lambda x, t=t: x[t], memories)
+            assert_close(found[t], look(next_obs[t], at)[0])
+    stale = following(next_obs, memories, outputs, np.zeros_like(last))  # as if nothing was cut
+    assert (np.abs(stale - found) > 1e-3).sum() == 1 and stale[2, 1] == outputs[3, 1]
+
+
+def test_what_follows_has_no_gradient() -> None:
+    model: Any = Value(SPACE, MLP((6,)))
+    params = model.init(jax.random.key(0), OBS[0])
+
+    def total(params: Any) -> Any:
+        look = partial(recurrent.step, model, params)
+        return recurrent.following(look, OBS, (), model.apply(params, OBS), FIRST).sum()
+
+    assert all((x == 0).all() for x in jax.tree.leaves(jax.grad(total)(params)))
 
 
 def test_the_cell_is_a_gated_recurrent_unit() -> None:
