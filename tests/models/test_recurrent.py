@@ -54,7 +54,8 @@ def test_following_looks_again_only_where_episodes_were_cut(recurs: bool) -> Non
     params, memory = setup(model) if recurs else (model.init(jax.random.key(0), OBS[0]), ())
     look = partial(recurrent.step, model, params)
     following = jax.jit(partial(recurrent.following, look))
-    next_obs, first = np.concatenate([OBS[1:], OBS[:1]]), np.zeros((T, B), bool)
+    next_obs = np.concatenate([OBS[1:], OBS[:1]])
+    first: Any = np.zeros((T, B), bool)
     for ends in (), (2,):
         next_obs = next_obs.copy()
         first[[t + 1 for t in ends], 1] = True
