@@ -29,7 +29,7 @@ CELLS: dict[str, Any] = {  # of a number of features; their weights may be drawn
     "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
     "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
 }
-ALL, END = slice(None), slice(-1, None)
+SELDOM = 16  # steps between two cuts of an episode, from which on looking them up saves time
 
 
 class Recurrent(nn.Module):
@@ -117,21 +117,26 @@ def following(
     `apply` is `step` of a model: (next_obs [B, *O], memory [B, ...]) -> (outputs [B, ...], memory).
     `memories` [T, B, ...] are those after each step, so that each next_obs is seen with the memory
     of its episode so far; `outputs` [T, B, ...] are what the model said to obs. They serve for the
-    step before as well, unless an episode was `cut` [T, B] between the two, which is seldom: only
-    then all of next_obs is looked at.
+    step before as well, unless an episode was `cut` [T, B] between the two: only there, and at the
+    end, the model is asked again.
     """
-    next_obs, memories, outputs = jax.lax.stop_gradient((next_obs, memories, outputs))
+    lead, flat = cut.shape, lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:])
+    parts = jax.lax.stop_gradient((next_obs, memories, outputs))
+    next_obs, memories, outputs = jax.tree.map(flat, parts)
+    asked = jnp.asarray(cut).at[-1].set(True).ravel()
+    room = (1 + lead[0] // SELDOM) * lead[1]
 
-    def look(rows: slice) -> Any:
-        flat = lambda x: x[rows].reshape(-1, *x.shape[2:])
-        output, _ = apply(*jax.tree.map(flat, (next_obs, memories)))
-        output = jax.tree.map(lambda x: x.reshape(-1, cut.shape[1], *x.shape[1:]), output)
+    def ask(rows: Any) -> Any:
+        output, _ = apply(*jax.tree.map(lambda x: x[rows], (next_obs, memories)))
         return jax.lax.stop_gradient(output)
 
-    def shift() -> Any:
-        return jax.tree.map(lambda x, end: jnp.concatenate([x[1:], end]), outputs, look(END))
+    def some() -> Any:
+        rows = jnp.flatnonzero(asked, size=room, fill_value=asked.size)  # beyond: not written
+        answers, shift = ask(rows), lambda x: jnp.roll(x, -lead[1], 0)
+        return jax.tree.map(lambda x, y: shift(x).at[rows].set(y), outputs, answers)
 
-    return jax.lax.cond(cut[:-1].any(), lambda: look(ALL), shift)
+    found = jax.lax.cond(asked.sum() > room, lambda: ask(slice(None)), some)
+    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
 
 
 def one_step(obs: Any) -> tuple[Any, Array]:

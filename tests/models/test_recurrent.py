@@ -48,26 +48,28 @@ def test_a_sequence_is_its_steps(cell: str) -> None:
 
 
 @pytest.mark.parametrize("recurs", [False, True])
-def test_following_looks_again_only_where_episodes_were_cut(recurs: bool) -> None:
-    """Of an environment that shows t; an episode is cut after step 2 of the second one."""
+def test_following_is_what_the_model_says_to_next_obs(recurs: bool) -> None:
+    """With episodes cut nowhere, in few places and in many."""
     model: Any = network() if recurs else Value(SPACE, MLP((6,)))
     params, memory = setup(model) if recurs else (model.init(jax.random.key(0), OBS[0]), ())
     look = partial(recurrent.step, model, params)
     following = jax.jit(partial(recurrent.following, look))
-    next_obs = np.concatenate([OBS[1:], OBS[:1]])
-    first: Any = np.zeros((T, B), bool)
-    for ends in (), (2,):
-        next_obs = next_obs.copy()
-        first[[t + 1 for t in ends], 1] = True
-        last = np.concatenate([first[1:], first[:1]])
-        next_obs[last] = 0.5
-        outputs, memories = recurrent.unroll(model, params, OBS, first, memory)
-        found = following(next_obs, memories, outputs, last)
-        for t in range(T):
+    time, obs, rng = 3 * T, np.tile(OBS, (3, 1, 1)), np.random.default_rng(0)
+    for share in 0, 0.03, 0.5:
+        cut: Any = rng.random((time, B)) < share
+        assert (cut[:-1].sum() > B) == (share > 0.1) and cut[:-1].any() == (share > 0)
+        next_obs = np.where(cut[..., None], np.float32(0.5), np.roll(obs, -1, 0))
+        first: Any = np.concatenate([np.zeros((1, B), bool), cut[:-1]])
+        outputs, memories = recurrent.unroll(model, params, obs, first, memory)
+        found = following(next_obs, memories, outputs, cut)
+        for t in range(time):
             at = jax.tree.map(lambda x, t=t: x[t], memories)
             assert_close(found[t], look(next_obs[t], at)[0])
-    stale = following(next_obs, memories, outputs, np.zeros_like(last))  # as if nothing was cut
-    assert (np.abs(stale - found) > 1e-3).sum() == 1 and stale[2, 1] == outputs[3, 1]
+    some: Any = np.arange(time)[:, None] == [2, 5, 9, 9]
+    stale = following(np.zeros_like(obs), memories, outputs, some)  # looked at there and at the end
+    seen = np.concatenate([some[:-1], np.ones((1, B), bool)])
+    assert_close(stale[:-1][~seen[:-1]], outputs[1:][~seen[:-1]])
+    assert (np.abs(stale - np.roll(outputs, -1, 0))[seen] > 1e-6).all()
 
 
 def test_what_follows_has_no_gradient() -> None:
