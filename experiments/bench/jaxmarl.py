@@ -9,15 +9,16 @@ part of any time. Each side has its own simple_spread in JAX, of three agents an
 
 IPPO has the settings of JaxMARL's file on both sides: 16 environments x 128 steps, 4 epochs of 4
 minibatches, separate actor and critic of 64x64 tanh units. JaxMARL hands its metrics to the host
-after each update, ours once; ours evaluates the critic at every next observation, JaxMARL's at the
-last.
+after each update, ours once; ours evaluates the critic at what followed the last step of an episode
+too, JaxMARL's only at what follows the rollout.
 
 QMIX has a GRU of 64 behind a layer of 64, as JaxMARL's file has it: 8 environments x 26 steps, then
 one update with 32 stored rollouts. JaxMARL's learning starts at once and is not interrupted by
 tests, and its hypernetworks have 64 hidden units as ours rather than 128. What differs: its
 optimiser is RAdam, ours Adam; the network behind its mixer's last bias has 32 hidden units, ours
-64; ours evaluates all next observations with the memory of their own episode, where JaxMARL's
-shifts the values of one pass; it starts every rollout from a reset, ours where the last one ended.
+64; ours evaluates what followed the last step of an episode with the memory of that episode, where
+JaxMARL's takes the values of the next one; it starts every rollout from a reset, ours where the
+last one ended.
 Its buffer gives nothing for the first 31 of about 2,000 rollouts, which flatters it by that much.
 
 Ray: rollouts of numpy's mpe2 by two Ray actors that act with IPPO's policy, which nobody learns
