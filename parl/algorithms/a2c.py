@@ -19,9 +19,14 @@ class A2C(ActorCritic):
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """RMSProp, as in the paper, behind a global norm clip."""
+        """RMSProp, as in the paper, behind a global norm clip.
+
+        Without the correction its first steps are ten times as large as the others, which leaves
+        most units of a CNN dead.
+        """
+        rms = optax.rmsprop(self.rate, decay=0.99, eps=self.rms_epsilon, bias_correction=True)
         clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, optax.rmsprop(self.rate, decay=0.99, eps=self.rms_epsilon))
+        return optax.chain(clip, rms)
 
     def update(
         self, state: ActorCriticState, batch: Rollout, key: Array

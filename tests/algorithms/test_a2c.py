@@ -73,7 +73,7 @@ def test_an_update_is_one_step_of_rmsprop_on_the_clipped_gradient(epsilon: float
     new, metrics = jax.jit(algorithm.update)(state, ROLLOUT, jax.random.key(0))
     for name in ("actor", "critic"):
         g = 0.1 * grads[name] / norm
-        step = -0.01 * g / np.sqrt(0.01 * g**2 + epsilon)
+        step = -0.01 * g / np.sqrt(g**2 + epsilon)  # the average, 0.01 g^2, corrected for its start
         moved = new.net.params[name] - state.net.params[name]
         np.testing.assert_allclose(moved, step, rtol=1e-4)
     assert set(metrics) == {"policy_loss", "value_loss", "entropy"}
