@@ -16,6 +16,7 @@ from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
 LIMIT = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
+NUMBERS = ("float32", "uint8")  # what has a mean: choices and masks have none
 
 
 class Stats(struct.PyTreeNode):
@@ -72,7 +73,7 @@ class NormalizedState(struct.PyTreeNode):
     """The wrapped algorithm's state and the statistics."""
 
     inner: Any
-    obs: dict[str, Stats]  # by path; only float leaves are normalised, not images or masks
+    obs: dict[str, Stats]  # by path, of floats and of the pixels of images; not of masks
     reward: Stats  # of the discounted return []
     returns: Any = ()  # [B] discounted returns so far, where they go on from rollout to rollout
     largest: Any = ()  # [] the largest of them, without its sign
@@ -114,7 +115,7 @@ class Normalized(Wrapper):
 
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
-        obs = {name: Stats.zeros(x.shape[1:]) for name, x in leaves if x.dtype == "float32"}
+        obs = {name: Stats.zeros(x.shape[1:]) for name, x in leaves if x.dtype in NUMBERS}
         state = NormalizedState(self.inner.init(key, spec), obs, Stats.zeros(()))
         if not self.num_envs:
             return state

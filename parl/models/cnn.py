@@ -61,7 +61,9 @@ def shifted_products(x: Array, kernel: Array, stride: int) -> Array:
 
 
 class NatureCNN(nn.Module):
-    """The network of Mnih et al. 2015: images [..., H, W, C] of 0..255 -> features [..., 512].
+    """The network of Mnih et al. 2015: images [..., H, W, C] -> features [..., 512].
+
+    Bytes are divided by 255; floats, as normalisation makes them, are taken as they are.
 
     Images of fewer than 36 pixels a side take the small kernels of Mnih et al.'s successors,
     two 3x3 convolutions, since the large ones would not fit.
@@ -71,7 +73,7 @@ class NatureCNN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
-        x = image.astype(jnp.float32) / 255.0
+        x = image / 255.0 if jnp.issubdtype(image.dtype, jnp.integer) else image
         small = min(image.shape[-3:-1]) < 36
         layers = ((32, 3, 1), (64, 3, 1)) if small else ((32, 8, 4), (64, 4, 2), (64, 3, 1))
         border = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]

@@ -82,6 +82,7 @@ def state() -> Any:
 
 
 ALL_X = np.concatenate([r.steps.obs["x"].reshape(-1, 3) for r in ROLLOUTS])
+ALL_IMAGES = np.concatenate([r.steps.obs["image"].reshape(-1, 2, 2, 1) for r in ROLLOUTS])
 
 
 def returns(rollout: Rollout) -> np.ndarray:
@@ -97,11 +98,12 @@ def returns(rollout: Rollout) -> np.ndarray:
 
 
 def test_streamed_moments_are_those_of_all_the_data(state: Any) -> None:
-    assert list(state.obs) == ["['x']"]
-    stats = state.obs["['x']"]
-    np.testing.assert_allclose(stats.count, len(ALL_X), rtol=1e-5)
-    np.testing.assert_allclose(stats.mean, ALL_X.mean(0), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(stats.std, ALL_X.std(0), rtol=1e-4)
+    assert set(state.obs) == {"['image']", "['x']"}
+    for name, data in ("['image']", ALL_IMAGES), ("['x']", ALL_X):
+        stats = state.obs[name]
+        np.testing.assert_allclose(stats.count, len(data), rtol=1e-5)
+        np.testing.assert_allclose(stats.mean, data.mean(0), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(stats.std, data.std(0), rtol=1e-4)
 
 
 def test_blocks_of_any_size_give_the_same_moments() -> None:
@@ -144,9 +146,10 @@ def test_update_sees_normal_steps(state: Any) -> None:
     new, metrics = BOTH.update(state, rollout, jax.random.key(0))
     seen, raw = metrics["batch"].steps, rollout.steps
     for ours, theirs in ((seen.obs, raw.obs), (seen.next_obs, raw.next_obs)):
-        expected = (theirs["x"] - ALL_X.mean(0)) / ALL_X.std(0)
-        np.testing.assert_allclose(ours["x"], expected, rtol=1e-3, atol=1e-3)
-        for name in ("image", "legal", "mode"):
+        for name, data in ("image", ALL_IMAGES), ("x", ALL_X):
+            expected = (theirs[name] - data.mean(0)) / data.std(0)
+            np.testing.assert_allclose(ours[name], expected, rtol=1e-3, atol=1e-3)
+        for name in ("legal", "mode"):
             np.testing.assert_array_equal(ours[name], theirs[name])
             assert ours[name].dtype == theirs[name].dtype
     std = np.concatenate([returns(r).ravel() for r in ROLLOUTS]).std()
@@ -178,12 +181,13 @@ def test_discounted_returns_restart_at_episodes() -> None:
 
 def test_acting_uses_the_statistics_that_travel_with_the_policy(state: Any) -> None:
     policy = BOTH.policy(state)
-    assert set(policy.obs) == {"['x']"} and not hasattr(policy, "reward")
+    assert set(policy.obs) == {"['image']", "['x']"} and not hasattr(policy, "reward")
     obs = jax.tree.map(lambda x: x[0], ROLLOUTS[1].steps.obs)
     seen, memory, extras = BOTH.act(policy, obs, 5, jax.random.key(0), explore=True)
-    expected = (obs["x"] - ALL_X.mean(0)) / ALL_X.std(0)
-    np.testing.assert_allclose(seen["x"], expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(seen["image"], obs["image"])
+    for name, data in ("image", ALL_IMAGES), ("x", ALL_X):
+        expected = (obs[name] - data.mean(0)) / data.std(0)
+        np.testing.assert_allclose(seen[name], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(seen["mode"], obs["mode"])
     assert memory == 5 and extras["explored"]
 
 

@@ -52,6 +52,9 @@ def test_bytes_are_scaled_to_one() -> None:
     np.testing.assert_allclose(
         net.apply(params, image), 5 * net.apply(params, image // 5), rtol=1e-4
     )
+    np.testing.assert_allclose(
+        net.apply(params, image), net.apply(params, np.ones((1, 6, 6, 1), np.float32)), rtol=1e-6
+    )
     assert np.abs(net.apply(params, image)).max() < 10
 
 
