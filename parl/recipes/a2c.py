@@ -6,7 +6,7 @@ from typing import Self
 from parl.algorithms.a2c import A2C
 from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
-from parl.recipes.actor_critic import ActorCriticRecipe
+from parl.recipes.actor_critic import FOR_IMAGES, ActorCriticRecipe
 
 DISCRETE = A2C()
 IMAGES = A2C(entropy_cost=0.01, value_cost=0.25)
@@ -24,7 +24,7 @@ class A2CRecipe(ActorCriticRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if is_image(spec.observation_space):
-            return cls(algorithm=IMAGES, hidden=(), share_encoder=True, num_envs=16)
+            return cls(algorithm=IMAGES, **FOR_IMAGES, num_envs=16)
         if isinstance(spec.action_space, Box):
             return cls(
                 algorithm=CONTINUOUS,

@@ -1,7 +1,7 @@
 """What the recipes of the actor-critics share: their networks, and annealing over the run."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -13,6 +13,9 @@ from parl.models import NatureCNN, Value, orthogonal_torso, policy_head
 from parl.models.encoder import Encoder, is_image
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.memory import Head, with_memory
+
+# Most of a game's picture stands still, and outweighs in the features what moves: so centre pixels.
+FOR_IMAGES: dict[str, Any] = {"hidden": (), "share_encoder": True, "normalize_obs": True}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from parl.algorithms.ppo import PPO
 from parl.core.errors import ConfigError
 from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
-from parl.recipes.actor_critic import ActorCriticRecipe
+from parl.recipes.actor_critic import FOR_IMAGES, ActorCriticRecipe
 
 DISCRETE = PPO(epochs=8, minibatches=2, learning_rate=1e-3, gamma=0.98, lambda_=0.8)
 IMAGES = PPO(epochs=4, minibatches=4, learning_rate=2.5e-4, clip=0.1, entropy_cost=0.01)
@@ -31,7 +31,7 @@ class PPORecipe(ActorCriticRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if is_image(spec.observation_space):
-            return cls(algorithm=IMAGES, hidden=(), share_encoder=True, length=128)
+            return cls(algorithm=IMAGES, **FOR_IMAGES, length=128)
         if isinstance(spec.action_space, Box):
             return cls(normalize_obs=True, normalize_reward=True)
         return cls(algorithm=DISCRETE, length=32)

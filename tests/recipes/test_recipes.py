@@ -309,8 +309,10 @@ def test_how_replay_is_sampled_is_two_settings() -> None:
 @pytest.mark.parametrize("name", ACTOR_CRITICS)
 def test_actor_and_critic_share_what_looks_at_images(name: str) -> None:
     spec = SPECS["pixels"]
-    shared = make_recipe(name, spec).learner(spec, steps=1_000, num_envs=16).algorithm
-    shapes = jax.eval_shape(lambda: shared.init(jax.random.key(0), spec)).net.params
+    shared: Any = make_recipe(name, spec).learner(spec, steps=1_000, num_envs=16).algorithm
+    state = jax.eval_shape(lambda: shared.init(jax.random.key(0), spec))
+    assert [stats.mean.shape for stats in state.obs.values()] == [(8, 8, 1)]  # pixels are centred
+    shapes = state.inner.net.params
     size = lambda part: sum(x.size for x in jax.tree.leaves(shapes[part]))
     assert (size("actor"), size("critic")) == (512 * 6 + 6, 512 + 1)
     assert size("encoder") == (9 * 32 + 32) + (9 * 32 * 64 + 64) + (8 * 8 * 64 * 512 + 512)
