@@ -188,8 +188,8 @@ def test_auto_length_is_tuned_to_the_work():
         assert pool.tuned_length() == 4096
         pool.crew.meter.step_seconds = 1e-2
         assert pool.tuned_length() == 8
-        pool.crew.meter.step_seconds = 5e-3
-        assert pool.tuned_length() == 8  # 40 ms is well
+        pool.crew.meter.step_seconds = 7e-3
+        assert pool.tuned_length() == 8  # 56 ms is well
 
 
 def test_states_and_books_continue():

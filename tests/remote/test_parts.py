@@ -77,8 +77,8 @@ def test_the_meter():
     meter.fragment(0.05, 100)
     assert (meter.fragment_seconds, meter.step_seconds) == (0.05, 0.0005)
     assert meter.tuned(100) == 100
-    assert meter.tuned(10) == 128  # 63 ms
-    assert meter.tuned(1000) == 128
+    assert meter.tuned(10) == 256  # 128 ms
+    assert meter.tuned(1000) == 256
     meter.lags.extend([0, 1, 1, 1, 5])
     assert meter.report()["lag_p50"] == 1.0
 
