@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 
 SMOOTHING = 0.1  # weight of the newest fragment in the moving averages
-SHORTEST, LONGEST = 0.05, 0.2  # seconds of work that one fragment should be; each costs the driver 1 ms
+SHORTEST, LONGEST = 0.05, 0.2  # seconds of work in a fragment, whose handling costs 1 ms
 
 
 class Meter:
