@@ -29,6 +29,7 @@ from parl.core.errors import ConfigError
 from parl.core.memory import keep_freed_memory
 from parl.envs.factory import make_factory
 from parl.evaluation import Evaluation
+from parl.models.encoder import has_images
 from parl.recipes import make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
@@ -104,6 +105,8 @@ def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> R
     """Runs to the end and draws the curve."""
     from parl.plotting import plot_run  # only now: it loads matplotlib
 
+    if has_images(parts.factory.spec.observation_space):
+        keep_freed_memory()
     execution = make_execution(parts)
     try:
         evaluator = partial(make_evaluator, parts, execution.learner.algorithm)
@@ -203,8 +206,7 @@ class Agent(base.Agent):
 
 
 def prepare() -> None:
-    """Sets jax and the process up for reinforcement learning; what the user has set stays."""
-    keep_freed_memory()
+    """Sets jax up for reinforcement learning; what the user has set stays."""
     config: Any = jax.config
     if config.jax_default_matmul_precision is None:
         jax.config.update("jax_default_matmul_precision", "float32")  # TF32 breaks critics

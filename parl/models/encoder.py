@@ -18,6 +18,13 @@ def is_image(space: Any) -> bool:
     return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == "uint8"
 
 
+def has_images(space: Any) -> bool:
+    """Whether there is an image in an observation space."""
+    if isinstance(space, dict):
+        return any(has_images(part) for part in space.values())
+    return is_image(space)
+
+
 class Encoder(nn.Module):
     """Flattens boxes, one-hot encodes integers, convolves images, concatenates dicts.
 

@@ -29,7 +29,7 @@ CELLS: dict[str, Any] = {  # of a number of features; their weights may be drawn
     "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
     "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
 }
-SELDOM = 16  # steps between two cuts of an episode, from which on looking them up saves time
+SELDOM = 8  # steps between two cuts of an episode, from which on looking them up saves time
 
 
 class Recurrent(nn.Module):

@@ -4,10 +4,10 @@ The pick depends on nothing but the environment, so that a command means the sam
 it rests on are the results in experiments/RESULTS.md.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from parl.core.spec import Box, Discrete, EnvSpec
-from parl.models.encoder import is_image
+from parl.models.encoder import has_images
 
 AUTO = "auto"
 
@@ -44,10 +44,3 @@ def for_torques(actions: Box) -> Pick:
 def for_images(actions: Box) -> Pick:
     """The algorithm for continuous actions on images."""
     return Pick("ppo", f"it has continuous actions, {actions}, on images, too large for a replay")
-
-
-def has_images(space: Any) -> bool:
-    """Whether there is an image in an observation space."""
-    if isinstance(space, dict):
-        return any(has_images(part) for part in space.values())
-    return is_image(space)

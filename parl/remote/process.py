@@ -15,7 +15,6 @@ import jax
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from parl.core.memory import keep_freed_memory
 from parl.remote.connect import ensure_connected, is_own, quiet, worker_env
 from parl.remote.failure import Failure
 from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
@@ -113,7 +112,6 @@ class RayWorker(Worker):
     """A worker in an actor. A second thread takes in weights while the first one collects."""
 
     def __init__(self, make_worker: MakeWorker, envs_per_worker: int, driver: tuple[str, int]):
-        keep_freed_memory()
         super().__init__(make_worker, envs_per_worker)
         # acting is a small program at every step: handing it to another thread costs more than it
         jax.config.update("jax_cpu_enable_async_dispatch", False)
