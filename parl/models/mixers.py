@@ -6,12 +6,14 @@ best joint one.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from parl.core.types import Array, Params
+from parl.models.initialization import orthogonal
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class Sum:
 class QMixer(nn.Module):
     """A monotone network whose weights follow from the state. QMIX, arXiv:1803.11485, fig. 2.
 
-    Two layers; their weights are absolute values of what networks of the state give.
+    Two layers; their weights are absolute values of what networks of the state give. These start
+    small: absolute values make the joint value large where the state is, and learning would set out
+    for states of which it has seen nothing.
     """
 
     features: int = 32  # of the mixing network
@@ -47,10 +51,12 @@ class QMixer(nn.Module):
 
     @nn.compact
     def __call__(self, q: Array, state: Array) -> Array:
+        small = partial(nn.Dense, kernel_init=orthogonal(0.1))
+
         def from_state(size: int) -> Array:
-            return nn.Dense(size)(nn.relu(nn.Dense(self.hidden)(state)))
+            return small(size)(nn.relu(nn.Dense(self.hidden)(state)))
 
         weight = from_state(q.shape[-1] * self.features).reshape(*q.shape, self.features)
-        bias = nn.Dense(self.features)(state)
+        bias = small(self.features)(state)
         hidden = nn.elu(jnp.einsum("...n,...nf->...f", q, jnp.abs(weight)) + bias)
         return (hidden * jnp.abs(from_state(self.features))).sum(-1) + from_state(1)[..., 0]
