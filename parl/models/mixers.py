@@ -41,9 +41,9 @@ class Sum:
 class QMixer(nn.Module):
     """A monotone network whose weights follow from the state. QMIX, arXiv:1803.11485, fig. 2.
 
-    Two layers; their weights are absolute values of what networks of the state give. These start
-    small: absolute values make the joint value large where the state is, and learning would set out
-    for states of which it has seen nothing.
+    Two layers; their weights are absolute values of what networks of the state give. Two things are
+    not the paper's, since such values grow with the square of the state and learning would set out
+    for states of which it has seen nothing: these networks start small and are normalised inside.
     """
 
     features: int = 32  # of the mixing network
@@ -54,7 +54,7 @@ class QMixer(nn.Module):
         small = partial(nn.Dense, kernel_init=orthogonal(0.1))
 
         def from_state(size: int) -> Array:
-            return small(size)(nn.relu(nn.Dense(self.hidden)(state)))
+            return small(size)(nn.LayerNorm()(nn.relu(nn.Dense(self.hidden)(state))))
 
         weight = from_state(q.shape[-1] * self.features).reshape(*q.shape, self.features)
         bias = small(self.features)(state)

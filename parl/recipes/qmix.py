@@ -22,7 +22,8 @@ from parl.recipes.multi_agent import SharedRecipe, usual_sharing
 
 FEW_STEPS = 4
 SHORT = QMIX(learning_rate=3e-3, target_period=50, epsilon_end=1.0, huber_delta=1e3)
-LONG = QMIX(learning_rate=5e-4, target_period=200, epsilon_steps=100_000, huber_delta=1e3)
+LONG = QMIX(learning_rate=1e-3, target_period=200, epsilon_steps=100_000, huber_delta=1e3)
+FAR, NEAR = 0.99, 0.9  # discounts: values of few steps ahead tell actions apart sooner
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         sharing, steps = usual_sharing(spec), spec.max_steps or 100
         if steps > FEW_STEPS:
-            return cls(sharing=sharing, length=min(steps, 50), normalize_reward=True)
+            algorithm = LONG.replace(gamma=NEAR if spec.max_steps and steps <= 50 else FAR)
+            more: dict[str, Any] = {"hidden": (128, 128), "anneal": True, "normalize_reward": True}
+            return cls(algorithm=algorithm, sharing=sharing, length=min(steps, 50), **more)
         return cls(
             algorithm=SHORT, sharing=sharing, num_envs=32, length=steps, updates=1, warmup=500
         )
