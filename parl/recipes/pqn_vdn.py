@@ -14,7 +14,7 @@ from parl.models.mixers import Sum
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.memory import with_memory
 from parl.recipes.multi_agent import SharedRecipe, usual_sharing
-from parl.recipes.qmix import value_head
+from parl.recipes.qmix import usual_discount, value_head
 
 DEFAULT = PQN(learning_rate=1e-3, epsilon_steps=100_000, epochs=4, minibatches=4)
 
@@ -27,18 +27,19 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates",)
 
     algorithm: PQN = DEFAULT
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[int, ...] = (128, 128)
     recurrent: str = "none"  # or gru, lstm
     memory_size: int = 64  # features of the cell
     agent_id: bool = True
-    num_envs: int = 64
+    num_envs: int = 16
     length: int = 25
     anneal: bool = True  # the learning rate falls linearly to 0 at the end of the run
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         length = min(max(spec.max_steps or 32, 8), 32)
-        return cls(sharing=usual_sharing(spec), length=length, normalize_reward=True)
+        algorithm, sharing = DEFAULT.replace(gamma=usual_discount(spec)), usual_sharing(spec)
+        return cls(algorithm=algorithm, sharing=sharing, length=length, normalize_reward=True)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         count = num_envs if self.recurrent != "none" else num_envs * self.length

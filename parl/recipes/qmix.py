@@ -23,7 +23,6 @@ from parl.recipes.multi_agent import SharedRecipe, usual_sharing
 FEW_STEPS = 4
 SHORT = QMIX(learning_rate=3e-3, target_period=50, epsilon_end=1.0, huber_delta=1e3)
 LONG = QMIX(learning_rate=1e-3, target_period=200, epsilon_steps=100_000, huber_delta=1e3)
-FAR, NEAR = 0.99, 0.9  # discounts: values of few steps ahead tell actions apart sooner
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         sharing, steps = usual_sharing(spec), spec.max_steps or 100
         if steps > FEW_STEPS:
-            algorithm = LONG.replace(gamma=NEAR if spec.max_steps and steps <= 50 else FAR)
+            algorithm = LONG.replace(gamma=usual_discount(spec))
             more: dict[str, Any] = {"hidden": (128, 128), "anneal": True, "normalize_reward": True}
             return cls(algorithm=algorithm, sharing=sharing, length=min(steps, 50), **more)
         return cls(
@@ -75,6 +74,11 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
     def mixer(self) -> Model:
         """From the agents' values to what is learned."""
         return QMixer()
+
+
+def usual_discount(spec: EnvSpec) -> float:
+    """Short episodes take few steps ahead into account, which tells actions apart sooner."""
+    return 0.9 if spec.max_steps and spec.max_steps <= 50 else 0.99
 
 
 def value_head(num_actions: int, space: Any, torso: MLP) -> DiscreteValues:
