@@ -13,8 +13,8 @@ from parl.models import DropoutMLP
 from parl.models.mixers import Sum
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.memory import with_memory
-from parl.recipes.multi_agent import SharedRecipe, usual_sharing
-from parl.recipes.qmix import usual_discount, value_head
+from parl.recipes.multi_agent import SharedRecipe, usual_discount, usual_sharing
+from parl.recipes.qmix import value_head
 
 DEFAULT = PQN(learning_rate=1e-3, epsilon_steps=100_000, epochs=4, minibatches=4)
 

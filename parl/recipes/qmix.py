@@ -18,7 +18,7 @@ from parl.models import MLP, DiscreteValues
 from parl.models.mixers import Independent, QMixer, Sum
 from parl.recipes.base import OffPolicyRecipe
 from parl.recipes.memory import with_memory
-from parl.recipes.multi_agent import SharedRecipe, usual_sharing
+from parl.recipes.multi_agent import SharedRecipe, usual_discount, usual_sharing
 
 FEW_STEPS = 4
 SHORT = QMIX(learning_rate=3e-3, target_period=50, epsilon_end=1.0, huber_delta=1e3)
@@ -49,9 +49,14 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         sharing, steps = usual_sharing(spec), spec.max_steps or 100
         if steps > FEW_STEPS:
-            algorithm = LONG.replace(gamma=usual_discount(spec))
-            more: dict[str, Any] = {"hidden": (128, 128), "anneal": True, "normalize_reward": True}
-            return cls(algorithm=algorithm, sharing=sharing, length=min(steps, 50), **more)
+            return cls(
+                algorithm=LONG.replace(gamma=usual_discount(spec)),
+                sharing=sharing,
+                hidden=(128, 128),
+                length=min(steps, 50),
+                anneal=True,
+                normalize_reward=True,
+            )
         return cls(
             algorithm=SHORT, sharing=sharing, num_envs=32, length=steps, updates=1, warmup=500
         )
@@ -74,11 +79,6 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
     def mixer(self) -> Model:
         """From the agents' values to what is learned."""
         return QMixer()
-
-
-def usual_discount(spec: EnvSpec) -> float:
-    """Short episodes take few steps ahead into account, which tells actions apart sooner."""
-    return 0.9 if spec.max_steps and spec.max_steps <= 50 else 0.99
 
 
 def value_head(num_actions: int, space: Any, torso: MLP) -> DiscreteValues:
