@@ -15,10 +15,10 @@ import jax
 from parl.agents import agent as base
 from parl.build import (
     Parts,
-    algorithm_for,
     load_state,
     make_evaluator,
     make_execution,
+    recipe_for,
     resolve,
     rival_of,
     run_seeds,
@@ -30,7 +30,6 @@ from parl.core.memory import keep_freed_memory
 from parl.envs.factory import make_factory
 from parl.evaluation import Evaluation
 from parl.models.encoder import has_images
-from parl.recipes import make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
 from parl.training import Trainer
@@ -176,8 +175,8 @@ class Agent(base.Agent):
         """
         prepare()
         factory = make_factory(env)
-        spec, algorithm = factory.spec, algorithm_for(algorithm, factory)
-        recipe = make_recipe(algorithm, spec)
+        spec = factory.spec
+        algorithm, recipe = recipe_for(algorithm, factory)
         once = {"updates": 1} if "updates" in recipe.types() else {}
         recipe = recipe.override(once | settings)
         agent = cls(recipe.learner(spec, 0, recipe.num_envs), spec, seed)

@@ -48,10 +48,10 @@ def resolve(config: RunConfig, env: Any = None) -> Parts:
     """
     config.check()
     factory = make_factory(config.env if env is None else env)
-    config = dataclasses.replace(config, algorithm=algorithm_for(config.algorithm, factory))
+    algorithm, recipe = recipe_for(config.algorithm, factory)
+    config = dataclasses.replace(config, algorithm=algorithm)
     workers = max(config.actors, 1)
-    recipe = make_recipe(config.algorithm, factory.spec).override(config.settings)
-    recipe = one_for_each(recipe, workers)
+    recipe = one_for_each(recipe.override(config.settings), workers)
     if recipe.num_envs % workers:
         raise ConfigError(
             f"{recipe.num_envs} environments do not divide among {workers} actors; "
@@ -152,9 +152,13 @@ def make_evaluator(parts: Parts, algorithm: Algorithm, episodes: int) -> Evaluat
     return Contest(parts.factory, algorithm, episodes, rival)
 
 
-def algorithm_for(name: str, factory: EnvFactory) -> str:
-    """The algorithm of this name; for `auto` the one that the environment asks for."""
-    return pick(factory.spec, factory.jax is not None).algorithm if name == AUTO else name
+def recipe_for(name: str, factory: EnvFactory) -> tuple[str, Recipe]:
+    """An algorithm and its settings for an environment; for `auto` those it asks for."""
+    if name != AUTO:
+        return name, make_recipe(name, factory.spec)
+    picked = pick(factory.spec, factory.jax is not None)
+    recipe = make_recipe(picked.algorithm, factory.spec)
+    return picked.algorithm, recipe.override(picked.settings)
 
 
 def resolve_mode(config: RunConfig, recipe: Recipe) -> str:

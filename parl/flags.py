@@ -141,16 +141,15 @@ def train_flags(
     algorithm: str, env: str | None, given: dict[str, Any], arguments: list[str]
 ) -> tuple[TrainFlags, dict[str, Any]]:
     """The parsed flags and the recipe's settings that differ from the recipe for this env."""
-    from parl.build import algorithm_for
+    from parl.build import recipe_for
     from parl.envs.factory import make_factory
-    from parl.recipes import make_recipe, recipe_class
+    from parl.recipes import recipe_class
     from parl.recipes.auto import AUTO
 
     picks = algorithm == AUTO
     recipe = None if picks else recipe_class(algorithm)
     if env:
-        factory = make_factory(env)
-        recipe = make_recipe(algorithm_for(algorithm, factory), factory.spec)
+        _, recipe = recipe_for(algorithm, make_factory(env))
     elif recipe is None or {"-h", "--help"}.isdisjoint(arguments):
         raise ConfigError(
             f"train{' auto' * picks} needs an environment: --env HalfCheetah-v5, "

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 import parl
+from parl.build import resolve
 from parl.cli import main
+from parl.config import RunConfig
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
+from parl.envs.factory import make_factory
 from parl.recipes import RECIPES, make_recipe
 from parl.recipes.auto import pick
 
@@ -17,8 +20,8 @@ VECTOR, IMAGE, TORQUES = Box((17,)), Box((84, 84, 4), "uint8"), Box((6,), low=-1
 @pytest.mark.parametrize(
     ("observations", "actions", "in_jax", "expected"),
     [
-        (VECTOR, TORQUES, False, "sac"),
-        (VECTOR, TORQUES, True, "sac"),
+        (VECTOR, TORQUES, False, "crossq"),
+        (VECTOR, TORQUES, True, "crossq"),
         (IMAGE, TORQUES, False, "ppo"),
         ({"camera": IMAGE, "joints": VECTOR}, TORQUES, False, "ppo"),
         (VECTOR, Discrete(2), True, "ppo"),
@@ -34,7 +37,8 @@ def test_what_is_picked(observations, actions, in_jax: bool, expected: str) -> N
     assert found.algorithm == expected and expected in RECIPES
     assert isinstance(actions, make_recipe(expected, spec).serves)
     line = found.line(spec)
-    assert line.startswith(f"auto: {expected} for Some-v0, because it has ") and "\n" not in line
+    assert line.startswith(f"auto: {expected} ") and "\n" not in line
+    assert " for Some-v0, because it has " in line
 
 
 def test_a_run_is_that_of_the_picked_algorithm(tmp_path: Path, capsys) -> None:
@@ -52,13 +56,22 @@ def test_a_run_is_that_of_the_picked_algorithm(tmp_path: Path, capsys) -> None:
     assert parl.load(tmp_path / "run").config["algorithm"] == "ppo"  # type: ignore[index]
 
 
+def test_a_pick_brings_its_own_settings_which_flags_override() -> None:
+    factory = make_factory("jax:Pendulum-v1")
+    assert "crossq with hidden (256, 256) for " in pick(factory.spec, True).line(factory.spec)
+    for config, hidden in (({}, (256, 256)), ({"hidden": (8,)}, (8,))):
+        parts = resolve(RunConfig("auto", "jax:Pendulum-v1", steps=100, settings=config))
+        assert parts.config.algorithm == "crossq"
+        assert parts.config.settings["hidden"] == hidden
+
+
 def test_quiet_runs_and_agents_pick_without_a_word(tmp_path: Path, capsys) -> None:
     parl.train(
         "auto", "jax:CartPole-v1", tmp_path / "run", quiet=True, steps=512, eval_episodes=1,
         hidden=(8,), length=32,
     )  # fmt: skip
     agent = parl.Agent.make("auto", "jax:Pendulum-v1", hidden=(8,))
-    assert agent.config is not None and agent.config["algorithm"] == "sac"
+    assert agent.config is not None and agent.config["algorithm"] == "crossq"
     assert capsys.readouterr().out == ""
 
 
