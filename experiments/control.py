@@ -69,9 +69,15 @@ def note(cell: Cell, path: Path, finished: bool) -> None:
     commits = list(dict.fromkeys([*found["commits"], commit()]))
     path.mkdir(parents=True, exist_ok=True)
     gflop = round(gflop_per_step(cell.parts()), 4)
-    device = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}"
+    cores = usable_cores()
+    device = f"{cores} core{'s' * (cores > 1)}, {jax.devices()[0].device_kind}"
     more = {"commits": commits, "gflop_per_step": gflop, "device": device}
     write_json(file, wanted | more)
+
+
+def usable_cores() -> int:
+    """Those that this process may run on, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def commit() -> str:

@@ -4,10 +4,11 @@
     python experiments/bench/to_return.py --sbx PYTHON --env Hopper-v5 --target 2500 --seeds 3
 
 PYTHON is the interpreter of a throw-away environment with SBX (peers/stable_off_policy.py says how
-to make one). Seed by seed, each algorithm trains alone until a greedy evaluation (10 episodes every
-5,000 steps) reaches the target, or until --limit seconds have passed. Our clock counts all from the
-start of the process, compilation and evaluations included; that of SBX stops in evaluations. Prints
-a Markdown table of seconds, and writes all evaluations as CSV to --out.
+to make one). Seed by seed, each algorithm trains alone until a greedy evaluation of 10 episodes
+reaches the target, or until --limit seconds have passed; SBX evaluates every 5,000 steps, we every
+--every. Our clock counts all from the start of the process, compilation and evaluations included;
+that of SBX stops in evaluations. Prints a Markdown table of seconds, and writes all evaluations as
+CSV to --out.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-EVERY, EPISODES = 5_000, 10  # steps between evaluations, and episodes of each
+EVERY, EPISODES = 5_000, 10  # steps between SBX' evaluations, and episodes of each
 
 
 class Evaluation(NamedTuple):
@@ -43,11 +44,14 @@ def ours(arguments: argparse.Namespace, algorithm: str, seed: int) -> Iterator[E
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "parl.cli", "train", algorithm, "--env", arguments.env),
-            *("--steps", "1000000", "--eval-every", str(EVERY), "--eval-episodes", str(EPISODES)),
-            *("--seed", str(seed), "--checkpoint-every", "1000000", "--out", f"{folder}/run"),
+            *("--steps", "1000000", "--eval-episodes", str(EPISODES)),
+            *("--eval-every", str(arguments.every), "--seed", str(seed)),
+            *("--checkpoint-every", "1000000", "--out", f"{folder}/run"),
         ]
         start, seen = time.perf_counter(), 0
-        training = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        log = Path(folder) / "log"
+        with log.open("w") as out:
+            training = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
             while training.poll() is None:
                 time.sleep(0.2)
@@ -58,6 +62,8 @@ def ours(arguments: argparse.Namespace, algorithm: str, seed: int) -> Iterator[E
                         seconds = time.perf_counter() - start
                         yield Evaluation(algorithm, seed, row["env_steps"], seconds, mean)
                 seen = len(lines)
+            if training.returncode:
+                sys.exit(f"{' '.join(command)} failed:\n{log.read_text()[-2000:]}")
         finally:
             stop(training)
 
@@ -131,6 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--ours", nargs="*", default=["auto"])
+    parser.add_argument("--every", type=int, default=5_000, help="steps between our evaluations")
     parser.add_argument("--peers", nargs="*", default=["sac", "tqc", "crossq", "droq"])
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds of a run")
     parser.add_argument("--out", type=Path, help="CSV of all evaluations")

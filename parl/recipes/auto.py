@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.models.encoder import has_images
+from parl.recipes.control import short
 
 AUTO = "auto"
+FEW = 4  # actions of joints: Hopper has 3, HalfCheetah 6
 NARROW = MappingProxyType({"hidden": (256, 256)})  # in place of 2048: much sooner at a return
 
 
@@ -34,17 +36,19 @@ def pick(spec: EnvSpec, in_jax: bool) -> Pick:
     if spec.num_agents:
         return Pick("mappo", f"it has {spec.num_agents} agents and tells the state of all")
     if isinstance(actions, Box):
-        return for_images(actions) if images else for_torques(actions)
+        return for_images(actions) if images else for_torques(spec, actions)
     if isinstance(actions, Discrete) and images and not in_jax:
         return Pick("dqn", f"it has {actions} and images, of which a replay makes the most")
     speed = "its steps are compiled and cheap" if in_jax else "it is learned soon and steadily"
     return Pick("ppo", f"it has {actions} and {speed}")
 
 
-def for_torques(actions: Box) -> Pick:
+def for_torques(spec: EnvSpec, actions: Box) -> Pick:
     """The soonest at a high return of those measured for continuous actions on vectors."""
-    why = f"it has continuous actions, {actions}, on vectors, which few steps teach"
-    return Pick("crossq", why, NARROW)
+    what = f"it has continuous actions, {actions}, on vectors"
+    if actions.shape[-1] <= FEW and not short(spec):
+        return Pick("ppo", f"{what}, few enough to be learned soonest from many cheap steps")
+    return Pick("crossq", f"{what}, which few steps teach", NARROW)
 
 
 def for_images(actions: Box) -> Pick:

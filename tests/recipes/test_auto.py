@@ -22,6 +22,7 @@ VECTOR, IMAGE, TORQUES = Box((17,)), Box((84, 84, 4), "uint8"), Box((6,), low=-1
     [
         (VECTOR, TORQUES, False, "crossq"),
         (VECTOR, TORQUES, True, "crossq"),
+        (VECTOR, Box((3,), low=-1.0, high=1.0), False, "ppo"),
         (IMAGE, TORQUES, False, "ppo"),
         ({"camera": IMAGE, "joints": VECTOR}, TORQUES, False, "ppo"),
         (VECTOR, Discrete(2), True, "ppo"),
