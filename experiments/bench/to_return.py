@@ -7,8 +7,8 @@ PYTHON is the interpreter of a throw-away environment with SBX (peers/stable_off
 to make one). Seed by seed, each algorithm trains alone until a greedy evaluation of 10 episodes
 reaches the target, or until --limit seconds have passed; SBX evaluates every 5,000 steps, we every
 --every. Our clock counts all from the start of the process, compilation and evaluations included;
-that of SBX stops in evaluations. Prints a Markdown table of seconds, and writes all evaluations as
-CSV to --out.
+that of SBX stops in evaluations. Prints a Markdown table of seconds; --out takes all evaluations as
+CSV, with the table and a picture beside it. Runs that are there already are not made again.
 """
 
 import argparse
@@ -24,6 +24,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from parl.plotting import COLORS, PALE, decorate, new_figure, save
 
 HERE = Path(__file__).parent
 EVERY, EPISODES = 5_000, 10  # steps between SBX' evaluations, and episodes of each
@@ -53,7 +55,9 @@ def ours(arguments: argparse.Namespace, algorithm: str, seed: int) -> Iterator[E
         with log.open("w") as out:
             training = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
-            while training.poll() is None:
+            over = False
+            while not over:
+                over = training.poll() is not None
                 time.sleep(0.2)
                 file = Path(folder) / "run" / "metrics.jsonl"
                 lines = file.read_text().split("\n")[:-1] if file.exists() else []
@@ -104,27 +108,67 @@ def until(evaluations: Iterator[Evaluation], target: float, limit: float) -> lis
     return seen
 
 
-def row(runs: list[list[Evaluation]], target: float) -> str:
-    """A line of the table: the seconds of each seed and their mean, a bound where one failed."""
-    cells, seconds, failed = [], [], False
-    for run in runs:
-        last, reached = run[-1], run[-1].return_mean >= target
-        failed |= not reached
-        seconds.append(last.seconds)
-        best = max(each.return_mean for each in run)
-        much = "" if reached else f", best {best:,.0f}"
-        cells.append(f"{'' if reached else '>'}{last.seconds:,.0f} ({last.env_steps:,}{much})")
-    mean = f"{'>' * failed}{statistics.mean(seconds):,.0f}"
-    return f"| {runs[0][0].algorithm} | {', '.join(cells)} | **{mean}** |"
+Runs = dict[tuple[str, int], list[Evaluation]]  # by algorithm and seed
 
 
-def write(file: Path, evaluations: list[Evaluation]) -> None:
-    """All points of all curves."""
+def table(runs: Runs, target: float) -> str:
+    """Seconds and steps of each seed and the mean of the seconds, bounds where one failed."""
+    lines = ["| algorithm | seconds of each seed (steps) | mean |", "|---|---|---|"]
+    for algorithm in dict.fromkeys(name for name, _ in runs):
+        curves = [curve for (name, _), curve in runs.items() if name == algorithm]
+        failed = any(curve[-1].return_mean < target for curve in curves)
+        mean = statistics.mean(curve[-1].seconds for curve in curves)
+        cells = ", ".join(cell(curve, target) for curve in curves)
+        lines.append(f"| {algorithm} | {cells} | **{'>' * failed}{mean:,.0f}** |")
+    return "\n".join(lines)
+
+
+def cell(curve: list[Evaluation], target: float) -> str:
+    """What one run took, or how far it came."""
+    last = curve[-1]
+    if last.return_mean >= target:
+        return f"{last.seconds:,.0f} ({last.env_steps:,})"
+    best = max(each.return_mean for each in curve)
+    return f">{last.seconds:,.0f} ({last.env_steps:,}, best {best:,.0f})"
+
+
+def draw(runs: Runs, title: str, target: float, file: Path) -> None:
+    """Returns over seconds, a line for each run."""
+    figure, axes = new_figure(title, f"time to a greedy return of {target:,.0f}")
+    names = list(dict.fromkeys(name for name, _ in runs))
+    for name, color in zip(names, COLORS, strict=False):
+        label: str | None = name
+        for curve in (curve for (algorithm, _), curve in runs.items() if algorithm == name):
+            seconds, returns = [x.seconds for x in curve], [x.return_mean for x in curve]
+            axes.plot(seconds, returns, color=color, marker="o", markersize=3, label=label)
+            label = None
+    axes.axhline(target, color=PALE, linewidth=1, linestyle="--")
+    decorate(axes, "greedy evaluation return")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds")
+    save(figure, file)
+
+
+def read(file: Path | None) -> Runs:
+    """The runs of an earlier call."""
+    runs: Runs = {}
+    if file and file.exists():
+        with file.open(newline="") as rows:
+            for name, seed, steps, seconds, mean in list(csv.reader(rows))[1:]:
+                point = Evaluation(name, int(seed), int(steps), float(seconds), float(mean))
+                runs.setdefault((name, int(seed)), []).append(point)
+    return runs
+
+
+def write(runs: Runs, file: Path, title: str, target: float) -> None:
+    """All points of all curves, the table and the picture."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as out:
         rows: Any = csv.writer(out, lineterminator="\n")
         rows.writerow(Evaluation._fields)
-        rows.writerows(evaluations)
+        rows.writerows(point for curve in runs.values() for point in curve)
+    file.with_suffix(".md").write_text(f"{title}\n\n{table(runs, target)}\n")
+    draw(runs, title, target, file.with_suffix(".png"))
 
 
 def main() -> None:
@@ -135,27 +179,25 @@ def main() -> None:
     parser.add_argument("--env", default="HalfCheetah-v5")
     parser.add_argument("--target", type=float, default=5000.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--ours", nargs="*", default=["auto"])
     parser.add_argument("--every", type=int, default=5_000, help="steps between our evaluations")
     parser.add_argument("--peers", nargs="*", default=["sac", "tqc", "crossq", "droq"])
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds of a run")
     parser.add_argument("--out", type=Path, help="CSV of all evaluations")
     arguments = parser.parse_args()
-    print(f"{arguments.env} to {arguments.target:,.0f}, {len(os.sched_getaffinity(0))} cores\n")
-    print("| algorithm | seconds of each seed (steps) | mean |\n|---|---|---|", flush=True)
-    everything: list[Evaluation] = []
-    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    for run, names in ((ours, arguments.ours), (sbx, arguments.peers)):
-        for name in names:
-            runs = []
-            for seed in seeds:
-                curve = until(run(arguments, name, seed), arguments.target, arguments.limit)
-                runs.append(curve)
-                everything += curve
-                if arguments.out:
-                    write(arguments.out, everything)
-            print(row(runs, arguments.target), flush=True)
+    target, cores = arguments.target, len(os.sched_getaffinity(0))
+    title = f"{arguments.env}, {cores} core{'s' * (cores > 1)}"
+    runs = read(arguments.out)
+    for seed in range(arguments.seeds):
+        for run, names in ((ours, arguments.ours), (sbx, arguments.peers)):
+            for name in names:
+                key = (name if run is ours else f"SBX {name}", seed)
+                if key not in runs:
+                    runs[key] = until(run(arguments, name, seed), target, arguments.limit)
+                    print(f"{key[0]}, seed {seed}: {cell(runs[key], target)}", flush=True)
+                    if arguments.out:
+                        write(runs, arguments.out, title, target)
+    print(table(runs, target))
 
 
 if __name__ == "__main__":
