@@ -59,11 +59,13 @@ def test_a_run_is_that_of_the_picked_algorithm(tmp_path: Path, capsys) -> None:
 
 def test_a_pick_brings_its_own_settings_which_flags_override() -> None:
     factory = make_factory("jax:Pendulum-v1")
-    assert "crossq with hidden (256, 256) for " in pick(factory.spec, True).line(factory.spec)
-    for config, hidden in (({}, (256, 256)), ({"hidden": (8,)}, (8,))):
+    line = pick(factory.spec, True).line(factory.spec)
+    assert "crossq with hidden (128, 128), actor_hidden (128, 128), num_envs 8 for " in line
+    for config, hidden in (({}, (128, 128)), ({"hidden": (8,)}, (8,))):
         parts = resolve(RunConfig("auto", "jax:Pendulum-v1", steps=100, settings=config))
         assert parts.config.algorithm == "crossq"
         assert parts.config.settings["hidden"] == hidden
+        assert parts.config.settings["num_envs"] == 8
 
 
 def test_quiet_runs_and_agents_pick_without_a_word(tmp_path: Path, capsys) -> None:
