@@ -30,7 +30,8 @@ class Pick(NamedTuple):
     def line(self, spec: EnvSpec) -> str:
         """What to tell the user."""
         chosen = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"auto: {self.algorithm}{f' with {chosen}' * bool(chosen)} for {spec.id}, because {self.why}"
+        chosen = f"{self.algorithm} with {chosen}" if chosen else self.algorithm
+        return f"auto: {chosen} for {spec.id}, because {self.why}"
 
 
 def pick(spec: EnvSpec, in_jax: bool) -> Pick:
