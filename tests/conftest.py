@@ -1,6 +1,7 @@
 """Shared by all tests: compiled programs are kept from one session to the next."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # compiling takes most of the tests' time, and tiny networks run fast enough without
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+MANY_MAPS = 30_000
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,3 +25,17 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     import jax
 
     jax.config.update("jax_compilation_cache_dir", cache)
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Lets compiled programs go before the process may have no more memory maps, 65,530 of them.
+
+    Each program takes several, and XLA ends the process where it gets no other one.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MANY_MAPS:
+        import jax
+
+        jax.clear_caches()
