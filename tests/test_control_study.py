@@ -83,14 +83,15 @@ def test_tables_that_are_refused(text: str, message: str, tmp_path: Path) -> Non
 
 
 def test_the_studies_that_come_with_it_are_sound() -> None:
-    """Every cell's settings exist and fit; its task has a published row to be held to."""
+    """Every cell's settings exist and fit; its task, if of MuJoCo, has a row to be held to."""
     names = [path.stem for path in study.STUDIES.glob("*.yaml")]
     assert {"paper", "heavy", "many_updates", "tasks", "ppo"} <= set(names)
     reference = study_report.published()
     for name in names:
         for cell in study.load(name).cells:
             parts = cell.parts()
-            assert study_report.beside(cell, parts.config.steps, reference), cell.name
+            rows = study_report.beside(cell, parts.config.steps, reference)
+            assert bool(rows) == (name != "pendulum"), cell.name  # which nobody publishes
 
 
 def test_a_mistake_in_the_last_cell_is_told_before_the_first_runs(table: Path, capsys) -> None:
