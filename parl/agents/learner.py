@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from parl.agents.replay import Replay
@@ -164,15 +163,7 @@ def attach(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> Le
         else:
             row[..., : used[name].shape[-2], :] = used[name]
             rows[name] = row
-    rest, made = (each.replay.replace(rows={}) for each in (state, empty))
-    # numpy where numpy was: sums of priorities on a device differ in their last bits
-    rest = jax.tree.map(lambda x, old: np.array(x)[()] if is_numpy(old) else x, rest, made)
-    return state.replace(replay=rest.replace(rows=rows))
-
-
-def is_numpy(x: Any) -> bool:
-    """Whether something is an array or a number of numpy's."""
-    return isinstance(x, np.ndarray | np.generic)
+    return state.replace(replay=state.replay.replace(rows=rows))
 
 
 def example_rollout(

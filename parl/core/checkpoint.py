@@ -85,7 +85,7 @@ class Checkpoint:
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def fit(self, name: str, array: np.ndarray, leaf: Any) -> Any:
-        """`array` as a jax array like `leaf`."""
+        """`array` as what `leaf` is: of numpy, which counts otherwise in last bits, or of jax."""
         expected = to_numpy(leaf)
         if array.shape != expected.shape or array.dtype != expected.dtype:
             raise CheckpointError(
@@ -95,6 +95,8 @@ class Checkpoint:
         if is_key(leaf):
             words = jax.numpy.asarray(array)
             return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+        if isinstance(leaf, np.ndarray | np.generic):
+            return np.array(array)[()]  # a copy: it may be written to; a number where it is one
         return jax.numpy.array(array)  # a copy: these buffers may be donated
 
 
