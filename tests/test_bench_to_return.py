@@ -54,13 +54,13 @@ def test_runs_are_kept_drawn_and_not_made_again(tmp_path: Path, monkeypatch, cap
         monkeypatch.setattr(sys, "argv", [*words, "--seeds", seeds])
         to_return.main()
     assert made == [("sac", 0), ("sac", 1)]
-    assert [key for key in to_return.read(out)] == made
+    assert list(to_return.read(out)) == made
     assert "| sac | 2 (10), 2 (10) | **2** |" in capsys.readouterr().out
     assert "**2**" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".png").stat().st_size > 10_000
 
 
-def test_a_run_that_fails_is_told(monkeypatch, capsys) -> None:
+def test_a_run_that_fails_is_told() -> None:
     arguments = to_return.argparse.Namespace(env="NoSuchEnv-v0", every=5_000)
     with pytest.raises(SystemExit, match="NoSuchEnv-v0"):
         list(to_return.ours(arguments, "sac", 0))

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,9 @@ class Evaluation(NamedTuple):
     return_mean: float
 
 
-def ours(arguments: argparse.Namespace, algorithm: str, seed: int) -> Iterator[Evaluation]:
+def ours(
+    arguments: argparse.Namespace, algorithm: str, seed: int
+) -> Generator[Evaluation, None, None]:
     """The evaluations of one of our runs, as they come."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -72,7 +74,9 @@ def ours(arguments: argparse.Namespace, algorithm: str, seed: int) -> Iterator[E
             stop(training)
 
 
-def sbx(arguments: argparse.Namespace, algorithm: str, seed: int) -> Iterator[Evaluation]:
+def sbx(
+    arguments: argparse.Namespace, algorithm: str, seed: int
+) -> Generator[Evaluation, None, None]:
     """The evaluations of one of SBX' runs, as they come."""
     command = [
         *(arguments.sbx, str(HERE / "peers" / "sbx_to_return.py"), "--algorithm", algorithm),
@@ -97,14 +101,16 @@ def stop(training: subprocess.Popen) -> None:
         training.wait()
 
 
-def until(evaluations: Iterator[Evaluation], target: float, limit: float) -> list[Evaluation]:
+def until(
+    evaluations: Generator[Evaluation, None, None], target: float, limit: float
+) -> list[Evaluation]:
     """The evaluations up to the first that reaches the target, or until the time is up."""
     seen: list[Evaluation] = []
     for evaluation in evaluations:
         seen.append(evaluation)
         if evaluation.return_mean >= target or evaluation.seconds > limit:
             break
-    evaluations.close()  # type: ignore[attr-defined]  # they are generators: ends the run
+    evaluations.close()  # ends the run
     return seen
 
 

@@ -15,7 +15,7 @@ from parl.recipes.control import short
 AUTO = "auto"
 FEW = 4  # actions of joints: Hopper has 3, HalfCheetah 6
 # Steps of a simulator cost far less than updates: so many of the former, few and cheap ones of the
-# latter. On HalfCheetah a return of 5,000 comes eight times as soon as with 256 units and one
+# latter. On HalfCheetah a return of 5,000 comes about six times as soon as with 256 units and one
 # update a step.
 CHEAP = MappingProxyType({"hidden": (128, 128), "actor_hidden": (128, 128), "num_envs": 8})
 
