@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 MANY_MAPS = 30_000
+CACHED = 0.2  # seconds of compiling, from which on a program is worth a file
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -21,10 +22,12 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
         shared = shared.parent
     cache = str(Path(shared) / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(CACHED)
 
     import jax
 
     jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHED)
 
 
 @pytest.fixture(autouse=True)

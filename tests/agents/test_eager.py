@@ -10,13 +10,14 @@ from tiny import Case, make, params_of
     ("algorithm", "execution"),
     [
         pytest.param("dqn", "fused", marks=pytest.mark.slow),
-        ("ppo", "host"),
+        ("pg", "host"),
+        pytest.param("ppo", "host", marks=pytest.mark.slow),
         pytest.param("sac", "host", marks=pytest.mark.slow),
         pytest.param("es", "fused", marks=pytest.mark.slow),
     ],
 )
 def test_eager_equals_compiled(algorithm: str, execution: str) -> None:
-    changes = {} if algorithm in ("ppo", "es") else {"warmup": 0}
+    changes = {} if algorithm in ("pg", "ppo", "es") else {"warmup": 0}
     case = Case(algorithm, execution, 1)
     compiled = make(case, **changes)
     report = compiled.advance(1)
