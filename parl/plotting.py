@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#2a6fbb", "#e07b39", "#3a9a5b", "#c2455c", "#7b5ea7", "#8a6d4b", "#4aa7b5", "#777777")
+DASHES = ("-", "--", ":", "-.")  # once the colours are used up
 INK, PALE, GRID = "#222222", "#8a8f98", "#e9eaec"
 LABELS = {"eval/return_mean": "greedy evaluation return", "return_mean": "training return"}
 CHART_POINTS = 200  # of a curve that compares runs
@@ -80,6 +81,7 @@ def curves_figure(
     for i, (label, run_dirs) in enumerate(curves.items()):
         steps, values = aligned([series_of(run_dir, key) for run_dir in run_dirs])
         seeds, color = values.shape[1], COLORS[i % len(COLORS)]
+        dashes = DASHES[i // len(COLORS) % len(DASHES)]
         if seeds > 1:
             bounds = [ops.stratified_bootstrap(point, reduce) for point in values]
             middle, low, high = np.array(bounds).T
@@ -87,7 +89,7 @@ def curves_figure(
             label = f"{label} ({seeds} seeds)"
         else:
             middle = values[:, 0]
-        axes.plot(steps, middle, color=color, linewidth=1.8, label=label)
+        axes.plot(steps, middle, color=color, linestyle=dashes, linewidth=1.8, label=label)
     decorate(axes, LABELS.get(key, key))
     return figure
 

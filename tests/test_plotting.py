@@ -229,6 +229,12 @@ def test_curves(tmp_path):
     assert size(out) == (1200, 720)
 
 
+def test_curves_beyond_the_colours_differ_in_their_dashes(tmp_path):
+    run = write(tmp_path, ONE_SEED)
+    drawn = curves_figure({str(i): [run] for i in range(20)}).axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == 20
+
+
 def test_a_curve_without_data_is_an_error(tmp_path):
     with pytest.raises(ParlError, match="has no 'eval/return_mean' to draw"):
         plot_curves({"ours": [write(tmp_path, [])]}, tmp_path / "out.png")
