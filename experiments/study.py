@@ -24,6 +24,7 @@ from parl.api import RUN_FIELDS
 from parl.build import Parts, resolve
 from parl.config import RunConfig
 from parl.core.errors import ConfigError
+from parl.flags import load_yaml
 
 STUDIES = Path(__file__).parent / "studies"
 NOTE = "cell.json"  # in a run directory: the cell, its cost and the commits it ran on
@@ -78,7 +79,7 @@ def load(study: str) -> Study:
     """A study by its name in studies/ or by the path of its file. Raises ConfigError."""
     path = Path(study) if study.endswith((".yaml", ".yml")) else STUDIES / f"{study}.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
         said = " ".join(str(error).split())

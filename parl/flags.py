@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -229,12 +230,26 @@ def flag_value(arguments: list[str], flag: str) -> str | None:
     return None
 
 
+class Loader(yaml.SafeLoader):
+    """YAML whose numbers may be written as 3e-4, which its version 1.1 takes for text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load_yaml(path: Path) -> Any:
+    """What a YAML file holds. Raises OSError and yaml.YAMLError."""
+    return yaml.load(path.read_text(), Loader)  # a safe loader
+
+
 def read_yaml(path: str | None) -> dict[str, Any]:
     """The settings of a YAML file, by their names with underscores."""
     if path is None:
         return {}
     try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
+        content = load_yaml(Path(path)) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):

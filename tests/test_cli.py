@@ -111,11 +111,14 @@ def test_yaml_settings(capsys, tmp_path: Path) -> None:
     said = sentence(capsys, "train", "ppo", "--config", str(file))
     assert said == "setting 'learning_rate' must be float or int, not 'fast'."
     out = tmp_path / "run"
-    file.write_text(f"env: jax:CartPole-v1\nlearning-rate: 0.1\nout: {out}\nhidden: [8]\n")
+    file.write_text(
+        f"env: jax:CartPole-v1\nlearning-rate: 0.1\nout: {out}\nhidden: [8]\nentropy-cost: 1e-3\n"
+    )
     flags = [*TINY[2:], "--learning-rate", "0.2"]
     assert main(["train", "ppo", "--config", str(file), *flags]) == 0
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["learning_rate"] == 0.2 and settings["hidden"] == [8]
+    assert settings["entropy_cost"] == 0.001
 
 
 def test_run_directory(run_dir: Path) -> None:
