@@ -8,7 +8,8 @@
       - {algorithm: crossq, env: HalfCheetah-v4, label: crossq 512, hidden: [512, 512]}
 
 A row is one cell for each pair of its algorithms and environments. Everything else in it goes to
-`parl.train`: settings of the run, such as `steps`, and of the recipe, such as `hidden`.
+`parl.train`: settings of the run, such as `steps`, and of the recipe, such as `hidden`. Cells that
+differ in their seeds alone are reported as one: so seeds are added to a study.
 """
 
 import itertools
@@ -42,7 +43,8 @@ class Cell:
     @property
     def name(self) -> str:
         """The name of its run directory."""
-        return re.sub(r"[^\w.-]+", "-", f"{self.label}-{self.env}")
+        seed = f"-seed-{self.settings['seed']}" if "seed" in self.settings else ""
+        return re.sub(r"[^\w.-]+", "-", f"{self.label}-{self.env}{seed}")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -92,7 +94,9 @@ def load(study: str) -> Study:
     cells = tuple(cell for row in content["cells"] for cell in expand(defaults | row))
     names = [cell.name for cell in cells]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"{path} has two cells called {twice}: give one of them a 'label'.")
+        raise ConfigError(
+            f"{path} has two cells called {twice}: give one of them a 'label' or 'seed'."
+        )
     return Study(path.stem, content.get("title", path.stem), tuple(content.get("at", ())), cells)
 
 

@@ -4,6 +4,7 @@ Axes: P evaluations of a run, K seeds.
 """
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,13 @@ REFERENCE = Path(__file__).parent / "reference" / "control.csv"
 YARDSTICK = "sac"  # whose published returns stand in for those of an algorithm without any
 
 
-class Finished(NamedTuple):
-    """A cell that has run to its end."""
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A cell that has run to its end, or several of different seeds."""
 
     cell: Cell
-    path: Path
+    paths: list[Path]
+    commands: list[str]
     settings: dict[str, Any]  # all of the recipe's
     result: dict[str, Any]
     note: dict[str, Any]
@@ -55,14 +58,14 @@ class Published(NamedTuple):
 def write(study: Study, out: Path, results: Path) -> None:
     """Writes the results of the cells that are finished."""
     found = [read(cell, out / cell.name) for cell in study.cells]
-    rows = [row for row in found if row is not None]
+    rows = by_seeds([row for row in found if row is not None])
     if not rows:
         return
     results.mkdir(parents=True, exist_ok=True)
     write_curves(rows, results / f"{study.name}.csv")
     pictures = []
     for env in dict.fromkeys(row.cell.env for row in rows):
-        curves = {row.cell.label: [row.path] for row in rows if row.cell.env == env}
+        curves = {row.cell.label: row.paths for row in rows if row.cell.env == env}
         picture = results / f"{study.name}-{env.replace(':', '-').replace('?', '-')}.png"
         pictures.append(plot_curves(curves, picture, title=env).name)
     missing = [cell.name for cell, row in zip(study.cells, found, strict=True) if row is None]
@@ -80,7 +83,36 @@ def read(cell: Cell, path: Path) -> Finished | None:
     if cell.identity != {name: note[name] for name in cell.identity}:
         return None
     steps, returns = series_of(path, "eval/return_mean")
-    return Finished(cell, path, config["settings"], result, note, steps, returns)
+    return Finished(cell, [path], [cell.command], config["settings"], result, note, steps, returns)
+
+
+def by_seeds(rows: list[Finished]) -> list[Finished]:
+    """The rows, those that differ in their seeds alone as one of all of these seeds."""
+    kinds: dict[Any, list[Finished]] = {}
+    for row in rows:
+        same = {k: v for k, v in row.cell.settings.items() if k not in ("seed", "num_seeds")}
+        kinds.setdefault((row.cell.label, row.cell.env, json.dumps(same)), []).append(row)
+    return [joined(kind) for kind in kinds.values()]
+
+
+def joined(rows: list[Finished]) -> Finished:
+    """Cells of different seeds as one, up to where the shortest of them ended."""
+    first, points = rows[0], min(len(row.steps) for row in rows)
+    commits = dict.fromkeys(commit for row in rows for commit in row.note["commits"])
+    result = {
+        "seeds": [seed for row in rows for seed in row.result["seeds"]],
+        "env_steps": min(row.result["env_steps"] for row in rows),
+        "wall_s": sum(row.result["wall_s"] for row in rows),
+    }
+    return dataclasses.replace(
+        first,
+        paths=[path for row in rows for path in row.paths],
+        commands=[command for row in rows for command in row.commands],
+        result=first.result | result,
+        note=first.note | {"commits": list(commits)},
+        steps=first.steps[:points],
+        returns=np.concatenate([row.returns[:points] for row in rows], 1),
+    )
 
 
 def write_curves(rows: list[Finished], path: Path) -> None:
@@ -144,7 +176,7 @@ def markdown(
     devices = "; ".join(dict.fromkeys(row.note["device"] for row in rows))
     said = f"Wall time is of all seeds together, evaluation included, on {devices}. Commands:"
     lines += [said, "", "```sh"]
-    lines += [*(row.cell.command for row in rows), "```", ""]
+    lines += [*(command for row in rows for command in row.commands), "```", ""]
     lines += [f"- {name}: {source}" for name, source in sources.items()]
     lines += ["", *(f"![{name}]({name})" for name in pictures)]
     return "\n".join(lines) + "\n"
@@ -157,8 +189,10 @@ def line(row: Finished, steps: int, returns: np.ndarray, others: list[Published]
     updates = "-"
     if "updates" in settings:
         updates = f"{settings['updates'] / (settings['length'] * settings['num_envs']):g}"
-    seeds = f"{row.result['seeds'][0]}-{row.result['seeds'][-1]}"
-    cells = [row.cell.label, row.cell.env, f"{steps:,}", seeds,
+    seeds = row.result["seeds"]
+    in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    named = f"{seeds[0]}-{seeds[-1]}" if in_order else ", ".join(map(str, seeds))
+    cells = [row.cell.label, row.cell.env, f"{steps:,}", named,
              ", ".join(f"{x:,.0f}" for x in returns),
              f"**{returns.mean():,.0f}**", f"{point:,.0f} ({low:,.0f} to {high:,.0f})",
              "; ".join(map(str, others)) or "-", width(settings), updates,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +118,7 @@ def test_a_study_that_is_killed_goes_on_with_the_same_command(table: Path, capsy
     with log.open("w") as file:
         command = [sys.executable, control.__file__, *words(table)]
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    first, second = runs / "sac-jax-Pendulum-v1", runs / "sac-host-Pendulum-v1"
+    first, second = runs / "sac-jax-Pendulum-v1-seed-5", runs / "sac-host-Pendulum-v1-seed-5"
     limit = time.monotonic() + 600
     try:
         while not any(p.name.isdecimal() and p.name != "0" for p in second.glob("checkpoints/*")):
@@ -132,8 +133,8 @@ def test_a_study_that_is_killed_goes_on_with_the_same_command(table: Path, capsy
 
     assert control.main(words(table)) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "[1/2] sac-jax-Pendulum-v1: finished"
-    assert said[2].startswith("[2/2] sac-host-Pendulum-v1: at step ")
+    assert said[0] == "[1/2] sac-jax-Pendulum-v1-seed-5: finished"
+    assert said[2].startswith("[2/2] sac-host-Pendulum-v1-seed-5: at step ")
     assert (first / "result.json").stat().st_mtime_ns == before
     whole = parl.train(
         "sac", "Pendulum-v1", table.parent / "whole", quiet=True, steps=2_400, num_seeds=2, seed=5,
@@ -162,7 +163,7 @@ def test_a_study_that_is_killed_goes_on_with_the_same_command(table: Path, capsy
     table.write_text(TABLE.replace("steps: 2_400", "steps: 5_000"))
     assert control.main(words(table)) == 1  # a finished cell is not passed off as another
     assert "was begun with settings" in capsys.readouterr().err
-    assert "Not finished: sac-host-Pendulum-v1." in (results / "tiny.md").read_text()
+    assert "Not finished: sac-host-Pendulum-v1-seed-5." in (results / "tiny.md").read_text()
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(
@@ -244,9 +245,32 @@ def test_several_tasks_are_aggregated_in_published_returns() -> None:
     def row(env: str, returns: list[float]) -> study_report.Finished:
         cell, result = study.Cell("sac", env, "sac", {}), {"env_steps": 100_000}
         steps = np.array([100_000])
-        return study_report.Finished(cell, Path(), {}, result, {}, steps, np.array([returns]))
+        return study_report.Finished(cell, [], [], {}, result, {}, steps, np.array([returns]))
 
     rows = [row("HalfCheetah-v4", [6156.31] * 3), row("Ant-v4", [2 * 747.25] * 3)]
     lines = study_report.aggregate(rows, reference)
     assert lines[2] == "| sac | 1.50 (1.50 to 1.50) |"
     assert study_report.aggregate(rows[:1], reference) == []
+
+
+def test_cells_of_other_seeds_are_one_row() -> None:
+    def row(settings: dict[str, Any], seeds: list[int], returns: list[list[float]], commit: str):
+        cell = study.Cell("sac", "Ant-v4", "sac", settings)
+        steps = np.arange(1, len(returns) + 1) * 1_000
+        result = {"seeds": seeds, "env_steps": int(steps[-1]), "wall_s": 10.0}
+        note = {"commits": [commit], "gflop_per_step": 0.5}
+        path = Path(cell.name)
+        return study_report.Finished(
+            cell, [path], [cell.command], {}, result, note, steps, np.array(returns)
+        )
+
+    first = row({"num_seeds": 1, "tau": 0.1}, [0], [[1.0], [2.0]], "aaa")
+    more = row({"num_seeds": 2, "tau": 0.1, "seed": 4}, [4, 5], [[3, 4], [5, 6], [7, 8]], "bbb")
+    other = row({"num_seeds": 1, "tau": 0.2}, [0], [[9.0]], "aaa")
+    rows = study_report.by_seeds([first, more, other])
+    assert [row.result["seeds"] for row in rows] == [[0, 4, 5], [0]]
+    assert rows[0].returns.tolist() == [[1, 3, 4], [2, 5, 6]]
+    assert rows[0].steps.tolist() == [1_000, 2_000] and rows[0].result["env_steps"] == 2_000
+    assert rows[0].result["wall_s"] == 20 and rows[0].note["commits"] == ["aaa", "bbb"]
+    assert rows[0].paths == [Path("sac-Ant-v4"), Path("sac-Ant-v4-seed-4")]
+    assert len(rows[0].commands) == 2 and "--seed 4" in rows[0].commands[1]
