@@ -30,7 +30,7 @@ RUNS = {
     "dqn-host": ("dqn", "CartPole-v1", 5_000, 400, OFF_POLICY),
     "es-host": ("es", "CartPole-v1", 80_000, 4_000, POPULATION),
 }
-# what the three of the default run do not show, with -m slow
+# what those of the default run do not show, with -m slow
 NARROW = {k: v for k, v in OFF_POLICY.items() if k != "hidden"} | {"width": 8, "actor_width": 8}
 CONTROL = {
     **dict.fromkeys(("td3", "ddpg", "oac", "redq", "droq"), OFF_POLICY),
@@ -49,7 +49,7 @@ TEAM = {
 }
 for name, settings in TEAM.items():
     RUNS[f"{name}-fused"] = (name, "jax:simple_spread", 20_000, 2_000, settings)
-QUICK = [name for name in RUNS if name.partition("-")[0] in ("ppo", "sac")]
+QUICK = ["ppo-host", "sac-fused"]  # on policy and off, with an environment in the program and not
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in QUICK]
 
 
