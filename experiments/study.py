@@ -25,7 +25,7 @@ from parl.api import RUN_FIELDS
 from parl.build import Parts, resolve
 from parl.config import RunConfig
 from parl.core.errors import ConfigError
-from parl.flags import load_yaml
+from parl.flags import parse_yaml
 
 STUDIES = Path(__file__).parent / "studies"
 NOTE = "cell.json"  # in a run directory: the cell, its cost and the commits it ran on
@@ -45,6 +45,11 @@ class Cell:
         """The name of its run directory."""
         seed = f"-seed-{self.settings['seed']}" if "seed" in self.settings else ""
         return re.sub(r"[^\w.-]+", "-", f"{self.label}-{self.env}{seed}")
+
+    @property
+    def but_seeds(self) -> dict[str, Any]:
+        """Its settings, those of seeds left out."""
+        return {k: v for k, v in self.settings.items() if k not in ("seed", "num_seeds")}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -81,7 +86,7 @@ def load(study: str) -> Study:
     """A study by its name in studies/ or by the path of its file. Raises ConfigError."""
     path = Path(study) if study.endswith((".yaml", ".yml")) else STUDIES / f"{study}.yaml"
     try:
-        content = load_yaml(path)
+        content = parse_yaml(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
         said = " ".join(str(error).split())
@@ -97,6 +102,14 @@ def load(study: str) -> Study:
         raise ConfigError(
             f"{path} has two cells called {twice}: give one of them a 'label' or 'seed'."
         )
+    kinds: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        first = kinds.setdefault((cell.label, cell.env), cell)
+        if cell.but_seeds != first.but_seeds:
+            raise ConfigError(
+                f"{path} has the cells {first.name} and {cell.name}, which differ in more than "
+                "their seeds: give one of them a 'label'."
+            )
     return Study(path.stem, content.get("title", path.stem), tuple(content.get("at", ())), cells)
 
 

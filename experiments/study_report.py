@@ -13,6 +13,7 @@ import numpy as np
 from study import NOTE, Cell, Study
 
 from parl import ops
+from parl.core.errors import ConfigError
 from parl.plotting import plot_curves, series_of
 
 REFERENCE = Path(__file__).parent / "reference" / "control.csv"
@@ -88,19 +89,28 @@ def read(cell: Cell, path: Path) -> Finished | None:
 
 def by_seeds(rows: list[Finished]) -> list[Finished]:
     """The rows, those that differ in their seeds alone as one of all of these seeds."""
-    kinds: dict[Any, list[Finished]] = {}
+    groups: list[list[Finished]] = []
     for row in rows:
-        same = {k: v for k, v in row.cell.settings.items() if k not in ("seed", "num_seeds")}
-        kinds.setdefault((row.cell.label, row.cell.env, json.dumps(same)), []).append(row)
-    return [joined(kind) for kind in kinds.values()]
+        kind = lambda cell: (cell.label, cell.env, cell.but_seeds)
+        same = (group for group in groups if kind(group[0].cell) == kind(row.cell))
+        group = next(same, None)
+        if group is None:
+            groups.append(group := [])
+        group.append(row)
+    return [joined(group) for group in groups]
 
 
 def joined(rows: list[Finished]) -> Finished:
     """Cells of different seeds as one, up to where the shortest of them ended."""
     first, points = rows[0], min(len(row.steps) for row in rows)
     commits = dict.fromkeys(commit for row in rows for commit in row.note["commits"])
+    seeds = [seed for row in rows for seed in row.result["seeds"]]
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(
+            f"cells of {first.cell.name} ran the same seed: {seeds}; change a 'seed'."
+        )
     result = {
-        "seeds": [seed for row in rows for seed in row.result["seeds"]],
+        "seeds": seeds,
         "env_steps": min(row.result["env_steps"] for row in rows),
         "wall_s": sum(row.result["wall_s"] for row in rows),
     }

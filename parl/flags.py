@@ -239,9 +239,9 @@ Loader.add_implicit_resolver(
 )
 
 
-def load_yaml(path: Path) -> Any:
-    """What a YAML file holds. Raises OSError and yaml.YAMLError."""
-    return yaml.load(path.read_text(), Loader)  # a safe loader
+def parse_yaml(text: str) -> Any:
+    """What YAML says. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader)  # a safe loader
 
 
 def read_yaml(path: str | None) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def read_yaml(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = load_yaml(Path(path)) or {}
+        content = parse_yaml(Path(path).read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from parl.flags import parse_yaml
 
 BENCH = Path(__file__).parents[1] / "experiments" / "bench"
 
@@ -36,4 +36,4 @@ def after(command: list[str], flag: str) -> list[str]:
 def settings(command: list[str]) -> dict[str, Any]:
     """What --set says."""
     given = (text.partition("=") for text in after(command, "--set"))
-    return {name: yaml.safe_load(value) for name, _, value in given}
+    return {name: parse_yaml(value) for name, _, value in given}

@@ -1,5 +1,6 @@
 """Shared by all tests: compiled programs are kept from one session to the next."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 MANY_MAPS = 30_000
+TESTS = itertools.count(1)
 CACHED = 0.2  # seconds of compiling, from which on a program is worth a file
 
 
@@ -37,6 +39,8 @@ def room_for_programs() -> Iterator[None]:
     Each program takes several, and XLA ends the process where it gets no other one.
     """
     yield
+    if next(TESTS) % 8:  # counting tens of thousands of maps takes 30 ms
+        return
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MANY_MAPS:
         import jax

@@ -73,6 +73,10 @@ def test_rows_are_products_over_the_defaults(tmp_path: Path) -> None:
         ("cells: []", "must hold 'cells:'"),
         ("cells: [{algorithm: sac, env: A}]\ntitel: x", "unknown key 'titel'"),
         ("cells: [{algorithm: sac, env: A}, {algorithm: sac, env: A}]", "two cells called sac-A"),
+        (
+            "defaults: {algorithm: sac, env: A}\ncells: [{tau: 0.1}, {tau: 0.2, seed: 1}]",
+            "sac-A and sac-A-seed-1, which differ in more than their seeds",
+        ),
         ("cells: [{algorithm: sac}]", "needs an algorithm and an env"),
         ("cells: [", "cannot read the study"),
     ],
@@ -274,3 +278,6 @@ def test_cells_of_other_seeds_are_one_row() -> None:
     assert rows[0].result["wall_s"] == 20 and rows[0].note["commits"] == ["aaa", "bbb"]
     assert rows[0].paths == [Path("sac-Ant-v4"), Path("sac-Ant-v4-seed-4")]
     assert len(rows[0].commands) == 2 and "--seed 4" in rows[0].commands[1]
+    again = row({"num_seeds": 1, "tau": 0.1, "seed": 5}, [5], [[1.0]], "ccc")
+    with pytest.raises(ConfigError, match="ran the same seed"):
+        study_report.by_seeds([more, again])

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import yaml
 
 import parl
 from parl.agents.execution import Execution
@@ -25,6 +24,7 @@ from parl.agents.learner import OffPolicy
 from parl.api import prepare
 from parl.build import make_execution, resolve
 from parl.config import RunConfig
+from parl.flags import parse_yaml
 
 
 class Timing(NamedTuple):
@@ -58,7 +58,7 @@ def warmed(config: RunConfig, iterations: int = 4) -> Execution:
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that --set gives."""
     parts = (text.partition("=") for text in arguments.set)
-    return {name: yaml.safe_load(value) for name, _, value in parts}
+    return {name: parse_yaml(value) for name, _, value in parts}
 
 
 def off_policy(arguments: argparse.Namespace) -> Timing:
