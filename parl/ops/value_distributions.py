@@ -5,6 +5,7 @@ measure their distance from such a target (`loss`), so that one critic loss serv
 Leading axes [...] are free: [C, B] for C critics, [B] for one. Nothing here stops a gradient.
 """
 
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -110,12 +111,33 @@ class Histogram(ValueDistribution):
 
         An atom is shared between its two neighbours in proportion to its nearness.
         """
-        atoms = jnp.clip(atoms, self.low, self.high)
-        distance = jnp.abs(atoms[..., None, :] - self.support[:, None]) / self.width
-        return (jnp.maximum(1 - distance, 0) * probs[..., None, :]).sum(-1)
+        position = (jnp.clip(atoms, self.low, self.high) - self.low) / self.width  # [..., M]
+        share = partial(share_by_nearness, count=self.logits.shape[-1])
+        scatter = partial(share_by_scatter, count=self.logits.shape[-1])
+        return jax.lax.platform_dependent(position, probs, cpu=scatter, default=share)
 
     def loss(self, target: Array) -> Array:
         return -(target * jax.nn.log_softmax(self.logits)).sum(-1)
+
+
+def share_by_nearness(position: Array, probs: Array, count: int) -> Array:
+    """Sums probs [..., M] at positions in 0 .. count - 1 between neighbours: [..., count].
+
+    All M * count products, in a fixed order: on an accelerator adding by index has none.
+    """
+    nearness = 1 - jnp.abs(position[..., None, :] - jnp.arange(count)[:, None])
+    return (jnp.maximum(nearness, 0) * probs[..., None, :]).sum(-1)
+
+
+def share_by_scatter(position: Array, probs: Array, count: int) -> Array:
+    """The same with 2 M additions: a tenth of the time on a CPU."""
+
+    def share(position: Array, probs: Array) -> Array:
+        below = jnp.clip(position.astype(jnp.int32), 0, count - 2)
+        above = probs * (position - below)
+        return jnp.zeros(count, probs.dtype).at[below].add(probs - above).at[below + 1].add(above)
+
+    return jnp.vectorize(share, signature="(m),(m)->(k)")(position, probs)
 
 
 class TwoHot(Histogram):

@@ -1,6 +1,7 @@
 """Value distributions: targets and losses with worked numbers."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from parl.ops.value_distributions import (
     TwoHot,
     as_values,
     least,
+    share_by_nearness,
+    share_by_scatter,
     truncated_mixture,
 )
 
@@ -131,6 +134,16 @@ def test_histogram_projection_is_the_algorithm_of_the_paper(discount: float) -> 
         atoms = reward[i] + discount * (support - cost[i])
         expected = naive_projection(jax.nn.softmax(logits[i]), atoms, support)
         close(target[i], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [share_by_nearness, share_by_scatter])
+def test_either_way_of_sharing_probabilities(share: Callable) -> None:
+    """At 0, 1.25 and the last value, 2; then two at one place, 0.5."""
+    position = jnp.array([[0.0, 1.25, 2.0], [0.5, 0.5, 1.0]])
+    probs = jnp.array([[0.5, 0.3, 0.2], [0.4, 0.2, 0.4]])
+    close(share(position, probs, 3), [[0.5, 0.225, 0.275], [0.3, 0.7, 0.0]])
+    critics = jnp.stack([probs, probs[::-1]])  # the positions have no such axis
+    close(share(position, critics, 3)[1], [[0.4, 0.15, 0.45], [0.4, 0.6, 0.0]])
 
 
 def test_histogram_mean_and_cross_entropy() -> None:
