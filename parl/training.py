@@ -4,36 +4,27 @@ Evaluation, checkpoints, logs, progress and interruption happen between iteratio
 nothing of what is learned: a run's parameters do not depend on how often any of them happens.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 
-from parl.agents.execution import Execution, Report
+from parl.agents.execution import Execution
 from parl.agents.learner import MAX_BAD
 from parl.config import RunConfig
 from parl.core.checkpoint import Checkpoint, params_sha256
 from parl.core.errors import ParlError
 from parl.evaluation import Contest, Evaluation, Evaluator
+from parl.interruption import Interrupted, Signals
 from parl.logging import RunLog
+from parl.meter import Meter, per_seed
 from parl.progress import Progress
 from parl.run_dir import RunDir
 
 CHUNK_SECONDS = 0.5  # between two looks at signals and the clock
 LOG_POINTS = 100  # of a run, beside the evaluations
-
-
-class Interrupted(ParlError):
-    """A signal ended the run after it was saved."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.exit_code = 128 + signum
 
 
 class Diverged(ParlError):
@@ -56,11 +47,10 @@ class Trainer:
         self.config, self.execution, self.run, self.quiet = config, execution, run, quiet
         self.make_evaluator = make_evaluator
         self.evaluator = make_evaluator(config.eval_episodes)
-        self.signum = 0
+        self.signals = Signals()
         self.wall_before = self.compile_s = 0.0  # seconds, of earlier sessions; of compiling
         self.best: tuple[float, int] | None = None  # (evaluation, environment steps)
         self.last_saved = -1
-        self.reports: list[Report] = []  # since the last log point
         self.rate = 0.0  # iterations per second
         self.resumed_at: int | None = None
 
@@ -70,11 +60,11 @@ class Trainer:
         """Runs to the end; returns what result.json holds."""
         title = f"{self.config.algorithm} on {self.config.env}"
         self.log = RunLog(self.run.path, self.resumed_at)
-        self.start = self.logged = time.perf_counter()
-        self.logged_steps = self.env_steps
-        handlers = self.catch_signals()
+        self.start = time.perf_counter()
+        self.meter = Meter(self.env_steps)
         try:
-            with Progress(self.config.steps, title, quiet=self.quiet) as self.progress:
+            progress = Progress(self.config.steps, title, quiet=self.quiet)
+            with self.signals, progress as self.progress:
                 if self.resumed_at is None:
                     self.save()
                 self.compile()
@@ -84,8 +74,6 @@ class Trainer:
                 return self.finish()
         finally:
             self.log.close()
-            for signum, handler in handlers.items():
-                signal.signal(signum, handler)
 
     def compile(self) -> None:
         """The first iteration of each phase, which compiles it: warming up, then learning."""
@@ -94,11 +82,11 @@ class Trainer:
                 self.advance_to(boundary)
                 self.progress.phase("compiling")
                 begin = time.perf_counter()
-                self.reports.append(self.execution.advance(1))
+                self.meter.add(self.execution.advance(1))
                 self.compile_s += time.perf_counter() - begin
                 self.progress.phase("training")
                 self.between()
-                self.logged, self.logged_steps = time.perf_counter(), self.env_steps
+                self.meter.start(self.env_steps)
 
     def advance_to(self, iteration: int) -> None:
         """Runs up to an iteration."""
@@ -109,7 +97,7 @@ class Trainer:
     def advance(self, iterations: int) -> None:
         """Runs some iterations and learns how fast they are."""
         begin = time.perf_counter()
-        self.reports.append(self.execution.advance(iterations))
+        self.meter.add(self.execution.advance(iterations))
         self.rate = iterations / (time.perf_counter() - begin)
 
     def chunk(self) -> int:
@@ -123,12 +111,11 @@ class Trainer:
     def between(self) -> None:
         """Whatever is due between two chunks."""
         self.check()
-        if self.signum:
+        if name := self.signals.name:
             self.save()
-            name = signal.Signals(self.signum).name
             raise Interrupted(
                 f"{name}: saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
-                self.signum,
+                self.signals.signum,
             )
         if self.env_steps >= self.config.steps:
             return  # finish() does the rest
@@ -209,40 +196,23 @@ class Trainer:
 
     def record(self, evaluation: Evaluation | None) -> None:
         """Writes one line of metrics of everything since the last."""
-        now = time.perf_counter()
-        steps = (self.env_steps - self.logged_steps) * self.config.num_seeds
-        sps = steps / max(now - self.logged, 1e-9)
-        self.logged, self.logged_steps = now, self.env_steps
+        rate, losses, returns = (
+            self.meter.rate(self.env_steps),
+            self.meter.losses(),
+            self.meter.returns(),
+        )
+        self.meter.reset(self.env_steps)
         line: dict[str, Any] = {"env_steps": self.env_steps, "wall_s": round(self.wall_s, 3)}
-        losses = self.losses()
-        line |= {"sps": round(sps, 1), "updates": self.updates} | losses
-        returns = self.training_returns()
+        line |= {"sps": round(rate * self.config.num_seeds, 1), "updates": self.updates} | losses
         line |= per_seed("skipped_updates", self.skipped_updates)
         line |= per_seed("return_mean", returns) | self.execution.stats()
         if evaluation is not None:
             for name, value in evaluation.metrics().items():
                 line |= per_seed(f"eval/{name}", value)
             line["eval/episodes"] = self.evaluator.episodes
-        self.reports = []
         self.log.write(line)
         shown = None if line["return_mean"] is None else float(line["return_mean"])
-        self.progress.update(self.env_steps, sps / self.config.num_seeds, shown, losses)
-
-    def losses(self) -> dict[str, float]:
-        """Means of the algorithm's metrics over the reports, and over seeds."""
-        learned = [report.metrics for report in self.reports if report.metrics]
-        names = learned[-1] if learned else ()
-        return {name: float(np.mean([m[name] for m in learned])) for name in names}
-
-    def training_returns(self) -> Any:
-        """Mean return of the episodes that finished: a number or one per seed, None without."""
-        if not self.reports:
-            return None
-        total = np.sum([report.return_sum for report in self.reports], 0)
-        count = np.sum([report.episodes for report in self.reports], 0)
-        if not np.all(count):
-            return None
-        return (total / count).tolist()
+        self.progress.update(self.env_steps, rate, shown, losses)
 
     # --- saving -----------------------------------------------------------------------------
 
@@ -297,7 +267,7 @@ class Trainer:
     def finish(self) -> dict[str, Any]:
         """The last evaluation, checkpoint and result."""
         evaluation = self.evaluate()
-        if self.env_steps > self.logged_steps or self.resumed_at is None:
+        if self.env_steps > self.meter.env_steps or self.resumed_at is None:
             self.record(evaluation)
         arrays = self.save()
         result = {
@@ -322,26 +292,6 @@ class Trainer:
         result |= self.absolute()
         self.run.write_result(result)
         return result
-
-    # --- signals ----------------------------------------------------------------------------
-
-    def catch_signals(self) -> dict[int, Any]:
-        """Lets Ctrl-C and SIGTERM end the run between two iterations; a second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-
-        def note(signum: int, frame: FrameType | None) -> None:
-            self.signum = signum
-            signal.signal(signum, signal.default_int_handler)
-
-        return {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-
-
-def per_seed(name: str, value: Any) -> dict[str, Any]:
-    """A number under its name; a list as its mean, and itself under `<name>_seeds`."""
-    if isinstance(value, list):
-        return {name: float(np.mean(value)), f"{name}_seeds": value}
-    return {name: value}
 
 
 def not_finite(tree: Any) -> str:

@@ -18,8 +18,9 @@ from parl.config import RunConfig, from_dict
 from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.seeding import run_keys
+from parl.meter import per_seed
 from parl.run_dir import RunDir
-from parl.training import Diverged, not_finite, per_seed
+from parl.training import Diverged, not_finite
 
 TINY = {"hidden": (8,), "eval_episodes": 2, "steps": 2_560, "eval_every": 256}
 
