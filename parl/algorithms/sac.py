@@ -40,8 +40,8 @@ class SAC(Algorithm):
     noise: Noise = static(default=White())
     optimizer: Optimizer = static(default=optax.adam)
     policy_period: int = static(default=1)  # updates of the critics for one of the policy
-    learning_rate: float = 3e-4  # of the actor and the temperature
-    critic_learning_rate: float = 3e-4
+    learning_rate: float = 3e-4  # of the actor
+    critic_learning_rate: float = 3e-4  # of the temperature too
     gamma: float = 0.99
     tau: float = 0.005
     initial_temperature: float = 1.0
@@ -53,10 +53,9 @@ class SAC(Algorithm):
 
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         k_actor, k_critic = jax.random.split(key)
-        optimizer = self.optimizer(self.learning_rate)
-        actor = start(optimizer, self.actor.init(k_actor, spec.obs))
-        critic = self.critic.init(k_critic, spec.obs, spec.action)
-        critic = start(self.optimizer(self.critic_learning_rate), critic)
+        optimizer = self.optimizer(self.critic_learning_rate)
+        actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
+        critic = start(optimizer, self.critic.init(k_critic, spec.obs, spec.action))
         alpha = start(optimizer, jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)))
         target = jax.tree.map(jnp.copy, critic.params)  # a donated buffer may not appear twice
         return SACState(actor, critic, alpha, target, jnp.zeros((), jnp.int32))
@@ -96,6 +95,7 @@ class SAC(Algorithm):
         """Actor and temperature after a step each."""
         optimizer = self.optimizer(self.learning_rate)
         actor, info = learn(optimizer, self.actor_loss, state.actor, state, batch, key, k_net)
+        optimizer = self.optimizer(self.critic_learning_rate)
         alpha, more = descend(optimizer, self.alpha_loss, state.alpha, info["entropy"])
         return (actor, alpha), info | more
 
