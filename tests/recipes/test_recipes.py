@@ -202,7 +202,7 @@ def test_settings_by_kind_of_environment() -> None:
     assert (ppo["pixels"]["clip"], ppo["pixels"]["length"]) == (0.1, 128)
     sac = {name: make_recipe("sac", SPECS[name]).settings() for name in ("continuous", "short")}
     assert sac["continuous"]["target_entropy"] == -2.0 and sac["short"]["target_entropy"] == -0.5
-    assert (sac["continuous"]["warmup"], sac["short"]["warmup"]) == (2_500, 1_000)
+    assert (sac["continuous"]["warmup"], sac["short"]["warmup"]) == (5_000, 1_000)
     assert make_recipe("dqn", SPECS["pixels"]).settings()["replay_on_host"]
 
 
