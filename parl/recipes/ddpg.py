@@ -11,7 +11,7 @@ from parl.algorithms.td3 import TD3
 from parl.ops.noise import Noise, OrnsteinUhlenbeck
 from parl.recipes.td3 import TD3Recipe
 
-PAPER = TD3(policy_period=1, smoothing=0.0)
+PAPER = TD3Recipe.algorithm.replace(policy_period=1, smoothing=0.0)
 
 
 @dataclass(frozen=True)
