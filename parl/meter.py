@@ -9,20 +9,15 @@ from parl.agents.execution import Report
 
 
 class Meter:
-    """Collects what the iterations reported, and counts steps by the clock."""
+    """Collects what iterations report for one line, and counts steps by the clock."""
 
     def __init__(self, env_steps: int):
         self.reports: list[Report] = []
         self.start(env_steps)
 
     def start(self, env_steps: int) -> None:
-        """Starts the clock anew, at so many environment steps."""
+        """Starts the clock, at so many environment steps of each seed; reports stay."""
         self.began, self.env_steps = time.perf_counter(), env_steps
-
-    def reset(self, env_steps: int) -> None:
-        """Starts anew, after a line was written."""
-        self.reports = []
-        self.start(env_steps)
 
     def add(self, report: Report) -> None:
         """One more report of an execution."""

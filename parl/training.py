@@ -196,16 +196,12 @@ class Trainer:
 
     def record(self, evaluation: Evaluation | None) -> None:
         """Writes one line of metrics of everything since the last."""
-        rate, losses, returns = (
-            self.meter.rate(self.env_steps),
-            self.meter.losses(),
-            self.meter.returns(),
-        )
-        self.meter.reset(self.env_steps)
+        meter, self.meter = self.meter, Meter(self.env_steps)
+        rate, losses = meter.rate(self.env_steps), meter.losses()
         line: dict[str, Any] = {"env_steps": self.env_steps, "wall_s": round(self.wall_s, 3)}
         line |= {"sps": round(rate * self.config.num_seeds, 1), "updates": self.updates} | losses
         line |= per_seed("skipped_updates", self.skipped_updates)
-        line |= per_seed("return_mean", returns) | self.execution.stats()
+        line |= per_seed("return_mean", meter.returns()) | self.execution.stats()
         if evaluation is not None:
             for name, value in evaluation.metrics().items():
                 line |= per_seed(f"eval/{name}", value)
