@@ -8,7 +8,8 @@ A study is a file of studies/, or one of your own; study.py says what is in it. 
 after the other, the seeds of each as one program. Kill it at any moment, and go on with the same
 command: finished cells are skipped, the one under way resumes from its last checkpoint. After each
 cell the results are written anew: STUDY.csv (returns of each seed), STUDY.md (the table, beside the
-published rows of reference/control.csv) and STUDY-ENV.png.
+published rows of reference/control.csv) and STUDY-ENV.png. They are drawn from cells/NAME.json,
+which stay with the results: the next cell may run on another machine.
 """
 
 import argparse

@@ -1,42 +1,19 @@
-"""What came of a study: curves of each seed as CSV, a Markdown table, a picture for each task.
-
-Axes: P evaluations of a run, K seeds.
-"""
+"""What came of a study: curves of each seed as CSV, a Markdown table, a picture for each task."""
 
 import csv
-import dataclasses
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from study import NOTE, Cell, Study
+import study_record
+from study import Cell, Study
+from study_record import Record
 
 from parl import ops
-from parl.core.errors import ConfigError
-from parl.plotting import plot_curves, series_of
+from parl.plotting import plot_curves
 
 REFERENCE = Path(__file__).parent / "reference" / "control.csv"
 YARDSTICK = "sac"  # whose published returns stand in for those of an algorithm without any
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """A cell that has run to its end, or several of different seeds."""
-
-    cell: Cell
-    paths: list[Path]
-    commands: list[str]
-    settings: dict[str, Any]  # all of the recipe's
-    result: dict[str, Any]
-    note: dict[str, Any]
-    steps: np.ndarray  # [P]
-    returns: np.ndarray  # [P, K], greedy
-
-    def at(self, mark: int) -> tuple[int, np.ndarray]:
-        """(steps, returns [K]) of the evaluation nearest to that many steps."""
-        nearest = int(np.abs(self.steps - mark).argmin())
-        return int(self.steps[nearest]), self.returns[nearest]
 
 
 class Published(NamedTuple):
@@ -57,16 +34,18 @@ class Published(NamedTuple):
 
 
 def write(study: Study, out: Path, results: Path) -> None:
-    """Writes the results of the cells that are finished."""
-    found = [read(cell, out / cell.name) for cell in study.cells]
-    rows = by_seeds([row for row in found if row is not None])
+    """Keeps what came of the runs in `out`, and writes the results of all cells with a record."""
+    for cell in study.cells:
+        if (record := study_record.of_run(cell, out / cell.name)) is not None:
+            record.write(results)
+    found = [study_record.read(cell, results) for cell in study.cells]
+    rows = study_record.by_seeds([row for row in found if row is not None])
     if not rows:
         return
-    results.mkdir(parents=True, exist_ok=True)
     write_curves(rows, results / f"{study.name}.csv")
     pictures = []
     for env in dict.fromkeys(row.cell.env for row in rows):
-        curves = {row.cell.label: row.paths for row in rows if row.cell.env == env}
+        curves = {row.cell.label: [(row.steps, row.returns)] for row in rows if row.cell.env == env}
         picture = results / f"{study.name}-{env.replace(':', '-').replace('?', '-')}.png"
         pictures.append(plot_curves(curves, picture, title=env).name)
     missing = [cell.name for cell, row in zip(study.cells, found, strict=True) if row is None]
@@ -74,64 +53,13 @@ def write(study: Study, out: Path, results: Path) -> None:
     (results / f"{study.name}.md").write_text(text)
 
 
-def read(cell: Cell, path: Path) -> Finished | None:
-    """The outcome of a cell; None before its end, and where another cell has run."""
-    if not (path / "result.json").exists():
-        return None
-    config, result, note = (
-        json.loads((path / name).read_text()) for name in ("config.json", "result.json", NOTE)
-    )
-    if cell.identity != {name: note[name] for name in cell.identity}:
-        return None
-    steps, returns = series_of(path, "eval/return_mean")
-    return Finished(cell, [path], [cell.command], config["settings"], result, note, steps, returns)
-
-
-def by_seeds(rows: list[Finished]) -> list[Finished]:
-    """The rows, those that differ in their seeds alone as one of all of these seeds."""
-    groups: list[list[Finished]] = []
-    for row in rows:
-        kind = lambda cell: (cell.label, cell.env, cell.but_seeds)
-        same = (group for group in groups if kind(group[0].cell) == kind(row.cell))
-        group = next(same, None)
-        if group is None:
-            groups.append(group := [])
-        group.append(row)
-    return [joined(group) for group in groups]
-
-
-def joined(rows: list[Finished]) -> Finished:
-    """Cells of different seeds as one, up to where the shortest of them ended."""
-    first, points = rows[0], min(len(row.steps) for row in rows)
-    commits = dict.fromkeys(commit for row in rows for commit in row.note["commits"])
-    seeds = [seed for row in rows for seed in row.result["seeds"]]
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(
-            f"cells of {first.cell.name} ran the same seed: {seeds}; change a 'seed'."
-        )
-    result = {
-        "seeds": seeds,
-        "env_steps": min(row.result["env_steps"] for row in rows),
-        "wall_s": sum(row.result["wall_s"] for row in rows),
-    }
-    return dataclasses.replace(
-        first,
-        paths=[path for row in rows for path in row.paths],
-        commands=[command for row in rows for command in row.commands],
-        result=first.result | result,
-        note=first.note | {"commits": list(commits)},
-        steps=first.steps[:points],
-        returns=np.concatenate([row.returns[:points] for row in rows], 1),
-    )
-
-
-def write_curves(rows: list[Finished], path: Path) -> None:
+def write_curves(rows: list[Record], path: Path) -> None:
     """One line for each evaluation of each seed."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["label", "env", "seed", "steps", "return"])
         for row in rows:
-            for k, seed in enumerate(row.result["seeds"]):
+            for k, seed in enumerate(row.seeds):
                 for steps, value in zip(row.steps, row.returns[:, k], strict=True):
                     lines.writerow([row.cell.label, row.cell.env, seed, int(steps), f"{value:.2f}"])
 
@@ -161,7 +89,7 @@ def beside(cell: Cell, steps: int, reference: list[Published]) -> list[Published
 
 def markdown(
     study: Study,
-    rows: list[Finished],
+    rows: list[Record],
     reference: list[Published],
     missing: list[str],
     pictures: list[str],
@@ -173,8 +101,8 @@ def markdown(
     lines = [f"# {study.title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     sources: dict[str, str] = {}
     for row in rows:
-        for mark in sorted({*study.at, row.result["env_steps"]}):
-            if mark > row.result["env_steps"]:
+        for mark in sorted({*study.at, row.env_steps}):
+            if mark > row.env_steps:
                 continue
             steps, returns = row.at(mark)
             others = beside(row.cell, steps, reference)
@@ -183,7 +111,7 @@ def markdown(
     lines += ["", *aggregate(rows, reference)]
     if missing:
         lines += [f"Not finished: {', '.join(missing)}.", ""]
-    devices = "; ".join(dict.fromkeys(row.note["device"] for row in rows))
+    devices = "; ".join(dict.fromkeys(row.device for row in rows))
     said = f"Wall time is of all seeds together, evaluation included, on {devices}. Commands:"
     lines += [said, "", "```sh"]
     lines += [*(command for row in rows for command in row.commands), "```", ""]
@@ -192,38 +120,23 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def line(row: Finished, steps: int, returns: np.ndarray, others: list[Published]) -> str:
+def line(row: Record, steps: int, returns: np.ndarray, others: list[Published]) -> str:
     """One row of the table."""
     point, low, high = ops.stratified_bootstrap(returns)
-    settings, note, is_last = row.settings, row.note, steps >= row.result["env_steps"]
-    updates = "-"
-    if "updates" in settings:
-        updates = f"{settings['updates'] / (settings['length'] * settings['num_envs']):g}"
-    seeds = row.result["seeds"]
+    is_last, seeds = steps >= row.env_steps, row.seeds
     in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     named = f"{seeds[0]}-{seeds[-1]}" if in_order else ", ".join(map(str, seeds))
     cells = [row.cell.label, row.cell.env, f"{steps:,}", named,
              ", ".join(f"{x:,.0f}" for x in returns),
              f"**{returns.mean():,.0f}**", f"{point:,.0f} ({low:,.0f} to {high:,.0f})",
-             "; ".join(map(str, others)) or "-", width(settings), updates,
-             f"{note['gflop_per_step']:.2f}",
-             f"{row.result['wall_s']:,.0f}" if is_last else "-",
-             ", ".join(note["commits"])]  # fmt: skip
+             "; ".join(map(str, others)) or "-", row.width, row.updates,
+             f"{row.gflop_per_step:.2f}",
+             f"{row.wall_s:,.0f}" if is_last else "-",
+             ", ".join(row.commits)]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
-def width(settings: dict[str, Any]) -> str:
-    """The networks' widths: of the critics, where they differ from the actor's."""
-    if "hidden" in settings:
-        show = lambda prefix: "x".join(map(str, settings[f"{prefix}hidden"])) or "-"
-        actor = "actor_hidden" in settings
-    else:
-        show = lambda prefix: f"{settings[f'{prefix}width']} ({settings[f'{prefix}blocks']} blocks)"
-        actor = "actor_width" in settings
-    return f"{show('')}, actor {show('actor_')}" if actor else show("")
-
-
-def aggregate(rows: list[Finished], reference: list[Published]) -> list[str]:
+def aggregate(rows: list[Record], reference: list[Published]) -> list[str]:
     """Over several tasks: final returns in units of the yardstick's published ones."""
     tasks = list(dict.fromkeys(row.cell.env for row in rows))
     lines = []
@@ -231,7 +144,7 @@ def aggregate(rows: list[Finished], reference: list[Published]) -> list[str]:
         scores = []
         for row in (row for row in rows if row.cell.label == label):
             yardstick = Cell(YARDSTICK, row.cell.env, "", {})
-            others = beside(yardstick, row.result["env_steps"], reference)
+            others = beside(yardstick, row.env_steps, reference)
             if others:
                 scores.append(row.returns[-1] / others[0].mean)
         seeds = min(map(len, scores), default=0)

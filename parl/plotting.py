@@ -23,6 +23,7 @@ COLORS = ("#2a6fbb", "#e07b39", "#3a9a5b", "#c2455c", "#7b5ea7", "#8a6d4b", "#4a
 DASHES = ("-", "--", ":", "-.")  # once the colours are used up
 INK, PALE, GRID = "#222222", "#8a8f98", "#e9eaec"
 LABELS = {"eval/return_mean": "greedy evaluation return", "return_mean": "training return"}
+Series = tuple[np.ndarray, np.ndarray]  # steps [P] and values [P, K]
 CHART_POINTS = 200  # of a curve that compares runs
 
 
@@ -32,16 +33,17 @@ def plot_run(run_dir: Path) -> Path:
 
 
 def plot_curves(
-    curves: Mapping[str, Sequence[Path]],
+    curves: Mapping[str, Sequence[Path | Series]],
     out: Path,
     title: str = "",
     key: str = "eval/return_mean",
     statistic: Literal["iqm", "mean"] = "iqm",
 ) -> Path:
-    """Draws several experiments, label -> run directories, into the PNG `out`; returns it.
+    """Draws several experiments, label -> runs, into the PNG `out`; returns it.
 
-    Each seed is a run of its own, or one of a run of several seeds. A curve is the statistic over
-    seeds, its band the 95 % bootstrap interval. Raises ParlError where a run has no `key` yet.
+    A run is a directory or (steps [P], values [P, K]); each seed is a run of its own, or one of a
+    run of several seeds. A curve is the statistic over seeds, its band the 95 % bootstrap interval.
+    Raises ParlError where a run has no `key` yet.
     """
     return save(curves_figure(curves, title, key, statistic), out)
 
@@ -69,7 +71,7 @@ def run_figure(run_dir: Path) -> "Figure":
 
 
 def curves_figure(
-    curves: Mapping[str, Sequence[Path]],
+    curves: Mapping[str, Sequence[Path | Series]],
     title: str = "",
     key: str = "eval/return_mean",
     statistic: Literal["iqm", "mean"] = "iqm",
@@ -78,8 +80,9 @@ def curves_figure(
     name = {"iqm": "interquartile mean", "mean": "mean"}[statistic]
     figure, axes = new_figure(title, f"{name} over seeds, with its 95 % bootstrap interval")
     reduce = {"iqm": ops.iqm, "mean": np.mean}[statistic]
-    for i, (label, run_dirs) in enumerate(curves.items()):
-        steps, values = aligned([series_of(run_dir, key) for run_dir in run_dirs])
+    for i, (label, runs) in enumerate(curves.items()):
+        found = [series_of(run, key) if isinstance(run, Path) else run for run in runs]
+        steps, values = aligned(found)
         seeds, color = values.shape[1], COLORS[i % len(COLORS)]
         dashes = DASHES[i // len(COLORS) % len(DASHES)]
         if seeds > 1:
@@ -95,8 +98,6 @@ def curves_figure(
 
 
 # --- data ---------------------------------------------------------------------------------------
-
-Series = tuple[np.ndarray, np.ndarray]  # steps [P] and values [P, K]
 
 
 def series(records: list[dict[str, Any]], key: str) -> Series:

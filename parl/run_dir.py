@@ -98,8 +98,8 @@ class RunDir:
         write_json(self.path / "result.json", result)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], indent: int | None = 1) -> None:
     """Writes whole or not at all."""
     temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.write_text(json.dumps(content, indent=indent) + "\n")
     temporary.replace(path)

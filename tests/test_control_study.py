@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 import control
 import flops
 import study
+import study_record
 import study_report
 
 TINY = {
@@ -246,10 +247,8 @@ def test_published_rows_are_those_of_the_nearest_step_count() -> None:
 def test_several_tasks_are_aggregated_in_published_returns() -> None:
     reference = study_report.published()
 
-    def row(env: str, returns: list[float]) -> study_report.Finished:
-        cell, result = study.Cell("sac", env, "sac", {}), {"env_steps": 100_000}
-        steps = np.array([100_000])
-        return study_report.Finished(cell, [], [], {}, result, {}, steps, np.array([returns]))
+    def row(env: str, returns: list[float]) -> study_record.Record:
+        return record(study.Cell("sac", env, "sac", {}), [0, 1, 2], [100_000], [returns])
 
     rows = [row("HalfCheetah-v4", [6156.31] * 3), row("Ant-v4", [2 * 747.25] * 3)]
     lines = study_report.aggregate(rows, reference)
@@ -257,27 +256,54 @@ def test_several_tasks_are_aggregated_in_published_returns() -> None:
     assert study_report.aggregate(rows[:1], reference) == []
 
 
+def record(
+    cell: study.Cell,
+    seeds: list[int],
+    steps: list[int],
+    returns: list[Any],
+    commits: tuple[str, ...] = ("aaa",),
+) -> study_record.Record:
+    """What came of a cell of ten seconds."""
+    return study_record.Record(
+        cell, [cell.command], seeds, steps[-1], 10.0, "8", "1", 0.5, "1 core, cpu", [*commits],
+        np.array(steps), np.array(returns),
+    )  # fmt: skip
+
+
+def test_a_cell_is_reported_where_its_run_is_not(tmp_path: Path) -> None:
+    """On another machine, from what was kept; not in place of a cell of other settings."""
+    cell = lambda tau: study.Cell("sac", "Ant-v4", "sac", {"steps": 200, "tau": tau})
+    record(cell(0.1), [3, 4], [100, 200], [[1.25, 2.0], [3.0, 4.123]]).write(tmp_path)
+    found = study_record.read(cell(0.1), tmp_path)
+    assert found is not None and found.cell == cell(0.1)
+    assert found.returns.tolist() == [[1.25, 2.0], [3.0, 4.12]] and found.seeds == [3, 4]
+    assert study_record.read(cell(0.2), tmp_path) is None
+    table = study.Study("two", "Two", (), (cell(0.1), study.Cell("td3", "Ant-v4", "td3", {})))
+    study_report.write(table, tmp_path / "no-runs", tmp_path)
+    text = (tmp_path / "two.md").read_text()
+    assert "| sac | Ant-v4 | 200 | 3-4 | 3, 4 | **4** |" in text
+    assert "Not finished: td3-Ant-v4." in text
+    assert (tmp_path / "two.csv").read_text().splitlines()[1:] == [
+        "sac,Ant-v4,3,100,1.25", "sac,Ant-v4,3,200,3.00",
+        "sac,Ant-v4,4,100,2.00", "sac,Ant-v4,4,200,4.12",
+    ]  # fmt: skip
+
+
 def test_cells_of_other_seeds_are_one_row() -> None:
     def row(settings: dict[str, Any], seeds: list[int], returns: list[list[float]], commit: str):
         cell = study.Cell("sac", "Ant-v4", "sac", settings)
-        steps = np.arange(1, len(returns) + 1) * 1_000
-        result = {"seeds": seeds, "env_steps": int(steps[-1]), "wall_s": 10.0}
-        note = {"commits": [commit], "gflop_per_step": 0.5}
-        path = Path(cell.name)
-        return study_report.Finished(
-            cell, [path], [cell.command], {}, result, note, steps, np.array(returns)
-        )
+        steps = [1_000 * i for i in range(1, len(returns) + 1)]
+        return record(cell, seeds, steps, returns, commits=(commit,))
 
     first = row({"num_seeds": 1, "tau": 0.1}, [0], [[1.0], [2.0]], "aaa")
     more = row({"num_seeds": 2, "tau": 0.1, "seed": 4}, [4, 5], [[3, 4], [5, 6], [7, 8]], "bbb")
     other = row({"num_seeds": 1, "tau": 0.2}, [0], [[9.0]], "aaa")
-    rows = study_report.by_seeds([first, more, other])
-    assert [row.result["seeds"] for row in rows] == [[0, 4, 5], [0]]
+    rows = study_record.by_seeds([first, more, other])
+    assert [row.seeds for row in rows] == [[0, 4, 5], [0]]
     assert rows[0].returns.tolist() == [[1, 3, 4], [2, 5, 6]]
-    assert rows[0].steps.tolist() == [1_000, 2_000] and rows[0].result["env_steps"] == 2_000
-    assert rows[0].result["wall_s"] == 20 and rows[0].note["commits"] == ["aaa", "bbb"]
-    assert rows[0].paths == [Path("sac-Ant-v4"), Path("sac-Ant-v4-seed-4")]
+    assert rows[0].steps.tolist() == [1_000, 2_000] and rows[0].env_steps == 2_000
+    assert rows[0].wall_s == 20 and rows[0].commits == ["aaa", "bbb"]
     assert len(rows[0].commands) == 2 and "--seed 4" in rows[0].commands[1]
     again = row({"num_seeds": 1, "tau": 0.1, "seed": 5}, [5], [[1.0]], "ccc")
     with pytest.raises(ConfigError, match="ran the same seed"):
-        study_report.by_seeds([more, again])
+        study_record.by_seeds([more, again])
