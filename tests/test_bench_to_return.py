@@ -1,6 +1,7 @@
 """Time to a return beside the peer: when a run ends, the table, and that nothing is run twice."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,25 @@ def test_a_run_ends_at_the_target_or_when_its_time_is_up() -> None:
 
         assert to_return.until(evaluations(), target, limit) == points[:seen]
         assert ended == [True]  # and its process with it
+
+
+@pytest.mark.parametrize("evaluations", [0, 1])
+def test_the_peer_is_killed_when_its_time_is_up(evaluations: int, tmp_path: Path) -> None:
+    """Also where it has not been evaluated yet, and the table says so."""
+    peer, row = tmp_path / "peer", '{"env_steps": 5000, "seconds": 0.5, "return_mean": 7.0}'
+    peer.write_text(
+        f"#!/bin/sh\nfor i in $(seq {evaluations}); do echo '{row}'; done\nexec sleep 99"
+    )
+    peer.chmod(0o700)
+    arguments = to_return.argparse.Namespace(env="X", target=50.0, limit=1.0, sbx=str(peer))
+    start = time.perf_counter()
+    found = to_return.until(to_return.sbx(arguments, "b", 3), 50.0, 1.0)
+    assert 1.4 < time.perf_counter() - start < 30
+    assert [point.seconds for point in found] == [0.5, 1.0][1 - evaluations :]
+    best = ["none evaluated", "5,000, best 7"][evaluations]
+    assert to_return.table({("SBX b", 3): found}, 50.0).endswith(f"| >1 ({best}) | **>1** |")
+    to_return.write({("SBX b", 3): found}, tmp_path / "found.csv", "X", 50.0)
+    assert to_return.read(tmp_path / "found.csv") == {("SBX b", 3): found}
 
 
 def test_the_table_tells_means_and_what_failed() -> None:

@@ -7,19 +7,22 @@ PYTHON is the interpreter of a throw-away environment with SBX (peers/stable_off
 to make one). Seed by seed, each algorithm trains alone until a greedy evaluation of 10 episodes
 reaches the target, or until --limit seconds have passed; SBX evaluates every 5,000 steps, we every
 --every. Our clock counts all from the start of the process, compilation and evaluations included;
-that of SBX stops in evaluations. Prints a Markdown table of seconds; --out takes all evaluations as
-CSV, with the table and a picture beside it. Runs that are there already are not made again.
+that of SBX stops in evaluations, so it is killed only after half as long again. Prints a Markdown
+table of seconds; --out takes all evaluations as CSV, with the table and a picture beside it. Runs
+that are there already are not made again.
 """
 
 import argparse
 import csv
 import json
+import math
 import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -29,6 +32,7 @@ from parl.plotting import COLORS, PALE, decorate, new_figure, save
 
 HERE = Path(__file__).parent
 EVERY, EPISODES = 5_000, 10  # steps between SBX' evaluations, and episodes of each
+GRACE = 1.5  # wall time for SBX in limits: that on its own clock, and evaluations
 
 
 class Evaluation(NamedTuple):
@@ -77,7 +81,7 @@ def ours(
 def sbx(
     arguments: argparse.Namespace, algorithm: str, seed: int
 ) -> Generator[Evaluation, None, None]:
-    """The evaluations of one of SBX' runs, as they come."""
+    """The evaluations of one of SBX' runs, as they come; the last once more when time is up."""
     command = [
         *(arguments.sbx, str(HERE / "peers" / "sbx_to_return.py"), "--algorithm", algorithm),
         *("--env", arguments.env, "--target", str(arguments.target), "--seed", str(seed)),
@@ -85,12 +89,21 @@ def sbx(
     ]
     training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert training.stdout is not None
+    alarm = threading.Timer(GRACE * arguments.limit, training.terminate)
+    alarm.start()
+    last = Evaluation(f"SBX {algorithm}", seed, 0, 0.0, -math.inf)
     try:
         for line in training.stdout:
             row = json.loads(line)
             steps, mean = int(row["env_steps"]), row["return_mean"]
-            yield Evaluation(f"SBX {algorithm}", seed, steps, row["seconds"], mean)
+            last = last._replace(env_steps=steps, seconds=row["seconds"], return_mean=mean)
+            yield last
+        if (code := training.wait()) == -signal.SIGTERM:
+            yield last._replace(seconds=arguments.limit)
+        elif code:
+            sys.exit(f"{' '.join(command)} failed.")
     finally:
+        alarm.cancel()
         stop(training)
 
 
@@ -108,7 +121,7 @@ def until(
     seen: list[Evaluation] = []
     for evaluation in evaluations:
         seen.append(evaluation)
-        if evaluation.return_mean >= target or evaluation.seconds > limit:
+        if evaluation.return_mean >= target or evaluation.seconds >= limit:
             break
     evaluations.close()  # ends the run
     return seen
@@ -135,7 +148,8 @@ def cell(curve: list[Evaluation], target: float) -> str:
     if last.return_mean >= target:
         return f"{last.seconds:,.0f} ({last.env_steps:,})"
     best = max(each.return_mean for each in curve)
-    return f">{last.seconds:,.0f} ({last.env_steps:,}, best {best:,.0f})"
+    come = f"{last.env_steps:,}, best {best:,.0f}" if best > -math.inf else "none evaluated"
+    return f">{last.seconds:,.0f} ({come})"
 
 
 def draw(runs: Runs, title: str, target: float, file: Path) -> None:
@@ -145,6 +159,7 @@ def draw(runs: Runs, title: str, target: float, file: Path) -> None:
     for name, color in zip(names, COLORS, strict=False):
         label: str | None = name
         for curve in (curve for (algorithm, _), curve in runs.items() if algorithm == name):
+            curve = [point for point in curve if point.return_mean > -math.inf]
             seconds, returns = [x.seconds for x in curve], [x.return_mean for x in curve]
             axes.plot(seconds, returns, color=color, marker="o", markersize=3, label=label)
             label = None
