@@ -6,6 +6,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -42,11 +43,21 @@ def make_gymnasium(id: str, **kwargs: Any) -> Callable[[], gymnasium.Env]:
 def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
     spec = dataclasses.replace(_resolve(id), order_enforce=False)
     try:
-        return gymnasium.make(spec, disable_env_checker=True, **kwargs)
+        with _remarks_logged(spec):
+            return gymnasium.make(spec, disable_env_checker=True, **kwargs)
     except (gymnasium_error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise _missing_package(id, error) from error
     except Exception as error:
         raise EnvError(f"{id} could not be made: {type(error).__name__}: {error}") from error
+
+
+def _remarks_logged(spec: registration.EnvSpec) -> AbstractContextManager[None]:
+    """MuJoCo's remarks about a model that is its own; it is imported for those alone."""
+    if "mujoco" not in str(spec.entry_point):
+        return nullcontext()
+    from parl.envs.mujoco_log import remarks_logged
+
+    return remarks_logged()
 
 
 def _resolve(id: str) -> registration.EnvSpec:

@@ -550,3 +550,18 @@ def test_foreign_states_are_refused(change):
 def test_no_state_before_the_first_reset():
     with pytest.raises(CheckpointError, match="before its first reset"):
         GymnasiumVectorEnv(Toy, 1, seed=0).get_state()
+
+
+def test_remarks_of_mujoco_are_logged_and_not_printed(capfd, caplog, tmp_path, monkeypatch) -> None:
+    """Neither on the terminal nor in a file where the run was started; what comes later is."""
+    mujoco = pytest.importorskip("mujoco")
+    from parl.envs.mujoco_log import remarks_logged
+
+    monkeypatch.chdir(tmp_path)
+    before = mujoco.get_mju_user_warning()
+    make_gymnasium("HalfCheetah-v5")().close()  # which MuJoCo 3.17 finds out of date
+    with caplog.at_level("INFO", "parl.mujoco"), remarks_logged():
+        mujoco.get_mju_user_warning()("an odd model")
+    assert "an odd model" in caplog.messages
+    assert capfd.readouterr() == ("", "") and not list(tmp_path.iterdir())
+    assert mujoco.get_mju_user_warning() is before
