@@ -8,6 +8,7 @@ import dataclasses
 import io
 import itertools
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,7 +173,9 @@ def train_flags(
         bases=(TrainFlags,),
     )
     recipe.override({name: value for name, value in given.items() if name in defaults})
-    flags = parse(shape, arguments, f"parl train {algorithm}", shape(**as_fields(given)))
+    origin = sys.modules[type(recipe).__module__].__doc__ or ""  # of the settings
+    prog, default = f"parl train {algorithm}", shape(**as_fields(given))
+    flags = parse(shape, arguments, prog, default, origin)
     chosen = {name: getattr(flags, name) for name in defaults}
     return flags, {name: value for name, value in chosen.items() if value != defaults[name]}
 
@@ -188,14 +191,21 @@ def as_fields(given: dict[str, Any]) -> dict[str, Any]:
     return values | {"out": Path(str(values["out"]))} if values.get("out") else values
 
 
-def parse(shape: type, arguments: list[str], prog: str, default: Any = None) -> Any:
+def parse(
+    shape: type, arguments: list[str], prog: str, default: Any = None, description: str = ""
+) -> Any:
     """Flags into a dataclass. Raises ConfigError for an unknown flag or an unusable value."""
     options = {} if default is None else {"default": default}
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             flags, rest = tyro.cli(
-                shape, prog=prog, args=arguments, return_unknown_args=True, **options
+                shape,
+                prog=prog,
+                description=description,
+                args=arguments,
+                return_unknown_args=True,
+                **options,
             )
     except SystemExit as stop:
         if not stop.code:

@@ -2,6 +2,9 @@
 
 Weights and features on the unit sphere, a categorical critic of scaled rewards, two updates a step,
 a learning rate that falls to half.
+
+These rates are for 512 units. With 64, larger ones learn sooner: `--width 64 --actor-width 64
+--updates 8 --learning-rate 5e-4 --critic-learning-rate 1e-3` on HalfCheetah.
 """
 
 from dataclasses import dataclass
