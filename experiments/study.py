@@ -7,9 +7,10 @@
       - {algorithm: [sac, td3], env: HalfCheetah-v4}
       - {algorithm: crossq, env: HalfCheetah-v4, label: crossq 512, hidden: [512, 512]}
 
-A row is one cell for each pair of its algorithms and environments. Everything else in it goes to
-`parl.train`: settings of the run, such as `steps`, and of the recipe, such as `hidden`. Cells that
-differ in their seeds alone are reported as one: so seeds are added to a study.
+A row is one cell for each combination of its algorithms, environments and seeds. Everything else
+in it goes to `parl.train`: settings of the run, such as `steps`, and of the recipe, such as
+`hidden`. With `num_seeds: 3` seeds train together, with `seed: [0, 1, 2]` one after the other.
+Cells that differ in their seeds alone are reported as one: so seeds are added to a study.
 """
 
 import itertools
@@ -119,9 +120,12 @@ def expand(row: dict[str, Any]) -> list[Cell]:
     algorithms, envs = (as_list(settings.pop(name, [])) for name in ("algorithm", "env"))
     if not algorithms or not envs:
         raise ConfigError(f"a row of a study needs an algorithm and an env, not only {row}.")
-    label = settings.pop("label", None)
-    pairs = itertools.product(algorithms, envs)
-    return [Cell(algorithm, env, label or algorithm, settings) for algorithm, env in pairs]
+    label, seeds = settings.pop("label", None), as_list(settings.pop("seed", 0))
+    first = lambda seed: {"seed": seed} if seed else {}  # 0 is nothing said
+    return [
+        Cell(algorithm, env, label or algorithm, settings | first(seed))
+        for algorithm, env, seed in itertools.product(algorithms, envs, seeds)
+    ]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -59,13 +59,16 @@ def test_rows_are_products_over_the_defaults(tmp_path: Path) -> None:
         "cells:\n"
         "  - {algorithm: [sac, td3], env: [A-v0, B-v0], steps: 7}\n"
         "  - {algorithm: sac, label: sac wide, hidden: [512, 512]}\n"
+        "  - {algorithm: oac, seed: [0, 3]}\n"
     )
     found = study.load(str(file))
     assert (found.name, found.title, found.at) == ("grid", "grid", ())
     names = ["sac-A-v0", "sac-B-v0", "td3-A-v0", "td3-B-v0", "sac-wide-A-v0"]
+    names += ["oac-A-v0", "oac-A-v0-seed-3"]
     assert [cell.name for cell in found.cells] == names
     assert found.cells[1] == study.Cell("sac", "B-v0", "sac", {"steps": 7})
     assert found.cells[4].command == "parl train sac --env A-v0 --steps 100 --hidden 512 512"
+    assert [cell.settings.get("seed") for cell in found.cells[5:]] == [None, 3]
 
 
 @pytest.mark.parametrize(
