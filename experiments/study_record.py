@@ -56,15 +56,23 @@ def file_of(cell: Cell, results: Path) -> Path:
 
 
 def read(cell: Cell, results: Path) -> Record | None:
-    """The record of a cell; None if there is none, or one of other settings."""
+    """The record of a cell; None if there is none, or one of other settings.
+
+    Raises ConfigError where the file holds something else.
+    """
     file = file_of(cell, results)
     if not file.exists():
         return None
-    found = json.loads(file.read_text())
-    if cell.identity != {name: found.pop(name) for name in cell.identity}:
-        return None
-    steps, returns = np.array(found.pop("steps")), np.array(found.pop("returns"))
-    return Record(cell, [cell.command], **found, steps=steps, returns=returns)
+    try:
+        found = json.loads(file.read_text())
+        if cell.identity != {name: found.pop(name) for name in cell.identity}:
+            return None
+        curves = {name: np.array(found.pop(name), float) for name in ("steps", "returns")}
+        return Record(cell, [cell.command], **found, **curves)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{file} is not the record of a cell ({error!r}): delete it and run the cell again."
+        ) from error
 
 
 def of_run(cell: Cell, path: Path) -> Record | None:

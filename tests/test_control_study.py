@@ -281,6 +281,11 @@ def test_a_cell_is_reported_where_its_run_is_not(tmp_path: Path) -> None:
     assert found is not None and found.cell == cell(0.1)
     assert found.returns.tolist() == [[1.25, 2.0], [3.0, 4.12]] and found.seeds == [3, 4]
     assert study_record.read(cell(0.2), tmp_path) is None
+    for text in ("{", "[]", '{"algorithm": "sac"}'):
+        odd = study.Cell("odd", "Ant-v4", "odd", {})
+        study_record.file_of(odd, tmp_path).write_text(text)
+        with pytest.raises(ConfigError, match="not the record of a cell"):
+            study_record.read(odd, tmp_path)
     table = study.Study("two", "Two", (), (cell(0.1), study.Cell("td3", "Ant-v4", "td3", {})))
     study_report.write(table, tmp_path / "no-runs", tmp_path)
     text = (tmp_path / "two.md").read_text()
