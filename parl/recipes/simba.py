@@ -3,8 +3,8 @@
 Observations are normalised by running statistics; two updates a step; weight decay.
 
 These rates are for 512 units. With 64, larger ones learn sooner: `--width 64 --actor-width 64
---updates 8 --learning-rate 5e-4 --critic-learning-rate 1e-3` and `--gamma 0.99
---initial-temperature 1` on HalfCheetah.
+--learning-rate 5e-4 --critic-learning-rate 1e-3 --gamma 0.99 --initial-temperature 1` on
+HalfCheetah.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Weights and features on the unit sphere, a categorical critic of scaled rewards,
 a learning rate that falls to half.
 
 These rates are for 512 units. With 64, larger ones learn sooner: `--width 64 --actor-width 64
---updates 8 --learning-rate 5e-4 --critic-learning-rate 1e-3` on HalfCheetah.
+--batch-size 128 --learning-rate 5e-4 --critic-learning-rate 1e-3` on HalfCheetah.
 """
 
 from dataclasses import dataclass
