@@ -123,10 +123,8 @@ def markdown(
 def line(row: Record, steps: int, returns: np.ndarray, others: list[Published]) -> str:
     """One row of the table."""
     point, low, high = ops.stratified_bootstrap(returns)
-    is_last, seeds = steps >= row.env_steps, row.seeds
-    in_order = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
-    named = f"{seeds[0]}-{seeds[-1]}" if in_order else ", ".join(map(str, seeds))
-    cells = [row.cell.label, row.cell.env, f"{steps:,}", named,
+    is_last = steps >= row.env_steps
+    cells = [row.cell.label, row.cell.env, f"{steps:,}", names(row.seeds),
              ", ".join(f"{x:,.0f}" for x in returns),
              f"**{returns.mean():,.0f}**", f"{point:,.0f} ({low:,.0f} to {high:,.0f})",
              "; ".join(map(str, others)) or "-", row.width, row.updates,
@@ -134,6 +132,12 @@ def line(row: Record, steps: int, returns: np.ndarray, others: list[Published]) 
              f"{row.wall_s:,.0f}" if is_last else "-",
              ", ".join(row.commits)]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def names(seeds: list[int]) -> str:
+    """Seeds for people: the first and the last of those that follow each other."""
+    follow = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"{seeds[0]}-{seeds[-1]}" if follow else ", ".join(map(str, seeds))
 
 
 def aggregate(rows: list[Record], reference: list[Published]) -> list[str]:

@@ -247,6 +247,13 @@ def test_published_rows_are_those_of_the_nearest_step_count() -> None:
     assert study_report.beside(cell("sac", "Pendulum-v1"), 1_000, reference) == []
 
 
+@pytest.mark.parametrize(
+    ("seeds", "named"), [([0], "0"), ([3, 4, 5], "3-5"), ([0, 2], "0, 2"), ([1, 0], "1, 0")]
+)
+def test_how_seeds_are_named(seeds: list[int], named: str) -> None:
+    assert study_report.names(seeds) == named
+
+
 def test_several_tasks_are_aggregated_in_published_returns() -> None:
     reference = study_report.published()
 
