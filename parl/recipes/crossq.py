@@ -1,6 +1,9 @@
 """CrossQ as in Bhatt et al. 2024, app. A: critics 2048 wide, one update a step, Adam's beta1 0.5.
 
 Batch renormalisation takes over from batch normalisation after 100,000 updates.
+
+Narrow critics leave time for more updates: `--hidden 128 128 --updates 24`, three a step, is the
+work of 256 units with one, and learns sooner on HalfCheetah.
 """
 
 from dataclasses import dataclass

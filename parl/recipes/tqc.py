@@ -1,6 +1,10 @@
 """TQC as in Kuznetsov et al. 2020, app. B: five critics of 25 quantiles and three 512-unit layers.
 
 Two quantiles of each are dropped; the paper drops 0 on HalfCheetah and 5 on Hopper.
+
+Narrow critics leave time for more updates: `--hidden 128 128 --num-critics 2 --updates 32
+--policy-period 4 --critic-learning-rate 1e-3`, four a step, is the work of 256 units with one, and
+learns sooner on HalfCheetah.
 """
 
 from dataclasses import dataclass
