@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.custom_batching import sequential_vmap
 
 from parl.agents.replay import Replay
 from parl.agents.sampling import Wrapper
@@ -120,7 +121,10 @@ class OffPolicy(struct.PyTreeNode):
         """
         keys = jax.random.split(key, self.updates)
         update = lambda train, x: self.algorithm.update(train, as_batch(x[0]), x[1])
-        train, metrics = jax.lax.scan(update, state.train, (batches, keys))
+        burst = lambda train, xs: jax.lax.scan(update, train, xs)
+        if self.algorithm.seeds_in_turn and jax.default_backend() == "cpu":
+            burst = sequential_vmap(burst)
+        train, metrics = burst(state.train, (batches, keys))
         return guard(state, train), metrics
 
     @property

@@ -15,6 +15,10 @@ from parl.ops.value_distributions import ValueDistribution
 class CrossQ(SAC):
     """SAC whose critics see current and next actions in one batch and bootstrap from themselves."""
 
+    @property
+    def seeds_in_turn(self) -> bool:
+        return True  # the joint batch is twice as large, and normalised in every layer
+
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         return super().init(key, spec).replace(target=())
 

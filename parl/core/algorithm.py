@@ -51,6 +51,14 @@ class Algorithm(struct.PyTreeNode):
         """Whether it learns from rollouts of older policies than its newest one."""
         return False
 
+    @property
+    def seeds_in_turn(self) -> bool:
+        """Whether a CPU updates several seeds sooner one after the other than together.
+
+        So it is where the work on all of them is too large for its caches.
+        """
+        return False
+
     def observe(self, state: Any, rollout: Rollout) -> Any:
         """Folds fresh experience into counters and statistics, once per rollout."""
         return state
