@@ -11,6 +11,7 @@ import pytest
 from parl.agents.learner import LearnerState, OffPolicy, attach, detach, seed_axes
 from parl.agents.replay import NumpyReplay, Replay, ReplayState
 from parl.agents.sampling import NStep, Prioritized
+from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step
 
@@ -176,17 +177,11 @@ def test_an_algorithm_without_errors_is_refused() -> None:
 # -- in a learner ---------------------------------------------------------------------------------
 
 
-class Errors:
+class Errors(Algorithm):
     """An algorithm whose error of a sample is its reward; its state counts updates."""
 
-    def update(self, train: Any, batch: Step, key: Any) -> Any:
-        return train + 1, {"td_error": batch.reward}
-
-    def items(self, rollout: Rollout) -> Any:
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout.steps)
-
-    def observe(self, train: Any, rollout: Rollout) -> Any:
-        return train
+    def update(self, state: Any, batch: Step, key: Any) -> Any:
+        return state + 1, {"td_error": batch.reward}
 
 
 ROLLOUT = Rollout(jax.tree.map(lambda x: x.reshape(3, 2, *x.shape[1:]), steps(0, 3)), ())
@@ -194,7 +189,7 @@ ROLLOUT = Rollout(jax.tree.map(lambda x: x.reshape(3, 2, *x.shape[1:]), steps(0,
 
 def test_a_learner_tells_replay_of_the_errors() -> None:
     replay = Prioritized(Replay(100), alpha=1.0, epsilon=0.0)
-    learner = OffPolicy(Errors(), replay, batch_size=200, updates=2)  # type: ignore[arg-type]
+    learner = OffPolicy(Errors(), replay, batch_size=200, updates=2)
     state = learner.init(jnp.zeros(()), ROLLOUT)
     assert state.replay.stride == 2, "two environments"
     state, metrics = jax.jit(learner.learn)(state, ROLLOUT, KEY)
@@ -220,7 +215,7 @@ def test_checkpoints_and_seeds_take_priorities_along() -> None:
 def test_no_program_copies_the_replay(wrap: Any) -> None:
     """Adding, drawing, reading windows and new priorities in one program: all in place."""
     capacity = 100_003 * 6
-    learner: Any = OffPolicy(Errors(), wrap(Replay(capacity)), batch_size=4)  # type: ignore[arg-type]
+    learner: Any = OffPolicy(Errors(), wrap(Replay(capacity)), batch_size=4)
     state = learner.init(jnp.zeros(()), ROLLOUT)
     compiled = jax.jit(learner.learn, donate_argnums=0).lower(state, ROLLOUT, KEY).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < capacity
