@@ -157,11 +157,8 @@ class InTurn(Toy):
 
 def test_seeds_are_updated_together_or_in_turn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """In turn is a loop over the seeds around that over the updates; only a CPU makes it."""
-    batches = transition(
-        np.zeros(1, np.float32), np.int32(0), 0.0, np.zeros(1, np.float32), False, False
-    ).steps
     rewards = jnp.arange(1.0, 7.0).reshape(3, 2, 1, 1)  # of 3 seeds and 2 updates
-    batches = jax.tree.map(lambda x: jnp.broadcast_to(x, (3, 2, *x.shape)), batches)
+    batches = jax.tree.map(lambda x: jnp.broadcast_to(x, (3, 2, *x.shape)), rollout(0.0).steps)
     batches = batches._replace(reward=rewards)
     keys = jax.random.split(KEY, 3)
 
