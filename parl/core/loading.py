@@ -1,0 +1,62 @@
+"""Names such as my_lab.sac:MySAC: how a class or function of the user's own is found again.
+
+The name is `module:attribute`, as in Gymnasium's ids. A module is imported as any other: it must be
+installed or beside the user, so nothing is ever imported from a run directory.
+"""
+
+import importlib
+import re
+from typing import Any
+
+from parl.core.errors import ConfigError, nearest
+
+PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_path(name: str) -> bool:
+    """Whether a name has the form module:attribute."""
+    return PATH.fullmatch(name) is not None
+
+
+def load(name: str) -> Any:
+    """What `module:attribute` names. Raises ConfigError where there is no such thing."""
+    if not is_path(name):
+        raise ConfigError(f"'{name}' is not a name of the form module:attribute.")
+    path, _, attributes = name.partition(":")
+    try:
+        found: Any = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"'{name}' needs the module '{error.name}', which is not installed."
+            ) from error
+        raise ConfigError(
+            f"'{name}': there is no module '{error.name}' here; run the command in its folder, "
+            "or install its package."
+        ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"'{name}': the module '{path}' raised {type(error).__name__} on import: {error}"
+        ) from error
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            public = [known for known in vars(found) if not known.startswith("_")]
+            hint = nearest(attribute, public)
+            raise ConfigError(f"'{name}': '{path}' has no '{attribute}'.{hint}")
+        found = getattr(found, attribute)
+    return found
+
+
+def name_of(thing: Any) -> str | None:
+    """`module:attribute` of a class or function; None where that would not find it again.
+
+    So it is for what was made inside a function, for lambdas, and in the script that runs.
+    """
+    module, attribute = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if module in (None, "__main__", "builtins") or attribute is None:
+        return None
+    name = f"{module}:{attribute}"
+    try:
+        return name if is_path(name) and load(name) is thing else None
+    except ConfigError:
+        return None
