@@ -1,16 +1,21 @@
 """Checkpoints: a directory with one JSON manifest and one file of raw arrays, never pickle.
 
     <path>/manifest.json   schema version, checksum of itself, metadata, and for each array
-                           its name, dtype, shape, place in the file and sha256
+                           its name, dtype, shape, place in its file and sha256
     <path>/arrays.bin      the arrays, little-endian, one after the other
+    <path>/PART.bin        those of a part that was to lie apart, such as replay.bin
 
 A checkpoint appears under its name by one rename or not at all. Whatever is read is verified first.
+One that replaces another sets it aside as .old-NAME-PID until it stands; where the writer died in
+between, that is what is read.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +24,11 @@ import jax
 import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy; comes with jax)
 import numpy as np
 
-from parl.core.errors import CheckpointError
+from parl.core.errors import CheckpointError, DamagedCheckpoint
+from parl.core.manifest import ARRAYS, Entry, check_sizes, entries_of, read_text
 
 SCHEMA = 1
+NONSENSE = (ValueError, KeyError, TypeError, RecursionError, MemoryError)  # of what a file says
 BLANK = "0" * 64  # stands in for the manifest's own checksum while that is computed
 
 
@@ -100,30 +107,61 @@ class Checkpoint:
         return jax.numpy.array(array)  # a copy: these buffers may be donated
 
 
-def save(path: Path, tree: Any, meta: dict[str, Any]) -> dict[str, np.ndarray]:
+def save(
+    path: Path, tree: Any, meta: dict[str, Any], apart: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
     """Writes a checkpoint whole, or raises CheckpointError and leaves what was there before.
 
-    `tree` is any pytree of arrays, `meta` anything JSON can hold. Returns the arrays by name.
+    `tree` is any pytree of arrays, `meta` anything JSON can hold; what lies under the names `apart`
+    at the top of the tree gets a file of its own. Returns the arrays by name.
     """
+    if not may_be_replaced(path):
+        raise CheckpointError(f"{path} holds something that is no checkpoint; move it away.")
     arrays = {name: to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
     temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        entries = write_arrays(temporary / "arrays.bin", arrays)
+        entries = write_arrays(temporary, arrays, apart)
         write_manifest(temporary / "manifest.json", {"arrays": entries, "meta": meta})
         replace(temporary, path)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"could not write {path}: {error.strerror or error}; earlier checkpoints are intact, "
             "make room or choose another --out and resume."
         ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return arrays
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Appends all arrays to one file; returns their manifest entries."""
+def may_be_replaced(path: Path) -> bool:
+    """Whether there is nothing at `path` but a checkpoint, whole or damaged."""
+    if not path.exists():
+        return not path.is_symlink()
+    return path.is_dir() and all(
+        file.name == "manifest.json" or file.suffix == ".bin" for file in path.iterdir()
+    )
+
+
+def write_arrays(
+    path: Path, arrays: dict[str, np.ndarray], apart: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Writes all arrays, into a file for each part; returns their manifest entries."""
+    files = {ARRAYS: list(arrays)}
+    for part in apart:
+        names = [name for name in arrays if name.startswith(part + "/")]
+        files[ARRAYS] = [name for name in files[ARRAYS] if name not in set(names)]
+        files |= {f"{part}.bin": names} if names else {}
+    return [
+        entry if file == ARRAYS else {"file": file} | entry
+        for file, names in files.items()
+        for entry in write_file(path / file, {name: arrays[name] for name in names})
+    ]
+
+
+def write_file(path: Path, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Writes arrays one after the other; returns their manifest entries."""
     entries, offset = [], 0
     with path.open("wb") as file:
         for name, array in arrays.items():
@@ -154,6 +192,7 @@ def replace(temporary: Path, path: Path) -> None:
     """Renames a finished directory to its name, in place of an older one if there is any."""
     old = path.with_name(f".old-{path.name}-{os.getpid()}")
     if path.exists():
+        remove(left_by(path, "old"))
         path.rename(old)
     try:
         temporary.rename(path)
@@ -161,37 +200,114 @@ def replace(temporary: Path, path: Path) -> None:
         if old.exists():
             old.rename(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    remove(left_by(path, "old"))
+    remove(p for p in left_by(path, "writing") if not is_alive(int(p.name.rpartition("-")[2])))
 
 
-def read(path: Path) -> Checkpoint:
-    """Reads and verifies everything. Raises CheckpointError where a byte is not as written."""
+def left_by(path: Path, kind: str) -> list[Path]:
+    """What writers of a checkpoint have not removed, `old` or `writing`, the newest first."""
+    if not path.parent.is_dir():
+        return []
+    pattern = re.compile(rf"\.{kind}-{re.escape(path.name)}-\d+")
+    found = [p for p in path.parent.iterdir() if pattern.fullmatch(p.name)]
+    return sorted(found, key=lambda p: identity(p)[1:], reverse=True)
+
+
+def identity(path: Path) -> tuple[Path, int, int]:
+    """What tells whether a directory was replaced: (path, time of its last change, inode)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path, 0, 0
+    return path, found.st_mtime_ns, found.st_ino
+
+
+def remove(directories: Iterable[Path]) -> None:
+    """Removes directories as far as that is possible."""
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def standing(path: Path) -> Path:
+    """Where the checkpoint called `path` is: there, or where a writer that died set it aside."""
+    return path if path.exists() else next(iter(left_by(path, "old")), path)
+
+
+def forget(path: Path, part: str) -> None:
+    """Removes a part that lies apart, if there is any. Raises CheckpointError."""
+    name = f"{part}.bin"
     try:
         manifest = read_manifest(path / "manifest.json")
-        data = np.fromfile(path / "arrays.bin", np.uint8)
-        if data.nbytes != sum(entry["bytes"] for entry in manifest["arrays"]):
-            raise CheckpointError(f"{path} is corrupt: arrays.bin does not have its full length.")
-        arrays = {entry["name"]: read_array(path, data, entry) for entry in manifest["arrays"]}
+        rest = [entry for entry in manifest["arrays"] if entry.get("file") != name]
+        if len(rest) < len(manifest["arrays"]):
+            temporary = path / ".writing.bin"
+            write_manifest(temporary, {"arrays": rest, "meta": manifest["meta"]})
+            temporary.replace(path / "manifest.json")
+        (path / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"could not remove {path / name}: {error.strerror}.") from error
+
+
+def read(path: Path, without: Iterable[str] = ()) -> Checkpoint:
+    """Reads and verifies everything but the parts `without`, which have to lie apart.
+
+    Raises DamagedCheckpoint where a byte is not as written, and where what was written cannot be.
+    """
+    place = standing(path)
+    before = identity(place)
+    try:
+        manifest = read_manifest(place / "manifest.json")
+        left_out = {f"{part}.bin" for part in without}
+        entries = [e for e in entries_of(manifest) if e.file not in left_out]
+        check_sizes(place, entries)
+        names = {e.file for e in entries}
+        files = {name: np.fromfile(place / name, np.uint8) for name in names}
+        arrays = {e.name: read_array(place, files[e.file], e) for e in entries}
         return Checkpoint(path, manifest["meta"], arrays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint: {error}.") from error
+    except (DamagedCheckpoint, OSError, *NONSENSE) as error:
+        if identity(standing(path)) != before:  # it was replaced meanwhile
+            return read(path, without)
+        if isinstance(error, DamagedCheckpoint):
+            raise
+        raise DamagedCheckpoint(f"{path} is not a readable checkpoint: {error}.") from error
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The metadata alone. Raises DamagedCheckpoint."""
+    try:
+        manifest = read_manifest(standing(path) / "manifest.json")
+        entries_of(manifest)
+        return manifest["meta"]
+    except (OSError, *NONSENSE) as error:
+        raise DamagedCheckpoint(f"{path} is not a readable checkpoint: {error}.") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest's JSON, after its checksum was verified."""
-    text = path.read_bytes()
+    text = read_text(path)
     manifest = json.loads(text)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is not a manifest of schema {SCHEMA}.")
+        raise DamagedCheckpoint(f"{path} is not a manifest of schema {SCHEMA}.")
     checksum = str(manifest["checksum"])
     if sha256(text.replace(checksum.encode(), BLANK.encode(), 1)) != checksum:
-        raise CheckpointError(f"{path} is corrupt: its checksum does not match.")
+        raise DamagedCheckpoint(f"{path} is corrupt: its checksum does not match.")
     return manifest
 
 
-def read_array(path: Path, data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+def read_array(path: Path, data: np.ndarray, entry: Entry) -> np.ndarray:
     """One array, after its sha256 was verified."""
-    part = data[entry["offset"] : entry["offset"] + entry["bytes"]]
-    if sha256(part.data) != entry["sha256"]:
-        raise CheckpointError(f"{path} is corrupt: '{entry['name']}' fails its sha256.")
-    return part.view(np.dtype(entry["dtype"])).reshape(entry["shape"])
+    part = data[entry.offset : entry.offset + entry.bytes]
+    if sha256(part.data) != entry.sha256:
+        raise DamagedCheckpoint(f"{path} is corrupt: '{entry.name}' fails its sha256.")
+    return part.view(entry.dtype).reshape(entry.shape)

@@ -30,6 +30,10 @@ class CheckpointError(ParlError):
     """A checkpoint is missing, corrupt, or belongs to something else."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """What a checkpoint holds is not what was written, or cannot be: another one may be good."""
+
+
 class RemoteError(ParlError):
     """An exception raised in another process; the message holds the remote traceback."""
 

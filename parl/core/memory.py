@@ -1,10 +1,14 @@
 """How this process deals with memory that it has no more use for."""
 
+import contextlib
 import ctypes
 import os
+import sys
+from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # of mallopt(3)
 UNBOUNDED = 2**31 - 1
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def keep_freed_memory() -> None:
@@ -26,3 +30,18 @@ def keep_freed_memory() -> None:
     mallopt(ARENA_MAX, 1)  # the others hold 64 MB at most, and go to the kernel for more
     mallopt(MMAP_MAX, 0)
     mallopt(TRIM_THRESHOLD, UNBOUNDED)
+
+
+def available_memory() -> int:
+    """Bytes that this process may have: what is free, but not above its control group's limit.
+
+    A very large number where the system does not tell.
+    """
+    found = [sys.maxsize]
+    for limit in LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such group, or `max`
+            found.append(int(Path(limit).read_text()))
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    return min(found)

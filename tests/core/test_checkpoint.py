@@ -1,8 +1,10 @@
 """Checkpoints: bit-equal round trips, atomic writes, and that no damage goes unnoticed."""
 
 import ast
+import contextlib
 import inspect
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -322,3 +324,147 @@ def test_params_sha256_depends_on_parameters_only(tmp_path: Path) -> None:
     assert digest(tree | {"replay": np.zeros(4)}) == base
     changed = jax.tree.map(lambda x: np.nextafter(x, np.float32(9)), kernel)
     assert digest(tree | {"net": Pair(changed, moments)}) != base
+
+
+# -- manifests of any content, and files of any size ----------------------------------------------
+
+
+def entry_with(path: Path, **changes: Any) -> None:
+    """Changes the first array's entry, with a checksum that is right."""
+    arrays = json.loads((path / "manifest.json").read_text())["arrays"]
+    arrays[0] |= changes
+    foreign(path, arrays=arrays)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 7},
+        {"name": None},
+        {"shape": [-1]},
+        {"shape": [True]},
+        {"shape": [3.0]},
+        {"dtype": "V4"},
+        {"dtype": ">f4"},
+        {"dtype": "void32"},
+        {"dtype": 3},
+        {"offset": -4},
+        {"offset": 4},
+        {"bytes": -4},
+        {"sha256": 5},
+        {"file": "../../secret.bin"},
+        {"file": "other.bin"},
+    ],
+)
+def test_entries_that_cannot_be(saved: Path, change: dict[str, Any]) -> None:
+    entry_with(saved, **change)
+    with pytest.raises(CheckpointError, match=str(saved)):
+        checkpoint.read(saved)
+
+
+@pytest.mark.parametrize("meta", [[], "x", 3])
+def test_meta_is_an_object(saved: Path, meta: Any) -> None:
+    foreign(saved, meta=meta)
+    for read in (checkpoint.read, checkpoint.read_meta):
+        with pytest.raises(CheckpointError, match="meta is no object"):
+            read(saved)
+
+
+def test_two_arrays_of_one_name(saved: Path) -> None:
+    arrays = json.loads((saved / "manifest.json").read_text())["arrays"]
+    arrays[1]["name"] = arrays[0]["name"]
+    foreign(saved, arrays=arrays)
+    with pytest.raises(CheckpointError, match="have one name"):
+        checkpoint.read(saved)
+
+
+def test_deep_nesting_is_refused(saved: Path) -> None:
+    (saved / "manifest.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(CheckpointError):
+        checkpoint.read(saved)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_file_that_is_larger_than_memory_is_not_read(saved: Path, claimed: bool) -> None:
+    """A sparse file of a tebibyte takes no room on the disk, and must take none in memory."""
+    size = 1 << 40
+    if claimed:
+        foreign(saved, arrays=[ENTRY | {"dtype": "uint8", "shape": [size], "bytes": size}])
+    with (saved / "arrays.bin").open("wb") as file:
+        file.truncate(size)
+    with pytest.raises(CheckpointError, match="of memory are free" if claimed else "full length"):
+        checkpoint.read(saved)
+
+
+def test_a_pipe_is_no_file_of_arrays(saved: Path) -> None:
+    (saved / "arrays.bin").unlink()
+    os.mkfifo(saved / "arrays.bin")
+    with pytest.raises(CheckpointError):
+        checkpoint.read(saved)
+
+
+# -- parts that lie apart -------------------------------------------------------------------------
+
+
+def test_a_part_apart_can_be_left_out_and_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "7"
+    tree = {"run": {"x": np.arange(3.0)}, "replay": {"rows": np.ones((4, 2))}}
+    checkpoint.save(path, tree, META, apart=("replay", "nothing"))
+    assert sorted(p.name for p in path.iterdir()) == ["arrays.bin", "manifest.json", "replay.bin"]
+    assert checkpoint.read(path).arrays.keys() == {"run/x", "replay/rows"}
+    good = (path / "replay.bin").read_bytes()
+    (path / "replay.bin").write_bytes(good[:-1] + b"\1")
+    with pytest.raises(CheckpointError, match="replay/rows"):
+        checkpoint.read(path)
+    assert checkpoint.read(path, without=("replay",)).arrays.keys() == {"run/x"}
+    checkpoint.forget(path, "replay")
+    assert sorted(p.name for p in path.iterdir()) == ["arrays.bin", "manifest.json"]
+    assert checkpoint.read(path).arrays.keys() == {"run/x"} and checkpoint.read(path).meta == META
+    checkpoint.forget(path, "replay")
+
+
+# -- killed between any two steps -----------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_killed_at_any_rename_one_of_both_stands(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """1: before the old one is set aside, 2: before the new one stands, 3: before the old goes."""
+    done = iter(range(9))
+
+    def dies(real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            if next(done) == step:
+                raise Killed
+            return real(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(Path, "rename", dies(Path.rename))
+    monkeypatch.setattr(checkpoint, "remove", dies(checkpoint.remove))
+    with contextlib.suppress(Killed):
+        checkpoint.save(saved, {"x": np.float32(3)}, {"new": True})
+    monkeypatch.undo()
+    found = checkpoint.read(saved).meta
+    assert found == (META if step < 3 else {"new": True})
+    assert checkpoint.read_meta(saved) == found
+    checkpoint.save(saved, {"x": np.float32(4)}, {"newer": True})
+    assert checkpoint.read(saved).meta == {"newer": True}
+    assert [p.name for p in saved.parent.iterdir()] == ["100"], "nothing is left behind"
+
+
+def test_what_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name in ("notes", "file"):
+        with pytest.raises(CheckpointError, match="holds something that is no checkpoint"):
+            checkpoint.save(tmp_path / name, {"x": np.zeros(1)}, {})
+    assert (tmp_path / "notes" / "thesis.tex").exists() and (tmp_path / "file").is_file()
+    (tmp_path / "empty").mkdir()
+    checkpoint.save(tmp_path / "empty", {"x": np.zeros(1)}, {})

@@ -1,0 +1,113 @@
+"""What the manifest of a checkpoint may say, checked before any memory is asked for."""
+
+import math
+import re
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
+
+import ml_dtypes
+import numpy as np
+
+from parl.core.errors import DamagedCheckpoint
+from parl.core.memory import available_memory
+
+ARRAYS = "arrays.bin"
+LARGEST = 1 << 28  # bytes of a manifest
+FILE = re.compile(r"[a-z]+\.bin")
+
+
+class Entry(NamedTuple):
+    """One array, and where it lies."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+    bytes: int
+    sha256: str
+
+
+def read_text(path: Path) -> bytes:
+    """The bytes of a manifest. Raises DamagedCheckpoint where it cannot be one, or OSError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+        raise DamagedCheckpoint(f"{path} is not a manifest: {found.st_size:,} bytes.")
+    return path.read_bytes()
+
+
+def entries_of(manifest: dict[str, Any]) -> list[Entry]:
+    """All arrays. Raises ValueError where the manifest says what cannot be."""
+    if not isinstance(manifest["meta"], dict):
+        raise ValueError("its meta is no object")
+    if not isinstance(manifest["arrays"], list):
+        raise ValueError("its arrays are no list")
+    entries = [entry_of(values) for values in manifest["arrays"]]
+    if len({entry.name for entry in entries}) < len(entries):
+        raise ValueError("two of its arrays have one name")
+    reached: dict[str, int] = {}
+    for entry in entries:
+        if entry.offset != reached.get(entry.file, 0):
+            raise ValueError(f"{entry.name!r} is not where the array before it ends")
+        reached[entry.file] = entry.offset + entry.bytes
+    return entries
+
+
+def entry_of(values: Any) -> Entry:
+    """One array. Raises ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{values!r} is no array's entry")
+    keys = "name", "shape", "sha256", "offset", "bytes"
+    name, shape, digest, offset, size = (values.get(key) for key in keys)
+    file = values.get("file", ARRAYS)
+    if not (isinstance(name, str) and isinstance(digest, str) and isinstance(file, str)):
+        raise ValueError(f"the name, file or sha256 of {name!r} is no text")
+    if not FILE.fullmatch(file):
+        raise ValueError(f"{file!r} is no file of a checkpoint")
+    if not (isinstance(shape, list) and all(map(is_count, shape))):
+        raise ValueError(f"{name!r} cannot have the shape {shape!r}")
+    dtype = dtype_of(values.get("dtype"))
+    if not (is_count(offset) and is_count(size) and size == math.prod(shape) * dtype.itemsize):
+        raise ValueError(f"{name!r} of {size!r} bytes is no {dtype}{shape}")
+    return Entry(name, dtype, tuple(shape), file, offset, size, digest)
+
+
+def is_count(x: Any) -> TypeGuard[int]:
+    """Whether x is a whole number that is not negative."""
+    return isinstance(x, int) and not isinstance(x, bool) and x >= 0
+
+
+def dtype_of(name: Any) -> np.dtype:
+    """A dtype of plain numbers, called as `save` calls it. Raises ValueError."""
+    try:
+        dtype = np.dtype(name) if isinstance(name, str) else None
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype.name != name or not is_number(dtype):
+        raise ValueError(f"{name!r} is no dtype of numbers")
+    return dtype
+
+
+def is_number(dtype: np.dtype) -> bool:
+    """Whether a dtype is one of numpy's numbers and flags, or of those that come with jax."""
+    return dtype.kind in "biufc" or getattr(ml_dtypes, dtype.name, None) is dtype.type
+
+
+def check_sizes(path: Path, entries: list[Entry]) -> None:
+    """Raises DamagedCheckpoint where the files are not as long as the arrays, or too long to read.
+
+    A file that claims more than is on the disk takes no memory, as its length tells.
+    """
+    wanted = {ARRAYS: 0}
+    for entry in entries:
+        wanted[entry.file] = wanted.get(entry.file, 0) + entry.bytes
+    for file, size in wanted.items():
+        found = (path / file).stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            raise DamagedCheckpoint(f"{path} is corrupt: {file} does not have its full length.")
+    total, room = sum(wanted.values()), available_memory()
+    if total > room:
+        raise DamagedCheckpoint(
+            f"{path} holds {total / 1e9:,.1f} GB, but {room / 1e9:,.1f} GB of memory are free."
+        )
