@@ -18,6 +18,7 @@ import psutil  # Ray brings one and makes it importable
 
 from parl.core.errors import ConfigError, RemoteError
 from parl.remote.connect import LOOPBACK, check_answers, check_private, token_authentication
+from parl.remote.token import protect_token, supported
 
 PATIENCE = 60.0  # seconds that a node may take to come up
 GRACE = 10.0  # seconds that its processes have to end
@@ -51,6 +52,7 @@ def start(host: str = "127.0.0.1", port: int = 6379, num_cpus: int | None = None
             "RAY_AUTH_MODE=token, and make a token with `ray get-auth-token --generate`."
         )
     check_free(host, port)
+    protect_token(make=loopback)
     options = ["--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false"]
     return launch(options, f"{host}:{port}", num_cpus, loopback)
 
@@ -71,6 +73,7 @@ def join(address: str, num_cpus: int | None = None) -> Node:
         )
     check_private(address)
     check_answers(host, port)
+    protect_token(make=False)
     return launch([f"--address={address}"], address, num_cpus, loopback=False)
 
 
@@ -194,17 +197,11 @@ def environment(loopback: bool) -> dict[str, str]:
     """
     return os.environ | {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE") or authentication(),
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE")
+        or ("token" if supported() else "disabled"),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(not loopback)),  # 0: it keeps to 127.0.0.1
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
-
-
-def authentication() -> str:
-    """The mode for a cluster of this machine: "token", once there is one to be had."""
-    command = ray("get-auth-token", "--generate")
-    made = subprocess.run(command, capture_output=True, umask=0o077)
-    return "disabled" if made.returncode else "token"
 
 
 def check_free(host: str, port: int) -> None:

@@ -30,6 +30,7 @@ from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import RpcError
 
 from parl.core.errors import ConfigError, RemoteError
+from parl.remote import token
 
 own = False  # whether this process's cluster is its own
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -65,6 +66,7 @@ def connect(
         check_answers(host, port)
         if host in LOOPBACK:
             use_token(address)
+    token.protect_token(make=local)
     start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
     with quiet(), loopback(local or host in LOOPBACK), no_pages():
         try:
@@ -128,7 +130,8 @@ def check_answers(host: str, port: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
         raise RemoteError(
-            f"no Ray cluster answers at {host}:{port} ({error}); start one with `ray start --head`."
+            f"no Ray cluster answers at {host}:{port} ({error}); start one with "
+            "`parl cluster start`."
         ) from error
 
 
@@ -150,11 +153,8 @@ def use_token(address: str) -> None:
 
 def token_authentication() -> bool:
     """Whether Ray checks a token on every call: needs Ray 2.52, the mode and a token."""
-    if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 52):
-        return False
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and bool(token or path.exists())
+    given = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.token_path().exists()
+    return token.supported() and os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and given
 
 
 @contextmanager

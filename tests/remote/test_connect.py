@@ -110,6 +110,6 @@ def test_a_session():
         "ConfigError num_cpus is for address='local'; a running cluster has its own.",
         "ConfigError the address of a cluster is 'local', 'auto' or 'host:port'.",
         "RemoteError no Ray cluster answers at 127.0.0.1:1 ([Errno 111] Connection refused); "
-        "start one with `ray start --head`.",
+        "start one with `parl cluster start`.",
         "True ['127.0.0.1']",
     ]
