@@ -119,14 +119,14 @@ def face(env: gymnasium.Env, id: str | None) -> Face:
         spec = env.unwrapped.team
         spec = spec if id is None else dataclasses.replace(spec, id=id)
         return Face(spec, stack_dicts, list)
-    action_space, split = convert_actions(env.action_space)
+    action_space, action_map = convert_actions(env.action_space)
     spec = EnvSpec(
         id=id or (env.spec.id if env.spec else type(env.unwrapped).__name__),
         observation_space=convert_space(env.observation_space),
         action_space=action_space,
         max_steps=env.spec.max_episode_steps if env.spec else None,
     )
-    return Face(spec, stacker(env.observation_space), split)
+    return Face(spec, stacker(env.observation_space), action_map.split)
 
 
 def stack_dicts(values: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from parl.core.actions import ActionMap, choice_map, number_map, uniform
 from parl.core.errors import SpaceError
 from parl.core.spec import Box, Discrete, MultiDiscrete, Space
 
@@ -20,7 +21,7 @@ def convert_space(space: spaces.Space) -> Space:
     match space:
         case spaces.Box():
             dtype = "uint8" if space.dtype == np.uint8 else "float32"
-            return Box(space.shape, dtype, _uniform(space.low), _uniform(space.high))
+            return Box(space.shape, dtype, uniform(space.low), uniform(space.high))
         case spaces.Discrete():
             return Discrete(int(space.n))
         case spaces.MultiDiscrete():
@@ -32,12 +33,6 @@ def convert_space(space: spaces.Space) -> Space:
         case spaces.Tuple():
             return {str(index): convert_space(part) for index, part in enumerate(space)}
     raise SpaceError(f"{type(space).__name__} spaces have no fixed shape and are not supported.")
-
-
-def _uniform(bound: np.ndarray) -> Any:
-    """A scalar where all bounds are equal, so that the spec of an image stays small."""
-    first = float(bound.flat[0]) if bound.size else 0.0
-    return first if (bound == first).all() else bound
 
 
 def stacker(space: spaces.Space) -> Callable[[Sequence[Any]], Any]:
@@ -65,43 +60,26 @@ def stacker(space: spaces.Space) -> Callable[[Sequence[Any]], Any]:
     return stack
 
 
-def convert_actions(space: spaces.Space) -> tuple[Space, Callable[[np.ndarray], Sequence[Any]]]:
-    """PARL's space for an action space, and a function from a batch to the actions of the envs."""
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return _box_actions(space)
-    if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        if start:
-            return convert_space(space), lambda action: (action + start).tolist()
-        return convert_space(space), np.ndarray.tolist
-    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        start, shape, dtype = getattr(space, "start", 0), space.shape, space.dtype
-        return convert_space(space), lambda action: list(
-            (action.reshape(-1, *shape) + start).astype(dtype)
-        )
-    raise SpaceError(f"{space} is not supported as an action space.")
+def convert_actions(space: spaces.Space) -> tuple[Space, ActionMap]:
+    """The space of a network's actions, and the map from these to an action space of Gymnasium.
 
-
-def _box_actions(space: spaces.Box) -> tuple[Box, Callable[[np.ndarray], Sequence[Any]]]:
-    """Actions in [-1, 1] stretched to the finite bounds; components without any pass as they are.
-
-    An action a becomes s a + o with s = (high - low) / 2 and o = (high + low) / 2.
+    A Box becomes a vector, see `number_map`. Raises SpaceError for spaces that are not served, with
+    what can be done.
     """
-    low, high = space.low, space.high  # [*A]
-    finite = np.isfinite(low) & np.isfinite(high)  # [*A]
-    if not finite.any():
-        return Box(space.shape), lambda action: list(np.array(action, space.dtype))
-    if (low == -1).all() and (high == 1).all():
-        return Box(space.shape, low=-1.0, high=1.0), lambda action: list(
-            action.astype(space.dtype).clip(-1, 1)
-        )
-    low, high = np.where(finite, low, -1), np.where(finite, high, 1)
-    scale, offset = high / 2 - low / 2, high / 2 + low / 2  # [*A]
-    low, high = np.where(finite, low, -np.inf), np.where(finite, high, np.inf)
-
-    def stretch(action: np.ndarray) -> Sequence[Any]:
-        # Clipping afterwards also keeps rounding from leaving the bounds.
-        return list((action.astype(space.dtype) * scale + offset).clip(low, high))
-
-    bound = _uniform(np.where(finite, 1.0, np.inf))
-    return Box(space.shape, low=-bound, high=bound), stretch
+    match space:
+        case spaces.Box():
+            low = np.where(space.bounded_below, space.low, -np.inf)
+            high = np.where(space.bounded_above, space.high, np.inf)
+            return number_map(low, high, space.shape, space.dtype)
+        case spaces.Discrete():
+            return convert_space(space), choice_map(space.start, space.n, (), space.dtype)
+        case spaces.MultiDiscrete():
+            start, shape = getattr(space, "start", 0), space.shape
+            return convert_space(space), choice_map(start, space.nvec, shape, space.dtype)
+        case spaces.MultiBinary():
+            return convert_space(space), choice_map(0, 2, space.shape, space.dtype)
+    raise SpaceError(
+        f"{space} is not supported as an action space: make it one Box (of numbers), one Discrete "
+        "or one MultiDiscrete (of choices) with gymnasium.wrappers.TransformAction, whose function "
+        "takes it apart."
+    )

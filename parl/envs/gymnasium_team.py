@@ -143,17 +143,16 @@ def mask_in(obs: Any, info: Any) -> np.ndarray | None:
 def seat(id: str, observation_space: spaces.Space, action_space: spaces.Space) -> Seat:
     """The translators of one agent. Raises SpaceError for spaces without a fixed size."""
     size, view = flattener(observation_space)
-    if isinstance(action_space, spaces.Discrete):
-        start = int(action_space.start)
-        return Seat(size, view, Discrete(int(action_space.n)), lambda a: int(a) + start)
-    action, split = convert_actions(action_space)
+    action, action_map = convert_actions(action_space)
+    if isinstance(action, Discrete):
+        return Seat(size, view, action, lambda a: action_map.split(np.reshape(a, 1))[0])
     if not isinstance(action, Box):
         raise SpaceError(
             f"{id} has agents with {action_space} actions; only Discrete and Box are served."
         )
-    shape, count = action.shape, int(np.prod(action.shape))
+    count = action.shape[0]
     flat = Box((count,), low=-1.0, high=1.0)
-    return Seat(size, view, flat, lambda a: split(a[:count].reshape(1, *shape))[0])
+    return Seat(size, view, flat, lambda a: action_map.split(a[None, :count])[0])
 
 
 def flattener(space: spaces.Space) -> tuple[int, Callable[[Any], np.ndarray]]:
@@ -200,8 +199,16 @@ class TupleTeam(Team):
         self.env, game = env, env.unwrapped
         seen, act = env.observation_space, env.action_space
         id = env.spec.id if env.spec else type(game).__name__
-        if not isinstance(seen, spaces.Tuple) or not isinstance(act, spaces.Tuple):
-            raise SpaceError(f"{id} has a tuple of action spaces, but not of observation spaces.")
+        if (
+            not isinstance(seen, spaces.Tuple)
+            or not isinstance(act, spaces.Tuple)
+            or len({isinstance(space, spaces.Discrete) for space in act.spaces}) > 1
+        ):
+            raise SpaceError(
+                f"{id} has {act} actions. If they are several agents', both spaces have to be a "
+                "Tuple over them and all actions of one kind; if they are one agent's, make them "
+                "one Box or one MultiDiscrete with gymnasium.wrappers.TransformAction."
+            )
         limit = env.spec.max_episode_steps if env.spec else None
         limit = limit or getattr(game, "_max_episode_steps", getattr(game, "max_steps", None))
         names = [f"agent_{i}" for i in range(len(act.spaces))]

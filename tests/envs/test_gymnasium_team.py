@@ -11,7 +11,7 @@ from parl.core.errors import SpaceError
 from parl.core.spec import Box, Discrete
 from parl.envs.factory import make_factory
 from parl.envs.gymnasium import GymnasiumVectorEnv
-from parl.envs.gymnasium_team import flattener
+from parl.envs.gymnasium_team import TupleTeam, flattener
 from parl.envs.resilient import resilient
 
 
@@ -106,3 +106,12 @@ def test_libraries_by_id(id: str, agents: int, view: int) -> None:
         # the library calls its time limit a termination
         np.testing.assert_array_equal(new.truncated, [time == limit] * 2)
     assert limit in (50, 500) and new.next_obs["alive"].all()
+
+
+@pytest.mark.parametrize("seen", [spaces.Tuple([spaces.Discrete(2)] * 2), spaces.Discrete(2)])
+def test_hybrid_actions_of_one_agent_name_the_wrapper(seen: spaces.Space) -> None:
+    env = gymnasium.Env()
+    env.observation_space = seen
+    env.action_space = spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (1,))])
+    with pytest.raises(SpaceError, match=r"has Tuple.*gymnasium\.wrappers\.TransformAction"):
+        TupleTeam(env)
