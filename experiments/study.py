@@ -20,13 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from parl.api import RUN_FIELDS
 from parl.build import Parts, resolve
-from parl.config import RunConfig
+from parl.config import RUN_FIELDS, RunConfig
 from parl.core.errors import ConfigError
-from parl.flags import parse_yaml
+from parl.settings_file import parse_yaml
 
 STUDIES = Path(__file__).parent / "studies"
 NOTE = "cell.json"  # in a run directory: the cell, its cost and the commits it ran on
@@ -88,7 +85,7 @@ def load(study: str) -> Study:
     path = Path(study) if study.endswith((".yaml", ".yml")) else STUDIES / f"{study}.yaml"
     try:
         content = parse_yaml(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ConfigError) as error:
         known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
         said = " ".join(str(error).split())
         raise ConfigError(f"cannot read the study {path}: {said}. Known: {known}.") from error

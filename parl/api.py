@@ -23,7 +23,7 @@ from parl.build import (
     rival_of,
     run_seeds,
 )
-from parl.config import RunConfig, new_run_id, versions
+from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.core.checkpoint import Checkpoint, read
 from parl.core.errors import ConfigError
 from parl.core.memory import keep_freed_memory
@@ -33,12 +33,6 @@ from parl.models.encoder import has_images
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
 from parl.training import Trainer
-
-RUN_FIELDS = {
-    "steps", "seed", "num_seeds", "execution", "actors", "mode", "max_policy_lag", "address",
-    "chaos", "eval_every", "eval_episodes", "absolute_episodes", "checkpoint_every", "keep",
-    "opponent", "pool_size", "admit_every", "eager",
-}  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -55,11 +49,9 @@ def train(
 
     The algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
     an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes a
-    Gymnasium environment. `settings` are those of the run (steps, seed, num_seeds, execution,
-    actors, mode, max_policy_lag, address, chaos, eval_every, eval_episodes, absolute_episodes,
-    checkpoint_every, keep, opponent, pool_size, admit_every, eager), as `parl train --help`
-    explains them, and any of the recipe's. Raises a ParlError with one sentence for whatever does
-    not fit.
+    Gymnasium environment. `settings` are those of the run, the fields of `RunSettings`, and any of
+    the recipe's; `parl train --help` explains them. Raises a ParlError with one sentence for
+    whatever does not fit.
     """
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
     own = None if isinstance(env, str) else env

@@ -30,34 +30,60 @@ from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 from parl.run_dir import RunDir
 
 
+class Layout(NamedTuple):
+    """Who collects, and how much of it one iteration learns from."""
+
+    execution: str  # fused, host or ray
+    mode: str  # sync or async
+    workers: int  # rollout actors, or the one that this process is
+    envs_per_worker: int
+    envs_per_iteration: int
+    updates: int  # of an off-policy algorithm after each iteration; else 1
+
+
 class Parts(NamedTuple):
     """What a run is made of, before anything runs."""
 
     config: RunConfig  # with execution, mode and settings resolved
     factory: EnvFactory
-    recipe: Recipe  # of one iteration; num_envs are those that one iteration learns from
+    recipe: Recipe  # of the whole run
+    layout: Layout
     learner: Learner
-    share: int  # environments of each worker
     rival: Player | None = None  # who plays the other sides, where that is not the learner
 
 
 def resolve(config: RunConfig, env: Any = None) -> Parts:
     """Checks a config against its environment and fills in what it leaves open.
 
-    `env` is the user's own environment, where the config cannot make it from its id.
+    `env` is the user's own environment, where the config cannot make it from its id, or a factory
+    that is made already.
     """
     config.check()
     factory = make_factory(config.env if env is None else env)
     algorithm, recipe = recipe_for(config.algorithm, factory)
-    config = dataclasses.replace(config, algorithm=algorithm)
-    workers = max(config.actors, 1)
-    recipe = one_for_each(recipe.override(config.settings), workers)
+    recipe = one_for_each(recipe.override(config.settings), max(config.actors, 1))
+    layout = layout_of(config, algorithm, recipe, factory)
+    rival = rival_of(config, factory.spec, env)
+    config = dataclasses.replace(
+        filled_in(config, factory),
+        algorithm=algorithm,
+        env=factory.id or factory.spec.id,
+        execution=layout.execution,
+        mode=layout.mode,
+        settings=recipe.settings(),
+    )
+    learner = learner_of(config, factory.spec, recipe, layout, rival)
+    return Parts(config, factory, recipe, layout, learner, rival)
+
+
+def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
+    """How a run collects. Raises ConfigError where the environment or the algorithm cannot."""
+    execution, workers = config.execution, max(config.actors, 1)
     if recipe.num_envs % workers:
         raise ConfigError(
             f"{recipe.num_envs} environments do not divide among {workers} actors; "
             f"try --num-envs {recipe.num_envs // workers * workers}."
         )
-    execution = config.execution
     if execution == "auto":
         execution = "ray" if config.actors else "fused" if factory.jax else "host"
     if execution == "fused" and factory.jax is None:
@@ -65,24 +91,27 @@ def resolve(config: RunConfig, env: Any = None) -> Parts:
             f"fused execution needs an environment in JAX, which {factory.spec.id} is not; "
             "use --execution host."
         )
-    mode = resolve_mode(config, recipe)
-    rival = rival_of(config, factory.spec, env)
-    config = dataclasses.replace(
-        filled_in(config, factory),
-        env=factory.spec.id if env is not None else config.env,
-        execution=execution,
-        mode=mode,
-        settings=recipe.settings(),
-    )
-    share = recipe.num_envs // workers
-    if mode == "async":
-        recipe = one_by_one(recipe, workers)
-    learner = recipe.learner(factory.spec, config.schedule_steps, recipe.num_envs)
-    rollouts = max(config.admit_every // (recipe.num_envs * recipe.length), 1)
-    learner = with_opponent(
-        learner, config.opponent, factory.spec, rival, config.pool_size, rollouts
-    )
-    return Parts(config, factory, recipe, learner, share, rival)
+    mode = mode_of(config, algorithm, recipe)
+    updates = recipe.updates if isinstance(recipe, OffPolicyRecipe) else 1
+    parts = 1  # into which an iteration is divided
+    if mode == "async" and isinstance(recipe, OffPolicyRecipe):
+        # as few workers' fragments as leave a whole number of updates, at best one; on-policy
+        # batches stay
+        parts = math.gcd(updates, workers)
+    envs = recipe.num_envs
+    return Layout(execution, mode, workers, envs // workers, envs // parts, updates // parts)
+
+
+def learner_of(
+    config: RunConfig, spec: EnvSpec, recipe: Recipe, layout: Layout, rival: Player | None
+) -> Learner:
+    """The learner of one iteration, with its opponents."""
+    envs = layout.envs_per_iteration
+    if envs != recipe.num_envs:
+        recipe = recipe.override({"num_envs": envs, "updates": layout.updates})
+    learner = recipe.learner(spec, config.schedule_steps, envs)
+    rollouts = max(config.admit_every // (envs * recipe.length), 1)
+    return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
 
 
 def filled_in(config: RunConfig, factory: EnvFactory) -> RunConfig:
@@ -137,7 +166,8 @@ def load_state(run: RunDir, env: Any = None) -> tuple[Parts, LearnerState]:
     parts = resolve(alone, env)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)
-    state = init_learner(parts.learner, spec, seeds, recipe.length, recipe.num_envs)
+    shape = recipe.length, parts.layout.envs_per_iteration
+    state = init_learner(parts.learner, spec, seeds, *shape)
     wrapped = "/inner" if plays_itself(config.opponent) else ""
     config = dataclasses.replace(parts.config, env=config.env, opponent=config.opponent)
     parts = parts._replace(config=config)
@@ -161,7 +191,7 @@ def recipe_for(name: str, factory: EnvFactory) -> tuple[str, Recipe]:
     return picked.algorithm, recipe.override(picked.settings)
 
 
-def resolve_mode(config: RunConfig, recipe: Recipe) -> str:
+def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
     """sync or async. Raises ConfigError where the algorithm cannot learn asynchronously."""
     tolerant = recipe.algorithm.tolerates_lag
     mode = config.mode
@@ -170,7 +200,7 @@ def resolve_mode(config: RunConfig, recipe: Recipe) -> str:
         mode = "async" if config.actors and made_for_it else "sync"
     if mode == "async" and not tolerant:
         raise ConfigError(
-            f"{config.algorithm} cannot learn from rollouts of older policies: "
+            f"{algorithm} cannot learn from rollouts of older policies: "
             "use --mode sync, or appo or impala."
         )
     if mode == "sync" and config.max_policy_lag is not None:
@@ -188,20 +218,6 @@ def one_for_each(recipe: Recipe, workers: int) -> Recipe:
     return recipe.override(more)
 
 
-def one_by_one(recipe: Recipe, workers: int) -> Recipe:
-    """The recipe of an asynchronous iteration.
-
-    Off-policy: as few workers' fragments as leave a whole number of updates, at best one; updates
-    per environment step stay. On-policy: as many as there are workers, so that batches stay.
-    """
-    if not isinstance(recipe, OffPolicyRecipe):
-        return recipe
-    parts = math.gcd(recipe.updates, workers)
-    return recipe.override(
-        {"num_envs": recipe.num_envs // parts, "updates": recipe.updates // parts}
-    )
-
-
 def run_seeds(config: RunConfig) -> Seeds:
     """The seeds of a run: several are vmapped."""
     return Seeds(config.seeds, vmapped=config.num_seeds > 1)
@@ -209,15 +225,15 @@ def run_seeds(config: RunConfig) -> Seeds:
 
 def make_execution(parts: Parts) -> Execution:
     """The run, ready to advance."""
-    config, factory, recipe, learner, share, _ = parts
-    seeds, workers = run_seeds(config), max(config.actors, 1)
-    if config.execution == "fused":
+    config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
+    seeds, share = run_seeds(config), layout.envs_per_worker
+    shape = layout.envs_per_iteration, parts.recipe.length
+    if layout.execution == "fused":
         assert factory.jax is not None
-        return Fused(factory.jax, learner, seeds, recipe.num_envs, recipe.length)
+        return Fused(factory.jax, learner, seeds, *shape)
     make = partial(make_collector, factory.vector, learner.algorithm, seeds, share)
-    shape = recipe.num_envs, recipe.length
-    if config.execution == "host":
-        pool = InlinePool([make(0)], recipe.length)
+    if layout.execution == "host":
+        pool = InlinePool([make(0)], parts.recipe.length)
         return Pooled(pool, factory.spec, learner, seeds, *shape)
 
     from parl.remote import RolloutPool, connect  # only now: it loads Ray
@@ -225,17 +241,17 @@ def make_execution(parts: Parts) -> Execution:
     connect(config.address)
     pool = RolloutPool(
         make,
-        workers,
+        layout.workers,
         share,
-        recipe.length,
-        mode="async" if config.mode == "async" else "sync",
+        parts.recipe.length,
+        mode="async" if layout.mode == "async" else "sync",
         max_in_flight=1,  # a second one would be of an older policy, and gains little
         max_policy_lag=config.max_policy_lag,
         seed=config.seed,
     )
-    if config.mode == "sync":
+    if layout.mode == "sync":
         return Pooled(pool, factory.spec, learner, seeds, *shape)
-    fragments = recipe.num_envs // share
+    fragments = layout.envs_per_iteration // share
     return Streamed(pool, fragments, factory.spec, learner, seeds, *shape)
 
 

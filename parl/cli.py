@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parl.core.errors import ConfigError, ParlError, nearest
+from parl.core.settings import brief
 from parl.flags import (
     ClusterJoinFlags,
     ClusterStartFlags,
@@ -19,9 +20,9 @@ from parl.flags import (
     ResumeFlags,
     flag_value,
     parse,
-    read_yaml,
     train_flags,
 )
+from parl.settings_file import read_settings
 
 USAGE = """usage: parl COMMAND ...
 
@@ -69,23 +70,51 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    """parl train ALGO --env ID ..."""
-    if not arguments or arguments[0].startswith("-"):
-        if arguments[:1] in (["-h"], ["--help"]):
-            print(USAGE)
-            return 0
+    """parl train ALGO --env ID ...; a file of --config may name both."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    named = bool(arguments) and not arguments[0].startswith("-")
+    rest = arguments[named:]
+    file = flag_value(rest, "--config")
+    given = read_settings(file) if file else {}
+    algorithm = arguments[0] if named else given.get("algorithm")
+    if algorithm is None:
         raise ConfigError("train needs an algorithm first: parl train sac --env HalfCheetah-v5.")
-    algorithm, *rest = arguments
-    given = read_yaml(flag_value(rest, "--config"))
-    env = flag_value(rest, "--env") or given.get("env")
-    flags, settings = train_flags(algorithm, env, given, rest)
+    given.pop("algorithm", None)
+    env = flag_value(rest, "--env") or given.get("env") or ""
+    for what, name in (("algorithm", algorithm), ("env", env)):
+        if not isinstance(name, str):
+            raise ConfigError(f"{file}: {what} must be a name, not {brief(name)}.")
 
-    from parl import api  # only now: bad flags are told before jax is loaded
+    from parl import api
 
+    factory, recipe = opened(algorithm, env, asks_help=not {"-h", "--help"}.isdisjoint(rest))
+    flags, settings = train_flags(algorithm, recipe, given, rest)
     run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
-    run = api.train(algorithm, flags.env, flags.out, flags.quiet, **run_fields, **settings)
+    run = api.train(algorithm, factory, flags.out, flags.quiet, **run_fields, **settings)
     report(run.result, run.path)
     return 0
+
+
+def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
+    """The environment's factory and the recipe for it; to explain settings a recipe will do."""
+    from parl.build import recipe_for
+    from parl.envs.factory import make_factory
+    from parl.recipes import recipe_class
+    from parl.recipes.auto import AUTO
+
+    if algorithm != AUTO:
+        default: Any = recipe_class(algorithm)  # raises for an unknown one
+        if not env and asks_help:
+            return None, default()
+    if not env:
+        raise ConfigError(
+            f"train{' auto' * (algorithm == AUTO)} needs an environment: --env HalfCheetah-v5, "
+            "--env jax:CartPole-v1."
+        )
+    factory = make_factory(env)
+    return factory, recipe_for(algorithm, factory)[1]
 
 
 def resume(arguments: list[str]) -> int:

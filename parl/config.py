@@ -4,57 +4,83 @@ import dataclasses
 import importlib.metadata
 import platform
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from parl.core.errors import ConfigError, nearest
+from parl.core.errors import ConfigError
+from parl.core.settings import check_fields, declared
 
 EXECUTIONS = ("auto", "fused", "host", "ray")
 MODES = ("auto", "sync", "async")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What can be chosen of a run, whatever its algorithm: flags, keywords, config.json.
+
+    A value of another type or out of its bounds is a ConfigError as soon as it is given.
+    """
+
+    steps: int = declared(100_000, low=1)
+    """Environment steps of each seed."""
+    seed: int = declared(0, low=0)
+    """The first seed; --num-seeds K runs seed, ..., seed + K - 1."""
+    num_seeds: int = declared(1, low=1, high=100_000)
+    """Seeds trained together as one program."""
+    execution: str = declared("auto", choices=EXECUTIONS)
+    """auto, fused (JAX environments), host, or ray."""
+    actors: int = declared(0, low=0, high=100_000)
+    """Ray rollout actors; 0 for none."""
+    mode: str = declared("auto", choices=MODES)
+    """sync: all act with the newest policy, the same numbers every time; async: nobody waits for
+    anybody. auto is async for impala and appo, else sync."""
+    max_policy_lag: int | None = declared(None, low=0)
+    """Drop asynchronous rollouts of policies that are more versions old than this."""
+    address: str = "local"
+    """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
+    chaos: str = ""
+    """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
+    eval_every: int = declared(0, low=0)
+    """Environment steps between greedy evaluations; 0 for a tenth of the run."""
+    eval_episodes: int = declared(20, low=1, high=1_000_000)
+    """Episodes of one evaluation."""
+    absolute_episodes: int | None = declared(None, low=0, high=1_000_000)
+    """Episodes of the best policy at the end; ten evaluations' with several agents, else 0."""
+    checkpoint_every: int = declared(0, low=0)
+    """Environment steps between checkpoints; 0 for at every evaluation."""
+    keep: int = declared(3, low=1)
+    """Latest checkpoints to keep, beside the best."""
+    opponent: str = ""
+    """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
+    directory of another run on the same environment."""
+    pool_size: int = declared(16, low=1, high=100_000)
+    """Policies in the opponent pool."""
+    admit_every: int = declared(0, low=0)
+    """Environment steps between admissions to the pool; 0 for a fiftieth of the run."""
+    eager: bool = False
+    """Run without compilation, for debugging."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+RUN_FIELDS = frozenset(f.name for f in dataclasses.fields(RunSettings))
+
+
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(RunSettings):
     """A run, resolved: all that resuming it needs."""
 
     algorithm: str
     env: str
-    steps: int = 100_000  # environment steps of each seed
-    seed: int = 0
-    num_seeds: int = 1
-    execution: str = "auto"
-    actors: int = 0  # Ray rollout actors
-    mode: str = "auto"  # of the actors: sync, async
-    max_policy_lag: int | None = None  # async: rollouts of older policies are dropped
-    address: str = "local"  # of the Ray cluster
-    chaos: str = ""  # faults to inject into the actors, see parl.remote.chaos
-    eval_every: int = 0  # environment steps; 0: a tenth of the run
-    eval_episodes: int = 20
-    checkpoint_every: int = 0  # environment steps; 0: at every evaluation
-    absolute_episodes: int | None = None  # of the best policy at the end; None: see resolve()
-    keep: int = 3  # latest checkpoints that are kept, beside the best
-    opponent: str = ""  # who plays the other sides, see parl/opponents.py
-    pool_size: int = 16  # frozen policies in the opponent pool
-    admit_every: int = 0  # environment steps; 0: a fiftieth of the run
-    schedule_steps: int = 0  # what schedules count on; stays when a resume extends the run
-    eager: bool = False  # without compilation, for debugging
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe's, by flat name
+    schedule_steps: int = declared(0, low=0)  # environment steps that schedules span
     run_id: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises ConfigError for a value that cannot be."""
-        for name, known in (("execution", EXECUTIONS), ("mode", MODES)):
-            value = getattr(self, name)
-            if value not in known:
-                hint = nearest(value, known)
-                raise ConfigError(f"unknown {name} '{value}'.{hint} Known: {', '.join(known)}.")
-        for name in ("steps", "num_seeds", "eval_episodes", "keep", "pool_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("seed", "actors", "eval_every", "checkpoint_every", "admit_every"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, it is {getattr(self, name)}.")
+        """Raises ConfigError for values that do not go together."""
         if self.execution == "ray" and not self.actors:
             raise ConfigError("execution ray needs rollout actors: add --actors 2.")
         if self.actors and self.execution in ("fused", "host"):
@@ -63,12 +89,6 @@ class RunConfig:
             )
         if self.actors and self.num_seeds > 1:
             raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
-        if self.max_policy_lag is not None and self.max_policy_lag < 0:
-            raise ConfigError(f"max_policy_lag must not be negative, it is {self.max_policy_lag}.")
-        if self.absolute_episodes is not None and self.absolute_episodes < 0:
-            raise ConfigError(
-                f"absolute_episodes must not be negative, it is {self.absolute_episodes}."
-            )
         self.check_actors()
 
     def check_actors(self) -> None:
@@ -93,15 +113,16 @@ class RunConfig:
         return tuple(range(self.seed, self.seed + self.num_seeds))
 
 
-def from_dict(values: dict[str, Any]) -> RunConfig:
+def from_dict(values: Any) -> RunConfig:
     """The config that a config.json holds. Raises ConfigError where it is not one."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config.json must hold an object, not a {type(values).__name__}.")
     known = {f.name for f in dataclasses.fields(RunConfig)}
-    if odd := values.keys() - known:
-        raise ConfigError(f"config.json has the unknown key '{sorted(odd)[0]}'.")
-    try:
-        return RunConfig(**values)
-    except TypeError as error:
-        raise ConfigError(f"config.json is incomplete: {error}.") from error
+    if odd := sorted(values.keys() - known):
+        raise ConfigError(f"config.json has the unknown key '{odd[0]}'.")
+    if missing := sorted({"algorithm", "env"} - values.keys()):
+        raise ConfigError(f"config.json is incomplete: it has no '{missing[0]}'.")
+    return RunConfig(**values)
 
 
 def new_run_id() -> str:

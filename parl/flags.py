@@ -9,63 +9,28 @@ import io
 import itertools
 import re
 import sys
+import typing
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
-from parl.core.errors import ConfigError, nearest
+from parl.config import RunSettings
+from parl.core.errors import ConfigError
+from parl.core.settings import converted, kinds, names_of, suggestion
+from parl.settings_file import parse_yaml
 
 
-@dataclasses.dataclass
-class TrainFlags:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainFlags(RunSettings):
     """Settings of the run; the recipe's follow."""
 
     env: str = ""
     """Environment: HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), ale:Pong-v5, ..."""
-    steps: int = 100_000
-    """Environment steps of each seed."""
-    seed: int = 0
-    """The first seed; --num-seeds K runs seed, ..., seed + K - 1."""
-    num_seeds: int = 1
-    """Seeds trained together as one program."""
-    execution: str = "auto"
-    """auto, fused (JAX environments), host, or ray."""
-    actors: int = 0
-    """Ray rollout actors; 0 for none."""
-    mode: str = "auto"
-    """sync: all act with the newest policy, the same numbers every time; async: nobody waits for
-    anybody. auto is async for impala and appo, else sync."""
-    max_policy_lag: int | None = None
-    """Drop asynchronous rollouts of policies that are more versions old than this."""
-    address: str = "local"
-    """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
-    chaos: str = ""
-    """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
     out: Path | None = None
     """Run directory; runs/... if not given."""
-    eval_every: int = 0
-    """Environment steps between greedy evaluations; 0 for a tenth of the run."""
-    eval_episodes: int = 20
-    """Episodes of one evaluation."""
-    absolute_episodes: int | None = None
-    """Episodes of the best policy at the end; ten evaluations' with several agents, else 0."""
-    checkpoint_every: int = 0
-    """Environment steps between checkpoints; 0 for at every evaluation."""
-    keep: int = 3
-    """Latest checkpoints to keep, beside the best."""
-    opponent: str = ""
-    """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
-    directory of another run on the same environment."""
-    pool_size: int = 16
-    """Policies in the opponent pool."""
-    admit_every: int = 0
-    """Environment steps between admissions to the pool; 0 for a fiftieth of the run."""
     config: Path | None = None
-    """YAML file with any of these settings; flags win over it."""
-    eager: bool = False
-    """Run without compilation, for debugging."""
+    """YAML file with any of these settings, also algorithm, or a run's config.json; flags win."""
     quiet: bool = False
     """No progress."""
 
@@ -140,55 +105,103 @@ class ClusterJoinFlags:
 
 
 def train_flags(
-    algorithm: str, env: str | None, given: dict[str, Any], arguments: list[str]
+    algorithm: str, recipe: Any, given: dict[str, Any], arguments: list[str]
 ) -> tuple[TrainFlags, dict[str, Any]]:
-    """The parsed flags and the recipe's settings that differ from the recipe for this env."""
-    from parl.build import recipe_for
-    from parl.envs.factory import make_factory
-    from parl.recipes import recipe_class
-    from parl.recipes.auto import AUTO
+    """The parsed flags and the recipe's settings that differ from the recipe's own.
 
-    picks = algorithm == AUTO
-    recipe = None if picks else recipe_class(algorithm)
-    if env:
-        _, recipe = recipe_for(algorithm, make_factory(env))
-    elif recipe is None or {"-h", "--help"}.isdisjoint(arguments):
-        raise ConfigError(
-            f"train{' auto' * picks} needs an environment: --env HalfCheetah-v5, "
-            "--env jax:CartPole-v1."
-        )
-    else:
-        recipe = recipe()  # pyright: ignore[reportCallIssue]
+    `given` are settings of a file, which flags win over.
+    """
     defaults = recipe.settings()
     base = {field.name: field for field in dataclasses.fields(TrainFlags)}
     if odd := given.keys() - base.keys() - defaults.keys():
         raise unknown("setting", sorted(odd)[0], [*base, *defaults])
     fields = [
-        (name, Annotated[kind, tyro.conf.FlagConversionOff, flag_of(name)], defaults[name])
+        (name, Annotated[kind, flag_of(name, recipe.declared(name).doc)], defaults[name])
         for name, kind in recipe.types().items()
     ]
     shape = dataclasses.make_dataclass(
         "TrainFlags",
         [(name, kind, dataclasses.field(default=value)) for name, kind, value in fields],
         bases=(TrainFlags,),
+        frozen=True,
+        kw_only=True,
     )
-    recipe.override({name: value for name, value in given.items() if name in defaults})
+    own = {name: value for name, value in given.items() if name in defaults}
+    rest = {name: value for name, value in given.items() if name not in defaults}
+    default = shape(**rest, **{k: recipe.override(own).settings()[k] for k in own})
     origin = sys.modules[type(recipe).__module__].__doc__ or ""  # of the settings
-    prog, default = f"parl train {algorithm}", shape(**as_fields(given))
-    flags = parse(shape, arguments, prog, default, origin)
+    flags = parse(shape, arguments, f"parl train {algorithm}", default, origin)
     chosen = {name: getattr(flags, name) for name in defaults}
     return flags, {name: value for name, value in chosen.items() if value != defaults[name]}
 
 
-def flag_of(name: str) -> Any:
-    """How a setting's flag is called: `lambda_` only avoids a word of Python's."""
-    return tyro.conf.arg(name=name.rstrip("_").replace("_", "-"))
+def flag_of(name: str, doc: str) -> Any:
+    """How a setting's flag is called and explained: `lambda_` only avoids a word of Python's."""
+    return tyro.conf.arg(name=name.rstrip("_").replace("_", "-"), help=doc)
 
 
-def as_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """YAML's lists as tuples and its paths as paths."""
-    values = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
-    return values | {"out": Path(str(values["out"]))} if values.get("out") else values
+FLAGS = tyro.constructors.ConstructorRegistry()
+WORDS = {"true": True, "false": False, "none": None}
+
+
+@FLAGS.primitive_rule
+def as_setting(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """Numbers, switches and lists from the command line, read as those of a file are."""
+    kind, many = info.type, typing.get_origin(info.type) is tuple
+    if not (many or {kind, *typing.get_args(kind)} & {int, float, bool}):
+        return None  # words and paths, as tyro reads them
+    item = typing.get_args(kind)[0] if many else kind
+    if many and item not in (int, float):
+        return None
+
+    def read(words: list[str]) -> Any:
+        texts = re.split(r"[\s,]+", " ".join(words).strip("[]() ,")) if many else words
+        values = [value_of(text) for text in texts if text or not many]
+        try:
+            found = [converted(value, item) for value in values]
+        except (TypeError, ValueError, OverflowError):
+            said = " or ".join(names_of(kind))
+            raise ValueError(f"must be {said}, not '{' '.join(words)}'") from None
+        return tuple(found) if many else found[0]
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*" if many else 1,
+        metavar=names_of(item)[0].upper() + " ..." * many,
+        instance_from_str=read,
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [str(x) for x in (value if many else (value,))],
+    )
+
+
+def value_of(text: str) -> Any:
+    """A number, True, False or None, in whatever case; other text stays."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return parse_yaml(text)
+    except ConfigError:
+        return text
+
+
+def switched(shape: type, arguments: list[str]) -> list[str]:
+    """The flags with a value for every switch: --quiet is --quiet True, --no-quiet its opposite."""
+    switches = {flag_name(n) for n, kind in kinds(shape).items() if kind is bool}
+    words = []
+    for i, word in enumerate(arguments):
+        following = arguments[i + 1].lower() if i + 1 < len(arguments) else ""
+        name = word.replace("_", "-")
+        if name in switches and following not in WORDS:
+            words += [word, "True"]
+        elif name.startswith("--no-") and "--" + name[5:] in switches:
+            words += ["--" + name[5:], "False"]
+        else:
+            words.append(word)
+    return words
+
+
+def flag_name(name: str) -> str:
+    """A setting's flag."""
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def parse(
@@ -203,8 +216,10 @@ def parse(
                 shape,
                 prog=prog,
                 description=description,
-                args=arguments,
+                args=switched(shape, arguments),
                 return_unknown_args=True,
+                config=(tyro.conf.FlagConversionOff,),
+                registry=FLAGS,
                 **options,
             )
     except SystemExit as stop:
@@ -212,8 +227,8 @@ def parse(
             raise
         raise ConfigError(f"{first_sentence(said.getvalue())}; see {prog} --help.") from stop
     if rest:
-        names = [f"--{f.name.rstrip('_').replace('_', '-')}" for f in dataclasses.fields(shape)]
-        raise unknown("flag", rest[0].partition("=")[0], names)
+        names = [f.name for f in dataclasses.fields(shape)]
+        raise unknown_flag(rest[0].partition("=")[0], names, prog)
     return flags
 
 
@@ -226,8 +241,19 @@ def first_sentence(box: str) -> str:
 
 
 def unknown(what: str, name: str, known: list[str]) -> ConfigError:
-    """The error for a flag or setting that does not exist."""
-    return ConfigError(f"unknown {what} '{name}'.{nearest(name, known)} Known: {', '.join(known)}.")
+    """The error for a setting that does not exist."""
+    hint = suggestion(name, known)
+    return ConfigError(f"unknown {what} '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+def unknown_flag(word: str, names: list[str], prog: str) -> ConfigError:
+    """The error for a flag that does not exist."""
+    if not word.startswith("-"):
+        return ConfigError(f"{prog} takes no argument '{word}'; see {prog} --help.")
+    hint = suggestion(word, [flag_name(n)[2:].replace("-", "_") for n in names])
+    head, _, name = hint.partition("Did you mean ")
+    hint = f"{head}Did you mean --{name.replace('_', '-')}" if name else hint
+    return ConfigError(f"unknown flag '{word}'.{hint} See {prog} --help.")
 
 
 def flag_value(arguments: list[str], flag: str) -> str | None:
@@ -238,30 +264,3 @@ def flag_value(arguments: list[str], flag: str) -> str | None:
         if argument.startswith(flag + "="):
             return argument.partition("=")[2]
     return None
-
-
-class Loader(yaml.SafeLoader):
-    """YAML whose numbers may be written as 3e-4, which its version 1.1 takes for text."""
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """What YAML says. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader)  # a safe loader
-
-
-def read_yaml(path: str | None) -> dict[str, Any]:
-    """The settings of a YAML file, by their names with underscores."""
-    if path is None:
-        return {}
-    try:
-        content = parse_yaml(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold settings as 'name: value' lines.")
-    return {str(name).replace("-", "_"): value for name, value in content.items()}

@@ -15,10 +15,15 @@ def parts(algorithm: str, env: str = "jax:CartPole-v1", **fields: Any) -> Parts:
     return resolve(RunConfig(algorithm, env, settings=settings, **fields))
 
 
+def sizes(made: Parts) -> tuple[int, int]:
+    """Environments that an iteration learns from, and those of a worker."""
+    return made.layout.envs_per_iteration, made.layout.envs_per_worker
+
+
 def per_step(made: Parts) -> float:
     """Updates for one environment step."""
     assert isinstance(made.learner, OffPolicy)
-    return made.learner.updates / (made.recipe.num_envs * made.recipe.length)
+    return made.learner.updates / (made.layout.envs_per_iteration * made.recipe.length)
 
 
 def test_mode_is_sync_unless_the_algorithm_was_made_for_async() -> None:
@@ -46,19 +51,19 @@ def test_actors_do_not_change_updates_per_environment_step() -> None:
     alone = parts("dqn", settings={"length": 8, "updates": 4})
     assert per_step(alone) == 0.5
     sync = parts("dqn", actors=4, settings={"length": 8, "updates": 4})
-    assert (sync.recipe.num_envs, sync.share, per_step(sync)) == (4, 1, 0.5)
+    assert (*sizes(sync), per_step(sync)) == (4, 1, 0.5)
     asynchronous = parts("dqn", actors=4, mode="async", settings={"length": 8, "updates": 4})
-    assert (asynchronous.recipe.num_envs, asynchronous.share) == (1, 1)
+    assert sizes(asynchronous) == (1, 1)
     assert per_step(asynchronous) == 0.5
     # what is written down is of the whole run, so that a resume divides it the same way
     assert asynchronous.config.settings["updates"] == 16
     again = resolve(asynchronous.config)
-    assert (again.recipe, again.share) == (asynchronous.recipe, 1)
+    assert (again.recipe, again.layout) == (asynchronous.recipe, asynchronous.layout)
 
 
 def test_asynchronous_batches_of_on_policy_algorithms_are_those_of_the_recipe() -> None:
     made = parts("impala", actors=2)
-    assert (made.recipe.num_envs, made.share) == (8, 4)
+    assert sizes(made) == (8, 4)
     assert made.recipe == parts("impala").recipe
 
 
@@ -67,7 +72,7 @@ def test_fragments_of_an_update_are_whole() -> None:
     settings = {"num_envs": 6, "updates": 3, "length": 4}
     made = parts("dqn", actors=6, mode="async", settings=settings)
     assert isinstance(made.learner, OffPolicy)
-    assert (made.recipe.num_envs, made.share, made.learner.updates) == (2, 1, 1)
+    assert (*sizes(made), made.learner.updates) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From an environment's id, or the user's own environment, to something that can be stepped."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,17 +46,20 @@ class EnvFactory:
     spec: EnvSpec
     vector: Callable[[int, int], VectorEnv]  # (num_envs, seed)
     jax: JaxEnv | None = None  # the environment itself, where it is pure JAX
+    id: str = ""  # what makes it again; empty for the user's own
 
 
 def make_factory(env: Any) -> EnvFactory:
-    """The factory for an id, a JaxEnv, or a function that makes an environment.
+    """The factory for an id, a JaxEnv, or a function that makes an environment; or as it is.
 
     Such a function makes one of Gymnasium or PettingZoo; of PettingZoo's an environment that is
     made already will do, too, if it can be copied. Raises EnvError for an unknown id and
     MissingPackage for a suite that is not installed.
     """
+    if isinstance(env, EnvFactory):
+        return env
     if isinstance(env, str):
-        return from_id(env)
+        return dataclasses.replace(from_id(env), id=env)
     if isinstance(getattr(env, "spec", None), EnvSpec):
         return from_jax(env)
     if callable(env):

@@ -6,7 +6,6 @@ config.json all use.
 """
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -16,9 +15,11 @@ from parl.agents.replay import NumpyReplay, Replay
 from parl.agents.sampling import NStep, Prioritized
 from parl.algorithms.normalized import Normalized
 from parl.core.algorithm import Algorithm
-from parl.core.errors import ConfigError, nearest
+from parl.core.errors import ConfigError
 from parl.core.model import Model
+from parl.core.settings import Setting, checked, kinds, suggestion
 from parl.core.spec import EnvSpec
+from parl.recipes.settings import setting_of
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,36 @@ class Recipe:
 
     def types(self) -> dict[str, Any]:
         """The type of every setting, by its flat name: hyperparameters first."""
-        algorithm = {f.name: f.type for f in dataclasses.fields(self.algorithm)}
-        own = {f.name: f.type for f in dataclasses.fields(self) if f.name != "algorithm"}
+        algorithm, own = kinds(type(self.algorithm)), dict(kinds(type(self)))
+        del own["algorithm"]
         hidden = {*self.derived, *(name for name, kind in algorithm.items() if kind is Model)}
-        return {name: kind for name, kind in (algorithm | own).items() if name not in hidden}
+        return {name: kind for name, kind in {**algorithm, **own}.items() if name not in hidden}
 
     def settings(self) -> dict[str, Any]:
         """The value of every setting, by its flat name."""
-        place = lambda name: self if hasattr(self, name) else self.algorithm
-        return {name: getattr(place(name), name) for name in self.types()}
+        own = kinds(type(self))
+        return {
+            name: getattr(self if name in own else self.algorithm, name) for name in self.types()
+        }
+
+    def declared(self, name: str) -> Setting:
+        """What a setting means, and its bounds."""
+        return setting_of(name, type(self), type(self.algorithm))
 
     def override(self, changes: Mapping[str, Any]) -> Self:
-        """A copy with some settings changed. Raises ConfigError for a name that does not exist."""
+        """A copy with some settings changed.
+
+        Raises ConfigError for a name that does not exist and for a value that cannot be.
+        """
         types = self.types()
-        for name, value in changes.items():
-            if name not in types:
-                hint = nearest(name, types)
-                raise ConfigError(f"unknown setting '{name}'.{hint} Known: {', '.join(types)}.")
-            check_type(name, value, types[name])
-        values = {name: as_tuple(value) for name, value in changes.items()}
-        own = {name: value for name, value in values.items() if hasattr(self, name)}
+        if odd := [name for name in changes if name not in types]:
+            hint, known = suggestion(odd[0], types), ", ".join(types)
+            raise ConfigError(f"unknown setting '{odd[0]}'.{hint} Known: {known}.")
+        values = {
+            name: checked(name, value, types[name], self.declared(name))
+            for name, value in changes.items()
+        }
+        own = {name: value for name, value in values.items() if name in kinds(type(self))}
         rest = {name: value for name, value in values.items() if name not in own}
         return dataclasses.replace(self, algorithm=self.algorithm.replace(**rest), **own)
 
@@ -107,21 +118,3 @@ class OffPolicyRecipe(Recipe):
             replay = Prioritized(replay, self.priority)
         settings = self.batch_size, self.updates, self.warmup
         return OffPolicy(self.normalized(algorithm), replay, *settings)
-
-
-def as_tuple(value: Any) -> Any:
-    """Lists, as JSON and YAML have them, as tuples."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def check_type(name: str, value: Any, kind: Any) -> None:
-    """Raises ConfigError where a value is not of the setting's type."""
-    kinds: list[type] = [typing.get_origin(k) or k for k in (typing.get_args(kind) or (kind,))]
-    if typing.get_origin(kind) is tuple:
-        kinds = [tuple]
-    if float in kinds:
-        kinds.append(int)
-    fits = isinstance(as_tuple(value), tuple(kinds))
-    if not fits or (isinstance(value, bool) and bool not in kinds):
-        names = " or ".join(getattr(k, "__name__", str(k)) for k in kinds)
-        raise ConfigError(f"setting '{name}' must be {names}, not {value!r}.")

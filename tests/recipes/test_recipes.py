@@ -13,9 +13,9 @@ from parl.agents.replay import NumpyReplay, Replay
 from parl.agents.sampling import NStep, Prioritized
 from parl.algorithms.normalized import Normalized
 from parl.core.errors import ConfigError, SpaceError
+from parl.core.settings import as_tuple
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
 from parl.recipes import RECIPES, make_recipe, recipe_class
-from parl.recipes.base import as_tuple
 
 VECTOR, IMAGE = Box((3,)), Box((8, 8, 1), "uint8")
 SPECS = {

@@ -1,0 +1,91 @@
+"""Settings in a file: YAML, which JSON is a part of, read so that no file can do harm.
+
+Numbers are those of JSON, plus 3e-4 and 1_000: neither 017 nor 1:30 is one, so that nothing is
+taken for another number than it seems to be. There are no aliases, and files are small.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from yaml.composer import ComposerError
+
+from parl.core.errors import ConfigError
+
+LIMIT = 256 * 1024  # bytes
+INT, FLOAT, TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
+
+
+class Loader(yaml.SafeLoader):
+    """YAML without aliases, and with numbers as everyone writes them."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in rules if tag not in (INT, FLOAT, TIME)]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            where = self.peek_event().start_mark
+            raise ComposerError(None, None, "aliases are not allowed", where)
+        return super().compose_node(parent, index)
+
+
+NUMBER_STARTS = list("-+.0123456789")
+Loader.add_implicit_resolver(INT, re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), NUMBER_STARTS)
+Loader.add_implicit_resolver(
+    FLOAT,
+    re.compile(
+        r"[-+]?((\.[0-9]+|[0-9][0-9_]*\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+        r"|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+    ),
+    NUMBER_STARTS,
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML says. Raises ConfigError where it is none."""
+    try:
+        return yaml.load(text, Loader)  # a safe loader
+    except RecursionError:
+        raise ConfigError("it is nested too deeply.") from None
+    except (yaml.YAMLError, ValueError) as error:  # such as !!int "many"
+        raise ConfigError(f"{' '.join(str(error).split())[:300].rstrip('.')}.") from error
+
+
+def read_text(path: str | Path) -> str:
+    """A small file. Raises ConfigError where it cannot be read, or is none."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise ConfigError(f"cannot read {path}: it has more than {LIMIT // 1024} KiB.")
+        return content.decode()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}.") from error
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings of a file, by their names with underscores; those of a run's config.json, too.
+
+    Such a run's recipe settings stand beside the others, and what only names the run is left out.
+    """
+    try:
+        content = parse_yaml(read_text(path))
+    except ConfigError as error:
+        said = str(error)
+        raise ConfigError(
+            said if said.startswith("cannot") else f"cannot read {path}: {said}"
+        ) from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold settings as 'name: value' lines.")
+    given = {str(name).replace("-", "_"): value for name, value in content.items()}
+    own = given.pop("settings", {})
+    if not isinstance(own, dict):
+        raise ConfigError(f"{path}: settings must be names and values.")
+    if "run_id" in given:
+        for name in ("run_id", "versions", "schedule_steps", "schedule_from"):
+            given.pop(name, None)
+    return given | {str(name).replace("-", "_"): value for name, value in own.items()}
