@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 import parl
+from parl.agents.ended import nothing
 from parl.agents.execution import Seeds, init_learner
 from parl.agents.host import Fragment
 from parl.build import make_collector, resolve
@@ -79,7 +80,7 @@ class SleepCollector:
         obs, one = np.zeros((*shape, 4), np.float32), np.ones(shape, np.float32)
         no, action = np.zeros(shape, bool), np.zeros(shape, np.int32)
         steps = parl.Step(obs, action, one, one, obs, no, no, {"log_prob": one})
-        return Fragment(Rollout(steps, ()), np.float32(0), np.int64(0))
+        return Fragment(Rollout(steps, ()), nothing())
 
     def close(self) -> None: ...
 

@@ -23,13 +23,16 @@ from parl.build import (
     rival_of,
     run_seeds,
 )
+from parl.clock import Clock
 from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.core.checkpoint import Checkpoint, read
 from parl.core.errors import ConfigError
 from parl.core.memory import keep_freed_memory
 from parl.envs.factory import make_factory
+from parl.episodes import Rules
 from parl.evaluation import Evaluation
 from parl.models.encoder import has_images
+from parl.progress import Progress
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
 from parl.training import Trainer
@@ -98,13 +101,18 @@ def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> R
 
     if has_images(parts.factory.spec.observation_space):
         keep_freed_memory()
+    clock = Clock()
     execution = make_execution(parts)
     try:
         evaluator = partial(make_evaluator, parts, execution.learner.algorithm)
-        trainer = Trainer(parts.config, execution, evaluator, run, quiet)
-        if found is not None:
-            trainer.restore(found)
-        result = trainer.train()
+        title = f"{parts.config.algorithm} on {parts.config.env}"
+        with Progress(parts.config.steps, title, quiet=quiet) as progress:
+            trainer = Trainer(
+                parts.config, execution, evaluator, parts.factory.spec, run, progress, clock
+            )
+            if found is not None:
+                trainer.restore(found)
+            result = trainer.train()
     finally:
         execution.close()
     plot_run(run.path)
@@ -117,19 +125,24 @@ def evaluate(
     seed: int = 0,
     env: Any = None,
     opponent: str | None = None,
+    sample: bool = False,
+    max_steps: int | None = None,
 ) -> Evaluation:
-    """Greedy returns of a run's newest policy: [episodes], or [K, episodes] for K seeds.
+    """Episodes of a run's newest policy: returns [episodes], or [K, episodes] for K seeds.
 
     `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
-    version of one of ours. `opponent` is random or another run, in place of the run's own.
+    version of one of ours. `opponent` is random or another run, in place of the run's own. Actions
+    are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
+    is the environment's time limit, or 10,000 steps where it has none.
     """
     prepare()
     parts, state = load_state(RunDir(path), env)
     if opponent is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
     algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
+    rules = Rules(max_steps, parts.config.info_names, sample)
     parts = parts._replace(rival=rival_of(parts.config, parts.factory.spec, env))
-    evaluator = make_evaluator(parts, algorithm, episodes)
+    evaluator = make_evaluator(parts, algorithm, episodes, rules)
     take = run_seeds(parts.config).take
     games = [evaluator(algorithm.policy(take(state.train, k)), seed + k) for k in range(seeds)]
     return evaluator.summary(games)

@@ -22,6 +22,7 @@ from parl.core.errors import ConfigError
 from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec
 from parl.envs.factory import EnvFactory, make_factory
+from parl.episodes import Rules
 from parl.evaluation import Contest, Evaluator, Player
 from parl.opponents import ADMISSIONS, check, is_run, plays_itself, random_player, with_opponent
 from parl.recipes import make_recipe
@@ -119,8 +120,10 @@ def filled_in(config: RunConfig, factory: EnvFactory) -> RunConfig:
     eval_every = config.eval_every or max(config.steps // 10, 1)
     schedule_steps = config.schedule_steps or config.steps
     absolute = config.absolute_episodes
-    if absolute is None:  # a custom of multi-agent evaluation, which takes its time
-        absolute = 10 * config.eval_episodes if factory.spec.num_agents else 0
+    if absolute is None and not factory.spec.num_agents:
+        absolute = 0
+    elif absolute is None and config.eval_episodes is not None:
+        absolute = 10 * config.eval_episodes  # a custom of multi-agent evaluation
     opponent = config.opponent
     return dataclasses.replace(
         config,
@@ -174,12 +177,14 @@ def load_state(run: RunDir, env: Any = None) -> tuple[Parts, LearnerState]:
     return parts, LearnerState(found.restore(f"run/learner/train{wrapped}", state.train))
 
 
-def make_evaluator(parts: Parts, algorithm: Algorithm, episodes: int) -> Evaluator | Contest:
-    """Plays greedy episodes; where the run has opponents, against a run's policy or at random."""
+def make_evaluator(
+    parts: Parts, algorithm: Algorithm, episodes: int, rules: Rules
+) -> Evaluator | Contest:
+    """Plays episodes; where the run has opponents, against a run's policy or at random."""
     if not parts.config.opponent:
-        return Evaluator(parts.factory, algorithm, episodes)
+        return Evaluator(parts.factory, algorithm, episodes, rules)
     rival = parts.rival or random_player(parts.factory.spec)
-    return Contest(parts.factory, algorithm, episodes, rival)
+    return Contest(parts.factory, algorithm, episodes, rival, rules=rules)
 
 
 def recipe_for(name: str, factory: EnvFactory) -> tuple[str, Recipe]:
@@ -231,7 +236,9 @@ def make_execution(parts: Parts) -> Execution:
     if layout.execution == "fused":
         assert factory.jax is not None
         return Fused(factory.jax, learner, seeds, *shape)
-    make = partial(make_collector, factory.vector, learner.algorithm, seeds, share)
+    make = partial(
+        make_collector, factory.vector, learner.algorithm, seeds, share, config.info_names
+    )
     if layout.execution == "host":
         pool = InlinePool([make(0)], parts.recipe.length)
         return Pooled(pool, factory.spec, learner, seeds, *shape)
@@ -260,8 +267,9 @@ def make_collector(
     algorithm: Algorithm,
     seeds: Seeds,
     num_envs: int,
+    log_info: tuple[str, ...],
     worker: int,
 ) -> Collector:
     """What one worker holds; runs in the worker's process."""
     envs = [vector(num_envs, env_seed(seed, worker)) for seed in seeds.values]
-    return Collector(envs, algorithm, seeds, worker)
+    return Collector(envs, algorithm, seeds, worker, log_info)

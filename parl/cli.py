@@ -134,11 +134,22 @@ def evaluate(arguments: list[str]) -> int:
         raise ConfigError(f"--episodes must be at least 1, not {flags.episodes}.")
     from parl import api
 
-    evaluation = api.evaluate(flags.dir, flags.episodes, flags.seed, flags.env, flags.opponent)
-    played = evaluation.returns.shape[-1]
-    print(f"return {shown(evaluation.mean)} ± {shown(evaluation.std)} over {played} episodes")
-    summary = evaluation.metrics() | {"episodes": played}
-    print(json.dumps(summary | {"returns": evaluation.returns.tolist()}))
+    evaluation = api.evaluate(
+        flags.dir,
+        flags.episodes,
+        flags.seed,
+        flags.env,
+        flags.opponent,
+        flags.sample,
+        flags.max_steps,
+    )
+    from parl.result import returns_line, told_at_end
+
+    told = told_at_end(evaluation, None, ())
+    if line := evaluation.cut_line("the environment"):
+        print(f"parl: {line}", file=sys.stderr)
+    print(returns_line(told, "sampled" if flags.sample else "greedy"))
+    print(json.dumps(told))
     return 0
 
 
@@ -214,24 +225,10 @@ def cluster(arguments: list[str]) -> int:
 
 def report(result: dict[str, Any], path: Path) -> None:
     """The result in two lines on stdout."""
+    from parl.result import returns_line, time_line
+
     print(returns_line(result))
-    print(
-        f"{result['env_steps']:,} steps in {result['wall_s']:.1f} s "
-        f"({result['compile_s']:.1f} s compiling), run directory {path}"
-    )
-
-
-def returns_line(result: dict[str, Any]) -> str:
-    """Mean and standard deviation of greedy returns, for people."""
-    mean, std = shown(result["return_mean"]), shown(result["return_std"])
-    return f"return {mean} ± {std} over {result['episodes']} greedy episodes"
-
-
-def shown(value: Any) -> str:
-    """A number, or one per seed."""
-    if isinstance(value, list):
-        return "[" + ", ".join(f"{x:.1f}" for x in value) + "]"
-    return f"{value:.1f}"
+    print(f"{time_line(result)}, run directory {path}")
 
 
 if __name__ == "__main__":

@@ -43,8 +43,18 @@ class RunSettings:
     """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
     eval_every: int = declared(0, low=0)
     """Environment steps between greedy evaluations; 0 for a tenth of the run."""
-    eval_episodes: int = declared(20, low=1, high=1_000_000)
-    """Episodes of one evaluation."""
+    eval_episodes: int | None = declared(None, low=0, high=1_000_000)
+    """Episodes of one evaluation, 0 for none at all; not given: at most 20, and as many as a tenth
+    of the run's environment steps is enough for."""
+    eval_max_steps: int | None = declared(None, low=1)
+    """Steps after which an evaluation episode is cut; not given: the environment's time limit, and
+    without one a tenth of the run's steps, 1,000 to 10,000."""
+    eval_env: str = ""
+    """Where policies are evaluated: an environment id of the same spaces; train for the training
+    environments themselves, which then start anew; none for not at all, so that training returns
+    tell the best. Not given: another of the same kind."""
+    log_info: str = ""
+    """Numbers of the environment's info to log, such as success,score: the last of each episode."""
     absolute_episodes: int | None = declared(None, low=0, high=1_000_000)
     """Episodes of the best policy at the end; ten evaluations' with several agents, else 0."""
     checkpoint_every: int = declared(0, low=0)
@@ -106,6 +116,11 @@ class RunConfig(RunSettings):
             from parl.remote.chaos import parse  # only now: it loads Ray
 
             parse(self.chaos)
+
+    @property
+    def info_names(self) -> tuple[str, ...]:
+        """The numbers of `info` to log."""
+        return tuple(name.strip() for name in self.log_info.split(",") if name.strip())
 
     @property
     def seeds(self) -> tuple[int, ...]:

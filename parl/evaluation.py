@@ -5,27 +5,20 @@ of B plays its share of them, so that short episodes are not favoured. In games 
 policy may be played against an opponent.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from parl import ops
 from parl.algorithms.match import Match, MatchPolicy, sides_of
 from parl.core.algorithm import Algorithm
 from parl.core.seeding import EVALUATION, env_seed
-from parl.core.types import Array
 from parl.envs.factory import EnvFactory
-from parl.envs.protocol import JaxEnv
-
-MAX_ENVS = 10  # stepped together on the host
-MAX_STEPS = 100_000  # of an episode whose environment knows no time limit
+from parl.episodes import MAX_ENVS, RULES, FusedPlayer, Games, HostPlayer, Rules
 
 
 class Evaluation(NamedTuple):
-    """Returns of whole episodes under the greedy policy; several agents' are summed up.
+    """Whole episodes under a policy; several agents' returns are summed up.
 
     Against an opponent they are those of the policy's own side.
     """
@@ -34,14 +27,9 @@ class Evaluation(NamedTuple):
     agents: np.ndarray | None = None  # [..., episodes, N] of each of several agents
     sides: np.ndarray | None = None  # [..., W] mean returns of the policy on each side it plays
     scores: np.ndarray | None = None  # [..., episodes] 1 where a game was won, 1/2 where drawn
-
-    @classmethod
-    def of(cls, games: list[np.ndarray]) -> "Evaluation":
-        """The evaluation of one seed's games [episodes, *agent_shape], or of several seeds'."""
-        returns = np.stack(games) if len(games) > 1 else games[0]
-        if games[0].ndim == 1:
-            return cls(returns)
-        return cls(returns.sum(-1), returns)
+    lengths: np.ndarray | None = None  # [..., episodes] steps
+    cut: np.ndarray | None = None  # [..., episodes] bool: not ended by the environment
+    infos: dict[str, np.ndarray] = {}  # noqa: RUF012  [..., episodes] NaN where nothing was told
 
     @property
     def mean(self) -> Any:
@@ -55,58 +43,83 @@ class Evaluation(NamedTuple):
 
     def metrics(self) -> dict[str, Any]:
         """What there is to tell by name: a number each, or a list of one per seed."""
-        known = {"return_mean": self.mean, "return_std": self.std}
+        known: dict[str, Any] = {"return_mean": self.mean, "return_std": self.std}
         if self.scores is not None:
             known["win_rate"] = (self.scores == 1.0).mean(-1).tolist()
             known["draw_rate"] = (self.scores == 0.5).mean(-1).tolist()
+        if self.lengths is not None and self.cut is not None:
+            known["length_mean"] = self.lengths.mean(-1).tolist()
+            known["cut_episodes"] = self.cut.sum(-1).tolist()
+        known |= {f"info/{name}": mean_told(values) for name, values in self.infos.items()}
         return known
+
+    def cut_line(self, env: str) -> str:
+        """Says that episodes were cut; empty where none was."""
+        if self.cut is None or self.lengths is None or not self.cut.any():
+            return ""
+        steps = self.lengths[self.cut].max()
+        return (
+            f"{self.cut.sum()} of {self.cut.size} evaluation episodes were cut after {steps:,} "
+            f"steps, where {env} had not ended them; --eval-max-steps sets another limit."
+        )
+
+
+def mean_told(values: np.ndarray) -> Any:
+    """Means over the episodes [..., episodes] that told a number; None where none did."""
+    count = (~np.isnan(values)).sum(-1)
+    mean = np.nansum(values, -1) / np.maximum(count, 1)
+    return np.where(count > 0, mean, None).tolist()
+
+
+def joined(parts: list[Games]) -> Games:
+    """Some games with one more axis in front of everything."""
+    infos = {name: np.stack([part.infos[name] for part in parts]) for name in parts[0].infos}
+    arrays = (np.stack(part) for part in zip(*(part[:3] for part in parts), strict=True))
+    return Games(*arrays, infos)
+
+
+def of_seeds(games: list[Games]) -> Games:
+    """The games of each seed as one, with an axis of seeds where there are several."""
+    return joined(games) if len(games) > 1 else games[0]
 
 
 class Evaluator:
-    """Plays greedy episodes; made once for a run, so that its programs compile once."""
+    """Plays up to `episodes` episodes; made once for a run, so that its programs compile once."""
 
-    def __init__(self, factory: EnvFactory, algorithm: Algorithm, episodes: int):
-        self.factory, self.algorithm, self.episodes = factory, algorithm, episodes
-        self.fused = None
+    def __init__(
+        self, factory: EnvFactory, algorithm: Algorithm, episodes: int, rules: Rules = RULES
+    ):
+        self.factory, self.episodes = factory, episodes
+        self.host, self.fused = HostPlayer(algorithm, rules), None
         if factory.jax is not None:
-            self.fused = jax.jit(partial(play_fused, factory.jax, algorithm, episodes))
-        self.greedy = jax.jit(partial(greedy_action, algorithm))
+            self.fused = FusedPlayer(factory.jax, algorithm, episodes, rules)
 
-    def __call__(self, policy: Any, seed: int, when: int = 0) -> np.ndarray:
-        """Returns [episodes, *agent_shape] of one policy.
+    def __call__(self, policy: Any, seed: int, when: int = 0, episodes: int | None = None) -> Games:
+        """The games of one policy, fewer than `self.episodes` if so told.
 
-        The same seed and time give the same episodes.
+        The same seed and time give the same episodes. Raises Stopped where the rules say so.
         """
-        number = env_seed(seed, EVALUATION, when)
+        number, count = env_seed(seed, EVALUATION, when), episodes or self.episodes
         if self.fused is not None:
-            return np.asarray(self.fused(policy, jax.random.key(number)))
-        return self.play_host(policy, number)
+            return self.fused(policy, count, jax.random.key(number))
+        return self.play_host(policy, number, count)
 
-    def play_host(self, policy: Any, seed: int) -> np.ndarray:
-        """Returns [episodes, *agent_shape] from a numpy vector environment."""
-        num_envs = min(self.episodes, MAX_ENVS)
-        share = np.full(num_envs, self.episodes // num_envs)
-        share[: self.episodes % num_envs] += 1
-        env = self.factory.vector(num_envs, seed)
-        obs, first = env.reset(), np.ones(num_envs, bool)
-        memory, key = self.algorithm.memory((num_envs,)), jax.random.key(seed)
-        total = np.zeros((num_envs, *env.spec.agent_shape))
-        played = [[] for _ in range(num_envs)]
-        time = 0
-        while any(len(games) < n for games, n in zip(played, share, strict=True)):
-            action, memory = self.greedy(policy, obs, first, memory, key, time)
-            new = env.step(np.asarray(action))
-            total, time = total + new.reward, time + 1
-            obs, first = new.obs, new.terminated | new.truncated
-            for i in np.flatnonzero(first):
-                played[i].append(total[i].copy())
-                total[i] = 0.0
-        env.close()
-        return np.array([x for games, n in zip(played, share, strict=True) for x in games[:n]])
+    def play_host(self, policy: Any, seed: int, episodes: int | None = None) -> Games:
+        """The games of one policy in a numpy vector environment."""
+        count = episodes or self.episodes
+        env = self.factory.vector(min(count, MAX_ENVS), seed)
+        try:
+            return self.host(env, policy, count, jax.random.key(seed))
+        finally:
+            env.close()
 
-    def summary(self, games: list[np.ndarray]) -> Evaluation:
+    def summary(self, games: list[Games]) -> "Evaluation":
         """The evaluation of what each seed's policy played."""
-        return Evaluation.of(games)
+        all_of = of_seeds(games)
+        told = {"lengths": all_of.lengths, "cut": all_of.cut, "infos": all_of.infos}
+        if games[0].returns.ndim == 1:
+            return Evaluation(all_of.returns, **told)
+        return Evaluation(all_of.returns.sum(-1), all_of.returns, **told)
 
 
 class Player(NamedTuple):
@@ -131,6 +144,7 @@ class Contest:
         opponent: Player,
         samples: tuple[bool, bool] = (False, True),
         only_first: bool = False,
+        rules: Rules = RULES,
     ):
         self.opponent, self.has_winner = opponent, factory.spec.takes_turns
         self.sides = np.array(sides_of(factory.spec))  # [N]
@@ -139,25 +153,39 @@ class Contest:
         share = max(episodes // self.played, 1)
         self.episodes = share * self.played
         match = Match(algorithm, opponent.algorithm, sides_of(factory.spec), samples)
-        self.evaluator = Evaluator(factory, match, share)
+        self.evaluator = Evaluator(factory, match, share, rules)
 
-    def __call__(self, policy: Any, seed: int, when: int = 0, opponent: Any = None) -> np.ndarray:
-        """Returns [W, episodes / W, N] of all agents with the policy on side w.
+    def __call__(
+        self,
+        policy: Any,
+        seed: int,
+        when: int = 0,
+        episodes: int | None = None,
+        opponent: Any = None,
+    ) -> Games:
+        """Games [W, episodes / W] with returns [W, episodes / W, N], the policy on side w.
 
         `opponent` is another policy in place of the opponent's own.
         """
         other = self.opponent.policy if opponent is None else opponent
-        play = lambda side: self.evaluator(MatchPolicy(policy, other, np.int32(side)), seed, when)
-        return np.stack([play(side) for side in range(self.played)])
+        share = None if episodes is None else max(episodes // self.played, 1)
+        play = lambda side: self.evaluator(
+            MatchPolicy(policy, other, np.int32(side)), seed, when, share
+        )
+        return joined([play(side) for side in range(self.played)])
 
-    def summary(self, games: list[np.ndarray]) -> Evaluation:
+    def summary(self, games: list[Games]) -> Evaluation:
         """The evaluation of what each seed's policy played, with scores in games of turns."""
-        played = np.stack(games) if len(games) > 1 else games[0]  # [..., W, E, N]
+        all_of = of_seeds(games)
+        played = all_of.returns  # [..., W, E, N]
         totals = np.stack([played[..., self.sides == s].sum(-1) for s in range(self.count)], -1)
         own = np.stack([totals[..., w, :, w] for w in range(self.played)], -2)
         flat = lambda x: x.reshape(*x.shape[:-2], -1)
         scores = flat(scores_of(own, totals)) if self.has_winner else None
-        return Evaluation(flat(own), None, own.mean(-1), scores)
+        infos = {name: flat(values) for name, values in all_of.infos.items()}
+        return Evaluation(
+            flat(own), None, own.mean(-1), scores, flat(all_of.lengths), flat(all_of.cut), infos
+        )
 
 
 def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:
@@ -168,53 +196,3 @@ def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:
     is_own = np.eye(*totals.shape[-3::2], dtype=bool)[:, None]  # [W, 1, S]
     best = np.where(is_own, -np.inf, totals).max(-1)
     return np.where(own > best, 1.0, np.where(own == best, 0.5, 0.0))
-
-
-def greedy_action(
-    algorithm: Algorithm, policy: Any, obs: Any, first: Any, memory: Any, key: Array, time: Any
-) -> tuple[Any, Any]:
-    """Greedy actions [B, ...] and the next memory."""
-    memory = ops.where_first(first, algorithm.memory(first.shape), memory)
-    key = jax.random.fold_in(key, time)
-    action, memory, _ = algorithm.act(policy, obs, memory, key, explore=False)
-    return action, memory
-
-
-class Game(NamedTuple):
-    """Episodes under way, each in an environment of its own."""
-
-    env: Any  # [B, ...]
-    obs: Any  # [B, *O]
-    memory: Any  # [B, ...]
-    returns: Array  # [B, *agent_shape]
-    over: Array  # [B] bool
-    time: Array  # []
-
-
-def play_fused(env: JaxEnv, algorithm: Algorithm, episodes: int, policy: Any, key: Array) -> Array:
-    """Returns [episodes, *agent_shape] of a pure JAX environment, all episodes side by side."""
-    k_reset, k_act, k_step = jax.random.split(key, 3)
-    state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, episodes))
-    over = jnp.zeros(episodes, bool)
-    limit = env.spec.max_steps or MAX_STEPS
-
-    def step(game: Game) -> Game:
-        action, memory = greedy_action(
-            algorithm,
-            policy,
-            game.obs,
-            game.time == jnp.zeros(episodes),
-            game.memory,
-            k_act,
-            game.time,
-        )
-        keys = jax.random.split(jax.random.fold_in(k_step, game.time), episodes)
-        state, obs, reward, terminated, truncated = jax.vmap(env.step)(game.env, action, keys)
-        returns = game.returns + jnp.where(ops.expand_like(game.over, reward), 0.0, reward)
-        over = game.over | terminated | truncated
-        return Game(state, obs, memory, returns, over, game.time + 1)
-
-    going = lambda game: ~game.over.all() & (game.time < limit)
-    returns = jnp.zeros((episodes, *env.spec.agent_shape))
-    start = Game(state, obs, algorithm.memory((episodes,)), returns, over, jnp.int32(0))
-    return jax.lax.while_loop(going, step, start).returns

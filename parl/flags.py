@@ -61,6 +61,10 @@ class EvalFlags:
     """Another environment of the same spaces to play in."""
     opponent: str | None = None
     """Who plays the other sides, random or a run, in place of the run's own opponent."""
+    sample: bool = False
+    """Actions are drawn from the policy; else they are the likeliest."""
+    max_steps: int | None = None
+    """Steps after which an episode is cut; not given: the environment's time limit, or 10,000."""
 
 
 @dataclasses.dataclass

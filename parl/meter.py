@@ -1,51 +1,75 @@
 """What a line of metrics tells of the time since the line before."""
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from parl.agents.ended import Ended, total
 from parl.agents.execution import Report
+from parl.clock import Clock, pace
 
 
 class Meter:
-    """Collects what iterations report for one line, and counts steps by the clock."""
+    """Collects what iterations report for one line, and counts training steps by the clock."""
 
-    def __init__(self, env_steps: int):
+    def __init__(self, env_steps: int, clock: Clock):
         self.reports: list[Report] = []
-        self.start(env_steps)
-
-    def start(self, env_steps: int) -> None:
-        """Starts the clock, at so many environment steps of each seed; reports stay."""
-        self.began, self.env_steps = time.perf_counter(), env_steps
+        self.env_steps, self.clock = env_steps, clock  # where each seed stood
+        self.steps, self.seconds = clock.steps, clock.read()["train"]
 
     def add(self, report: Report) -> None:
         """One more report of an execution."""
         self.reports.append(report)
 
-    def rate(self, env_steps: int) -> float:
-        """Environment steps per second of each seed since the start."""
-        return (env_steps - self.env_steps) / max(time.perf_counter() - self.began, 1e-9)
+    def rate(self) -> float | None:
+        """Environment steps of each seed per second of training since the start."""
+        clock = self.clock
+        return pace(clock.steps - self.steps, clock.read()["train"] - self.seconds)
 
-    def losses(self) -> dict[str, float]:
-        """Means of the algorithm's metrics over the reports, and over seeds."""
+    def losses(self) -> dict[str, Any]:
+        """Means of the algorithm's metrics over the reports: numbers, or lists of one per seed."""
         learned = [report.metrics for report in self.reports if report.metrics]
         names = learned[-1] if learned else ()
-        return {name: float(np.mean([m[name] for m in learned])) for name in names}
+        return {name: np.mean([m[name] for m in learned], 0).tolist() for name in names}
 
-    def returns(self) -> Any:
-        """Mean return of the episodes that finished: a number or one per seed, None without."""
-        if not self.reports:
-            return None
-        total = np.sum([report.return_sum for report in self.reports], 0)
-        count = np.sum([report.episodes for report in self.reports], 0)
-        if not np.all(count):
-            return None
-        return (total / count).tolist()
+    def ended(self) -> Ended | None:
+        """The episodes that ended."""
+        return total([report.ended for report in self.reports]) if self.reports else None
+
+
+def told_of(ended: Ended | None, names: Sequence[str]) -> dict[str, Any]:
+    """What a line says of the episodes that ended: each a number, or a list of one per seed.
+
+    None where a seed has none; `names` are those of the numbers of `info`.
+    """
+    lines = ("return_mean", "return_min", "return_max", "length_mean")
+    if ended is None or not np.all(ended.count):
+        count = 0 if ended is None else ended.count
+        return {"episodes": plain(count)} | dict.fromkeys(lines)
+    told: dict[str, Any] = {
+        "episodes": plain(ended.count),
+        "return_mean": plain(ended.return_sum / ended.count),
+        "return_min": plain(ended.return_min),
+        "return_max": plain(ended.return_max),
+        "length_mean": plain(ended.length_sum / ended.count),
+    }
+    for i, name in enumerate(names[: np.shape(ended.info_count)[-1]]):
+        count = ended.info_count[..., i]
+        mean = ended.info_sum[..., i] / np.maximum(count, 1)
+        told[f"info/{name}"] = np.where(count > 0, mean, None).tolist()
+    return told
+
+
+def plain(x: Any) -> Any:
+    """A number, or a list of them."""
+    return np.asarray(x).tolist()
 
 
 def per_seed(name: str, value: Any) -> dict[str, Any]:
     """A number under its name; a list as its mean, and itself under `<name>_seeds`."""
     if isinstance(value, list):
-        return {name: float(np.mean(value)), f"{name}_seeds": value}
+        known = [x for x in value if x is not None]
+        mean = float(np.mean(known)) if known else None
+        return {name: mean, f"{name}_seeds": value}
     return {name: value}

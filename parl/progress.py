@@ -91,16 +91,17 @@ class Progress:
     def update(
         self,
         env_steps: int,
-        steps_per_second: float,
+        steps_per_second: float | None,
         return_mean: float | None = None,
         losses: Mapping[str, Any] | None = None,
     ) -> None:
-        """Training got to `env_steps`. A return that is None or NaN leaves the last one standing.
+        """Training got to `env_steps`. What is None or NaN leaves the last one standing.
 
         Of losses per seed, the mean shows.
         """
         self.end_phase()
-        self.training, self.env_steps, self.speed = True, env_steps, steps_per_second
+        self.training, self.env_steps = True, env_steps
+        self.speed = steps_per_second or self.speed
         if return_mean is not None and math.isfinite(return_mean):
             self.return_mean = float(return_mean)
         losses = {k: v for k, v in (losses or {}).items() if v is not None}
@@ -108,8 +109,10 @@ class Progress:
         done, now = env_steps >= self.total_steps, self.clock()
         if not self.live and (done or now - self.printed >= PLAIN_INTERVAL_S):
             self.printed = now
-            parts = [f"step {self.steps(env_steps)}", self.percent(), self.rate()]
-            self.print("  ".join([*parts, f"eta {self.time_left()}", *self.returns()]))
+            parts = [f"step {self.steps(env_steps)}", self.percent()]
+            if self.speed:
+                parts += [self.rate(), f"eta {self.time_left()}"]
+            self.print("  ".join([*parts, *self.returns()]))
 
     def evaluated(self, env_steps: int, mean: float, std: float, episodes: int) -> None:
         """A greedy evaluation at `env_steps` ended."""
@@ -117,7 +120,7 @@ class Progress:
         self.eval_mean = float(mean)
         if not self.live:
             count = f"{episodes} episode{'s' * (episodes != 1)}"
-            self.print(f"step {self.steps(env_steps)}  eval {short(mean)} ± {short(std)} ({count})")
+            self.print(f"step {self.steps(env_steps)}  eval {spread(mean, std)} ({count})")
 
     def message(self, text: str) -> None:
         """A line that should not be missed."""
@@ -136,8 +139,8 @@ class Progress:
         return f"{min(100, 100 * self.env_steps // max(self.total_steps, 1))}%"
 
     def rate(self) -> str:
-        """The speed, such as 12,345 steps/s."""
-        return f"{self.speed:,.0f} steps/s"
+        """The speed, such as 12,345 steps/s or 0.25 steps/s."""
+        return f"{self.speed:,.0f} steps/s" if self.speed >= 10 else f"{self.speed:.2g} steps/s"
 
     def time_left(self) -> str:
         """The time left at this speed, such as 1:05 or 2:00:59."""
@@ -176,7 +179,7 @@ class Display:
             return
         busy = p.phase_text and waited >= PHASE_DELAY_S
         name = fixed(f" {phase}", "cyan") if busy else fixed(f" {p.title}", "bold")
-        tail = fixed(f"  {p.percent():>4}  {p.time_left()} left")
+        tail = fixed(f"  {p.percent():>4}" + f"  {p.time_left()} left" * bool(p.speed))
         room = width - 1 - tail.cell_len - name.cell_len
         if room >= 0:
             yield name
@@ -188,7 +191,7 @@ class Display:
         yield tail
         yield Segment.line()
         losses = [f"{name} {short(x)}" for name, x in p.losses.items()]
-        parts = [f"{p.steps(p.env_steps)} steps", *p.returns(), p.rate()]
+        parts = [f"{p.steps(p.env_steps)} steps", *p.returns(), *[p.rate()] * bool(p.speed)]
         yield fixed(fitting([*parts, *losses], width), "dim")
 
 
@@ -208,8 +211,17 @@ def fitting(parts: list[str], width: int) -> str:
 
 
 def short(x: float) -> str:
-    """A number to read at a glance: 1,234.5, 9.87, 0.0123."""
-    return f"{x:,.1f}" if abs(x) >= 10 else f"{x:.3g}"
+    """A number to read at a glance: 1,234.5, 9.87, 0.0123, 3e+38."""
+    return f"{x:,.1f}" if 10 <= abs(x) < 1e9 else f"{x:.3g}"
+
+
+def spread(mean: float, std: float) -> str:
+    """Mean and deviation to the digits that the deviation makes worth telling: 0.95 ± 0.22."""
+    size = max(abs(mean), abs(std))
+    if not 0 < std < math.inf or not 1e-4 <= size < 1e9:
+        return f"{short(mean)} ± {short(std)}"
+    digits = min(max(1 - math.floor(math.log10(std)), 1 if size >= 10 else 2), 6)
+    return f"{mean:,.{digits}f} ± {std:,.{digits}f}"
 
 
 class Unfailing:

@@ -5,22 +5,28 @@ nothing of what is learned: a run's parameters do not depend on how often any of
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
-from parl.agents.execution import Execution
+from parl.agents.execution import Execution, Report
 from parl.agents.learner import MAX_BAD
+from parl.clock import Clock
 from parl.config import RunConfig
 from parl.core.checkpoint import Checkpoint, params_sha256
 from parl.core.errors import ParlError
-from parl.evaluation import Contest, Evaluation, Evaluator
+from parl.core.spec import EnvSpec
+from parl.episodes import Stopped
+from parl.evaluation import Evaluation
 from parl.interruption import Interrupted, Signals
+from parl.judge import Judge, MakeEvaluator
 from parl.logging import RunLog
-from parl.meter import Meter, per_seed
+from parl.meter import Meter, per_seed, told_of
 from parl.progress import Progress
+from parl.result import told_at_end
 from parl.run_dir import RunDir
 
 CHUNK_SECONDS = 0.5  # between two looks at signals and the clock
@@ -40,38 +46,41 @@ class Trainer:
         self,
         config: RunConfig,
         execution: Execution,
-        make_evaluator: Callable[[int], Evaluator | Contest],  # for so many episodes
+        make_evaluator: MakeEvaluator,
+        spec: EnvSpec,
         run: RunDir,
-        quiet: bool,
+        progress: Progress,
+        clock: Clock,
     ):
-        self.config, self.execution, self.run, self.quiet = config, execution, run, quiet
-        self.make_evaluator = make_evaluator
-        self.evaluator = make_evaluator(config.eval_episodes)
+        self.config, self.execution, self.run = config, execution, run
+        self.progress, self.clock = progress, clock
         self.signals = Signals()
-        self.wall_before = self.compile_s = 0.0  # seconds, of earlier sessions; of compiling
-        self.best: tuple[float, int] | None = None  # (evaluation, environment steps)
+        stopped = lambda: bool(self.signals.signum)
+        self.judge = Judge(config, execution, make_evaluator, spec, stopped)
         self.last_saved = -1
         self.rate = 0.0  # iterations per second
         self.resumed_at: int | None = None
+        self.said_cut = False
 
     # --- the loop ---------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
         """Runs to the end; returns what result.json holds."""
-        title = f"{self.config.algorithm} on {self.config.env}"
         self.log = RunLog(self.run.path, self.resumed_at)
-        self.start = time.perf_counter()
-        self.meter = Meter(self.env_steps)
+        self.meter = Meter(self.env_steps, self.clock)
         try:
-            progress = Progress(self.config.steps, title, quiet=self.quiet)
-            with self.signals, progress as self.progress:
+            with self.signals:
                 if self.resumed_at is None:
-                    self.save()
+                    self.save("starting", "start")
                 self.compile()
+                self.clock.switch("train")
                 while self.env_steps < self.config.steps:
                     self.advance(self.chunk())
                     self.between()
                 return self.finish()
+        except Stopped:
+            self.interrupted()
+            raise
         finally:
             self.log.close()
 
@@ -80,16 +89,13 @@ class Trainer:
         for boundary in (0, self.execution.warmup):
             if self.execution.iteration <= boundary and self.env_steps < self.config.steps:
                 self.advance_to(boundary)
-                self.progress.phase("compiling")
-                begin = time.perf_counter()
-                self.meter.add(self.execution.advance(1))
-                self.compile_s += time.perf_counter() - begin
-                self.progress.phase("training")
+                with self.doing("compiling", "compile"):
+                    self.take(self.execution.advance(1))
                 self.between()
-                self.meter.start(self.env_steps)
 
     def advance_to(self, iteration: int) -> None:
         """Runs up to an iteration."""
+        self.clock.switch("train")
         while self.execution.iteration < iteration and self.env_steps < self.config.steps:
             self.advance(min(self.chunk(), iteration - self.execution.iteration))
             self.between()
@@ -97,8 +103,14 @@ class Trainer:
     def advance(self, iterations: int) -> None:
         """Runs some iterations and learns how fast they are."""
         begin = time.perf_counter()
-        self.meter.add(self.execution.advance(iterations))
+        self.take(self.execution.advance(iterations))
+        self.clock.steps += iterations * self.execution.steps_per_iteration
         self.rate = iterations / (time.perf_counter() - begin)
+
+    def take(self, report: Report) -> None:
+        """Notes what an execution reports."""
+        self.meter.add(report)
+        self.judge.trained(report.ended)
 
     def chunk(self) -> int:
         """Iterations until something is due, or until it is time to look up."""
@@ -111,25 +123,41 @@ class Trainer:
     def between(self) -> None:
         """Whatever is due between two chunks."""
         self.check()
-        if name := self.signals.name:
-            self.save()
-            raise Interrupted(
-                f"{name}: saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
-                self.signals.signum,
-            )
+        if self.signals.name:
+            self.interrupted()
         if self.env_steps >= self.config.steps:
             return  # finish() does the rest
-        evaluate = self.passed(self.config.eval_every)
-        if evaluate or self.passed(self.log_every):
-            self.record(self.evaluate() if evaluate else None)
+        due = self.passed(self.config.eval_every)
+        if due and not self.judge.evaluates:
+            self.judge.look_back(self.env_steps)
+        episodes = self.judge.episodes(self.env_steps) if due else 0
+        if episodes or self.passed(self.log_every):
+            self.record(self.evaluate(episodes) if episodes else None)
         due = self.passed(self.config.checkpoint_every) or self.is_best_unsaved()
         if due and not np.any(self.execution.state.bad_in_row):  # else it may be lost already
             self.save()
+
+    def interrupted(self) -> None:
+        """Saves and raises Interrupted."""
+        self.save()
+        raise Interrupted(
+            f"{self.signals.name}: saved at step {self.env_steps}; go on with 'parl resume "
+            f"{self.run.path}'",
+            self.signals.signum,
+        )
 
     def passed(self, every: int) -> bool:
         """Whether a multiple of `every` steps lies within the last iteration's reach."""
         before = self.env_steps - self.execution.steps_per_iteration
         return self.env_steps // every > max(before, 0) // every
+
+    @contextmanager
+    def doing(self, phase: str, what: str) -> Iterator[None]:
+        """Shows a phase and counts its time as spent on `what`."""
+        self.progress.phase(phase)
+        with self.clock.spending(what):
+            yield
+        self.progress.phase("training")
 
     # --- what is due ------------------------------------------------------------------------
 
@@ -154,67 +182,60 @@ class Trainer:
     def log_every(self) -> int:
         return max(self.config.steps // LOG_POINTS, 1)
 
-    @property
-    def wall_s(self) -> float:
-        """Seconds of training, those before a resume included."""
-        return self.wall_before + time.perf_counter() - self.start
-
-    def evaluate(self) -> Evaluation:
-        """Greedy episodes of every seed."""
-        self.progress.phase("evaluating")
-        evaluation = self.played(self.evaluator, self.execution.policy, self.env_steps)
-        mean = float(np.mean(evaluation.mean))
-        self.progress.evaluated(
-            self.env_steps, mean, float(np.mean(evaluation.std)), self.evaluator.episodes
-        )
-        self.progress.phase("training")
-        if self.best is None or mean > self.best[0]:
-            self.best = mean, self.env_steps
+    def evaluate(self, episodes: int) -> Evaluation:
+        """So many episodes of every seed."""
+        with self.doing("evaluating", "eval"):
+            evaluation = self.judge.evaluate(self.env_steps, episodes)
+        mean, std = float(np.mean(evaluation.mean)), float(np.mean(evaluation.std))
+        played = evaluation.returns.shape[-1]
+        self.progress.evaluated(self.env_steps, mean, std, played)
+        if not self.said_cut and (line := evaluation.cut_line(self.config.env)):
+            self.progress.message(line)
+            self.said_cut = True
         return evaluation
 
-    def played(self, evaluator: Evaluator | Contest, policy: Any, when: int) -> Evaluation:
-        """What an evaluator finds of every seed's policy."""
-        take = self.execution.seeds.take
-        games = [evaluator(take(policy, k), s, when) for k, s in enumerate(self.config.seeds)]
-        return evaluator.summary(games)
-
     def absolute(self) -> dict[str, Any]:
-        """The best policy of the run over fresh episodes: Gorsane et al. 2022, arXiv:2209.10485."""
-        if not self.config.absolute_episodes or self.best is None:
+        """The best policy of the run over fresh episodes."""
+        best, episodes = self.judge.best, self.judge.absolute_episodes(self.env_steps)
+        if not episodes or best is None:
             return {}
-        self.progress.phase("evaluating")
         saved = self.run.saved()
-        steps = self.best[1] if self.best[1] in saved else saved[-1]
+        steps = best[1] if best[1] in saved else saved[-1]
         found = self.run.checked(steps, self.config.run_id)
-        train = found.restore("run/learner/train", self.execution.train)
-        learner, seeds = self.execution.learner, self.execution.seeds
-        policy = jax.jit(seeds.vmap(learner.algorithm.policy))(train)
-        evaluator = self.make_evaluator(self.config.absolute_episodes)
-        evaluation = self.played(evaluator, policy, self.env_steps + 1)
-        values = evaluation.metrics() | {"episodes": evaluator.episodes, "env_steps": steps}
-        return {f"absolute/{name}": value for name, value in values.items()}
+        with self.doing("evaluating the best", "eval"):
+            evaluation = self.judge.absolute(found, self.env_steps, episodes)
+        played = {"episodes": evaluation.returns.shape[-1], "env_steps": steps}
+        return {f"absolute/{k}": x for k, x in (evaluation.metrics() | played).items()}
 
     def record(self, evaluation: Evaluation | None) -> None:
         """Writes one line of metrics of everything since the last."""
-        meter, self.meter = self.meter, Meter(self.env_steps)
-        rate, losses = meter.rate(self.env_steps), meter.losses()
-        line: dict[str, Any] = {"env_steps": self.env_steps, "wall_s": round(self.wall_s, 3)}
-        line |= {"sps": round(rate * self.config.num_seeds, 1), "updates": self.updates} | losses
-        line |= per_seed("skipped_updates", self.skipped_updates)
-        line |= per_seed("return_mean", meter.returns()) | self.execution.stats()
+        meter, self.meter = self.meter, Meter(self.env_steps, self.clock)
+        rate, losses = meter.rate(), meter.losses()
+        line: dict[str, Any] = {"env_steps": self.env_steps}
+        line |= {"wall_s": round(self.clock.total, 3)} | self.spent()
+        line["sps"] = None if rate is None else round(rate * self.config.num_seeds, 1)
+        line["updates"] = self.updates
+        told = told_of(meter.ended(), self.config.info_names)
+        values = losses | {"skipped_updates": self.skipped_updates} | told
         if evaluation is not None:
-            for name, value in evaluation.metrics().items():
-                line |= per_seed(f"eval/{name}", value)
-            line["eval/episodes"] = self.evaluator.episodes
-        self.log.write(line)
+            values |= {f"eval/{name}": x for name, x in evaluation.metrics().items()}
+            values["eval/episodes"] = evaluation.returns.shape[-1]
+        for name, value in values.items():
+            line |= per_seed(name, value)
+        self.log.write(line | self.execution.stats())
         shown = None if line["return_mean"] is None else float(line["return_mean"])
         self.progress.update(self.env_steps, rate, shown, losses)
+
+    def spent(self) -> dict[str, float]:
+        """Seconds by what they were spent on, as they are logged."""
+        return {f"{name}_s": round(x, 3) for name, x in self.clock.read().items()}
 
     # --- saving -----------------------------------------------------------------------------
 
     def is_best_unsaved(self) -> bool:
         """Whether this is the best policy so far and no checkpoint has it."""
-        return self.best is not None and self.best[1] == self.env_steps != self.last_saved
+        best = self.judge.best
+        return best is not None and best[1] == self.env_steps != self.last_saved
 
     def check(self) -> None:
         """Raises Diverged where a seed learns no more; its last checkpoint stays the newest."""
@@ -228,64 +249,68 @@ class Trainer:
                 "lower --learning-rate."
             )
 
-    def save(self) -> dict[str, np.ndarray]:
+    def save(self, phase: str = "saving", spent_on: str = "save") -> dict[str, np.ndarray]:
         """Writes a checkpoint and removes those that are not kept."""
         if bad := not_finite(self.execution.train):
             raise Diverged(
                 f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
                 f"step {self.last_saved} are good, try a lower --learning-rate."
             )
-        self.progress.phase("saving")
-        shot = self.execution.snapshot()
-        meta = shot.meta | {
-            "run_id": self.config.run_id,
-            "exact": shot.exact,
-            "wall_s": self.wall_s,
-            "compile_s": self.compile_s,
-            "best": self.best,
-            "versions": self.config.versions,
-            "config": self.config.settings | {"algorithm": self.config.algorithm},
-        }
-        arrays = self.run.save(self.env_steps, shot.tree, meta)
-        self.last_saved = self.env_steps
-        self.run.prune(self.config.keep, self.best[1] if self.best else None)
-        self.progress.phase("training")
+        with self.doing(phase, spent_on):
+            shot = self.execution.snapshot()
+            seconds = self.clock.read()
+            meta = shot.meta | {
+                "run_id": self.config.run_id,
+                "exact": shot.exact,
+                "wall_s": sum(seconds.values()),
+                "compile_s": seconds["compile"],
+                "seconds": seconds,
+                "timed_steps": self.clock.steps,
+                **self.judge.state(),
+                "versions": self.config.versions,
+                "config": self.config.settings | {"algorithm": self.config.algorithm},
+            }
+            arrays = self.run.save(self.env_steps, shot.tree, meta)
+            self.last_saved = self.env_steps
+            best = self.judge.best
+            self.run.prune(self.config.keep, best[1] if best else None)
         return arrays
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of this run."""
         self.execution.restore(checkpoint)
         meta = checkpoint.meta
-        self.wall_before, self.compile_s = meta["wall_s"], meta["compile_s"]
-        self.best = tuple(meta["best"]) if meta["best"] else None
+        compiling = meta["compile_s"]  # earlier versions told only this and the whole
+        older = {"compile": compiling, "train": max(meta["wall_s"] - compiling, 0.0)}
+        self.clock.add(meta.get("seconds", older), meta.get("timed_steps", meta["env_steps"]))
+        self.judge.load(meta)
         self.last_saved = self.resumed_at = meta["env_steps"]
 
     def finish(self) -> dict[str, Any]:
         """The last evaluation, checkpoint and result."""
-        evaluation = self.evaluate()
+        episodes = self.judge.episodes(self.env_steps, at_end=True)
+        evaluation = self.evaluate(episodes) if episodes else None
+        ended = self.judge.look_back(self.env_steps)
         if self.env_steps > self.meter.env_steps or self.resumed_at is None:
             self.record(evaluation)
         arrays = self.save()
+        judged = told_at_end(evaluation, ended, self.config.info_names)
+        absolute = self.absolute()
+        rate = self.clock.rate()
         result = {
             "algorithm": self.config.algorithm,
             "env": self.config.env,
             "seeds": list(self.config.seeds),
-            **evaluation.metrics(),
-            "episodes": self.evaluator.episodes,
-            "returns": evaluation.returns.tolist(),
+            **judged,
             "env_steps": self.env_steps,
             "updates": self.updates,
             "skipped_updates": self.skipped_updates,
-            "wall_s": round(self.wall_s, 3),
-            "compile_s": round(self.compile_s, 3),
-            "sps": round(self.env_steps * self.config.num_seeds / self.wall_s, 1),
+            "wall_s": round(self.clock.total, 3),
+            **self.spent(),
+            "sps": None if rate is None else round(rate * self.config.num_seeds, 1),
             "params_sha256": params_sha256(arrays),
+            **absolute,
         }
-        if evaluation.agents is not None:  # means of each agent's own
-            result["agent_returns"] = evaluation.agents.mean(-2).tolist()
-        if evaluation.sides is not None:
-            result["side_returns"] = evaluation.sides.tolist()
-        result |= self.absolute()
         self.run.write_result(result)
         return result
 

@@ -187,10 +187,10 @@ def test_every_episode_of_an_evaluation_counts_once() -> None:
     algorithm = make_recipe("ppo", spec_env.spec).learner(spec_env.spec, 1, 1).algorithm
     policy = algorithm.policy(algorithm.init(jax.random.key(2), spec_env.spec))
     evaluator = Evaluator(factory, algorithm, 200)
-    fused = evaluator(policy, 0)
-    host = evaluator.play_host(policy, 0)
+    fused = evaluator(policy, 0).returns
+    host = evaluator.play_host(policy, 0).returns
     assert fused.shape == host.shape == (200,)
     error = fused.std() / np.sqrt(200) + host.std() / np.sqrt(200)
     assert abs(fused.mean() - host.mean()) < 3 * error
-    np.testing.assert_array_equal(evaluator(policy, 0), fused)
-    assert not np.array_equal(evaluator(policy, 1), fused)
+    np.testing.assert_array_equal(evaluator(policy, 0).returns, fused)
+    assert not np.array_equal(evaluator(policy, 1).returns, fused)

@@ -87,16 +87,18 @@ def test_a_contest_by_hand() -> None:
     factory = make_factory(ENV)
     contest = Contest(factory, Ordered(), 6, Player(Ordered(), LAST), (False, False))
     games = contest(TOP, 0)
-    assert games.shape == (2, 3, 2) and contest.episodes == 6
-    np.testing.assert_array_equal(games[0], [[1, -1]] * 3)  # TOP moves first and wins
-    np.testing.assert_array_equal(games[1], [[1, -1]] * 3)  # LAST moves first and wins
+    returns = games.returns
+    assert returns.shape == (2, 3, 2) and contest.episodes == 6
+    np.testing.assert_array_equal(returns[0], [[1, -1]] * 3)  # TOP moves first and wins
+    np.testing.assert_array_equal(returns[1], [[1, -1]] * 3)  # LAST moves first and wins
     found = contest.summary([games])
     np.testing.assert_array_equal(found.returns, [1, 1, 1, -1, -1, -1])
     np.testing.assert_array_equal(found.sides, [1, -1])
     assert found.metrics() == {
         "return_mean": 0.0, "return_std": 1.0, "win_rate": 0.5, "draw_rate": 0.0,
+        "length_mean": 5.0, "cut_episodes": 0,
     }  # fmt: skip
-    both = contest.summary([games, -games])
+    both = contest.summary([games, games._replace(returns=-returns)])
     np.testing.assert_array_equal(both.returns[1], -both.returns[0])
     assert both.metrics()["win_rate"] == [0.5, 0.5]
 
@@ -230,6 +232,6 @@ def test_random_opponents_make_legal_moves() -> None:
     contest = Contest(factory, player.algorithm, 100, player)
     games = contest((), 0)
     wins = [contest.summary([games]).metrics()["win_rate"]]
-    assert 0.2 < wins[0] < 0.7 and games.shape == (2, 50, 2)
+    assert 0.2 < wins[0] < 0.7 and games.returns.shape == (2, 50, 2)
     # two random players: who moves first wins 0.585 of games, who moves second 0.288
-    assert games[:, :, 0].mean() > 0.05
+    assert games.returns[:, :, 0].mean() > 0.05

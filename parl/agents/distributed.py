@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from parl.agents.ended import total
 from parl.agents.execution import (
     Report,
     Seeds,
@@ -97,11 +98,11 @@ class Pooled:
         return jax.tree.map(place, state)
 
     def advance(self, iterations: int) -> Report:
-        metrics, fragments = [], []
+        metrics, ended = [], []
         for _ in range(iterations):
             filling = self.iteration < self.warmup
             parts = self.collect(random=filling)
-            fragments += [(part.return_sum, part.episodes) for part in parts]
+            ended += [part.ended for part in parts]
             rollout = self.divide(self.join([part.rollout for part in parts]))
             if filling:
                 self.state, policy = self.fill(self.state, rollout)
@@ -115,8 +116,7 @@ class Pooled:
         if metrics:
             metrics = jax.device_get(metrics)
             mean = {name: np.mean([m[name] for m in metrics], 0) for name in metrics[0]}
-        return_sum, episodes = (np.sum(part, 0) for part in zip(*fragments, strict=True))
-        return Report(mean, return_sum, episodes)
+        return Report(mean, total(ended))
 
     def collect(self, random: bool) -> list[Fragment]:
         """What one iteration learns from."""

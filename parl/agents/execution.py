@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from parl import ops
+from parl.agents.ended import Ended
 from parl.agents.learner import Learner, LearnerState, OffPolicy, example_rollout
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
@@ -60,8 +61,7 @@ class Report(NamedTuple):
     """What some iterations brought; arrays have the leading axes of the seeds, () or [K]."""
 
     metrics: dict[str, np.ndarray]  # means over the iterations; empty while warming up
-    return_sum: np.ndarray  # of the episodes that finished
-    episodes: np.ndarray  # how many finished
+    ended: Ended  # the episodes that ended
 
 
 class Snapshot(NamedTuple):

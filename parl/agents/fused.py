@@ -12,6 +12,7 @@ import numpy as np
 from flax import struct
 
 from parl import ops
+from parl.agents.ended import Ended, both, ended, nothing, total, unscaled
 from parl.agents.execution import (
     Report,
     Seeds,
@@ -24,7 +25,7 @@ from parl.agents.execution import (
 )
 from parl.agents.learner import Learner, LearnerState, OffPolicy, attach, detach, seed_axes
 from parl.core.algorithm import Algorithm
-from parl.core.checkpoint import Checkpoint
+from parl.core.checkpoint import Checkpoint, with_default
 from parl.core.errors import ConfigError, EnvError
 from parl.core.seeding import RunKeys, env_seed
 from parl.core.sharding import apart, batches_over, mesh_for, split, whole
@@ -40,6 +41,7 @@ class ActorState(struct.PyTreeNode):
     first: Array  # [B] bool, the next step opens an episode
     memory: Any  # [B, ...]
     returns: Array  # [B] sum of rewards of the episode so far, and over agents
+    lengths: Array  # [B] int32, steps of the episode so far
 
 
 class RunState(struct.PyTreeNode):
@@ -55,8 +57,7 @@ class Tally(NamedTuple):
     """Sums over the iterations of one program call."""
 
     metrics: Metrics  # [] each
-    return_sum: Array  # [] over finished episodes
-    episodes: Array  # [] int32, how many finished
+    ended: Ended  # [] each, the episodes that ended; `return_sum` is scaled
     broken: Array  # [] int32, iterations in which the environment gave NaN or infinity
     stuck: Array  # [] int32, iterations in which it left an agent no legal action
 
@@ -74,7 +75,7 @@ def collect(
     if algorithm.episodic:
         actor = restart(env, actor)
 
-    def step(actor: ActorState, _: None) -> tuple[ActorState, tuple[Step, Array]]:
+    def step(actor: ActorState, _: None) -> tuple[ActorState, tuple[Step, Array, Array]]:
         obs, k_act = actor.vector.obs, jax.random.fold_in(key, actor.vector.time)
         action, memory, extras = act(
             algorithm, env.spec, policy, obs, actor.first, actor.memory, k_act, random
@@ -83,20 +84,21 @@ def collect(
         last, discount = new.terminated | new.truncated, 1.0 - new.terminated
         record = Step(obs, action, new.reward, discount, new.next_obs, actor.first, last, extras)
         returns = actor.returns + ops.over_agents(new.reward, last)
-        finished = jnp.where(last, returns, 0.0)
-        return ActorState(vector, last, memory, returns - finished), (record, finished)
+        lengths = actor.lengths + 1
+        going = jnp.where(last, 0.0, returns), jnp.where(last, 0, lengths)
+        return ActorState(vector, last, memory, *going), (record, returns, lengths)
 
-    after, (steps, finished) = jax.lax.scan(step, actor, length=length)
+    after, (steps, returns, lengths) = jax.lax.scan(step, actor, length=length)
     flags = (jnp.int32(x) for x in (is_broken(steps), ops.is_stuck(steps.obs)))
-    tally = Tally({}, finished.sum(), steps.last.sum(), *flags)
+    tally = Tally({}, ended(returns, lengths, steps.last), *flags)
     return after, Rollout(steps, actor.memory), tally
 
 
 def restart(env: JaxEnv, actor: ActorState) -> ActorState:
     """New episodes in all environments."""
     vector = jax_vector.restart(env, actor.vector)
-    first, returns = jnp.ones_like(actor.first), jnp.zeros_like(actor.returns)
-    return ActorState(vector, first, actor.memory, returns)
+    fresh = jnp.ones_like(actor.first), jnp.zeros_like(actor.returns), jnp.zeros_like(actor.lengths)
+    return ActorState(vector, fresh[0], actor.memory, *fresh[1:])
 
 
 def is_broken(steps: Step) -> Array:
@@ -140,10 +142,17 @@ def iterate_many(step: Any, run: RunState, iterations: Array) -> tuple[RunState,
 
     def body(_: Array, carry: tuple[RunState, Tally]) -> tuple[RunState, Tally]:
         run, tally = step(carry[0])
-        return run, jax.tree.map(jnp.add, carry[1], tally)
+        return run, added(carry[1], tally)
 
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, run)[1])
-    return jax.lax.fori_loop(0, iterations, body, (run, zero))
+    none = jax.tree.map(lambda like, x: jnp.asarray(x, like.dtype), zero.ended, nothing())
+    return jax.lax.fori_loop(0, iterations, body, (run, zero._replace(ended=none)))
+
+
+def added(one: Tally, other: Tally) -> Tally:
+    """The sums of both."""
+    sums = jax.tree.map(jnp.add, one._replace(ended=()), other._replace(ended=()))
+    return sums._replace(ended=both(one.ended, other.ended))
 
 
 class Fused:
@@ -178,7 +187,8 @@ class Fused:
         def init(key: Array) -> ActorState:
             vector = jax_vector.reset(self.env, key, num_envs)
             memory = self.learner.algorithm.memory((num_envs,))
-            return ActorState(vector, jnp.ones(num_envs, bool), memory, jnp.zeros(num_envs))
+            first, returns = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
+            return ActorState(vector, first, memory, returns, jnp.zeros(num_envs, jnp.int32))
 
         keys = [jax.random.key(env_seed(seed, 0)) for seed in self.seeds.values]
         return jax.jit(self.seeds.vmap(init))(self.seeds.stack(keys))
@@ -208,7 +218,7 @@ class Fused:
         common: Any = whole(self.mesh)
         part: Any = split(self.mesh, num_envs)
         vector = jax_vector.VectorState(env=part, obs=part, key=common, time=common)
-        return RunState(common, ActorState(vector, part, part, part), common, common)
+        return RunState(common, ActorState(vector, part, part, part, part), common, common)
 
     def place(self, run: RunState) -> RunState:
         """Brings the run to the devices; a single one has it already."""
@@ -222,8 +232,7 @@ class Fused:
         if learn := iterations - fill:
             tallies.append(self.call(False, learn))
             metrics = {name: np.asarray(x) / learn for name, x in tallies[-1].metrics.items()}
-        return_sum = np.sum([tally.return_sum for tally in tallies], 0)
-        return Report(metrics, return_sum, np.sum([tally.episodes for tally in tallies], 0))
+        return Report(metrics, total([unscaled(tally.ended) for tally in tallies]))
 
     def call(self, fill: bool, iterations: int) -> Tally:
         """Runs one of the programs and takes its sums to the host."""
@@ -262,7 +271,8 @@ class Fused:
     def restore(self, checkpoint: Checkpoint) -> None:
         empty = self.run.learner
         template = self.run.replace(learner=detach(empty)[0])
-        run = checkpoint.restore("run", template)
+        lengths = np.zeros(self.run.actor.lengths.shape, np.int32)  # older ones did not count
+        run = with_default(checkpoint, "run/actor/lengths", lengths).restore("run", template)
         learner = attach(run.learner, checkpoint.under("replay"), empty)
         self.run = self.place(run.replace(learner=learner))
         self.iteration = int(run.iteration)

@@ -11,20 +11,21 @@ import jax
 import numpy as np
 
 from parl import ops
+from parl.agents.ended import Ended, both, nothing
 from parl.agents.execution import Seeds, act, stuck
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
 from parl.core.errors import CheckpointError
 from parl.core.types import Rollout, Step
+from parl.envs.info import LastNumbers
 from parl.envs.protocol import EnvState, Transition, VectorEnv
 
 
 class Fragment(NamedTuple):
-    """What one collector brings: a rollout and the returns of the episodes that ended in it."""
+    """What one collector brings: a rollout and what is known of the episodes that ended in it."""
 
     rollout: Rollout  # leaves [*lead, T, B, ...], memory [*lead, B, ...]
-    return_sum: np.ndarray  # [*lead]
-    episodes: np.ndarray  # [*lead]
+    ended: Ended  # [*lead] each
 
 
 class CollectorState(NamedTuple):
@@ -61,13 +62,19 @@ class Collector:
     """Steps one vector environment per seed with one policy per seed."""
 
     def __init__(
-        self, envs: Sequence[VectorEnv], algorithm: Algorithm, seeds: Seeds, worker: int = 0
+        self,
+        envs: Sequence[VectorEnv],
+        algorithm: Algorithm,
+        seeds: Seeds,
+        worker: int = 0,
+        log_info: Sequence[str] = (),
     ):
         self.envs, self.algorithm, self.seeds = list(envs), algorithm, seeds
         self.num_envs = envs[0].num_envs
         self.time = 0
         self.key = seeds.stack([jax.random.fold_in(k, worker) for k in self.seed_keys()])
         self.memory = algorithm.memory((*seeds.lead, self.num_envs))
+        self.told = LastNumbers(log_info, (*seeds.lead, self.num_envs))
         self.restart()
         self.programs = {random: self.program(random) for random in (True, False)}
 
@@ -90,7 +97,9 @@ class Collector:
         """Opens new episodes in all environments."""
         shape = (*self.seeds.lead, self.num_envs)
         self.obs = self.seeds.stack([env.reset() for env in self.envs])
-        self.first, self.returns = np.ones(shape, bool), np.zeros(shape, np.float32)
+        self.first, self.returns = np.ones(shape, bool), np.zeros(shape)
+        self.lengths = np.zeros(shape, np.int64)
+        self.told.forget(self.first)
 
     def collect(self, policy: Any, length: int, random: bool = False) -> Fragment:
         """Rolls all environments for `length` steps; `random` replaces the actions."""
@@ -98,7 +107,7 @@ class Collector:
             self.restart()
         program, memory = self.programs[random], self.memory
         recorder = Recorder(length, len(self.seeds.lead))
-        return_sum = np.zeros(self.seeds.lead, np.float32)
+        ended = nothing(self.seeds.lead, len(self.told.names))
         for _ in range(length):
             if ops.is_stuck(self.obs):
                 raise stuck(self.envs[0].spec)
@@ -111,26 +120,49 @@ class Collector:
             step = self.obs, action, new.reward, new.terminated, new.next_obs, self.first, last
             recorder.add((*step, extras))
             self.returns = self.returns + ops.over_agents(new.reward, last)
+            self.lengths = self.lengths + 1
             if last.any():
-                return_sum = return_sum + np.where(last, self.returns, 0.0).sum(-1)
-                self.returns = np.where(last, np.float32(0.0), self.returns)
+                ended = both(ended, self.close_episodes(last))
             self.obs, self.first, self.time = new.obs, last, self.time + 1
         steps = Step(*recorder.tree())
         steps = steps._replace(discount=1.0 - steps.discount.astype(np.float32))
-        episodes = steps.last.sum((-1, -2))
-        return Fragment(Rollout(steps, jax.tree.map(np.asarray, memory)), return_sum, episodes)
+        return Fragment(Rollout(steps, jax.tree.map(np.asarray, memory)), ended)
+
+    def close_episodes(self, last: np.ndarray) -> Ended:
+        """What is known of the episodes that end now, where last [*lead, B]; others go on."""
+        returns, told = self.returns, self.told.values
+        ends = last[..., None] & ~np.isnan(told)  # [*lead, B, names]
+        ended = Ended(
+            last.sum(-1),
+            np.where(last, returns, 0.0).sum(-1),
+            np.where(last, returns, np.inf).min(-1),
+            np.where(last, returns, -np.inf).max(-1),
+            np.where(last, self.lengths, 0).sum(-1),
+            np.where(ends, told, 0.0).sum(-2),
+            ends.sum(-2),
+        )
+        self.returns, self.lengths = np.where(last, 0.0, returns), np.where(last, 0, self.lengths)
+        self.told.forget(last)
+        return ended
 
     def step(self, action: Any) -> Transition:
         """One step of all environments with actions [*lead, B, ...]."""
         if not self.seeds.vmapped:
-            return self.envs[0].step(action)
-        return self.seeds.stack(
-            [env.step(part) for env, part in zip(self.envs, action, strict=True)]
-        )
+            new = self.envs[0].step(action)
+        else:
+            parts = zip(self.envs, action, strict=True)
+            new = self.seeds.stack([env.step(part) for env, part in parts])
+        if self.told.names:
+            for k, env in enumerate(self.envs):
+                self.told.see(env.infos, *([k] if self.seeds.vmapped else []))
+        return new
 
     def get_state(self) -> CollectorState:
         """Everything the next rollout depends on, but for the policy."""
         tree = {"first": self.first, "returns": self.returns, "memory": self.memory}
+        tree["lengths"] = self.lengths
+        if self.told.names:
+            tree["told"] = self.told.values
         arrays = {name: to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
         arrays["time"] = np.asarray(self.time)
         return CollectorState(arrays, [env.get_state() for env in self.envs])
@@ -147,7 +179,11 @@ class Collector:
         exact = np.array([part.exact for part in state.envs])
         keep = exact[:, None] if self.seeds.vmapped else exact[0]
         self.first = state.arrays["first"] | ~keep
-        self.returns = np.where(keep, state.arrays["returns"], np.float32(0.0))
+        self.returns = np.where(keep, state.arrays["returns"], 0.0)
+        lengths = state.arrays.get("lengths", 0)  # those of earlier versions did not count
+        self.lengths = np.where(keep, lengths, np.zeros_like(self.lengths))
+        told = state.arrays.get("told", np.nan)
+        self.told.values = np.where(keep[..., None], told, np.full_like(self.told.values, np.nan))
         names = list(named_leaves({"memory": self.memory}))
         leaves = [state.arrays[name] for name in names]
         self.memory = jax.tree.unflatten(jax.tree.structure(self.memory), leaves)

@@ -10,6 +10,7 @@ One that replaces another sets it aside as .old-NAME-PID until it stands; where 
 between, that is what is read.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -105,6 +106,11 @@ class Checkpoint:
         if isinstance(leaf, np.ndarray | np.generic):
             return np.array(array)[()]  # a copy: it may be written to; a number where it is one
         return jax.numpy.array(array)  # a copy: these buffers may be donated
+
+
+def with_default(checkpoint: Checkpoint, name: str, array: np.ndarray) -> Checkpoint:
+    """The checkpoint, with an array that those of earlier versions lack."""
+    return dataclasses.replace(checkpoint, arrays={name: array} | checkpoint.arrays)
 
 
 def save(

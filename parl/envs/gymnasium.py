@@ -158,6 +158,7 @@ class GymnasiumVectorEnv:
         self._seeded = False
         self._steps = 0  # calls of step()
         self._obs: Any = None  # [B, *O] what was returned last
+        self._infos: Sequence[Any] = ()
 
     @property
     def spec(self) -> EnvSpec:
@@ -166,6 +167,10 @@ class GymnasiumVectorEnv:
     @property
     def num_envs(self) -> int:
         return len(self.envs)
+
+    @property
+    def infos(self) -> Sequence[Any]:
+        return self._infos
 
     def reset(self) -> Any:
         if self._seeded:
@@ -185,7 +190,7 @@ class GymnasiumVectorEnv:
             raise
         except Exception as error:
             raise self._failed("step", len(results), error) from error
-        values, rewards, terminations, truncations, _ = zip(*results, strict=True)
+        values, rewards, terminations, truncations, self._infos = zip(*results, strict=True)
         next_obs = self._batch(values)
         reward = np.array(rewards, np.float32).reshape(len(rewards), *self._spec.agent_shape)
         self._check_finite(reward, "reward")

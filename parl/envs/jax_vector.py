@@ -95,6 +95,8 @@ class JaxVectorEnv:
     The first `reset` starts from jax.random.key(seed); later ones draw fresh episodes.
     """
 
+    infos = ()  # they tell nothing beside
+
     def __init__(self, env: JaxEnv, num_envs: int, seed: int) -> None:
         self.spec: EnvSpec = env.spec
         self.num_envs = num_envs

@@ -6,6 +6,7 @@ itself (`jax_vector.autostep` does), a VectorEnv always does, in the same step, 
 final observation as `next_obs`.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from parl.core.spec import EnvSpec
@@ -54,6 +55,11 @@ class VectorEnv(Protocol):
 
     @property
     def num_envs(self) -> int: ...
+
+    @property
+    def infos(self) -> Sequence[Any]:
+        """What each environment told beside at the last step; empty where they tell nothing."""
+        ...
 
     def reset(self) -> Any:
         """obs [B, *O] at the start of an episode in every environment."""

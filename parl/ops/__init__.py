@@ -15,7 +15,7 @@ from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
 from parl.ops.ratings import elo, expected_score, matchmaking
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
-from parl.ops.statistics import iqm, stratified_bootstrap
+from parl.ops.statistics import iqm, stratified_bootstrap, t_interval
 from parl.ops.tree import expand_like, over_agents, where_first
 from parl.ops.value_distributions import (
     Histogram,
@@ -77,6 +77,7 @@ __all__ = [
     "select",
     "standardize",
     "stratified_bootstrap",
+    "t_interval",
     "team_reward",
     "uniform_action",
     "vtrace",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import stdtrit
 
 
 def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -42,3 +43,16 @@ def stratified_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(statistic(resampled, axis=-1), (tail, 1 - tail))
     return float(statistic(scores.reshape(-1), axis=-1)), float(low), float(high)
+
+
+def t_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of scores [K] and Student's t interval around it: (mean, low, high).
+
+    For a few seeds, where a bootstrap is too narrow. A single score is its own interval.
+    """
+    scores = np.asarray(scores, float)
+    count, mean = len(scores), float(scores.mean())
+    if count < 2:
+        return mean, mean, mean
+    reach = stdtrit(count - 1, (1 + confidence) / 2) * scores.std(ddof=1) / np.sqrt(count)
+    return mean, float(mean - reach), float(mean + reach)

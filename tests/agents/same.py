@@ -35,7 +35,7 @@ def assert_fused_is_host(name: str) -> tuple[list[str], Report, Report]:
         np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
         assert np.isfinite(x).all(), key
     assert reports[0].metrics.keys() == reports[1].metrics.keys()
-    np.testing.assert_allclose(reports[0].return_sum, reports[1].return_sum, rtol=1e-4)
+    np.testing.assert_allclose(reports[0].ended.return_sum, reports[1].ended.return_sum, rtol=1e-4)
     moved = [key for key in ours if "kernel" in key and np.any(ours[key] != before[key])]
     return moved, *reports
 

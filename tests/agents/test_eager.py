@@ -30,4 +30,4 @@ def test_eager_equals_compiled(algorithm: str, execution: str) -> None:
         np.testing.assert_allclose(ours[name], x, rtol=1e-4, atol=1e-5, err_msg=name)
     for name, x in report.metrics.items():
         np.testing.assert_allclose(eager_report.metrics[name], x, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(eager_report.return_sum, report.return_sum, rtol=1e-5)
+    np.testing.assert_allclose(eager_report.ended.return_sum, report.ended.return_sum, rtol=1e-5)

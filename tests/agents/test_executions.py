@@ -72,9 +72,9 @@ def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
     assert ours.keys() == theirs.keys()
     for name, x in ours.items():
         np.testing.assert_allclose(x, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    np.testing.assert_array_equal(report.episodes, host_report.episodes)
-    np.testing.assert_allclose(report.return_sum, host_report.return_sum, rtol=1e-5)
-    assert np.all(report.episodes >= 4) and report.episodes.shape == SEEDS[num_seeds].lead
+    np.testing.assert_array_equal(report.ended.count, host_report.ended.count)
+    np.testing.assert_allclose(report.ended.return_sum, host_report.ended.return_sum, rtol=1e-5)
+    assert np.all(report.ended.count >= 4) and report.ended.count.shape == SEEDS[num_seeds].lead
     assert report.metrics.keys() == host_report.metrics.keys() != set()
     for name, x in report.metrics.items():
         np.testing.assert_allclose(x, host_report.metrics[name], rtol=1e-3, atol=1e-5)
@@ -237,7 +237,7 @@ def test_chunks_and_resume_change_no_bit(case: Case, tmp_path: Path) -> None:
     saved = save(run, tmp_path / "3")
     second = run.advance(4)
     assert_equal(state_of(run), expected)
-    np.testing.assert_array_equal(first.episodes + second.episodes, report.episodes)
+    np.testing.assert_array_equal(first.ended.count + second.ended.count, report.ended.count)
 
     fresh = make(case)
     fresh.advance(1)  # whatever it did before is forgotten

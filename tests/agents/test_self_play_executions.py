@@ -63,7 +63,7 @@ def test_fused_and_host_play_and_learn_the_same(name: str) -> None:
         np.testing.assert_allclose(getattr(pool, field), getattr(other, field), rtol=1e-5)
     assert float(pool.rating) != 1000.0 and set(np.asarray(fused.train.drawn)) <= {0, 1, 2}
     np.testing.assert_allclose(report.metrics["elo"], host_report.metrics["elo"], rtol=1e-5)
-    assert report.episodes == host_report.episodes > 20 and report.return_sum == 0
+    assert report.ended.count == host_report.ended.count > 20 and report.ended.return_sum == 0
 
 
 @pytest.mark.slow

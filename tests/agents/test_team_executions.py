@@ -20,14 +20,15 @@ from parl.agents.execution import act
 from parl.agents.fused import Fused
 from parl.core.errors import EnvError
 from parl.envs.factory import from_jax
-from parl.evaluation import Evaluation, Evaluator
+from parl.evaluation import Evaluator
 
 
 @pytest.mark.parametrize("name", quick(TEAM, "mappo"))
 def test_fused_and_host_learn_the_same(name: str) -> None:
     moved, report, _ = assert_fused_is_host(name)
     assert moved and report.metrics
-    assert report.return_sum.shape == () and report.return_sum < 0 and report.episodes >= 4
+    ended = report.ended
+    assert ended.return_sum.shape == () and ended.return_sum < 0 and ended.count >= 4
 
 
 @pytest.mark.parametrize("execution", ["fused", pytest.param("host", marks=pytest.mark.slow)])
@@ -59,16 +60,17 @@ def test_evaluation_keeps_each_agents_return() -> None:
     algorithm = make(Case("maddpg", "fused", 1)).learner.algorithm
     policy = algorithm.policy(algorithm.init(jax.random.key(0), env.spec))
     evaluator = Evaluator(from_jax(env), algorithm, 100)
-    fused, host = evaluator(policy, 0), evaluator.play_host(policy, 0)
+    games = [evaluator(policy, 0), evaluator.play_host(policy, 0)]
+    fused, host = (one.returns for one in games)
     assert fused.shape == host.shape == (100, 3)
     error = fused.std(0) / 10 + host.std(0) / 10
     assert (np.abs(fused.mean(0) - host.mean(0)) < 3 * error).all()
-    both = Evaluation.of([fused, host])
+    both = evaluator.summary(games)
     np.testing.assert_allclose(both.returns, np.stack([fused, host]).sum(-1))
     assert both.agents is not None and both.agents.shape == (2, 100, 3)
-    alone = Evaluation.of([fused])
+    alone = evaluator.summary(games[:1])
     assert alone.returns.shape == (100,) and isinstance(alone.mean, float)
-    assert Evaluation.of([fused[:, 0]]).agents is None
+    assert evaluator.summary([games[0]._replace(returns=fused[:, 0])]).agents is None
 
 
 class Stuck(Scatter):

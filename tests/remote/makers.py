@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 
+from parl.agents.ended import nothing
 from parl.agents.execution import Seeds
 from parl.agents.host import Collector, CollectorState, Fragment
 from parl.core.errors import EnvError
@@ -105,7 +106,7 @@ class ToyCollector:
             steps.append(Step(self.obs, action, new.reward, new.reward, new.next_obs, *flags, {}))
             self.obs = new.obs
         stacked = jax.tree.map(lambda *x: np.stack(x), *steps)
-        return Fragment(Rollout(stacked, ()), np.float32(0), np.int64(0))
+        return Fragment(Rollout(stacked, ()), nothing())
 
     def get_state(self):
         arrays = {"obs": self.obs, "time": np.asarray(self.envs[0].time)}

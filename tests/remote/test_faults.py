@@ -144,7 +144,7 @@ def test_what_a_run_logs():
 def test_overflow_is_dropped_by_bytes(monkeypatch):
     pool = make_pool(mode="async", max_in_flight=4)
     size = take(pool, 1)[0].fragment
-    bytes = sum(leaf.nbytes for leaf in (*size.rollout.steps[:7], size.return_sum, size.episodes))
+    bytes = sum(leaf.nbytes for leaf in (*size.rollout.steps[:7], *size.ended))
     monkeypatch.setattr("parl.remote.asynchronous.QUEUE_BYTES", 2 * bytes + 200)
     take(pool, 20)
     ledger = pool.stats()["ledger"]["fragments"]

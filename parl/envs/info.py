@@ -1,0 +1,58 @@
+"""Numbers that environments tell beside rewards, in Gymnasium's `info`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def number_in(info: Any, name: str) -> float | None:
+    """The number called `name` in an info, None where there is none.
+
+    A name such as episode/r goes down a level. Of infos by agent it is the mean over those agents
+    that tell it. A bool counts as 0 or 1.
+    """
+    if not isinstance(info, Mapping):
+        return None
+    if name in info:
+        return as_number(info[name])
+    head, _, rest = name.partition("/")
+    if rest and head in info:
+        return number_in(info[head], rest)
+    told = [as_number(part[name]) for part in info.values() if has(part, name)]
+    known = [x for x in told if x is not None]
+    return sum(known) / len(known) if known else None
+
+
+def has(part: Any, name: str) -> bool:
+    """Whether a part of an info is a mapping with this name."""
+    return isinstance(part, Mapping) and name in part
+
+
+def as_number(value: Any) -> float | None:
+    """A float of whatever is one number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+class LastNumbers:
+    """The numbers of some names that each environment told last in its episode."""
+
+    def __init__(self, names: Sequence[str], shape: tuple[int, ...]):
+        self.names = tuple(names)
+        self.values = np.full((*shape, len(self.names)), np.nan)  # [*shape, names]
+
+    def see(self, infos: Sequence[Any], *lead: int) -> None:
+        """Takes in one info for each environment, of the seed `lead` where there are several."""
+        for j, name in enumerate(self.names):
+            for i, info in enumerate(infos):
+                told = number_in(info, name)
+                if told is not None:
+                    self.values[(*lead, i, j)] = told
+
+    def forget(self, ended: np.ndarray) -> None:
+        """Forgets those of the episodes [*shape] that ended."""
+        if self.names:
+            self.values[ended] = np.nan
