@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SPENT_ON = ("start", "compile", "train", "eval", "save")
+SPENT_ON: tuple[str, ...] = ("start", "compile", "train", "eval", "save")
 
 
 class Clock:

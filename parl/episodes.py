@@ -165,7 +165,7 @@ class FusedPlayer:
                 steps *= 2
         returns, lengths, over = jax.device_get((board.returns, board.lengths, board.over))
         own = slice(0, episodes)
-        return Games(np.float64(returns[own]) / SCALE, lengths[own], ~over[own], {})
+        return Games(returns[own].astype(np.float64) / SCALE, lengths[own], ~over[own], {})
 
     def started(self, key: Array, episodes: Any) -> Board:
         """The start of the first `episodes` episodes; the others are over."""

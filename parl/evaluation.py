@@ -14,6 +14,7 @@ from parl.algorithms.match import Match, MatchPolicy, sides_of
 from parl.core.algorithm import Algorithm
 from parl.core.seeding import EVALUATION, env_seed
 from parl.envs.factory import EnvFactory
+from parl.envs.info import mean_told
 from parl.episodes import MAX_ENVS, RULES, FusedPlayer, Games, HostPlayer, Rules
 
 
@@ -50,7 +51,10 @@ class Evaluation(NamedTuple):
         if self.lengths is not None and self.cut is not None:
             known["length_mean"] = self.lengths.mean(-1).tolist()
             known["cut_episodes"] = self.cut.sum(-1).tolist()
-        known |= {f"info/{name}": mean_told(values) for name, values in self.infos.items()}
+        for name, values in self.infos.items():
+            told = ~np.isnan(values)
+            total = np.where(told, values, 0.0).sum(-1)
+            known[f"info/{name}"] = mean_told(total, told.sum(-1))
         return known
 
     def cut_line(self, env: str) -> str:
@@ -64,18 +68,13 @@ class Evaluation(NamedTuple):
         )
 
 
-def mean_told(values: np.ndarray) -> Any:
-    """Means over the episodes [..., episodes] that told a number; None where none did."""
-    count = (~np.isnan(values)).sum(-1)
-    mean = np.nansum(values, -1) / np.maximum(count, 1)
-    return np.where(count > 0, mean, None).tolist()
-
-
 def joined(parts: list[Games]) -> Games:
     """Some games with one more axis in front of everything."""
     infos = {name: np.stack([part.infos[name] for part in parts]) for name in parts[0].infos}
-    arrays = (np.stack(part) for part in zip(*(part[:3] for part in parts), strict=True))
-    return Games(*arrays, infos)
+    returns, lengths, cut = (
+        np.stack(part) for part in zip(*(part[:3] for part in parts), strict=True)
+    )
+    return Games(returns, lengths, cut, infos)
 
 
 def of_seeds(games: list[Games]) -> Games:

@@ -8,6 +8,7 @@ import numpy as np
 from parl.agents.ended import Ended, total
 from parl.agents.execution import Report
 from parl.clock import Clock, pace
+from parl.envs.info import mean_told
 
 
 class Meter:
@@ -55,9 +56,7 @@ def told_of(ended: Ended | None, names: Sequence[str]) -> dict[str, Any]:
         "length_mean": plain(ended.length_sum / ended.count),
     }
     for i, name in enumerate(names[: np.shape(ended.info_count)[-1]]):
-        count = ended.info_count[..., i]
-        mean = ended.info_sum[..., i] / np.maximum(count, 1)
-        told[f"info/{name}"] = np.where(count > 0, mean, None).tolist()
+        told[f"info/{name}"] = mean_told(ended.info_sum[..., i], ended.info_count[..., i])
     return told
 
 

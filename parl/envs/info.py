@@ -30,11 +30,23 @@ def has(part: Any, name: str) -> bool:
 
 
 def as_number(value: Any) -> float | None:
-    """A float of whatever is one number."""
-    try:
+    """A float of whatever is one number, None of anything else."""
+    if isinstance(value, bool | int | float):
         return float(value)
-    except (TypeError, ValueError):
-        return None
+    if (
+        isinstance(value, np.ndarray | np.generic)
+        and value.size == 1
+        and value.dtype.kind in "biuf"
+    ):
+        return float(value.item())
+    return None
+
+
+def mean_told(total: np.ndarray, count: np.ndarray) -> Any:
+    """Means [...] as numbers or lists, None where nothing was told."""
+    means = np.asarray(total / np.maximum(count, 1)).astype(object)
+    means[np.asarray(count) == 0] = None
+    return means.tolist()
 
 
 class LastNumbers:
