@@ -35,6 +35,7 @@ from parl.models.encoder import has_images
 from parl.progress import Progress
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
+from parl.schedules import explained, extended
 from parl.training import Trainer
 
 
@@ -76,20 +77,27 @@ def resume(
     env: Any = None,
     quiet: bool = False,
     address: str | None = None,
+    schedule: str | None = None,
 ) -> Run:
     """Continues a run from its newest good checkpoint.
 
-    `steps` and `address`, the Ray cluster, take the place of the run's own if given. `env` is
-    needed where the run was started with the user's own environment. Raises CheckpointError if no
-    checkpoint is good.
+    `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
+    steps the schedule of the learning rate is the one of a run of that length (`schedule`
+    "stretch", the default), one of its own for the added steps ("restart"), or the old one
+    ("keep"), at whose end the rate may be 0. `env` is needed where the run was started with the
+    user's own environment. Raises CheckpointError if no checkpoint is good.
     """
     prepare()
     run = RunDir(path)
     config = run.config()
     found = run.latest(config.run_id)
-    changes = {"steps": steps, "address": address}
-    config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
+    before, at = config, found.meta["env_steps"]
+    config = extended(config, steps, schedule, at)
+    if address is not None:
+        config = dataclasses.replace(config, address=address)
     parts = resolve(config, env)
+    if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
+        print(line)
     run.write_config(config)
     with conditions(config):
         return drive(parts, run, found, quiet)

@@ -29,6 +29,7 @@ from parl.recipes import make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 from parl.run_dir import RunDir
+from parl.schedules import horizon
 
 
 class Layout(NamedTuple):
@@ -110,7 +111,7 @@ def learner_of(
     envs = layout.envs_per_iteration
     if envs != recipe.num_envs:
         recipe = recipe.override({"num_envs": envs, "updates": layout.updates})
-    learner = recipe.learner(spec, config.schedule_steps, envs)
+    learner = recipe.learner(spec, horizon(config, recipe), envs)
     rollouts = max(config.admit_every // (envs * recipe.length), 1)
     return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
 

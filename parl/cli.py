@@ -122,7 +122,13 @@ def resume(arguments: list[str]) -> int:
     flags = parse(ResumeFlags, arguments, "parl resume")
     from parl import api
 
-    run = api.resume(flags.dir, flags.steps, quiet=flags.quiet, address=flags.address)
+    run = api.resume(
+        flags.dir,
+        flags.steps,
+        quiet=flags.quiet,
+        address=flags.address,
+        schedule=flags.schedule,
+    )
     report(run.result, run.path)
     return 0
 

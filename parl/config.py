@@ -86,6 +86,7 @@ class RunConfig(RunSettings):
     env: str
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe's, by flat name
     schedule_steps: int = declared(0, low=0)  # environment steps that schedules span
+    schedule_from: int = declared(0, low=0)  # where they began: not 0 where a longer run restarts
     run_id: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 

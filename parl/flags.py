@@ -42,6 +42,9 @@ class ResumeFlags:
     dir: tyro.conf.Positional[Path]
     steps: int | None = None
     """Train to this many environment steps instead of the run's own."""
+    schedule: str | None = None
+    """Of a longer run: stretch it over all steps (as if the run had been that long from the start),
+    restart it for the added ones, or keep it, though the rate may have come to 0; else stretch."""
     address: str | None = None
     """Ray cluster to go on with instead of the run's own."""
     quiet: bool = False

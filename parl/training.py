@@ -28,6 +28,7 @@ from parl.meter import Meter, per_seed, told_of
 from parl.progress import Progress
 from parl.result import told_at_end
 from parl.run_dir import RunDir
+from parl.schedules import restarted
 
 CHUNK_SECONDS = 0.5  # between two looks at signals and the clock
 LOG_POINTS = 100  # of a run, beside the evaluations
@@ -261,6 +262,7 @@ class Trainer:
             seconds = self.clock.read()
             meta = shot.meta | {
                 "run_id": self.config.run_id,
+                "schedule_from": self.config.schedule_from,
                 "exact": shot.exact,
                 "wall_s": sum(seconds.values()),
                 "compile_s": seconds["compile"],
@@ -280,6 +282,8 @@ class Trainer:
         """Continues from a checkpoint of this run."""
         self.execution.restore(checkpoint)
         meta = checkpoint.meta
+        if meta.get("schedule_from", 0) != self.config.schedule_from:
+            self.execution.set_state(restarted(self.execution.state))
         compiling = meta["compile_s"]  # earlier versions told only this and the whole
         older = {"compile": compiling, "train": max(meta["wall_s"] - compiling, 0.0)}
         self.clock.add(meta.get("seconds", older), meta.get("timed_steps", meta["env_steps"]))

@@ -116,7 +116,7 @@ def test_signals_save_and_say_how_to_go_on(signum, code, tmp_path: Path) -> None
 
 def test_resume_from_the_command_line_extends_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    settings = OFF_POLICY | {"anneal": False}  # a schedule would keep the shorter horizon
+    settings = OFF_POLICY | {"anneal": False}  # a schedule would be stretched
     parl.train("dqn", "jax:CartPole-v1", out, quiet=True, steps=2_000, **settings)
     words = [sys.executable, "-m", "parl.cli", "resume", str(out), "--steps", "3000"]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ, timeout=120)

@@ -145,6 +145,9 @@ class Pooled:
     def policy(self) -> Any:
         return self.extract(self.state.train)
 
+    def set_state(self, state: LearnerState) -> None:
+        self.state = self.place(state)
+
     @property
     def train(self) -> Any:
         return self.state.train

@@ -95,6 +95,10 @@ class Execution(Protocol):
         """The learner's current state, with the leading axes of the seeds."""
         ...
 
+    def set_state(self, state: LearnerState) -> None:
+        """Goes on with another state of the same form."""
+        ...
+
     @property
     def train(self) -> Any:
         """The algorithm's current state, a part of `state`."""

@@ -257,6 +257,9 @@ class Fused:
     def state(self) -> LearnerState:
         return self.run.learner
 
+    def set_state(self, state: LearnerState) -> None:
+        self.run = self.place(self.run.replace(learner=state))
+
     @property
     def train(self) -> Any:
         return self.state.train

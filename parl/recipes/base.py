@@ -59,6 +59,11 @@ class Recipe:
             name: getattr(self if name in own else self.algorithm, name) for name in self.types()
         }
 
+    @property
+    def final_rate(self) -> float:
+        """What is left of the learning rate at the end of its schedule, as a share of the first."""
+        return 0.0 if self.settings().get("anneal") else 1.0
+
     def declared(self, name: str) -> Setting:
         """What a setting means, and its bounds."""
         return setting_of(name, type(self), type(self.algorithm))

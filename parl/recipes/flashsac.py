@@ -53,6 +53,10 @@ class FlashSACRecipe(ScaledRecipe):
     def noise(self, size: int) -> Noise:
         return super().noise(size) if self.noise_color else Repeated(size, 2.0, self.longest_noise)
 
+    @property
+    def final_rate(self) -> float:
+        return 0.5
+
     def optimizer(self, updates: int) -> Any:
         half = lambda rate: optax.cosine_decay_schedule(rate, max(updates, 1), alpha=0.5)
         return lambda rate: optax.adam(half(rate))

@@ -50,6 +50,10 @@ class SimBaV2Recipe(ScaledRecipe):
         critic = Critic(space, torso, self.bins, self.histogram, head)
         return actor, Ensemble(critic, self.num_critics)
 
+    @property
+    def final_rate(self) -> float:
+        return 0.5
+
     def optimizer(self, updates: int) -> Any:
         half = lambda rate: optax.linear_schedule(rate, rate / 2, max(updates, 1))
         return lambda rate: optax.adam(half(rate))
