@@ -33,6 +33,7 @@ from parl.episodes import Rules
 from parl.evaluation import Evaluation
 from parl.models.encoder import has_images
 from parl.progress import Progress
+from parl.recipes import algorithm_name
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
 from parl.schedules import explained, extended
@@ -47,11 +48,13 @@ class Run(NamedTuple):
 
 
 def train(
-    algorithm: str, env: Any, out: str | Path | None = None, quiet: bool = False, **settings: Any
+    algorithm: Any, env: Any, out: str | Path | None = None, quiet: bool = False, **settings: Any
 ) -> Run:
     """Trains an algorithm on an environment and writes a run directory.
 
-    The algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
+    `algorithm` is a name such as 'sac', or the user's own: a Recipe's class, an Algorithm with its
+    networks, a Learner around one, or the name of one of these, as in 'my_lab.sac:MySAC'. The
+    algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
     an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes a
     Gymnasium environment. `settings` are those of the run, the fields of `RunSettings`, and any of
     the recipe's; `parl train --help` explains them. Raises a ParlError with one sentence for
@@ -59,10 +62,11 @@ def train(
     """
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
     own = None if isinstance(env, str) else env
-    config = RunConfig(algorithm, env if own is None else "", settings=settings, **given)
+    name = algorithm_name(algorithm)
+    config = RunConfig(name, env if own is None else "", settings=settings, **given)
     prepare()
-    parts = resolve(config, own)
-    if algorithm == AUTO and not quiet:
+    parts = resolve(config, own, algorithm)
+    if name == AUTO and not quiet:
         spec = parts.factory.spec
         print(pick(spec, parts.factory.jax is not None).line(spec))
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
@@ -78,14 +82,15 @@ def resume(
     quiet: bool = False,
     address: str | None = None,
     schedule: str | None = None,
+    algorithm: Any = None,
 ) -> Run:
     """Continues a run from its newest good checkpoint.
 
     `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
     steps the schedule of the learning rate is the one of a run of that length (`schedule`
     "stretch", the default), one of its own for the added steps ("restart"), or the old one
-    ("keep"), at whose end the rate may be 0. `env` is needed where the run was started with the
-    user's own environment. Raises CheckpointError if no checkpoint is good.
+    ("keep"), at whose end the rate may be 0. `env` and `algorithm` are needed where the run was
+    started with objects of the user's own. Raises CheckpointError if no checkpoint is good.
     """
     prepare()
     run = RunDir(path)
@@ -95,7 +100,7 @@ def resume(
     config = extended(config, steps, schedule, at)
     if address is not None:
         config = dataclasses.replace(config, address=address)
-    parts = resolve(config, env)
+    parts = resolve(config, env, algorithm)
     if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
         print(line)
     run.write_config(config)
@@ -144,7 +149,7 @@ def evaluate(
     is the environment's time limit, or 10,000 steps where it has none.
     """
     prepare()
-    parts, state = load_state(RunDir(path), env)
+    parts, state = load_state(RunDir(path), env, algorithm)
     if opponent is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
     algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
@@ -156,15 +161,17 @@ def evaluate(
     return evaluator.summary(games)
 
 
-def load(path: str | Path, seed_index: int = 0, env: Any = None) -> "Agent":
+def load(path: str | Path, seed_index: int = 0, env: Any = None, algorithm: Any = None) -> "Agent":
     """The agent of a run directory, or of a directory that `Agent.save` wrote.
+
+    `algorithm` is needed where the run was started with an object of the user's own.
 
     `seed_index` picks one of the seeds of a run with several.
     """
     prepare()
     if not (Path(path) / "config.json").exists():
         return Agent.restore(path)
-    parts, state = load_state(RunDir(path), env)
+    parts, state = load_state(RunDir(path), env, algorithm)
     train = run_seeds(parts.config).take(state.train, seed_index)
     agent = Agent(parts.learner, parts.factory.spec, parts.config.seed)
     agent.config = {
@@ -244,4 +251,5 @@ def default_out(config: RunConfig) -> Path:
     """A name under runs/ that is free."""
     env = re.sub(r"[^\w.]+", "-", config.env)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.algorithm}-{env}-{config.seed}-{stamp}"
+    algorithm = re.sub(r"[^\w.]+", "-", config.algorithm).strip("-")
+    return Path("runs") / f"{algorithm}-{env}-{config.seed}-{stamp}"

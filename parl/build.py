@@ -25,7 +25,7 @@ from parl.envs.factory import EnvFactory, make_factory
 from parl.episodes import Rules
 from parl.evaluation import Contest, Evaluator, Player
 from parl.opponents import ADMISSIONS, check, is_run, plays_itself, random_player, with_opponent
-from parl.recipes import make_recipe
+from parl.recipes import algorithm_name, make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 from parl.run_dir import RunDir
@@ -54,15 +54,16 @@ class Parts(NamedTuple):
     rival: Player | None = None  # who plays the other sides, where that is not the learner
 
 
-def resolve(config: RunConfig, env: Any = None) -> Parts:
+def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
     """Checks a config against its environment and fills in what it leaves open.
 
     `env` is the user's own environment, where the config cannot make it from its id, or a factory
-    that is made already.
+    that is made already; `algorithm` likewise.
     """
     config.check()
     factory = make_factory(config.env if env is None else env)
-    algorithm, recipe = recipe_for(config.algorithm, factory)
+    chosen = config.algorithm if algorithm is None else algorithm
+    algorithm, recipe = recipe_for(chosen, factory)
     recipe = one_for_each(recipe.override(config.settings), max(config.actors, 1))
     layout = layout_of(config, algorithm, recipe, factory)
     rival = rival_of(config, factory.spec, env)
@@ -159,15 +160,15 @@ def load_player(path: str | Path, env_id: str, env: Any = None) -> Player:
     return Player(algorithm, jax.device_get(policy))
 
 
-def load_state(run: RunDir, env: Any = None) -> tuple[Parts, LearnerState]:
+def load_state(run: RunDir, env: Any = None, algorithm: Any = None) -> tuple[Parts, LearnerState]:
     """A run's parts and its newest learner state, without replay and without opponents.
 
-    `env` is another environment of the same spaces, or the user's own.
+    `env` is another environment of the same spaces, or the user's own, as `algorithm` is.
     """
     config = run.config()
     found = run.latest(config.run_id)
     alone = dataclasses.replace(config, opponent="", execution="auto" if env else config.execution)
-    parts = resolve(alone, env)
+    parts = resolve(alone, env, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)
     shape = recipe.length, parts.layout.envs_per_iteration
@@ -188,10 +189,10 @@ def make_evaluator(
     return Contest(parts.factory, algorithm, episodes, rival, rules=rules)
 
 
-def recipe_for(name: str, factory: EnvFactory) -> tuple[str, Recipe]:
-    """An algorithm and its settings for an environment; for `auto` those it asks for."""
-    if name != AUTO:
-        return name, make_recipe(name, factory.spec)
+def recipe_for(chosen: Any, factory: EnvFactory) -> tuple[str, Recipe]:
+    """An algorithm's name and its settings for an environment; for `auto` those it asks for."""
+    if not isinstance(chosen, str) or chosen != AUTO:
+        return algorithm_name(chosen), make_recipe(chosen, factory.spec)
     picked = pick(factory.spec, factory.jax is not None)
     recipe = make_recipe(picked.algorithm, factory.spec)
     return picked.algorithm, recipe.override(picked.settings)

@@ -100,13 +100,16 @@ def train(arguments: list[str]) -> int:
 def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
     """The environment's factory and the recipe for it; to explain settings a recipe will do."""
     from parl.build import recipe_for
+    from parl.core.loading import is_path
     from parl.envs.factory import make_factory
     from parl.recipes import recipe_class
     from parl.recipes.auto import AUTO
 
     if algorithm != AUTO:
-        default: Any = recipe_class(algorithm)  # raises for an unknown one
+        if not is_path(algorithm):
+            recipe_class(algorithm)  # raises for an unknown one
         if not env and asks_help:
+            default: Any = recipe_class(algorithm)
             return None, default()
     if not env:
         raise ConfigError(

@@ -1,10 +1,19 @@
-"""Recipes by the name of their algorithm. A new algorithm is one more line of RECIPES."""
+"""Recipes by the name of their algorithm, and those of the user's own.
+
+A new algorithm of ours is one more line of RECIPES. One of the user's own is a recipe's class, an
+algorithm or a learner, as an object or by a name such as my_lab.sac:MySAC.
+"""
 
 import importlib
+from typing import Any
 
+from parl.agents.learner import OffPolicy, OnPolicy
+from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError, SpaceError, nearest
+from parl.core.loading import is_path, load, name_of
 from parl.core.spec import EnvSpec
 from parl.recipes.base import Recipe
+from parl.recipes.own import recipe_around
 
 RECIPES = {
     "ppo": "parl.recipes.ppo.PPORecipe",
@@ -41,6 +50,16 @@ KINDS = {"Box": "continuous (Box)", "Discrete": "discrete", "MultiDiscrete": "Mu
 
 def recipe_class(name: str) -> type[Recipe]:
     """The recipe of an algorithm. Raises ConfigError for an unknown name."""
+    if name.endswith(OBJECT):
+        raise ConfigError(
+            f"{name} is an algorithm of your own: give it again, as in parl.load(path, "
+            "algorithm=...)."
+        )
+    if is_path(name):
+        found = load(name)
+        if isinstance(found, type) and issubclass(found, Recipe):
+            return found
+        raise ConfigError(f"{name} is not the class of a recipe.")
     if name not in RECIPES:
         known = [*RECIPES, "auto"]
         hint = nearest(name, known)
@@ -49,14 +68,46 @@ def recipe_class(name: str) -> type[Recipe]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def make_recipe(name: str, spec: EnvSpec) -> Recipe:
-    """An algorithm's recipe with its settings for an environment.
+OBJECT = "()"  # ends the name of an object that cannot be found again by it
 
-    Raises SpaceError where the algorithm cannot serve the environment's agents or actions.
+
+def algorithm_name(chosen: Any) -> str:
+    """What config.json calls an algorithm: its name, or for an object its class with ()."""
+    if isinstance(chosen, str):
+        return chosen
+    own = chosen.algorithm if isinstance(chosen, OnPolicy | OffPolicy) else chosen
+    kind = own if isinstance(own, type) else type(own)
+    name = name_of(own) if isinstance(own, type) else None
+    return name or kind.__name__ + OBJECT
+
+
+def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:
+    """The recipe of an algorithm with its settings for an environment.
+
+    `chosen` is a name, of ours or module:attribute, or a recipe, its class, an algorithm or a
+    learner. Raises ConfigError for what is none of these and SpaceError where the algorithm cannot
+    serve the environment's agents or actions.
     """
-    recipe, env = recipe_class(name), spec.id.removeprefix("jax:")
+    own = load(chosen) if isinstance(chosen, str) and is_path(chosen) else chosen
+    if isinstance(own, Algorithm | OnPolicy | OffPolicy):
+        return recipe_around(own, spec, {name: recipe_class(name) for name in RECIPES})
+    recipe: Any = recipe_class(own) if isinstance(own, str) else own
+    name = algorithm_name(chosen)
+    kind = recipe if isinstance(recipe, type) else type(recipe)
+    if not issubclass(kind, Recipe):
+        raise ConfigError(
+            f"{name} is no algorithm: give one of {', '.join(RECIPES)}, auto, a Recipe, an "
+            "Algorithm with its networks, or a Learner around one."
+        )
+    check_fit(name, kind, spec)
+    return recipe.for_env(spec) if isinstance(recipe, type) else recipe
+
+
+def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
+    """Raises SpaceError where an algorithm cannot serve an environment."""
     if fits(recipe, spec):
-        return recipe.for_env(spec)
+        return
+    env = spec.id.removeprefix("jax:")
     able = ", ".join(sorted(k for k in RECIPES if fits(recipe_class(k), spec)))
     if recipe.multi_agent != bool(spec.num_agents):
         kind = "several agents" if recipe.multi_agent else "one agent"
