@@ -140,13 +140,15 @@ def evaluate(
     opponent: str | None = None,
     sample: bool = False,
     max_steps: int | None = None,
+    algorithm: Any = None,
 ) -> Evaluation:
     """Episodes of a run's newest policy: returns [episodes], or [K, episodes] for K seeds.
 
     `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
     version of one of ours. `opponent` is random or another run, in place of the run's own. Actions
     are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
-    is the environment's time limit, or 10,000 steps where it has none.
+    is the environment's time limit, or 10,000 steps where it has none. `algorithm` is needed where
+    the run was started with an object of the user's own.
     """
     prepare()
     parts, state = load_state(RunDir(path), env, algorithm)
