@@ -32,6 +32,7 @@ HOMES = {
     "MultiDiscrete": "parl.core.spec",
     "EnvSpec": "parl.core.spec",
     "ParlError": "parl.core.errors",
+    "Interrupted": "parl.interruption",
     "ConfigError": "parl.core.errors",
     "SpaceError": "parl.core.errors",
     "MissingPackage": "parl.core.errors",

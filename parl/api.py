@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import os
-import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,18 +23,20 @@ from parl.build import (
 )
 from parl.clock import Clock
 from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
-from parl.core.checkpoint import Checkpoint, read
+from parl.core.checkpoint import read
 from parl.core.errors import ConfigError
 from parl.core.memory import keep_freed_memory
 from parl.envs.factory import make_factory
 from parl.episodes import Rules
 from parl.evaluation import Evaluation
+from parl.interruption import Signals, ending
 from parl.models.encoder import has_images
 from parl.progress import Progress
 from parl.recipes import algorithm_name
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
 from parl.schedules import explained, extended
+from parl.session import finished, go_on, resumed, started
 from parl.training import Trainer
 
 
@@ -47,6 +47,7 @@ class Run(NamedTuple):
     result: dict[str, Any]  # what result.json holds
 
 
+@ending("ended before training began; nothing is left of it.")
 def train(
     algorithm: Any, env: Any, out: str | Path | None = None, quiet: bool = False, **settings: Any
 ) -> Run:
@@ -61,7 +62,7 @@ def train(
     whatever does not fit.
     """
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
-    own = None if isinstance(env, str) else env
+    chosen, own = dict(settings), None if isinstance(env, str) else env
     name = algorithm_name(algorithm)
     config = RunConfig(name, env if own is None else "", settings=settings, **given)
     prepare()
@@ -70,11 +71,11 @@ def train(
         spec = parts.factory.spec
         print(pick(spec, parts.factory.jax is not None).line(spec))
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
-    run = RunDir.create(out or default_out(config), config)
-    with conditions(config):
-        return drive(parts._replace(config=config), run, None, quiet)
+    with started(out, config, chosen) as run, conditions(config):
+        return drive(parts._replace(config=config), run, quiet)
 
 
+@ending("ended before training went on; the run is as it was.")
 def resume(
     path: str | Path,
     steps: int | None = None,
@@ -83,9 +84,12 @@ def resume(
     address: str | None = None,
     schedule: str | None = None,
     algorithm: Any = None,
+    checkpoint: str | int = "latest",
 ) -> Run:
-    """Continues a run from its newest good checkpoint.
+    """Continues a run from its newest good checkpoint, or from another one.
 
+    `checkpoint` is latest, best, or the environment steps of one: newer ones are then removed, and
+    what was logged since. A run that is finished is not touched, and its result given back.
     `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
     steps the schedule of the learning rate is the one of a run of that length (`schedule`
     "stretch", the default), one of its own for the added steps ("restart"), or the old one
@@ -95,21 +99,26 @@ def resume(
     prepare()
     run = RunDir(path)
     config = run.config()
-    found = run.latest(config.run_id)
-    before, at = config, found.meta["env_steps"]
-    config = extended(config, steps, schedule, at)
-    if address is not None:
-        config = dataclasses.replace(config, address=address)
-    parts = resolve(config, env, algorithm)
-    if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
-        print(line)
-    run.write_config(config)
-    with conditions(config):
-        return drive(parts, run, found, quiet)
+    with resumed(run, config.run_id):
+        end = config.steps if steps is None else dataclasses.replace(config, steps=steps).steps
+        if checkpoint == "latest" and schedule is None and (done := run.result(end, config.run_id)):
+            return Run(run.path, finished(run, done, quiet))
+        found = run.pick(config.run_id, checkpoint)
+        before, at = config, found.meta["env_steps"]
+        config = extended(config, steps, schedule, at)
+        if address is not None:
+            config = dataclasses.replace(config, address=address)
+        parts = resolve(config, env, algorithm)
+        if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
+            print(line)
+        with conditions(config):
+            return drive(parts, run, quiet, partial(go_on, run=run, which=checkpoint, found=found))
 
 
-def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> Run:
-    """Runs to the end and draws the curve."""
+def drive(
+    parts: Parts, run: RunDir, quiet: bool, restore: Callable[[Trainer], None] | None = None
+) -> Run:
+    """Runs to the end, from the start or from where `restore` puts it, and draws the curve."""
     from parl.plotting import plot_run  # only now: it loads matplotlib
 
     if has_images(parts.factory.spec.observation_space):
@@ -123,12 +132,15 @@ def drive(parts: Parts, run: RunDir, found: Checkpoint | None, quiet: bool) -> R
             trainer = Trainer(
                 parts.config, execution, evaluator, parts.factory.spec, run, progress, clock
             )
-            if found is not None:
-                trainer.restore(found)
+            if restore is not None:
+                restore(trainer)
             result = trainer.train()
     finally:
-        execution.close()
-    plot_run(run.path)
+        run.iterations = execution.iteration
+        with Signals("ended while the run was being closed; what was saved stays."):
+            execution.close()
+    with Signals("ended while the curve was being drawn; the run is finished."):
+        plot_run(run.path)
     return Run(run.path, result)
 
 
@@ -141,9 +153,11 @@ def evaluate(
     sample: bool = False,
     max_steps: int | None = None,
     algorithm: Any = None,
+    checkpoint: str | int = "latest",
 ) -> Evaluation:
-    """Episodes of a run's newest policy: returns [episodes], or [K, episodes] for K seeds.
+    """Episodes of a run's policy: returns [episodes], or [K, episodes] for K seeds.
 
+    The policy is that of the checkpoint called latest, best, or by its environment steps.
     `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
     version of one of ours. `opponent` is random or another run, in place of the run's own. Actions
     are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
@@ -151,7 +165,7 @@ def evaluate(
     the run was started with an object of the user's own.
     """
     prepare()
-    parts, state = load_state(RunDir(path), env, algorithm)
+    parts, state = load_state(RunDir(path), env, algorithm, checkpoint)
     if opponent is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
     algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
@@ -163,17 +177,22 @@ def evaluate(
     return evaluator.summary(games)
 
 
-def load(path: str | Path, seed_index: int = 0, env: Any = None, algorithm: Any = None) -> "Agent":
+def load(
+    path: str | Path,
+    seed_index: int = 0,
+    env: Any = None,
+    algorithm: Any = None,
+    checkpoint: str | int = "latest",
+) -> "Agent":
     """The agent of a run directory, or of a directory that `Agent.save` wrote.
 
-    `algorithm` is needed where the run was started with an object of the user's own.
-
-    `seed_index` picks one of the seeds of a run with several.
+    `algorithm` is needed where the run was started with an object of the user's own. `seed_index`
+    picks one of the seeds of a run with several, `checkpoint` is as in `evaluate`.
     """
     prepare()
     if not (Path(path) / "config.json").exists():
         return Agent.restore(path)
-    parts, state = load_state(RunDir(path), env, algorithm)
+    parts, state = load_state(RunDir(path), env, algorithm, checkpoint)
     train = run_seeds(parts.config).take(state.train, seed_index)
     agent = Agent(parts.learner, parts.factory.spec, parts.config.seed)
     agent.config = {
@@ -247,11 +266,3 @@ def conditions(config: RunConfig) -> Iterator[None]:
 
             stack.enter_context(chaos(**parse(config.chaos)))
         yield
-
-
-def default_out(config: RunConfig) -> Path:
-    """A name under runs/ that is free."""
-    env = re.sub(r"[^\w.]+", "-", config.env)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    algorithm = re.sub(r"[^\w.]+", "-", config.algorithm).strip("-")
-    return Path("runs") / f"{algorithm}-{env}-{config.seed}-{stamp}"

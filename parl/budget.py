@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from parl.agents.ended import Ended
+from parl.core.manifest import quantity
 
 SHARE = 0.1  # of a run's environment steps
 MOST = 20
@@ -66,6 +67,6 @@ class Budget:
         return {name: x for name, x in asdict(self).items() if name != "limit"}
 
     def load(self, state: dict[str, float]) -> None:
-        """Continues from there."""
-        for name, x in state.items():
-            setattr(self, name, x)
+        """Continues from there. Raises ValueError for what cannot be."""
+        for name in self.state().keys() & state.keys():
+            setattr(self, name, quantity(state[name]))

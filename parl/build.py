@@ -18,7 +18,9 @@ from parl.agents.pool import InlinePool
 from parl.agents.streaming import Streamed
 from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
-from parl.core.errors import ConfigError
+from parl.core.checkpoint import Checkpoint
+from parl.core.errors import ConfigError, DamagedCheckpoint
+from parl.core.finite import not_finite
 from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec
 from parl.envs.factory import EnvFactory, make_factory
@@ -148,25 +150,28 @@ def rival_of(config: RunConfig, spec: EnvSpec, env: Any = None) -> Player | None
     return random_player(spec) if config.opponent == "random" else None
 
 
-def load_player(path: str | Path, env_id: str, env: Any = None) -> Player:
+def load_player(
+    path: str | Path, env_id: str, env: Any = None, checkpoint: str | int = "latest"
+) -> Player:
     """The policy of a run, of its first seed. Raises ConfigError if it plays something else."""
     run = RunDir(path)
     played = run.config().env
     if played != env_id:
         raise ConfigError(f"{path} is a run on {played}, not on {env_id}: it cannot play there.")
-    parts, state = load_state(run, env)
+    parts, state = load_state(run, env, checkpoint)
     algorithm = parts.learner.algorithm
     policy = algorithm.policy(run_seeds(parts.config).take(state.train, 0))
     return Player(algorithm, jax.device_get(policy))
 
 
-def load_state(run: RunDir, env: Any = None, algorithm: Any = None) -> tuple[Parts, LearnerState]:
-    """A run's parts and its newest learner state, without replay and without opponents.
+def load_state(
+    run: RunDir, env: Any = None, algorithm: Any = None, checkpoint: str | int = "latest"
+) -> tuple[Parts, LearnerState]:
+    """A run's parts and its learner state, without replay and without opponents.
 
     `env` is another environment of the same spaces, or the user's own, as `algorithm` is.
     """
     config = run.config()
-    found = run.latest(config.run_id)
     alone = dataclasses.replace(config, opponent="", execution="auto" if env else config.execution)
     parts = resolve(alone, env, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
@@ -176,7 +181,14 @@ def load_state(run: RunDir, env: Any = None, algorithm: Any = None) -> tuple[Par
     wrapped = "/inner" if plays_itself(config.opponent) else ""
     config = dataclasses.replace(parts.config, env=config.env, opponent=config.opponent)
     parts = parts._replace(config=config)
-    return parts, LearnerState(found.restore(f"run/learner/train{wrapped}", state.train))
+
+    def restored(found: Checkpoint) -> Any:
+        train = found.restore(f"run/learner/train{wrapped}", state.train)
+        if bad := not_finite(train):
+            raise DamagedCheckpoint(f"{found.path} has NaN or infinity in '{bad}'.")
+        return train
+
+    return parts, LearnerState(run.use(config.run_id, checkpoint, restored, replay=False))
 
 
 def make_evaluator(

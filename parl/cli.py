@@ -1,6 +1,7 @@
 """The command line: parl train | resume | eval | crossplay | list | cluster.
 
-Bad input is one sentence on stderr and exit code 2; Ctrl-C and SIGTERM save first and exit 130/143.
+Bad input is one sentence on stderr and exit code 2; Ctrl-C, SIGTERM and SIGHUP save first and exit
+with 130, 143 and 129.
 """
 
 import importlib.util
@@ -22,6 +23,7 @@ from parl.flags import (
     parse,
     train_flags,
 )
+from parl.interruption import Interrupted, Signals
 from parl.settings_file import read_settings
 
 USAGE = """usage: parl COMMAND ...
@@ -40,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return dispatch(arguments)
-    except ParlError as error:
+        with Signals(at_once="interrupted."):
+            return dispatch(arguments)
+    except (ParlError, Interrupted) as error:
         print(f"parl: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("parl: interrupted before anything was to be saved.", file=sys.stderr)
+        print("parl: interrupted.", file=sys.stderr)
         return 130
 
 
@@ -131,6 +134,7 @@ def resume(arguments: list[str]) -> int:
         quiet=flags.quiet,
         address=flags.address,
         schedule=flags.schedule,
+        checkpoint=flags.checkpoint,
     )
     report(run.result, run.path)
     return 0
@@ -151,6 +155,7 @@ def evaluate(arguments: list[str]) -> int:
         flags.opponent,
         flags.sample,
         flags.max_steps,
+        checkpoint=flags.checkpoint,
     )
     from parl.result import returns_line, told_at_end
 
@@ -172,7 +177,7 @@ def crossplay(arguments: list[str]) -> int:
     from parl.crossplay import crossplay as play
     from parl.crossplay import show
 
-    how = flags.episodes, flags.seed, flags.sample, flags.actors, flags.address
+    how = flags.episodes, flags.seed, flags.sample, flags.actors, flags.address, flags.checkpoint
     show(play(flags.runs, *how), flags.out)
     return 0
 

@@ -13,6 +13,7 @@ from parl.core.settings import check_fields, declared
 
 EXECUTIONS = ("auto", "fused", "host", "ray")
 MODES = ("auto", "sync", "async")
+REPLAYS = ("auto", "yes", "no")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,9 @@ class RunSettings:
     """Environment steps between checkpoints; 0 for at every evaluation."""
     keep: int = declared(3, low=1)
     """Latest checkpoints to keep, beside the best."""
+    checkpoint_replay: str = declared("auto", choices=REPLAYS)
+    """Whether checkpoints hold the replay: yes, no, or auto, which keeps one above 1 GB in the
+    newest checkpoint only. A run resumed without goes on inexactly, and fills it anew first."""
     opponent: str = ""
     """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
     directory of another run on the same environment."""

@@ -37,8 +37,9 @@ def crossplay(
     sample: bool = False,
     actors: int = 0,
     address: str = "local",
+    checkpoint: str = "latest",
 ) -> Crossplay:
-    """Plays the newest policies of runs on one environment against each other.
+    """Plays the policies of runs on one environment against each other, the latest or the best.
 
     `sample` has policies sample their actions; else they are greedy. With `actors` the rows are
     shared out among so many Ray actors, of a cluster of their own or of that at `address`; the
@@ -55,7 +56,7 @@ def crossplay(
                 f"{env}."
             )
     check("self", make_factory(envs[0]).spec)
-    job = [Path(run).resolve() for run in runs], episodes, seed, sample
+    job = [Path(run).resolve() for run in runs], episodes, seed, sample, checkpoint
     if actors:
         rows = rows_of_actors(job, min(actors, len(runs)), address)
     else:
@@ -123,15 +124,17 @@ class Referee:
 
 
 class RunsReferee(Referee):
-    """The newest policies of runs against each other; may live in another process."""
+    """The policies of runs against each other; may live in another process."""
 
-    def __init__(self, runs: Sequence[Path], episodes: int, seed: int, sample: bool):
+    def __init__(
+        self, runs: Sequence[Path], episodes: int, seed: int, sample: bool, checkpoint: str
+    ):
         from parl.api import prepare
         from parl.build import load_player
 
         prepare()
         env = RunDir(runs[0]).config().env
-        players = [load_player(run, env) for run in runs]
+        players = [load_player(run, env, checkpoint=checkpoint) for run in runs]
         kinds = [kind_of(run) for run in runs]
         super().__init__(make_factory(env), players, kinds, episodes, seed, sample)
 

@@ -47,15 +47,20 @@ class ResumeFlags:
     restart it for the added ones, or keep it, though the rate may have come to 0; else stretch."""
     address: str | None = None
     """Ray cluster to go on with instead of the run's own."""
+    checkpoint: str = "latest"
+    """Where to go on from: latest, best, or the environment steps of a checkpoint; newer ones and
+    their metrics are dropped."""
     quiet: bool = False
     """No progress."""
 
 
 @dataclasses.dataclass
 class EvalFlags:
-    """Greedy returns of a run's newest policy."""
+    """Greedy returns of a run's policy."""
 
     dir: tyro.conf.Positional[Path]
+    checkpoint: str = "latest"
+    """Whose policy: latest, best, or the environment steps of a checkpoint."""
     episodes: int = 10
     """Episodes to play."""
     seed: int = 0
@@ -75,6 +80,8 @@ class CrossplayFlags:
     """Play the policies of runs against each other."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
+    checkpoint: str = "latest"
+    """Whose policies: those of the latest or of the best checkpoints."""
     episodes: int = 100
     """Episodes of each pair."""
     seed: int = 0

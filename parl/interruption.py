@@ -1,35 +1,72 @@
-"""Ctrl-C and SIGTERM: a run ends between two iterations, saved."""
+"""Signals: SIGINT, SIGTERM and SIGHUP end a run, saved; SIGUSR1 has it save and go on."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from types import FrameType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
-from parl.core.errors import ParlError
+P = ParamSpec("P")
+T = TypeVar("T")
+ENDING = (signal.SIGINT, signal.SIGTERM)
+POLITE = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))
+SAVING = getattr(signal, "SIGUSR1", None)
+PATIENCE = 3  # signals that end even a save that does not come to its end
 
 
-class Interrupted(ParlError):
-    """A signal ended the run after it was saved."""
+class Interrupted(BaseException):
+    """A signal ended the run. `exit_code` is that of a shell: 128 and the signal's number.
+
+    One of SIGINT is a KeyboardInterrupt, any other a SystemExit with that code: neither is an
+    Exception, so that a loop over runs that catches those ends, too.
+    """
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
-        self.exit_code = 128 + signum
+        self.signum, self.exit_code = signum, 128 + signum
+
+
+class KeyboardInterrupted(Interrupted, KeyboardInterrupt):
+    """Ended by SIGINT."""
+
+
+class Terminated(Interrupted, SystemExit):
+    """Ended by SIGTERM or SIGHUP."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message, signum)
+        self.code = self.exit_code
+
+
+def interrupted(message: str, signum: int) -> Interrupted:
+    """The exception for a signal."""
+    kind = KeyboardInterrupted if signum == signal.SIGINT else Terminated
+    return kind(f"{signal.Signals(signum).name}: {message}", signum)
 
 
 class Signals:
-    """Notes the first signal while it is open; a second one ends the process at once.
+    """Takes signals while it is open, in the main thread only: others get none.
 
-    In the main thread only: others get no signals.
+    With `at_once`, what to say then, the first one raises Interrupted wherever the program is.
+    Without, it is noted, for the program to look at; the second raises, but for a save under way,
+    which may finish. SIGHUP and SIGUSR1 are left alone where the user ignores or handles them.
     """
 
-    def __init__(self) -> None:
-        self.signum = 0  # of the signal that came
+    def __init__(self, at_once: str = ""):
+        self.at_once = at_once
+        self.then = "ended at once."  # what the second one says
+        self.signum = self.count = 0  # the last that came, and how many
+        self.save_wanted = self.saving = False
         self.handlers: dict[int, Any] = {}  # those before
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self.handlers[signum] = signal.signal(signum, self.note)
+            for signum in (*ENDING, *POLITE):
+                before = signal.getsignal(signum)
+                if before is not None and (signum in ENDING or is_free(before)):
+                    self.handlers[signum] = signal.signal(signum, self.note)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -38,10 +75,58 @@ class Signals:
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """The handler."""
-        self.signum = signum
-        signal.signal(signum, signal.default_int_handler)
+        if signum == SAVING:
+            self.save_wanted = True
+            return
+        self.signum, self.count = signum, self.count + 1
+        if self.count >= PATIENCE or (not self.saving and (self.at_once or self.count > 1)):
+            raise interrupted(self.at_once or self.then, signum)
 
     @property
     def name(self) -> str:
         """Such as SIGTERM; empty where none came."""
         return signal.Signals(self.signum).name if self.signum else ""
+
+    def asked_to_save(self) -> bool:
+        """Whether SIGUSR1 came since the last time that this was asked."""
+        wanted, self.save_wanted = self.save_wanted, False
+        return wanted
+
+    @contextmanager
+    def save(self) -> Iterator[None]:
+        """Within, only a third signal raises."""
+        self.saving = True
+        try:
+            yield
+        finally:
+            self.saving = False
+
+    @contextmanager
+    def may_raise(self, message: str) -> Iterator[None]:
+        """Within, the first signal raises, also one that came before: nothing is lost by it."""
+        before, self.at_once = self.at_once, message
+        try:
+            if self.signum:
+                raise interrupted(message, self.signum)
+            yield
+        finally:
+            self.at_once = before
+
+
+def ending(at_once: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Has a signal end a function's calls, saying so, as long as nothing else takes signals."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            with Signals(at_once):
+                return function(*args, **options)
+
+        return call
+
+    return decorate
+
+
+def is_free(handler: Any) -> bool:
+    """Whether a signal is neither ignored nor handled, but by another Signals."""
+    return handler is signal.SIG_DFL or isinstance(getattr(handler, "__self__", None), Signals)

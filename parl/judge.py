@@ -121,6 +121,16 @@ class Judge:
         return {"best": self.best, "budget": self.budget.state()}
 
     def load(self, meta: dict[str, Any]) -> None:
-        """Continues from a checkpoint's meta."""
-        self.best = tuple(meta["best"]) if meta["best"] else None
+        """Continues from a checkpoint's meta. Raises ValueError for what cannot be."""
+        self.best = best_in(meta)
         self.budget.load(meta.get("budget", {}))  # checkpoints of earlier versions have none
+
+
+def best_in(meta: dict[str, Any]) -> tuple[float, int] | None:
+    """The best judgement and its step in a checkpoint's meta. Raises ValueError."""
+    match meta["best"]:
+        case None:
+            return None
+        case [int() | float() as mean, int() as env_steps]:
+            return float(mean), env_steps
+    raise ValueError(f"its best is {meta['best']!r}")

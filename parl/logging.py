@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,20 @@ class RunLog:
     """Writes the metrics of the run in directory `path`.
 
     A new run starts an empty file. A run that resumes at `resume_from` environment steps drops the
-    lines beyond, which it is about to write again, and a line that an interruption tore.
+    lines beyond, which it is about to write again, and a line that an interruption tore; lines that
+    are no records and all but the last of one step go, too. `kept` are the records that stay.
     """
 
     def __init__(self, path: Path, resume_from: int | None = None, tensorboard: bool = True):
         self.file = path / METRICS
+        self.kept: list[dict[str, Any]] = []
         with explained(self.file):
             path.mkdir(parents=True, exist_ok=True)
             if resume_from is None:
                 self.file.write_text("")
             else:
-                records = read_metrics(self.file)
-                rewrite(self.file, [r for r in records if r["env_steps"] <= resume_from])
+                self.kept = [r for r in records_of(self.file) if r["env_steps"] <= resume_from]
+                rewrite(self.file, self.kept)
         start = 0 if resume_from is None else resume_from + 1
         self.mirror = TensorBoard(path / "tensorboard", start) if tensorboard else None
 
@@ -101,17 +103,45 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     A last line that an interruption tore is left out; damage elsewhere raises ParlError.
     """
+    path, lines = lines_of(path)
+    records = [parsed(text) for text in lines]
+    for number, record in enumerate(records, 1):
+        if record is None and number < len(lines):
+            raise ParlError(
+                f"{path} is damaged: line {number} is not JSON with env_steps; delete that line."
+            )
+    return [record for record in records if record is not None]
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records like `read_metrics`, but damaged lines are left out, and of one step the last
+    record stands; steps rise."""
+    records = [record for text in lines_of(path)[1] if (record := parsed(text)) is not None]
+    steps = {record["env_steps"]: record for record in records}
+    return [steps[step] for step in sorted(steps)]
+
+
+def lines_of(path: Path) -> tuple[Path, list[bytes]]:
+    """A run's metrics file and its lines."""
     path = path / METRICS if path.is_dir() else path
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    records = []
-    for number, text in enumerate(lines, 1):
-        try:
-            records.append(json.loads(text))
-        except ValueError as error:
-            if number < len(lines):
-                message = f"{path} is damaged: line {number} is not JSON; delete that line."
-                raise ParlError(message) from error
-    return records
+    return path, path.read_bytes().splitlines() if path.exists() else []
+
+
+def parsed(text: bytes) -> dict[str, Any] | None:
+    """The record that a line holds; None where it is none."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    steps = record.get("env_steps") if isinstance(record, dict) else None
+    return record if isinstance(steps, int) and not isinstance(steps, bool) else None
+
+
+def best_of(records: Iterable[dict[str, Any]]) -> tuple[float, int] | None:
+    """(greedy evaluation, environment steps) of the best record, the earliest of equals."""
+    key = "eval/return_mean"
+    found = [(r[key], -r["env_steps"]) for r in records if isinstance(r.get(key), int | float)]
+    return (max(found)[0], -max(found)[1]) if found else None
 
 
 def rewrite(path: Path, records: list[dict[str, Any]]) -> None:

@@ -16,14 +16,16 @@ from parl.agents.execution import Execution, Report
 from parl.agents.learner import MAX_BAD
 from parl.clock import Clock
 from parl.config import RunConfig
-from parl.core.checkpoint import Checkpoint, params_sha256
-from parl.core.errors import ParlError
+from parl.core.checkpoint import NONSENSE, Checkpoint, named_leaves, params_sha256
+from parl.core.errors import DamagedCheckpoint, ParlError
+from parl.core.finite import not_finite
+from parl.core.manifest import quantity
 from parl.core.spec import EnvSpec
 from parl.episodes import Stopped
 from parl.evaluation import Evaluation
-from parl.interruption import Interrupted, Signals
+from parl.interruption import Signals, interrupted
 from parl.judge import Judge, MakeEvaluator
-from parl.logging import RunLog
+from parl.logging import RunLog, plain
 from parl.meter import Meter, per_seed, told_of
 from parl.progress import Progress
 from parl.result import told_at_end
@@ -61,29 +63,42 @@ class Trainer:
         self.last_saved = -1
         self.rate = 0.0  # iterations per second
         self.resumed_at: int | None = None
+        self.resumed_iteration = self.updates_before = 0  # of the execution; of earlier sessions
+        self.due: dict[str, Any] | None = None  # a line of metrics that is not written yet
         self.said_cut = False
 
     # --- the loop ---------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
         """Runs to the end; returns what result.json holds."""
-        self.log = RunLog(self.run.path, self.resumed_at)
+        written = self.resumed_at and self.resumed_at - (self.due is not None)
+        self.log = RunLog(self.run.path, written)
         self.meter = Meter(self.env_steps, self.clock)
         try:
             with self.signals:
-                if self.resumed_at is None:
-                    self.save("starting", "start")
-                self.compile()
-                self.clock.switch("train")
-                while self.env_steps < self.config.steps:
-                    self.advance(self.chunk())
-                    self.between()
-                return self.finish()
-        except Stopped:
-            self.interrupted()
-            raise
+                try:
+                    self.begin()
+                    self.compile()
+                    self.clock.switch("train")
+                    while self.env_steps < self.config.steps:
+                        self.advance(self.chunk())
+                        self.between()
+                    return self.finish()
+                except Stopped:
+                    self.leave()
+                    raise
         finally:
             self.log.close()
+
+    def begin(self) -> None:
+        """The first checkpoint, or what was due when the one to go on from was saved."""
+        if self.resumed_at is None:
+            self.save("starting", "start")
+            self.run.write_config(self.config)  # from here on it is a run
+        elif self.due is not None and self.env_steps < self.config.steps:
+            self.complete()
+        if self.signals.name:
+            self.leave()
 
     def compile(self) -> None:
         """The first iteration of each phase, which compiles it: warming up, then learning."""
@@ -122,30 +137,47 @@ class Trainer:
         return max(1, min(wanted, int(self.rate * CHUNK_SECONDS) or 1))
 
     def between(self) -> None:
-        """Whatever is due between two chunks."""
+        """Whatever is due between two chunks: saved first, so that evaluating can lose nothing."""
         self.check()
+        at_end = self.env_steps >= self.config.steps
+        if at_end or self.episodes_due() or self.passed(self.log_every):
+            self.due = self.line()
         if self.signals.name:
-            self.interrupted()
-        if self.env_steps >= self.config.steps:
+            self.leave()
+        if at_end:
             return  # finish() does the rest
-        due = self.passed(self.config.eval_every)
-        if due and not self.judge.evaluates:
+        if self.passed(self.config.eval_every) and not self.judge.evaluates:
             self.judge.look_back(self.env_steps)
-        episodes = self.judge.episodes(self.env_steps) if due else 0
-        if episodes or self.passed(self.log_every):
-            self.record(self.evaluate(episodes) if episodes else None)
-        due = self.passed(self.config.checkpoint_every) or self.is_best_unsaved()
-        if due and not np.any(self.execution.state.bad_in_row):  # else it may be lost already
+        asked = self.signals.asked_to_save()
+        if (asked or self.passed(self.config.checkpoint_every)) and self.is_sound():
+            self.save()
+        if self.due is not None:
+            self.complete()
+        if self.is_best_unsaved() and self.is_sound():
             self.save()
 
-    def interrupted(self) -> None:
+    def complete(self) -> None:
+        """Writes the line that is due, with an evaluation if that is due, too."""
+        episodes = self.episodes_due()
+        self.record(self.evaluate(episodes) if episodes else None)
+
+    def episodes_due(self) -> int:
+        """Episodes that are to be played now."""
+        due = self.passed(self.config.eval_every)
+        return self.judge.episodes(self.env_steps) if due else 0
+
+    def leave(self) -> None:
         """Saves and raises Interrupted."""
-        self.save()
-        raise Interrupted(
-            f"{self.signals.name}: saved at step {self.env_steps}; go on with 'parl resume "
-            f"{self.run.path}'",
+        if self.last_saved != self.env_steps:
+            self.save()
+        raise interrupted(
+            f"saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
             self.signals.signum,
         )
+
+    def is_sound(self) -> bool:
+        """Whether the last update was good: after a bad one all may be lost already."""
+        return not np.any(self.execution.state.bad_in_row)
 
     def passed(self, every: int) -> bool:
         """Whether a multiple of `every` steps lies within the last iteration's reach."""
@@ -170,8 +202,9 @@ class Trainer:
     @property
     def updates(self) -> int:
         """Updates of each seed so far: the learner's, per iteration that learned."""
-        learned = max(0, self.execution.iteration - self.execution.warmup)
-        return learned * getattr(self.execution.learner, "updates", 1)
+        begin = max(self.resumed_iteration, self.execution.warmup)
+        learned = max(0, self.execution.iteration - begin)
+        return self.updates_before + learned * getattr(self.execution.learner, "updates", 1)
 
     @property
     def skipped_updates(self) -> Any:
@@ -208,8 +241,8 @@ class Trainer:
         played = {"episodes": evaluation.returns.shape[-1], "env_steps": steps}
         return {f"absolute/{k}": x for k, x in (evaluation.metrics() | played).items()}
 
-    def record(self, evaluation: Evaluation | None) -> None:
-        """Writes one line of metrics of everything since the last."""
+    def line(self) -> dict[str, Any]:
+        """A line of metrics of everything since the last, and shows it."""
         meter, self.meter = self.meter, Meter(self.env_steps, self.clock)
         rate, losses = meter.rate(), meter.losses()
         line: dict[str, Any] = {"env_steps": self.env_steps}
@@ -217,15 +250,23 @@ class Trainer:
         line["sps"] = None if rate is None else round(rate * self.config.num_seeds, 1)
         line["updates"] = self.updates
         told = told_of(meter.ended(), self.config.info_names)
-        values = losses | {"skipped_updates": self.skipped_updates} | told
-        if evaluation is not None:
-            values |= {f"eval/{name}": x for name, x in evaluation.metrics().items()}
-            values["eval/episodes"] = evaluation.returns.shape[-1]
-        for name, value in values.items():
+        for name, value in (losses | {"skipped_updates": self.skipped_updates} | told).items():
             line |= per_seed(name, value)
-        self.log.write(line | self.execution.stats())
         shown = None if line["return_mean"] is None else float(line["return_mean"])
         self.progress.update(self.env_steps, rate, shown, losses)
+        return plain(line | self.execution.stats())
+
+    def record(self, evaluation: Evaluation | None) -> None:
+        """Writes the line that is due, and has the checkpoint of this step say what was found."""
+        line, self.due = self.due or {}, None
+        if evaluation is not None:
+            for name, value in evaluation.metrics().items():
+                line |= per_seed(f"eval/{name}", value)
+            line["eval/episodes"] = evaluation.returns.shape[-1]
+        self.log.write(line)
+        if self.last_saved == self.env_steps:
+            self.run.amend(self.env_steps, self.judge.state() | {"due": None})
+            self.prune()
 
     def spent(self) -> dict[str, float]:
         """Seconds by what they were spent on, as they are logged."""
@@ -250,15 +291,15 @@ class Trainer:
                 "lower --learning-rate."
             )
 
-    def save(self, phase: str = "saving", spent_on: str = "save") -> dict[str, np.ndarray]:
+    def save(self, phase: str = "saving", spent_on: str = "save") -> None:
         """Writes a checkpoint and removes those that are not kept."""
         if bad := not_finite(self.execution.train):
             raise Diverged(
                 f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
                 f"step {self.last_saved} are good, try a lower --learning-rate."
             )
-        with self.doing(phase, spent_on):
-            shot = self.execution.snapshot()
+        with self.doing(phase, spent_on), self.signals.save():
+            shot = self.execution.snapshot(replay=self.config.checkpoint_replay != "no")
             seconds = self.clock.read()
             meta = shot.meta | {
                 "run_id": self.config.run_id,
@@ -269,35 +310,73 @@ class Trainer:
                 "seconds": seconds,
                 "timed_steps": self.clock.steps,
                 **self.judge.state(),
+                "due": self.due,
+                "updates": self.updates,
+                "devices": self.devices,
                 "versions": self.config.versions,
                 "config": self.config.settings | {"algorithm": self.config.algorithm},
             }
-            arrays = self.run.save(self.env_steps, shot.tree, meta)
+            self.run.save(self.env_steps, shot.tree, meta)
             self.last_saved = self.env_steps
-            best = self.judge.best
-            self.run.prune(self.config.keep, best[1] if best else None)
-        return arrays
+            self.prune()
+        self.signals.then = (
+            f"ended at once; go on from step {self.env_steps} with 'parl resume {self.run.path}'"
+        )
+
+    def prune(self) -> None:
+        """Removes the checkpoints, and the replay in them, that are not kept."""
+        best, run_id = self.judge.best, self.config.run_id
+        self.run.prune(self.config.keep, best[1] if best else None, run_id)
+        if self.config.checkpoint_replay == "auto":
+            self.run.keep_one_replay(self.last_saved, run_id)
+
+    @property
+    def devices(self) -> dict[str, Any]:
+        """What the run's numbers are computed on."""
+        mesh = self.execution.mesh
+        return {"kind": jax.devices()[0].device_kind, "count": mesh.size if mesh else 1}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint of this run."""
-        self.execution.restore(checkpoint)
+        """Continues from a checkpoint of this run. Raises CheckpointError where that cannot be."""
         meta = checkpoint.meta
+        try:
+            self.execution.restore(checkpoint)
+            self.restore_books(meta)
+        except (DamagedCheckpoint, *NONSENSE) as error:
+            raise DamagedCheckpoint(f"{checkpoint.path} cannot be resumed: {error}.") from error
+        if bad := not_finite(self.execution.train):
+            raise DamagedCheckpoint(f"{checkpoint.path} has NaN or infinity in '{bad}'.")
         if meta.get("schedule_from", 0) != self.config.schedule_from:
             self.execution.set_state(restarted(self.execution.state))
-        compiling = meta["compile_s"]  # earlier versions told only this and the whole
-        older = {"compile": compiling, "train": max(meta["wall_s"] - compiling, 0.0)}
-        self.clock.add(meta.get("seconds", older), meta.get("timed_steps", meta["env_steps"]))
+
+    def restore_books(self, meta: dict[str, Any]) -> None:
+        """Continues the counts. Raises an error of NONSENSE where they cannot be."""
+        if self.env_steps != meta["env_steps"]:
+            raise ValueError(f"it is in truth of step {self.env_steps}")
+        compiling, whole = quantity(meta["compile_s"]), quantity(meta["wall_s"])
+        # earlier versions told only these two
+        older = {"compile": compiling, "train": max(whole - compiling, 0.0)}
+        seconds = {name: quantity(x) for name, x in meta.get("seconds", older).items()}
+        steps = int(quantity(meta.get("timed_steps", self.env_steps)))
+        updates = int(quantity(meta.get("updates", self.updates)))
+        due = meta.get("due")
+        if due is not None and due["env_steps"] != self.env_steps:
+            raise ValueError(f"its metrics are of step {due['env_steps']!r}")
         self.judge.load(meta)
-        self.last_saved = self.resumed_at = meta["env_steps"]
+        self.clock.add(seconds, steps)
+        self.updates_before, self.due = updates, due
+        self.resumed_iteration = self.execution.iteration
+        self.last_saved = self.resumed_at = self.env_steps
 
     def finish(self) -> dict[str, Any]:
-        """The last evaluation, checkpoint and result."""
+        """The last checkpoint, then the last evaluation and the result."""
+        if self.last_saved != self.env_steps:
+            self.save()
         episodes = self.judge.episodes(self.env_steps, at_end=True)
         evaluation = self.evaluate(episodes) if episodes else None
         ended = self.judge.look_back(self.env_steps)
-        if self.env_steps > self.meter.env_steps or self.resumed_at is None:
+        if self.due is not None:
             self.record(evaluation)
-        arrays = self.save()
         judged = told_at_end(evaluation, ended, self.config.info_names)
         absolute = self.absolute()
         rate = self.clock.rate()
@@ -312,19 +391,8 @@ class Trainer:
             "wall_s": round(self.clock.total, 3),
             **self.spent(),
             "sps": None if rate is None else round(rate * self.config.num_seeds, 1),
-            "params_sha256": params_sha256(arrays),
+            "params_sha256": params_sha256(named_leaves(self.execution.snapshot(False).tree)),
             **absolute,
         }
         self.run.write_result(result)
         return result
-
-
-def not_finite(tree: Any) -> str:
-    """The name of a leaf with NaN or infinity, or an empty string."""
-    leaves = jax.tree.leaves_with_path(tree)
-    floats = [(path, x) for path, x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
-    good = jax.device_get([jax.numpy.isfinite(x).all() for _, x in floats])
-    for (path, _), fine in zip(floats, good, strict=True):
-        if not fine:
-            return jax.tree_util.keystr(path, simple=True, separator="/")
-    return ""

@@ -27,6 +27,7 @@ from parl.agents.learner import (
     OffPolicy,
     attach,
     detach,
+    lacks_replay,
     seed_axes,
 )
 from parl.agents.pool import Pool
@@ -155,8 +156,8 @@ class Pooled:
     def stats(self) -> dict[str, float]:
         return {f"pool/{name}": value for name, value in self.pool.metrics().items()}
 
-    def snapshot(self) -> Snapshot:
-        state, rows = detach(self.state)
+    def snapshot(self, replay: bool = True) -> Snapshot:
+        state, rows = detach(self.state, replay)
         run = {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys}
         workers = self.snapshot_workers()
         return workers._replace(tree={"run": run, "replay": rows} | workers.tree)
@@ -177,8 +178,12 @@ class Pooled:
             "keys": self.keys,
         }
         run = checkpoint.restore("run", template)
-        self.state = self.place(attach(run["learner"], checkpoint.under("replay"), self.state))
+        rows = checkpoint.under("replay")
+        self.state = self.place(attach(run["learner"], rows, self.state))
         self.iteration = int(run["iteration"])
+        self.warmup = warmup_iterations(self.learner, self.steps_per_iteration)
+        if lacks_replay(run["learner"], rows):
+            self.warmup += self.iteration
         self.restore_workers(checkpoint)
         self.pool.publish(self.policy, self.iteration)
 

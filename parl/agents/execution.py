@@ -79,7 +79,8 @@ class Execution(Protocol):
     learner: Learner
     iteration: int  # rollouts collected so far
     steps_per_iteration: int  # environment steps of one seed
-    warmup: int  # iterations that only store, before the first that learns
+    warmup: int  # the first iteration that learns; those before it only store
+    mesh: Mesh | None  # devices that share one seed's work
 
     def advance(self, iterations: int) -> Report:
         """Runs some iterations. Raises EnvError where an environment misbehaves."""
@@ -108,10 +109,15 @@ class Execution(Protocol):
         """Numbers on collecting that a run logs, by the names they are logged under."""
         ...
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self, replay: bool = True) -> Snapshot:
+        """The run as it stands, with what replay holds or without."""
+        ...
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint of the same run."""
+        """Continues from a checkpoint of the same run.
+
+        One without replay has it filled anew before learning goes on. Raises CheckpointError.
+        """
         ...
 
     def close(self) -> None: ...

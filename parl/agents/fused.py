@@ -23,7 +23,15 @@ from parl.agents.execution import (
     stuck,
     warmup_iterations,
 )
-from parl.agents.learner import Learner, LearnerState, OffPolicy, attach, detach, seed_axes
+from parl.agents.learner import (
+    Learner,
+    LearnerState,
+    OffPolicy,
+    attach,
+    detach,
+    lacks_replay,
+    seed_axes,
+)
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint, with_default
 from parl.core.errors import ConfigError, EnvError
@@ -267,8 +275,8 @@ class Fused:
     def stats(self) -> dict[str, float]:
         return {}
 
-    def snapshot(self) -> Snapshot:
-        state, rows = detach(self.run.learner)
+    def snapshot(self, replay: bool = True) -> Snapshot:
+        state, rows = detach(self.run.learner, replay)
         return Snapshot({"run": self.run.replace(learner=state), "replay": rows}, {}, True)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -276,9 +284,12 @@ class Fused:
         template = self.run.replace(learner=detach(empty)[0])
         lengths = np.zeros(self.run.actor.lengths.shape, np.int32)  # older ones did not count
         run = with_default(checkpoint, "run/actor/lengths", lengths).restore("run", template)
-        learner = attach(run.learner, checkpoint.under("replay"), empty)
-        self.run = self.place(run.replace(learner=learner))
+        rows = checkpoint.under("replay")
+        self.run = self.place(run.replace(learner=attach(run.learner, rows, empty)))
         self.iteration = int(run.iteration)
+        self.warmup = warmup_iterations(self.learner, self.steps_per_iteration)
+        if lacks_replay(run.learner, rows):
+            self.warmup += self.iteration
 
     def close(self) -> None:
         """Nothing to release."""

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import sequential_vmap
 
-from parl.agents.replay import Replay
+from parl.agents.replay import Replay, ReplayState
 from parl.agents.sampling import Wrapper
 from parl.core.algorithm import Algorithm
+from parl.core.errors import DamagedCheckpoint
 from parl.core.sharding import as_batch
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
@@ -147,19 +148,30 @@ def seed_axes(state: LearnerState) -> LearnerState:
     return LearnerState(0, axes.replace(cursor=None, size=None))
 
 
-def detach(state: LearnerState) -> tuple[LearnerState, dict[str, Any]]:
-    """(the state without replay's rows, the rows that are in use): what a checkpoint holds."""
+def detach(state: LearnerState, replay: bool = True) -> tuple[LearnerState, dict[str, Any]]:
+    """(the state without replay's rows, the rows that are in use): what a checkpoint holds.
+
+    Without `replay` there are no rows.
+    """
     if state.replay is None:
         return state, {}
+    if not replay:
+        return state.replace(replay=state.replay.replace(rows={})), {}
     size = int(state.replay.size)
     used = {name: row[..., :size, :] for name, row in state.replay.rows.items()}
     return state.replace(replay=state.replay.replace(rows={})), used
 
 
 def attach(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> LearnerState:
-    """The inverse of `detach`; `empty` is a state with unused rows, which are written to."""
+    """The inverse of `detach`; `empty` is a state with unused rows, which are written to.
+
+    Where no rows were kept, replay is empty. Raises DamagedCheckpoint for what no ring can hold.
+    """
     if state.replay is None or empty.replay is None:
         return state
+    if lacks_replay(state, used):
+        return state.replace(replay=empty.replay)
+    check_ring(state.replay, used, empty.replay)
     rows = {}
     for name, row in empty.replay.rows.items():
         if isinstance(row, jax.Array):
@@ -168,6 +180,23 @@ def attach(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> Le
             row[..., : used[name].shape[-2], :] = used[name]
             rows[name] = row
     return state.replace(replay=state.replay.replace(rows=rows))
+
+
+def lacks_replay(state: LearnerState, used: dict[str, Any]) -> bool:
+    """Whether the learner has a replay whose rows were not kept."""
+    return state.replay is not None and not used
+
+
+def check_ring(ring: ReplayState, used: dict[str, Any], empty: ReplayState) -> None:
+    """Raises DamagedCheckpoint where a ring's clocks and rows do not fit each other."""
+    size, cursor = int(ring.size), int(ring.cursor)
+    rooms = {name: row.shape for name, row in empty.rows.items()}
+    capacity = next(iter(rooms.values()))[-2]
+    if not (0 <= size <= capacity and 0 <= cursor < capacity):
+        raise DamagedCheckpoint(f"its replay of {capacity} is at {cursor} and holds {size} items")
+    wanted = {name: (*shape[:-2], size, shape[-1]) for name, shape in rooms.items()}
+    if {name: row.shape for name, row in used.items()} != wanted:
+        raise DamagedCheckpoint("the rows of its replay do not have this run's shapes")
 
 
 def example_rollout(

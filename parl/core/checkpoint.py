@@ -10,14 +10,17 @@ One that replaces another sets it aside as .old-NAME-PID until it stands; where 
 between, that is what is read.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,12 @@ import numpy as np
 
 from parl.core.errors import CheckpointError, DamagedCheckpoint
 from parl.core.manifest import ARRAYS, Entry, check_sizes, entries_of, read_text
+from parl.core.memory import available_memory
 
 SCHEMA = 1
-NONSENSE = (ValueError, KeyError, TypeError, RecursionError, MemoryError)  # of what a file says
+UNUSABLE = ValueError, LookupError, TypeError, AttributeError, ArithmeticError
+NONSENSE = (*UNUSABLE, RecursionError, MemoryError)  # errors of taking a file at its word
+EMPTY = np.zeros(0, np.uint8)
 BLANK = "0" * 64  # stands in for the manifest's own checksum while that is computed
 
 
@@ -253,21 +259,41 @@ def standing(path: Path) -> Path:
 def forget(path: Path, part: str) -> None:
     """Removes a part that lies apart, if there is any. Raises CheckpointError."""
     name = f"{part}.bin"
+    with rewritten(path) as manifest:
+        manifest["arrays"] = [e for e in manifest["arrays"] if e.get("file") != name]
+    with contextlib.suppress(OSError):
+        (path / name).unlink()
+
+
+def amend(path: Path, changes: dict[str, Any]) -> None:
+    """Changes some of the metadata. Raises CheckpointError."""
+    with rewritten(path) as manifest:
+        manifest["meta"] |= changes
+
+
+@contextlib.contextmanager
+def rewritten(path: Path) -> Iterator[dict[str, Any]]:
+    """The content of a manifest, which replaces the old one by one rename."""
+    temporary = path / ".writing.bin"
     try:
         manifest = read_manifest(path / "manifest.json")
-        rest = [entry for entry in manifest["arrays"] if entry.get("file") != name]
-        if len(rest) < len(manifest["arrays"]):
-            temporary = path / ".writing.bin"
-            write_manifest(temporary, {"arrays": rest, "meta": manifest["meta"]})
-            temporary.replace(path / "manifest.json")
-        (path / name).unlink(missing_ok=True)
+        content = {name: manifest[name] for name in ("arrays", "meta")}
+        yield content
+        write_manifest(temporary, content)
+        temporary.replace(path / "manifest.json")
     except OSError as error:
-        raise CheckpointError(f"could not remove {path / name}: {error.strerror}.") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise CheckpointError(
+            f"could not write {path / 'manifest.json'}: {error.strerror or error}; the checkpoint "
+            "is as it was, make room and resume."
+        ) from error
 
 
-def read(path: Path, without: Iterable[str] = ()) -> Checkpoint:
+def read(path: Path, without: Iterable[str] = (), mapped: bool = False) -> Checkpoint:
     """Reads and verifies everything but the parts `without`, which have to lie apart.
 
+    With `mapped` the arrays stay in their files and take no memory, as long as these are there.
     Raises DamagedCheckpoint where a byte is not as written, and where what was written cannot be.
     """
     place = standing(path)
@@ -276,14 +302,15 @@ def read(path: Path, without: Iterable[str] = ()) -> Checkpoint:
         manifest = read_manifest(place / "manifest.json")
         left_out = {f"{part}.bin" for part in without}
         entries = [e for e in entries_of(manifest) if e.file not in left_out]
-        check_sizes(place, entries)
-        names = {e.file for e in entries}
-        files = {name: np.fromfile(place / name, np.uint8) for name in names}
-        arrays = {e.name: read_array(place, files[e.file], e) for e in entries}
+        check_sizes(place, entries, sys.maxsize if mapped else available_memory())
+        names = {e.file for e in entries if e.bytes}
+        load = partial(np.memmap, mode="r") if mapped else np.fromfile
+        files = {name: load(place / name, np.uint8) for name in names}
+        arrays = {e.name: read_array(place, files.get(e.file, EMPTY), e) for e in entries}
         return Checkpoint(path, manifest["meta"], arrays)
     except (DamagedCheckpoint, OSError, *NONSENSE) as error:
         if identity(standing(path)) != before:  # it was replaced meanwhile
-            return read(path, without)
+            return read(path, without, mapped)
         if isinstance(error, DamagedCheckpoint):
             raise
         raise DamagedCheckpoint(f"{path} is not a readable checkpoint: {error}.") from error

@@ -10,7 +10,6 @@ import ml_dtypes
 import numpy as np
 
 from parl.core.errors import DamagedCheckpoint
-from parl.core.memory import available_memory
 
 ARRAYS = "arrays.bin"
 LARGEST = 1 << 28  # bytes of a manifest
@@ -78,6 +77,13 @@ def is_count(x: Any) -> TypeGuard[int]:
     return isinstance(x, int) and not isinstance(x, bool) and x >= 0
 
 
+def quantity(x: Any) -> float:
+    """A number of seconds, steps and the like. Raises ValueError where x is none."""
+    if isinstance(x, bool) or not isinstance(x, int | float) or not 0 <= x < math.inf:
+        raise ValueError(f"{x!r} is neither zero nor a positive number")
+    return float(x)
+
+
 def dtype_of(name: Any) -> np.dtype:
     """A dtype of plain numbers, called as `save` calls it. Raises ValueError."""
     try:
@@ -94,10 +100,10 @@ def is_number(dtype: np.dtype) -> bool:
     return dtype.kind in "biufc" or getattr(ml_dtypes, dtype.name, None) is dtype.type
 
 
-def check_sizes(path: Path, entries: list[Entry]) -> None:
+def check_sizes(path: Path, entries: list[Entry], room: int) -> None:
     """Raises DamagedCheckpoint where the files are not as long as the arrays, or too long to read.
 
-    A file that claims more than is on the disk takes no memory, as its length tells.
+    `room` are the bytes that may be read. A sparse file takes no memory: its length tells.
     """
     wanted = {ARRAYS: 0}
     for entry in entries:
@@ -106,7 +112,7 @@ def check_sizes(path: Path, entries: list[Entry]) -> None:
         found = (path / file).stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             raise DamagedCheckpoint(f"{path} is corrupt: {file} does not have its full length.")
-    total, room = sum(wanted.values()), available_memory()
+    total = sum(wanted.values())
     if total > room:
         raise DamagedCheckpoint(
             f"{path} holds {total / 1e9:,.1f} GB, but {room / 1e9:,.1f} GB of memory are free."
