@@ -39,6 +39,7 @@ HOMES = {
     "EnvError": "parl.core.errors",
     "CheckpointError": "parl.core.errors",
     "RemoteError": "parl.core.errors",
+    "check_env": "parl.envs.check",
     "connect": "parl.remote",
     "disconnect": "parl.remote",
     "remote_class": "parl.remote",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from parl.api import load as load
     from parl.api import resume as resume
     from parl.api import train as train
+    from parl.envs.check import check_env as check_env
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ with 130, 143 and 129.
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,22 @@ USAGE = """usage: parl COMMAND ...
   parl list                          algorithms and environments
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
 
-'parl train ALGO --env ID --help' lists every setting with its default for that environment."""
+'parl train ALGO --env ID --help' lists every setting with its default for that environment;
+--debug with any command shows the whole traceback of an error."""
+
+DEBUG = "--debug"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG in arguments
     try:
         with Signals(at_once="interrupted."):
-            return dispatch(arguments)
+            return dispatch([each for each in arguments if each != DEBUG])
     except (ParlError, Interrupted) as error:
+        if debug:
+            traceback.print_exc()
         print(f"parl: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -97,8 +97,8 @@ def collect(
         return ActorState(vector, last, memory, *going), (record, returns, lengths)
 
     after, (steps, returns, lengths) = jax.lax.scan(step, actor, length=length)
-    flags = (jnp.int32(x) for x in (is_broken(steps), ops.is_stuck(steps.obs)))
-    tally = Tally({}, ended(returns, lengths, steps.last), *flags)
+    flags = is_broken(steps), ops.is_stuck(steps.obs, env.spec.action_space)
+    tally = Tally({}, ended(returns, lengths, steps.last), *map(jnp.int32, flags))
     return after, Rollout(steps, actor.memory), tally
 
 

@@ -109,7 +109,7 @@ class Collector:
         recorder = Recorder(length, len(self.seeds.lead))
         ended = nothing(self.seeds.lead, len(self.told.names))
         for _ in range(length):
-            if ops.is_stuck(self.obs):
+            if ops.is_stuck(self.obs, self.envs[0].spec.action_space):
                 raise stuck(self.envs[0].spec)
             action, self.memory, extras = program(
                 policy, self.obs, self.first, self.memory, self.key, np.int32(self.time)

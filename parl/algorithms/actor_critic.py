@@ -19,6 +19,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, static
 from parl.models import recurrent
+from parl.models.encoder import with_masks
 
 
 class ActorCriticState(struct.PyTreeNode):
@@ -95,8 +96,11 @@ class ActorCritic(Algorithm):
         return ActorCriticState(Net(params, self.optimizer.init(params)))
 
     def see(self, params: Params, obs: Any) -> Any:
-        """What actor and critic are shown: obs, or its features [..., F]."""
-        return obs if self.encoder is None else self.encoder.apply(params["encoder"], obs)
+        """What actor and critic are shown: obs, or its features [..., F] with its masks."""
+        if self.encoder is None:
+            return obs
+        seen = with_masks(self.encoder.apply(params["encoder"], obs), obs)
+        return seen if len(seen) > 1 else seen["output"]
 
     def memory(self, batch_shape: tuple[int, ...]) -> Any:
         if not self.is_recurrent:

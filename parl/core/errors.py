@@ -1,7 +1,13 @@
 """Errors that are part of the interface: one sentence each, with what to do about it."""
 
 import difflib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
+
+PARL = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
 
 
 class ParlError(Exception):
@@ -44,3 +50,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint like ' Did you mean sac?' for an unknown name, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]}?" if match else ""
+
+
+def told(error: BaseException, where: str = "") -> str:
+    """What was raised, and by which line: 'KeyError in step, at my_env.py:4: 'missing''."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}{where}{place_of(error)}: {lines[0]}"
+
+
+def place_of(error: BaseException) -> str:
+    """', at FILE:LINE' of the innermost code of the user's own that raised, or an empty string.
+
+    Where none is in the traceback, the innermost line of a library other than PARL.
+    """
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    foreign = [frame for frame in frames if not within(frame[0], [PARL])]
+    own = [frame for frame in foreign if not within(frame[0], LIBRARIES)]
+    for file, line in (own or foreign)[-1:]:
+        return f", at {file.removeprefix(os.getcwd() + os.sep)}:{line}"
+    return ""
+
+
+def within(file: str, folders: Iterable[str]) -> bool:
+    """Whether a file of code lies below one of these folders, or is a part of Python itself."""
+    path = os.path.abspath(file)
+    inside = any(path.startswith(folder + os.sep) for folder in folders)
+    return inside or file.startswith("<frozen")

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from parl.core.errors import SpaceError
+
 
 @dataclass(frozen=True)
 class Box:
@@ -68,9 +70,48 @@ def flat_size(space: Space) -> int:
     return math.prod(space.shape)
 
 
+def image_axes(space: Any) -> tuple[int, ...] | None:
+    """The axes (height, width, *channels) of a space that holds images, else None.
+
+    Images are bytes of 0 .. 255, or any numbers of 0 .. 1. The two largest neighbouring axes are
+    height and width, so channels may come last, first, or be stacked: [H, W, C], [C, H, W],
+    [F, H, W, C] or [F, H, W, 1]; of bytes also [H, W]. What is smaller than 8 pixels a side is an
+    image only in the form [H, W, C] of bytes.
+    """
+    if not isinstance(space, Box) or not 2 <= len(space.shape) <= 4:
+        return None
+    if not is_bytes(space) and not has_bounds(space, (0, 1)):
+        return None
+    sides = [min(pair) for pair in zip(space.shape, space.shape[1:], strict=False)]
+    first = sides.index(max(sides))
+    least = {2: 16, 3: 0 if is_bytes(space) else 8, 4: 8}[len(space.shape)]
+    if sides[first] < least or (len(space.shape) == 2 and not is_bytes(space)):
+        return None
+    rest = (axis for axis in range(len(space.shape)) if axis not in (first, first + 1))
+    return first, first + 1, *rest
+
+
+def is_bytes(space: Box) -> bool:
+    """Whether a box holds bytes of 0 .. 255, which networks see as fractions of 255."""
+    return space.dtype == "uint8" and has_bounds(space, (-np.inf, np.inf), (0, 255))
+
+
+def has_bounds(space: Box, *bounds: tuple[float, float]) -> bool:
+    """Whether all components of a box have the same bounds, and these are among `bounds`."""
+    return np.ndim(space.low) == np.ndim(space.high) == 0 and (space.low, space.high) in bounds
+
+
+def mask_space(action_space: Space) -> Box:
+    """The space of a mask [A] bool: one number for each choice, those of MultiDiscrete in turn."""
+    return Box((flat_size(action_space),), "bool")
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """An environment as algorithms and models see it.
+
+    The entry `legal` of a dict of observations is the mask of Discrete or MultiDiscrete actions,
+    whatever it was declared as; with actions in a Box it is an observation as any other.
 
     With agents, `action_space` is that of one of them, and `observation_space` a dict whose parts
     carry N in front, `state` excepted: `view` (N, O); `legal` (N, A) bool, for discrete actions;
@@ -84,6 +125,37 @@ class EnvSpec:
     num_agents: int | None = None  # N, for multi-agent environments
     agents: tuple[str, ...] = ()  # their names
     groups: tuple[int, ...] = ()  # of each agent: those of one have one role; empty: all are one
+
+    def __post_init__(self) -> None:
+        space = self.observation_space
+        if self.num_agents is not None or not isinstance(space, dict) or "legal" not in space:
+            return
+        legal = space["legal"]
+        if isinstance(self.action_space, Box):
+            if isinstance(legal, Box) and legal.dtype == "bool":  # as a mask it would not be seen
+                legal = Box(legal.shape)
+        else:
+            legal = self.own_mask(legal)
+        object.__setattr__(self, "observation_space", space | {"legal": legal})
+
+    def own_mask(self, declared: Any) -> Box:
+        """The space of the mask; raises SpaceError where one was declared with another size."""
+        mask = mask_space(self.action_space)
+        size = None if isinstance(declared, dict) else math.prod(declared.shape)
+        if size != mask.shape[0]:
+            raise SpaceError(
+                f"the observation 'legal' of {self.id} is {declared}; as the mask of "
+                f"{self.action_space} it needs {mask.shape[0]} numbers, and what is no mask needs "
+                "another name."
+            )
+        return mask
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether observations say which actions are legal."""
+        space = self.observation_space
+        discrete = not isinstance(self.action_space, Box)
+        return discrete and isinstance(space, dict) and "legal" in space
 
     @property
     def agent_shape(self) -> tuple[int, ...]:

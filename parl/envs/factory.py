@@ -61,7 +61,9 @@ def make_factory(env: Any) -> EnvFactory:
     if isinstance(env, str):
         return dataclasses.replace(from_id(env), id=env)
     if isinstance(getattr(env, "spec", None), EnvSpec):
-        return from_jax(env)
+        from parl.envs.jax_checks import checked
+
+        return from_jax(checked(env))
     if callable(env):
         return from_gymnasium(env, getattr(env, "__name__", type(env).__name__))
     if is_pettingzoo(env):

@@ -5,7 +5,7 @@ import functools
 import importlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -15,9 +15,12 @@ from gymnasium import error as gymnasium_error
 from gymnasium import spaces
 from gymnasium.envs import registration
 
-from parl.core.errors import CheckpointError, EnvError, MissingPackage, nearest
-from parl.core.spec import EnvSpec
+from parl.core.errors import CheckpointError, EnvError, MissingPackage, SpaceError, nearest, told
+from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space, flat_size, mask_space
+from parl.envs import gymnasium_checks as checks
+from parl.envs import gymnasium_masks as masks
 from parl.envs import gymnasium_state
+from parl.envs.gymnasium_checks import finite_bounds
 from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.gymnasium_team import Team, TupleTeam
 from parl.envs.protocol import EnvState, Transition
@@ -28,6 +31,7 @@ _NAMESPACES = {"ALE": "ale_py"}
 _FAMILIES = {"Foraging": "lbforaging", "rware": "rware"}
 # Import names that differ from what pip calls them.
 _PIP_NAMES = {"ale_py": "ale-py", "Box2D": "'gymnasium[box2d]'", "cv2": "opencv-python"}
+ALONE = "observation"  # what an observation is called that is no dict, where a mask is beside it
 
 
 def make_gymnasium(id: str, **kwargs: Any) -> Callable[[], gymnasium.Env]:
@@ -95,7 +99,8 @@ def _is_finite(array: np.ndarray) -> bool:
 def adapted(env: Any) -> gymnasium.Env:
     """An environment of several agents, PettingZoo's or one of tuples, as a Team; others as is."""
     if isinstance(env, gymnasium.Env):
-        if isinstance(env.unwrapped, Team) or not isinstance(env.action_space, spaces.Tuple):
+        actions = getattr(env, "action_space", None)
+        if isinstance(env.unwrapped, Team) or not isinstance(actions, spaces.Tuple):
             return env
         return TupleTeam(env)
     if is_pettingzoo(env):
@@ -106,27 +111,78 @@ def adapted(env: Any) -> gymnasium.Env:
 
 
 class Face(NamedTuple):
-    """How the agents' side sees an environment, and the functions that translate batches."""
+    """How the agents' side sees an environment, and the functions that translate batches.
+
+    Observations carry the mask `legal` where the environment tells what is legal, see
+    gymnasium_masks.py; if `informed`, it is in `info`, and `stack` leaves it out.
+    """
 
     spec: EnvSpec
     stack: Callable[[Sequence[Any]], Any]  # B observations to arrays [B, *O]
     split: Callable[[np.ndarray], Sequence[Any]]  # actions [B, ...] to B actions
+    informed: bool = False
 
 
-def face(env: gymnasium.Env, id: str | None) -> Face:
-    """The spec of an environment under the name `id`, and its translators."""
+def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = None) -> Face:
+    """The spec of an environment under the name `id`, and its translators.
+
+    `info` is that of its first reset. Raises SpaceError for spaces that cannot be served.
+    """
     if isinstance(env.unwrapped, Team):
         spec = env.unwrapped.team
         spec = spec if id is None else dataclasses.replace(spec, id=id)
         return Face(spec, stack_dicts, list)
     action_space, action_map = convert_actions(env.action_space)
+    path = masks.find_mask(env.observation_space, action_space)
+    informed = path is None and masks.IN_INFO in (info or {}) and not isinstance(action_space, Box)
+    if path is None:
+        seen, stack = convert_space(env.observation_space), stacker(env.observation_space)
+    else:
+        seen, stack = with_mask(env.observation_space, path, flat_size(action_space))
+    if informed:
+        if not isinstance(seen, dict):
+            seen, stack = {ALONE: seen}, named(stack)
+        seen = seen | {"legal": mask_space(action_space)}
     spec = EnvSpec(
-        id=id or (env.spec.id if env.spec else type(env.unwrapped).__name__),
-        observation_space=convert_space(env.observation_space),
+        id=id or own_id(env),
+        observation_space=seen,
         action_space=action_space,
         max_steps=env.spec.max_episode_steps if env.spec else None,
     )
-    return Face(spec, stacker(env.observation_space), action_map.split)
+    return Face(spec, stack, action_map.split, informed)
+
+
+def with_mask(
+    space: spaces.Space, path: masks.Path, size: int
+) -> tuple[Space, Callable[[Sequence[Any]], Any]]:
+    """The space of observations with their mask at a path, and the function that stacks them."""
+    rest = masks.without(space, path)
+    seen, stack = convert_space(rest), stacker(rest)
+    if not isinstance(seen, dict) or not seen:
+        raise SpaceError(f"{space} has nothing but a mask: there is nothing to decide by.")
+
+    def both(values: Sequence[Any]) -> dict[str, Any]:
+        obs = stack(values)
+        try:
+            own = [masks.at(path, value) for value in values]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"it lacks the mask '{path[-1]}'") from error
+        return obs | {"legal": masks.stack_masks(own, size)}
+
+    return seen | {"legal": Box((size,), "bool")}, both
+
+
+def named(stack: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
+    """A stacker whose observations have a name, so that a mask can stand beside them."""
+    return lambda values: {ALONE: stack(values)}
+
+
+def own_id(env: gymnasium.Env) -> str:
+    """The name of an environment that was not given one."""
+    game = env.unwrapped
+    if isinstance(game, Team):
+        return game.team.id
+    return env.spec.id if env.spec else type(game).__name__
 
 
 def stack_dicts(values: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -150,15 +206,25 @@ class GymnasiumVectorEnv:
         seed: int,
         id: str | None = None,
     ) -> None:
-        self.envs = [adapted(make()) for _ in range(num_envs)]
-        self._spec, self._stack, self._split = face(self.envs[0], id)
-        self._action_shape = self._spec.action.shape[1:]
-        self._step_functions = [env.step for env in self.envs]
+        self.envs = [adapted(checks.made(make, id)) for _ in range(num_envs)]
+        self._id = id or own_id(self.envs[0])
         self._seed = seed
         self._seeded = False
         self._steps = 0  # calls of step()
         self._obs: Any = None  # [B, *O] what was returned last
         self._infos: Sequence[Any] = ()
+        self._is_team = isinstance(self.envs[0].unwrapped, Team)
+        self.remarks: list[str] = []  # on what is odd, but no error
+        self._opening: Any = None  # what the first reset of environment 0 gave, until it is used
+        if not self._is_team:
+            checks.check_spaces(self.envs[0], self._id)
+            self._opening = self._reset_one(0, self._seeds()[0])
+        info = self._opening[1] if self._opening else None
+        self._spec, self._stack, self._split, self._informed = face(self.envs[0], self._id, info)
+        self._action_shape = self._spec.action.shape[1:]
+        self._step_functions = [env.step for env in self.envs]
+        self._masked = self._spec.has_mask and not self._is_team
+        self._bounds = () if self._is_team else tuple(finite_bounds(self._spec.observation_space))
 
     @property
     def spec(self) -> EnvSpec:
@@ -175,7 +241,7 @@ class GymnasiumVectorEnv:
     def reset(self) -> Any:
         if self._seeded:
             return self._reset_all([None] * self.num_envs)
-        return self._reset_all(self._seeds())
+        return self._reset_all(self._seeds(), self._opening)
 
     def step(self, action: Any) -> Transition:
         if self._obs is None:
@@ -188,20 +254,22 @@ class GymnasiumVectorEnv:
                 results.append(step(one))
         except EnvError:
             raise
-        except Exception as error:
+        except checks.FAILURES as error:
             raise self._failed("step", len(results), error) from error
-        values, rewards, terminations, truncations, self._infos = zip(*results, strict=True)
-        next_obs = self._batch(values)
-        reward = np.array(rewards, np.float32).reshape(len(rewards), *self._spec.agent_shape)
+        values, rewards, terminations, truncations, infos = checks.unzipped(results, self._id)
+        terminated = checks.flags_of(terminations, "terminated", self._id)  # [B]
+        truncated = checks.flags_of(truncations, "truncated", self._id)  # [B]
+        self._infos = infos
+        ended = np.flatnonzero(terminated | truncated).tolist()
+        self._obs = next_obs = self._batch(values, infos, ended)
+        reward = checks.rewards_of(rewards, self._spec.agent_shape, self._id)
         self._check_finite(reward, "reward")
-        terminated = np.array(terminations, bool)  # [B]
-        truncated = np.array(truncations, bool)  # [B]
-        self._obs = next_obs
-        if any(terminations) or any(truncations):
-            fresh = list(values)
-            for index in np.flatnonzero(terminated | truncated).tolist():
-                fresh[index] = self._reset_one(index)
-            self._obs = self._batch(fresh)
+        if ended:
+            fresh, told = list(values), list(infos)
+            for index in ended:
+                fresh[index], told[index] = self._reset_one(index)
+            self._obs = self._batch(fresh, told)
+        self._check_legal()
         return Transition(self._obs, reward, terminated, truncated, next_obs)
 
     def get_state(self) -> EnvState:
@@ -243,37 +311,94 @@ class GymnasiumVectorEnv:
         return self._obs
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        """Closes all, then raises EnvError where one could not be."""
+        failed: list[EnvError] = []
+        for index, env in enumerate(self.envs):
+            try:
+                env.close()
+            except checks.FAILURES as error:
+                failed.append(self._failed("close", index, error))
+        if failed:
+            raise failed[0]
 
     def _seeds(self, *fold: int) -> list[int | None]:
         """One seed per environment from (seed, index, *fold)."""
         entropy = ([self._seed, index, *fold] for index in range(self.num_envs))
         return [int(np.random.SeedSequence(e).generate_state(1)[0]) for e in entropy]
 
-    def _reset_all(self, seeds: list[int | None]) -> Any:
-        self._seeded = True
-        self._obs = self._batch([self._reset_one(i, seed) for i, seed in enumerate(seeds)])
+    def _reset_all(self, seeds: list[int | None], opening: Any = None) -> Any:
+        self._seeded, self._opening = True, None
+        answers = [opening] if opening else []
+        for index in range(len(answers), self.num_envs):
+            answers.append(self._reset_one(index, seeds[index]))
+        self._obs = self._batch(*zip(*answers, strict=True))
+        self._check_legal()
         return self._obs
 
-    def _reset_one(self, index: int, seed: int | None = None) -> Any:
+    def _reset_one(self, index: int, seed: int | None = None) -> tuple[Any, Any]:
+        """(observation, info) at the start of an episode."""
         try:
-            return self.envs[index].reset(seed=seed)[0]
+            answer = self.envs[index].reset(seed=seed)
         except EnvError:
             raise
-        except Exception as error:
-            raise self._failed("reset", index, error) from error
+        except checks.FAILURES as error:
+            failed = self._failed("reset", index, error)
+            if isinstance(error, TypeError) and "argument 'seed'" in str(error):
+                failed = EnvError(
+                    f"{failed}; it has to be reset(self, *, seed=None, options=None)."
+                )
+            raise failed from error
+        return checks.reset_answer(answer, self._id)
 
-    def _batch(self, values: Sequence[Any]) -> Any:
-        """Fresh arrays [B, *O] of one observation per environment, all of them finite."""
+    def _batch(self, values: Sequence[Any], infos: Sequence[Any], ended: Sequence[int] = ()) -> Any:
+        """Fresh arrays [B, *O] of one observation per environment, all of them finite.
+
+        `ended` are the environments whose episodes are over, which need no mask any more.
+        """
         try:
             obs = self._stack(values)
+            if self._informed:
+                obs["legal"] = self._masks(infos, ended)
         except (KeyError, TypeError, ValueError) as error:
             raise EnvError(
-                f"{self._spec.id} returned an observation that does not fit its space: {error}"
+                f"{self._id} returned an observation that does not fit its space: {error}."
             ) from error
         self._check_finite(obs, "observation")
+        # later ones only now and then: the comparisons take as long as a step of CartPole
+        due = self._bounds and (self._steps < 1000 or self._steps % 16 == 0)
+        if due and (remark := checks.outside(obs, self._bounds, self._id, self._steps)):
+            self._bounds = ()
+            self.remarks.append(remark)
+            checks.warn_once(self._id, remark)
         return obs
+
+    def _masks(self, infos: Sequence[Any], ended: Sequence[int]) -> np.ndarray:
+        """[B, A] bool, from what the environments tell beside their observations."""
+        size = self._spec.observation_space["legal"].shape[0]  # pyright: ignore
+        rows = [np.ones(size, bool) if i in ended else None for i in range(self.num_envs)]
+        for index, info in enumerate(infos):
+            if isinstance(info, dict) and masks.IN_INFO in info:
+                rows[index] = info[masks.IN_INFO]
+            elif rows[index] is None:
+                raise EnvError(
+                    f"{self._id} gave info['{masks.IN_INFO}'] at its first reset, but not in "
+                    f"environment {index} at step {self._steps}: give it at every reset and step."
+                )
+        return masks.stack_masks(rows, size)
+
+    def _check_legal(self) -> None:
+        """Raises EnvError where a mask leaves nothing to do."""
+        if not self._masked:
+            return
+        space = self._spec.action_space
+        counts = space.nvec if isinstance(space, MultiDiscrete) else (0,)
+        starts = np.cumsum((0, *counts[:-1]))
+        some = np.logical_or.reduceat(self._obs["legal"], starts, axis=1).all(1)  # [B]
+        if not some.all():
+            raise EnvError(
+                f"{self._id} has a mask with no legal action in environment {int(some.argmin())} "
+                f"at step {self._steps}: end the episode there, or allow one that does nothing."
+            )
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         if action.shape != (len(self.envs), *self._action_shape):
@@ -302,8 +427,8 @@ class GymnasiumVectorEnv:
                 f"{self._steps}; its simulation has diverged or its code has a bug."
             )
 
-    def _failed(self, call: str, index: int, error: Exception) -> EnvError:
-        return EnvError(
-            f"{self._spec.id} raised {type(error).__name__} in {call} of environment {index} "
-            f"at step {self._steps}: {error}"
-        )
+    def _failed(self, call: str, index: int, error: BaseException) -> EnvError:
+        where = f" in {call} of environment {index} at step {self._steps}"
+        failed = EnvError(f"{self._id} raised {told(error, where)}")
+        failed.__cause__ = error
+        return failed

@@ -4,6 +4,7 @@ A Team observes a dict of arrays [N, ...] as its spec says, takes actions [N, ..
 [N]. Its agents may differ, die, appear late or take turns; views and actions are padded.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,8 +13,9 @@ import numpy as np
 from gymnasium import spaces
 
 from parl.core.errors import EnvError, SpaceError
-from parl.core.spec import Box, Discrete
-from parl.envs.gymnasium_spaces import convert_actions
+from parl.core.spec import Box, Discrete, is_bytes
+from parl.envs.gymnasium_masks import stack_masks
+from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.team import only_first, own_actions, team_spec
 
 MASK = "action_mask"
@@ -112,7 +114,13 @@ class Team(gymnasium.Env):
             mask = mask_in(seen.get(name), infos.get(name)) if moves else None
             if mask is None:
                 continue
-            legal[i, : len(mask)] = mask
+            count = int(self.own[i].sum())
+            try:
+                mask = legal[i, :count] = stack_masks([mask], count)[0]
+            except ValueError as error:
+                raise EnvError(
+                    f"{self.team.id} gives {name} a mask that is none: {error}."
+                ) from error
             if final and not mask.any():
                 legal[i] = self.nothing
             elif not mask.any():
@@ -132,17 +140,29 @@ class Team(gymnasium.Env):
         return self.seats[i].decode(action[i])
 
 
-def mask_in(obs: Any, info: Any) -> np.ndarray | None:
-    """The mask [A] in an agent's observation or info, if there is one."""
+def mask_in(obs: Any, info: Any) -> Any:
+    """The mask [A] in an agent's observation or info, if there is one, else None."""
     for source in (obs, info):
         if isinstance(source, dict) and MASK in source:
-            return np.asarray(source[MASK], bool)
+            return source[MASK]
     return None
 
 
 def seat(id: str, observation_space: spaces.Space, action_space: spaces.Space) -> Seat:
-    """The translators of one agent. Raises SpaceError for spaces without a fixed size."""
-    size, view = flattener(observation_space)
+    """The translators of one agent. Raises SpaceError for spaces without a fixed size.
+
+    `view` raises EnvError for an observation that does not fit its space.
+    """
+    size, flatten = flattener(observation_space)
+
+    def view(value: Any) -> np.ndarray:
+        try:
+            return flatten(value)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise EnvError(
+                f"{id} returned an observation that does not fit its space: {error}."
+            ) from error
+
     action, action_map = convert_actions(action_space)
     if isinstance(action, Discrete):
         return Seat(size, view, action, lambda a: action_map.split(np.reshape(a, 1))[0])
@@ -158,7 +178,8 @@ def seat(id: str, observation_space: spaces.Space, action_space: spaces.Space) -
 def flattener(space: spaces.Space) -> tuple[int, Callable[[Any], np.ndarray]]:
     """(size, function from an observation to [size] float32), masks left out.
 
-    Integers become one-hot vectors and bytes fractions of 255.
+    Integers become one-hot vectors, and bytes of 0 .. 255 fractions of 255. The function raises
+    ValueError for what does not fit the space, see `stacker`.
     """
     if isinstance(space, spaces.Dict) and MASK in space.spaces:
         rest = {name: part for name, part in space.items() if name != MASK}
@@ -166,21 +187,43 @@ def flattener(space: spaces.Space) -> tuple[int, Callable[[Any], np.ndarray]]:
             ((only, part),) = rest.items()
             size, inner = flattener(part)
             return size, lambda value: inner(value[only])
-        size, all_of = flattener(spaces.Dict(rest))
-        return size, lambda value: all_of({name: value[name] for name in rest})
-    if isinstance(space, spaces.Box):
-        return int(np.prod(space.shape)), numbers
-    if not space.is_np_flattenable:
-        raise SpaceError(f"{type(space).__name__} observations have no fixed size.")
-    flatten = lambda value: numbers(spaces.flatten(space, value))
-    return spaces.flatdim(space), flatten
+        return flattener(spaces.Dict(rest))
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return _flattener_of_parts(space)
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        stack, seen = stacker(space), convert_space(space)
+        scale = np.float32(255 if isinstance(seen, Box) and is_bytes(seen) else 1)
+        row = lambda value: stack([value]).astype(np.float32, copy=False).reshape(-1)
+        return math.prod(space.shape), lambda value: row(value) / scale
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        if not space.is_np_flattenable:
+            raise SpaceError(f"{type(space).__name__} observations have no fixed size.")
+        return spaces.flatdim(space), lambda value: numbers(spaces.flatten(space, value))
+    stack, seen = stacker(space), convert_space(space)
+    counts = [seen.n] if isinstance(seen, Discrete) else seen.nvec  # pyright: ignore
+    firsts, units = np.cumsum([0, *counts[:-1]]), np.eye(sum(counts), dtype=np.float32)
+    return sum(counts), lambda value: units[firsts + stack([value]).reshape(-1)].sum(0)
+
+
+def _flattener_of_parts(
+    space: spaces.Dict | spaces.Tuple,
+) -> tuple[int, Callable[[Any], np.ndarray]]:
+    named = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+    parts = [(key, *flattener(part)) for key, part in named]
+
+    def flatten(value: Any) -> np.ndarray:
+        return np.concatenate([view(value[key]) for key, _, view in parts])
+
+    return sum(size for _, size, _ in parts), flatten
 
 
 def numbers(array: Any) -> np.ndarray:
-    """One vector of float32; bytes as fractions of 255."""
+    """One vector of float32; of pictures of bytes [H, W, C] as fractions of 255."""
     array = np.asarray(array)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it holds {array.dtype}, not numbers")
     row = array.astype(np.float32, copy=False).reshape(-1)
-    return row / 255 if array.dtype == np.uint8 else row
+    return row / 255 if array.dtype == np.uint8 and array.ndim == 3 else row
 
 
 class TupleTeam(Team):

@@ -148,7 +148,7 @@ class ZooTeam(Team):
         env = self.env
         seen = env.reset(seed=seed)
         seen = {name: env.observe(name) for name in env.agents} if seen is None else seen[0]
-        views = [numbers(flattener(env.observation_space(name))[1](seen[name])) for name in seen]
+        views = [flattener(env.observation_space(name))[1](seen[name]) for name in seen]
         try:
             return numbers(env.state()), np.concatenate(views)
         except (NotImplementedError, AttributeError, TypeError):  # RPS raises the last

@@ -1,5 +1,8 @@
 """Convolutional networks for images."""
 
+import math
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -60,13 +63,51 @@ def shifted_products(x: Array, kernel: Array, stride: int) -> Array:
     return total
 
 
+class Layer(NamedTuple):
+    """A convolution."""
+
+    channels: int
+    kernel: int  # pixels a side
+    stride: int = 1
+    padded: bool = False  # by one pixel
+
+    def side(self, before: int) -> int:
+        """Pixels a side of what it makes."""
+        return (before + 2 * self.padded - self.kernel) // self.stride + 1
+
+
+NATURE = Layer(32, 8, 4), Layer(64, 4, 2), Layer(64, 3)
+CELLS = 100  # pixels that may be left of a large image; the paper's 84 x 84 leave 49
+
+
+def layers_for(height: int, width: int) -> list[Layer]:
+    """The paper's three convolutions, and for larger images more, until few pixels are left.
+
+    Images of fewer than 36 pixels a side, which its kernels do not fit, have one of 3x3 and are
+    then halved, until no more are left than in the paper.
+    """
+    sides = height, width
+    shrink = lambda layer: tuple(map(layer.side, sides))
+    if min(sides) >= 36:
+        layers = list(NATURE)
+        for layer in layers:
+            sides = shrink(layer)
+        while math.prod(sides) > CELLS and min(sides) >= 4:
+            layers.append(Layer(64, 4, 2))
+            sides = shrink(layers[-1])
+        return layers
+    layers = [Layer(32, 3, 1, True)]
+    while math.prod(sides) > 49 and min(sides) >= 2:
+        layers.append(Layer(64, 4, 2, True))
+        sides = shrink(layers[-1])
+    return layers if len(layers) > 1 else [*layers, Layer(64, 3, 1, True)]
+
+
 class NatureCNN(nn.Module):
     """The network of Mnih et al. 2015: images [..., H, W, C] -> features [..., 512].
 
-    Bytes are divided by 255; floats, as normalisation makes them, are taken as they are.
-
-    Images of fewer than 36 pixels a side take the small kernels of Mnih et al.'s successors,
-    two 3x3 convolutions, since the large ones would not fit.
+    Bytes are divided by 255; floats, as normalisation makes them, are taken as they are. Smaller
+    and larger images have layers of their own, see `layers_for`.
     """
 
     features: int = 512
@@ -74,11 +115,9 @@ class NatureCNN(nn.Module):
     @nn.compact
     def __call__(self, image: Array) -> Array:
         x = image / 255.0 if jnp.issubdtype(image.dtype, jnp.integer) else image
-        small = min(image.shape[-3:-1]) < 36
-        layers = ((32, 3, 1), (64, 3, 1)) if small else ((32, 8, 4), (64, 4, 2), (64, 3, 1))
         border = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
-        for channels, kernel, stride in layers:
-            x = jnp.pad(x, border) if small else x
+        for channels, kernel, stride, padded in layers_for(*image.shape[-3:-1]):
+            x = jnp.pad(x, border) if padded else x
             x = nn.relu(Conv(channels, kernel, stride)(x))
         x = x.reshape(*image.shape[:-3], -1)
         return nn.relu(nn.Dense(self.features, kernel_init=nn.initializers.he_normal())(x))

@@ -6,16 +6,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from parl.core.spec import Box, Discrete, MultiDiscrete
+from parl.core.errors import SpaceError
+from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes, is_bytes
 from parl.core.types import Array
 from parl.models.cnn import NatureCNN
 
-NOT_FEATURES = ("legal",)  # entries of a dict observation that are masks, not inputs
+MASKS = ("legal",)  # entries of a dict observation that are masks, not inputs
+
+
+def inputs(space: Any) -> Any:
+    """The space without a mask: the only other entry itself, where there is but one."""
+    if not isinstance(space, dict) or not any(is_mask(name, part) for name, part in space.items()):
+        return space
+    rest = {name: part for name, part in space.items() if not is_mask(name, part)}
+    return next(iter(rest.values())) if len(rest) == 1 else rest
+
+
+def is_mask(name: str, space: Any) -> bool:
+    """Whether an entry of a dict space is a mask, which networks do not look at."""
+    return name in MASKS and isinstance(space, Box) and space.dtype == "bool"
 
 
 def is_image(space: Any) -> bool:
-    """Whether a space holds images [H, W, C] of bytes."""
-    return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == "uint8"
+    """Whether a space holds images and, at most, a mask beside them."""
+    return image_axes(inputs(space)) is not None
 
 
 def has_images(space: Any) -> bool:
@@ -25,10 +39,17 @@ def has_images(space: Any) -> bool:
     return is_image(space)
 
 
+def with_masks(features: Array, obs: Any) -> dict[str, Array]:
+    """Features of an observation by the name `output`, its masks beside them."""
+    masks = {name: obs[name] for name in MASKS if name in obs} if isinstance(obs, dict) else {}
+    return {"output": features} | masks
+
+
 class Encoder(nn.Module):
     """Flattens boxes, one-hot encodes integers, convolves images, concatenates dicts.
 
-    A plain vector passes through untouched and costs nothing. Leading axes are free.
+    Bytes become fractions of 255. A plain vector passes through untouched and costs nothing. Images
+    come in any layout that `image_axes` knows. Leading axes are free.
     """
 
     space: Any  # a parl.core.spec.Space
@@ -40,14 +61,31 @@ class Encoder(nn.Module):
     def encode(self, space: Any, obs: Any) -> Array:
         """Features [..., F] of obs [..., *O]."""
         if isinstance(space, Box):
-            if is_image(space):
-                return NatureCNN()(obs)
-            lead = obs.ndim - len(space.shape)
-            return jnp.asarray(obs, jnp.float32).reshape(*obs.shape[:lead], -1)
+            if axes := image_axes(space):
+                return NatureCNN()(pixels(space, axes, obs))
+            x, lead = jnp.asarray(obs, jnp.float32), jnp.ndim(obs) - len(space.shape)
+            # what normalisation has made floats of is scaled already
+            x = (
+                x / 255
+                if is_bytes(space) and jnp.issubdtype(jnp.result_type(obs), jnp.integer)
+                else x
+            )
+            return x.reshape(*x.shape[:lead], -1)
         if isinstance(space, Discrete):
             return jax.nn.one_hot(obs, space.n)
         if isinstance(space, MultiDiscrete):
             parts = [jax.nn.one_hot(obs[..., i], n) for i, n in enumerate(space.nvec)]
             return jnp.concatenate(parts, -1)
-        names = sorted(name for name in space if name not in NOT_FEATURES)
+        names = sorted(name for name, part in space.items() if not is_mask(name, part))
         return jnp.concatenate([self.encode(space[name], obs[name]) for name in names], -1)
+
+
+def pixels(space: Box, axes: tuple[int, ...], obs: Array) -> Array:
+    """Images [..., H, W, C] of obs [..., *O]; bytes of 0 and 1 become floats."""
+    if obs.shape[obs.ndim - len(space.shape) :] != space.shape:
+        raise SpaceError(f"images of shape {obs.shape} were given where {space} was expected.")
+    if space.high == 1:
+        obs = jnp.asarray(obs, jnp.float32)
+    lead = obs.ndim - len(space.shape)
+    x = jnp.transpose(obs, (*range(lead), *(lead + axis for axis in axes)))
+    return x.reshape(*x.shape[: lead + 2], -1)

@@ -1,7 +1,7 @@
 """Networks with a purpose: policies and values over an encoder and a torso.
 
 All take observations [..., *O] with any leading axes; a dict observation may carry `legal`
-[..., A] bool, which masks a discrete policy.
+[..., A] bool, which masks a policy of discrete choices.
 """
 
 from typing import Any
@@ -30,12 +30,11 @@ class CategoricalPolicy(nn.Module):
     @nn.compact
     def __call__(self, obs: Any) -> ops.Categorical | ops.MultiCategorical:
         features = self.torso(Encoder(self.observation_space)(obs))
+        logits = lambda n: nn.Dense(n, kernel_init=self.head_init)(features)
         if isinstance(self.action_space, MultiDiscrete):
-            sizes = self.action_space.nvec
-            return ops.MultiCategorical(
-                tuple(nn.Dense(n, kernel_init=self.head_init)(features) for n in sizes)
-            )
-        pi = ops.Categorical(nn.Dense(self.action_space.n, kernel_init=self.head_init)(features))
+            pi = ops.MultiCategorical(tuple(map(logits, self.action_space.nvec)))
+        else:
+            pi = ops.Categorical(logits(self.action_space.n))
         legal = ops.legal_actions(obs)
         return pi if legal is None else pi.masked(legal)
 

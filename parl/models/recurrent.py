@@ -21,7 +21,7 @@ from parl import ops
 from parl.core.model import Model
 from parl.core.spec import Box, Space
 from parl.core.types import Array, Params
-from parl.models.encoder import NOT_FEATURES, Encoder
+from parl.models.encoder import Encoder, with_masks
 from parl.models.initialization import orthogonal
 from parl.models.mlp import MLP
 
@@ -55,8 +55,7 @@ class Recurrent(nn.Module):
         features = self.torso(Encoder(self.observation_space)(obs))
         scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
         _, (output, memories) = scan(self.cell, memory, (features, first))
-        masks = {name: obs[name] for name in NOT_FEATURES if isinstance(obs, dict) and name in obs}
-        return self.head({"output": output} | masks), memories
+        return self.head(with_masks(output, obs)), memories
 
     @nn.nowrap
     def memory(self, batch_shape: tuple[int, ...]) -> Any:
@@ -64,7 +63,7 @@ class Recurrent(nn.Module):
         return self.cell.initialize_carry(jax.random.key(0), (*batch_shape, 1))
 
 
-def cell_output(size: int) -> Space:
+def cell_output(size: int) -> dict[str, Space]:
     """The observation space of a head behind a cell of `size` features."""
     return {"output": Box((size,))}
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from parl.core.spec import MultiDiscrete
 from parl.core.types import Array
-from parl.ops.values import mask_illegal, select
+from parl.ops.values import mask_illegal, select, split_choices
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -79,6 +80,12 @@ class MultiCategorical(Distribution):
     """D independent choices, the i-th among n_i; actions [..., D] int32."""
 
     logits: tuple[Array, ...]  # D arrays [..., n_i]
+
+    def masked(self, legal: Array) -> "MultiCategorical":
+        """Likewise with the choices' masks after one another, [..., sum of n_i]."""
+        space = MultiDiscrete(tuple(part.shape[-1] for part in self.logits))
+        pairs = zip(self.logits, split_choices(legal, space), strict=True)
+        return MultiCategorical(tuple(mask_illegal(*pair) for pair in pairs))
 
     def mode(self) -> Array:
         return jnp.stack([part.mode() for part in self.parts], axis=-1)

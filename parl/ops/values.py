@@ -1,11 +1,14 @@
 """Choosing among values [..., A], and random actions."""
 
+import functools
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from parl.core.spec import Box, Discrete, MultiDiscrete, Space
+from parl.core.spec import Box, Discrete, MultiDiscrete, Space, mask_space
 from parl.core.types import Array
 from parl.ops.tree import expand_like
 
@@ -19,10 +22,22 @@ def legal_actions(obs: Any) -> Array | None:
     return obs.get("legal") if isinstance(obs, dict) else None
 
 
-def is_stuck(obs: Any) -> Any:
-    """Whether a mask `legal` [..., A] in obs leaves no action somewhere: [] bool."""
+def split_choices(x: Array, space: MultiDiscrete) -> list[Array]:
+    """[..., sum of n_i] as one [..., n_i] for each component."""
+    ends = np.cumsum(space.nvec).tolist()
+    return [x[..., end - n : end] for end, n in zip(ends, space.nvec, strict=True)]
+
+
+def is_stuck(obs: Any, space: Space) -> Any:
+    """Whether a mask `legal` [..., A] in obs leaves no action of a space somewhere: [] bool."""
     legal = legal_actions(obs)
-    return legal is not None and ~legal.any(-1).all()
+    if legal is None or isinstance(space, Box):
+        return False
+    if isinstance(space, MultiDiscrete):
+        return ~functools.reduce(
+            operator.and_, (part.any(-1).all() for part in split_choices(legal, space))
+        )
+    return ~legal.any(-1).all()
 
 
 def mask_illegal(q: Array, legal: Array) -> Array:
@@ -69,18 +84,28 @@ def uniform_action(
 ) -> Array:
     """Random actions [*batch_shape, *space.shape]: in [-1, 1] for a Box, else int32.
 
-    `legal` [*batch_shape, n] restricts a Discrete(n); a row with no legal action counts as free.
+    `legal` [*batch_shape, A] restricts the choices of a Discrete, or those of MultiDiscrete in
+    turn; a choice without a legal one counts as free.
     """
+    if legal is not None and jnp.shape(legal) != (*batch_shape, *mask_space(space).shape):
+        wanted = (*batch_shape, *mask_space(space).shape)
+        raise ValueError(f"legal {jnp.shape(legal)} must be {wanted}.")
     match space:
         case Box():
             return jax.random.uniform(key, (*batch_shape, *space.shape), minval=-1.0, maxval=1.0)
         case Discrete():
             if legal is None:
                 return jax.random.randint(key, batch_shape, 0, space.n, jnp.int32)
-            if jnp.shape(legal) != (*batch_shape, space.n):
-                raise ValueError(f"legal {jnp.shape(legal)} must be {(*batch_shape, space.n)}.")
-            return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
+            return uniform_choice(key, legal)
         case MultiDiscrete():
-            shape = (*batch_shape, *space.shape)
-            return jax.random.randint(key, shape, 0, jnp.array(space.nvec), jnp.int32)
+            if legal is None:
+                shape = (*batch_shape, *space.shape)
+                return jax.random.randint(key, shape, 0, jnp.array(space.nvec), jnp.int32)
+            keys, parts = jax.random.split(key, len(space.nvec)), split_choices(legal, space)
+            return jnp.stack([uniform_choice(*x) for x in zip(keys, parts, strict=True)], -1)
     raise ValueError(f"Actions of {space} cannot be drawn: use a Box, Discrete or MultiDiscrete.")
+
+
+def uniform_choice(key: Array, legal: Array) -> Array:
+    """[...] int32 among the legal ones of [..., A], or among all where there are none."""
+    return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)

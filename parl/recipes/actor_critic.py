@@ -9,7 +9,7 @@ from parl.agents.learner import Learner
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space
-from parl.models import NatureCNN, Value, orthogonal_torso, policy_head
+from parl.models import NatureCNN, Value, cell_output, orthogonal_torso, policy_head
 from parl.models.encoder import Encoder, is_image
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.memory import Head, with_memory
@@ -52,7 +52,10 @@ class ActorCriticRecipe(OnPolicyRecipe):
 
     def seen(self, spec: EnvSpec) -> Space:
         """What actor and critic look at: the features of the shared encoder, or the observation."""
-        return Box((NatureCNN.features,)) if self.share_encoder else spec.observation_space
+        if not self.share_encoder:
+            return spec.observation_space
+        features = cell_output(NatureCNN.features)
+        return features if spec.has_mask else features["output"]
 
     def policy_head(self, spec: EnvSpec) -> Head:
         """The policy over the environment's actions."""

@@ -382,7 +382,8 @@ def test_exceptions_of_the_environment_carry_its_id():
     env.envs[1].fails = RuntimeError("the physics broke")
     with pytest.raises(
         EnvError,
-        match=r"^Toy-v3 raised RuntimeError in step of environment 1 at step 1: the physics broke$",
+        match=r"^Toy-v3 raised RuntimeError in step of environment 1 at step 1, at \S*"
+        r"test_gymnasium.py:\d+: the physics broke$",
     ) as raised:
         env.step(np.zeros(2, np.int32))
     assert isinstance(raised.value.__cause__, RuntimeError)

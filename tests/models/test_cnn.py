@@ -24,13 +24,29 @@ def test_layers_of_the_nature_paper() -> None:
     }
 
 
-def test_small_images_keep_their_size() -> None:
-    assert shapes(10, 3) == {
+def test_small_images_are_halved_until_they_are_as_few_as_in_the_paper() -> None:
+    assert shapes(16, 3) == {
         "Conv_0": (3, 3, 3, 32),
+        "Conv_1": (4, 4, 32, 64),
+        "Conv_2": (4, 4, 64, 64),
+        "Dense_0": (4 * 4 * 64, 512),
+    }
+    assert shapes(10, 3)["Dense_0"][0] == 5 * 5 * 64
+    assert shapes(35, 3)["Dense_0"][0] == 4 * 4 * 64
+    assert shapes(6, 2) == {
+        "Conv_0": (3, 3, 2, 32),
         "Conv_1": (3, 3, 32, 64),
-        "Dense_0": (10 * 10 * 64, 512),
+        "Dense_0": (6 * 6 * 64, 512),
     }
     assert shapes(36, 1)["Dense_0"][0] == 64, "36 pixels are just enough for the large kernels"
+
+
+def test_large_images_take_more_layers() -> None:
+    assert shapes(96, 3)["Dense_0"][0] == 8 * 8 * 64, "as in the paper"
+    frame = jnp.zeros((1, 210, 160, 3), jnp.uint8)
+    params = jax.eval_shape(lambda: NatureCNN().init(jax.random.key(0), frame))["params"]
+    assert params["Conv_3"]["kernel"].shape == (4, 4, 64, 64)
+    assert params["Dense_0"]["kernel"].shape == (10 * 7 * 64, 512)
 
 
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3)])

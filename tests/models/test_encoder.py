@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from observations import SPACES, draw
 
-from parl.core.spec import Box, Discrete, MultiDiscrete
+from parl.core.errors import SpaceError
+from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes
 from parl.models import Encoder
 from parl.models.encoder import is_image
 
@@ -68,8 +69,79 @@ def test_any_leading_axes(name: str, lead: tuple[int, ...]) -> None:
     np.testing.assert_allclose(features[(0,) * len(lead)], first, rtol=1e-4, atol=1e-6)
 
 
-def test_only_bytes_of_three_axes_are_images() -> None:
+def test_images_and_what_is_none() -> None:
     assert is_image(Box((8, 8, 1), "uint8"))
+    assert is_image({"x": Box((8, 8, 1), "uint8"), "legal": Box((4,), "bool")})
+    assert not is_image({"x": Box((8, 8, 1), "uint8"), "y": Box((4,))})
     assert not is_image(Box((8, 8, 1)))
     assert not is_image(Box((8, 8), "uint8"))
     assert not is_image(Discrete(8))
+
+
+def test_only_masks_are_not_looked_at() -> None:
+    """Whatever else is called `legal` is an observation, at any depth."""
+    seen = encode(
+        {"legal": Box((2,)), "x": Box((1,))}, {"legal": np.ones((1, 2)), "x": np.array([[7.0]])}
+    )
+    np.testing.assert_array_equal(seen, [[1, 1, 7]])
+    nested = {"task": {"legal": MultiDiscrete((2,)), "y": Box((1,))}}
+    obs = {"task": {"legal": np.array([[1]]), "y": np.array([[5.0]])}}
+    np.testing.assert_array_equal(encode(nested, obs), [[0, 1, 5]])
+
+
+LAYOUTS = [
+    ((84, 84, 4), (0, 1, 2)),
+    ((4, 84, 84), (1, 2, 0)),
+    ((3, 96, 96), (1, 2, 0)),
+    ((4, 96, 96, 3), (1, 2, 0, 3)),
+    ((4, 84, 84, 1), (1, 2, 0, 3)),
+    ((4, 3, 64, 64), (2, 3, 0, 1)),
+    ((210, 160, 3), (0, 1, 2)),
+    ((16, 16, 3), (0, 1, 2)),
+    ((84, 84), (0, 1)),
+]
+
+
+@pytest.mark.parametrize("shape, axes", LAYOUTS)
+def test_layouts_of_images(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    for bounds in ((0, 255), (-np.inf, np.inf), (0, 1)):
+        assert image_axes(Box(shape, "uint8", *bounds)) == (
+            axes if len(axes) > 2 or bounds[1] > 1 else None
+        )
+    assert image_axes(Box(shape, "float32", 0, 1)) == (axes if len(axes) > 2 else None)
+    assert image_axes(Box(shape, "float32")) is image_axes(Box(shape, "uint8", 0, 2)) is None
+    params = jax.eval_shape(
+        lambda: Encoder(Box(shape, "uint8")).init(jax.random.key(0), np.zeros(shape, np.uint8))
+    )
+    sizes = [x.size for x in jax.tree.leaves(params)]
+    assert sum(sizes) < 2.5e6
+    first = params["params"]["NatureCNN_0"]["Conv_0"]["kernel"].shape
+    channels = int(np.prod([shape[axis] for axis in axes[2:]]))
+    assert first == ((3, 3, channels, 32) if shape == (16, 16, 3) else (8, 8, channels, 32))
+
+
+def test_every_layout_shows_the_same_picture() -> None:
+    last = np.random.default_rng(0).integers(256, size=(2, 16, 20, 3)).astype(np.uint8)
+    net = Encoder(Box(last.shape[1:], "uint8"))
+    params = net.init(jax.random.key(0), last)
+    expected = np.asarray(net.apply(params, last))
+    first = np.moveaxis(last, -1, 1)
+    for obs in (first, np.moveaxis(last, -1, 1)[..., None]):
+        seen = Encoder(Box(obs.shape[1:], "uint8", 0, 255)).apply(params, obs)
+        np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-5)
+    fractions = Encoder(Box(first.shape[1:], "float32", 0, 1)).apply(
+        params, first / np.float32(255)
+    )
+    np.testing.assert_allclose(fractions, expected, rtol=1e-3, atol=1e-5)
+    with pytest.raises(
+        SpaceError, match=r"shape \(2, 16, 20, 3\) were given where Box\(3, 16, 20\)"
+    ):
+        Encoder(Box((3, 16, 20), "uint8")).apply(params, last)
+
+
+def test_bytes_of_zero_and_one_are_not_divided() -> None:
+    planes = np.random.default_rng(0).integers(2, size=(1, 8, 8, 2)).astype(np.uint8)
+    net = Encoder(Box((8, 8, 2), "uint8", 0, 1))
+    params = net.init(jax.random.key(0), planes)
+    floats = Encoder(Box((8, 8, 2), "float32", 0, 1)).apply(params, planes.astype(np.float32))
+    np.testing.assert_array_equal(net.apply(params, planes), floats)
