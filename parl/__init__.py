@@ -15,6 +15,7 @@ HOMES = {
     "load": "parl.api",
     "Agent": "parl.api",
     "Run": "parl.api",
+    "Stop": "parl.hooks",
     "transition": "parl.agents.agent",
     "OnPolicy": "parl.agents.learner",
     "OffPolicy": "parl.agents.learner",

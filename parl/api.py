@@ -24,11 +24,12 @@ from parl.build import (
 from parl.clock import Clock
 from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.core.checkpoint import read
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, nearest
 from parl.core.memory import keep_freed_memory
 from parl.envs.factory import make_factory
 from parl.episodes import Rules
 from parl.evaluation import Evaluation
+from parl.hooks import HOOKS, Hooks, with_settings
 from parl.interruption import Signals, ending
 from parl.models.encoder import has_images
 from parl.progress import Progress
@@ -58,9 +59,11 @@ def train(
     algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
     an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes a
     Gymnasium environment. `settings` are those of the run, the fields of `RunSettings`, and any of
-    the recipe's; `parl train --help` explains them. Raises a ParlError with one sentence for
-    whatever does not fit.
+    the recipe's; `parl train --help` explains them. Functions of one dict may be given as
+    `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`, see `Hooks`; one that
+    returns `Stop` ends the run. Raises a ParlError with one sentence for whatever does not fit.
     """
+    hooks = Hooks(**{name: settings.pop(name) for name in HOOKS if name in settings})
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
     chosen, own = dict(settings), None if isinstance(env, str) else env
     name = algorithm_name(algorithm)
@@ -72,7 +75,7 @@ def train(
         print(pick(spec, parts.factory.jax is not None).line(spec))
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
-        return drive(parts._replace(config=config), run, quiet)
+        return drive(parts._replace(config=config), run, quiet, hooks)
 
 
 @ending("ended before training went on; the run is as it was.")
@@ -85,6 +88,7 @@ def resume(
     schedule: str | None = None,
     algorithm: Any = None,
     checkpoint: str | int = "latest",
+    **hooks: Any,
 ) -> Run:
     """Continues a run from its newest good checkpoint, or from another one.
 
@@ -94,8 +98,11 @@ def resume(
     steps the schedule of the learning rate is the one of a run of that length (`schedule`
     "stretch", the default), one of its own for the added steps ("restart"), or the old one
     ("keep"), at whose end the rate may be 0. `env` and `algorithm` are needed where the run was
-    started with objects of the user's own. Raises CheckpointError if no checkpoint is good.
+    started with objects of the user's own. `hooks` as in `train`. Raises CheckpointError if no
+    checkpoint is good.
     """
+    if odd := sorted(hooks.keys() - set(HOOKS)):
+        raise ConfigError(f"resume takes no '{odd[0]}'.{nearest(odd[0], HOOKS)}")
     prepare()
     run = RunDir(path)
     config = run.config()
@@ -112,11 +119,16 @@ def resume(
         if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
             print(line)
         with conditions(config):
-            return drive(parts, run, quiet, partial(go_on, run=run, which=checkpoint, found=found))
+            restore = partial(go_on, run=run, which=checkpoint, found=found)
+            return drive(parts, run, quiet, Hooks(**hooks), restore)
 
 
 def drive(
-    parts: Parts, run: RunDir, quiet: bool, restore: Callable[[Trainer], None] | None = None
+    parts: Parts,
+    run: RunDir,
+    quiet: bool,
+    hooks: Hooks,
+    restore: Callable[[Trainer], None] | None = None,
 ) -> Run:
     """Runs to the end, from the start or from where `restore` puts it, and draws the curve."""
     from parl.plotting import plot_run  # only now: it loads matplotlib
@@ -130,7 +142,14 @@ def drive(
         title = f"{parts.config.algorithm} on {parts.config.env}"
         with Progress(parts.config.steps, title, quiet=quiet) as progress:
             trainer = Trainer(
-                parts.config, execution, evaluator, parts.factory.spec, run, progress, clock
+                parts.config,
+                execution,
+                evaluator,
+                parts.factory.spec,
+                run,
+                progress,
+                clock,
+                with_settings(hooks, parts.config),
             )
             if restore is not None:
                 restore(trainer)

@@ -249,6 +249,8 @@ def report(result: dict[str, Any], path: Path) -> None:
     from parl.result import returns_line, time_line
 
     print(returns_line(result))
+    if "stopped" in result:
+        print(f"ended early: {result['stopped']}")
     print(f"{time_line(result)}, run directory {path}")
 
 

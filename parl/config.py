@@ -72,6 +72,12 @@ class RunSettings:
     """Policies in the opponent pool."""
     admit_every: int = declared(0, low=0)
     """Environment steps between admissions to the pool; 0 for a fiftieth of the run."""
+    stop_at: float | None = None
+    """End the run once an evaluation's return, the mean over seeds, comes to this."""
+    max_hours: float | None = declared(None, low=0, above=True)
+    """End the run after so many hours, counted anew by a resume; it can be resumed."""
+    log: tuple[str, ...] = ()
+    """Functions module:function that are given each line of metrics as a dict."""
     eager: bool = False
     """Run without compilation, for debugging."""
 

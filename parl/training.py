@@ -4,14 +4,16 @@ Evaluation, checkpoints, logs, progress and interruption happen between iteratio
 nothing of what is learned: a run's parameters do not depend on how often any of them happens.
 """
 
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
+from parl.agents.ended import Ended
 from parl.agents.execution import Execution, Report
 from parl.agents.learner import MAX_BAD
 from parl.clock import Clock
@@ -23,6 +25,7 @@ from parl.core.manifest import quantity
 from parl.core.spec import EnvSpec
 from parl.episodes import Stopped
 from parl.evaluation import Evaluation
+from parl.hooks import Hooks, tell
 from parl.interruption import Signals, interrupted
 from parl.judge import Judge, MakeEvaluator
 from parl.logging import RunLog, plain
@@ -54,6 +57,7 @@ class Trainer:
         run: RunDir,
         progress: Progress,
         clock: Clock,
+        hooks: Sequence[Hooks] = (),
     ):
         self.config, self.execution, self.run = config, execution, run
         self.progress, self.clock = progress, clock
@@ -66,6 +70,9 @@ class Trainer:
         self.resumed_iteration = self.updates_before = 0  # of the execution; of earlier sessions
         self.due: dict[str, Any] | None = None  # a line of metrics that is not written yet
         self.said_cut = False
+        self.evaluated: tuple[int, Evaluation] | None = None  # the last one, at what step
+        self.hooks, self.stopping = hooks, ""  # why the run is to end early
+        self.began = time.perf_counter()
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -80,7 +87,7 @@ class Trainer:
                     self.begin()
                     self.compile()
                     self.clock.switch("train")
-                    while self.env_steps < self.config.steps:
+                    while self.going:
                         self.advance(self.chunk())
                         self.between()
                     return self.finish()
@@ -92,6 +99,8 @@ class Trainer:
 
     def begin(self) -> None:
         """The first checkpoint, or what was due when the one to go on from was saved."""
+        start = {"path": str(self.run.path), "env_steps": self.env_steps}
+        self.tell("on_start", start | {"config": dataclasses.asdict(self.config)})
         if self.resumed_at is None:
             self.save("starting", "start")
             self.run.write_config(self.config)  # from here on it is a run
@@ -103,8 +112,8 @@ class Trainer:
     def compile(self) -> None:
         """The first iteration of each phase, which compiles it: warming up, then learning."""
         for boundary in (0, self.execution.warmup):
-            if self.execution.iteration <= boundary and self.env_steps < self.config.steps:
-                self.advance_to(boundary)
+            self.advance_to(boundary)
+            if self.execution.iteration == boundary and self.going:
                 with self.doing("compiling", "compile"):
                     self.take(self.execution.advance(1))
                 self.between()
@@ -112,7 +121,7 @@ class Trainer:
     def advance_to(self, iteration: int) -> None:
         """Runs up to an iteration."""
         self.clock.switch("train")
-        while self.execution.iteration < iteration and self.env_steps < self.config.steps:
+        while self.execution.iteration < iteration and self.going:
             self.advance(min(self.chunk(), iteration - self.execution.iteration))
             self.between()
 
@@ -139,7 +148,10 @@ class Trainer:
     def between(self) -> None:
         """Whatever is due between two chunks: saved first, so that evaluating can lose nothing."""
         self.check()
-        at_end = self.env_steps >= self.config.steps
+        hours = (time.perf_counter() - self.began) / 3600
+        if self.config.max_hours is not None and hours >= self.config.max_hours:
+            self.stopping = self.stopping or f"{self.config.max_hours:g} hours are over"
+        at_end = not self.going
         if at_end or self.episodes_due() or self.passed(self.log_every):
             self.due = self.line()
         if self.signals.name:
@@ -147,7 +159,7 @@ class Trainer:
         if at_end:
             return  # finish() does the rest
         if self.passed(self.config.eval_every) and not self.judge.evaluates:
-            self.judge.look_back(self.env_steps)
+            self.judged(None, self.judge.look_back(self.env_steps))
         asked = self.signals.asked_to_save()
         if (asked or self.passed(self.config.checkpoint_every)) and self.is_sound():
             self.save()
@@ -200,6 +212,26 @@ class Trainer:
         return self.execution.iteration * self.execution.steps_per_iteration
 
     @property
+    def going(self) -> bool:
+        """Whether there are steps to be made, and nobody asked for an end."""
+        return self.env_steps < self.config.steps and not self.stopping
+
+    def tell(self, name: str, values: dict[str, Any]) -> None:
+        """Calls the user's hooks; what they raise ends the run, saved."""
+        try:
+            reason = tell(self.hooks, name, values)
+        except Exception:
+            if self.last_saved != self.env_steps:
+                self.write()
+            raise
+        self.stopping = self.stopping or reason
+
+    def judged(self, evaluation: Evaluation | None, ended: Ended | None) -> None:
+        """Tells the user's hooks of a judgement."""
+        found = told_at_end(evaluation, ended, self.config.info_names)
+        self.tell("on_evaluation", {"env_steps": self.env_steps, **found})
+
+    @property
     def updates(self) -> int:
         """Updates of each seed so far: the learner's, per iteration that learned."""
         begin = max(self.resumed_iteration, self.execution.warmup)
@@ -217,7 +249,9 @@ class Trainer:
         return max(self.config.steps // LOG_POINTS, 1)
 
     def evaluate(self, episodes: int) -> Evaluation:
-        """So many episodes of every seed."""
+        """So many episodes of every seed; not played again at the same step."""
+        if self.evaluated is not None and self.evaluated[0] == self.env_steps:
+            return self.evaluated[1]
         with self.doing("evaluating", "eval"):
             evaluation = self.judge.evaluate(self.env_steps, episodes)
         mean, std = float(np.mean(evaluation.mean)), float(np.mean(evaluation.std))
@@ -226,6 +260,8 @@ class Trainer:
         if not self.said_cut and (line := evaluation.cut_line(self.config.env)):
             self.progress.message(line)
             self.said_cut = True
+        self.evaluated = self.env_steps, evaluation
+        self.judged(evaluation, None)
         return evaluation
 
     def absolute(self) -> dict[str, Any]:
@@ -267,6 +303,7 @@ class Trainer:
         if self.last_saved == self.env_steps:
             self.run.amend(self.env_steps, self.judge.state() | {"due": None})
             self.prune()
+        self.tell("on_record", line)
 
     def spent(self) -> dict[str, float]:
         """Seconds by what they were spent on, as they are logged."""
@@ -292,6 +329,12 @@ class Trainer:
             )
 
     def save(self, phase: str = "saving", spent_on: str = "save") -> None:
+        """Writes a checkpoint, removes those that are not kept, and tells the user's hooks."""
+        self.write(phase, spent_on)
+        path = self.run.checkpoints / str(self.env_steps)
+        self.tell("on_checkpoint", {"env_steps": self.env_steps, "path": str(path)})
+
+    def write(self, phase: str = "saving", spent_on: str = "save") -> None:
         """Writes a checkpoint and removes those that are not kept."""
         if bad := not_finite(self.execution.train):
             raise Diverged(
@@ -394,5 +437,8 @@ class Trainer:
             "params_sha256": params_sha256(named_leaves(self.execution.snapshot(False).tree)),
             **absolute,
         }
+        if self.stopping:
+            result["stopped"] = self.stopping
         self.run.write_result(result)
+        self.tell("on_end", result)
         return result
