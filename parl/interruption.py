@@ -95,11 +95,11 @@ class Signals:
     @contextmanager
     def save(self) -> Iterator[None]:
         """Within, only a third signal raises."""
-        self.saving = True
+        before, self.saving = self.saving, True
         try:
             yield
         finally:
-            self.saving = False
+            self.saving = before
 
     @contextmanager
     def may_raise(self, message: str) -> Iterator[None]:

@@ -102,8 +102,10 @@ class Trainer:
         start = {"path": str(self.run.path), "env_steps": self.env_steps}
         self.tell("on_start", start | {"config": dataclasses.asdict(self.config)})
         if self.resumed_at is None:
-            self.save("starting", "start")
-            self.run.write_config(self.config)  # from here on it is a run
+            with self.signals.save():
+                self.save("starting", "start")
+                self.run.write_config(self.config)  # from here on it is a run
+            self.promise()
         elif self.due is not None and self.env_steps < self.config.steps:
             self.complete()
         if self.signals.name:
@@ -362,8 +364,13 @@ class Trainer:
             self.run.save(self.env_steps, shot.tree, meta)
             self.last_saved = self.env_steps
             self.prune()
+        if self.env_steps:
+            self.promise()
+
+    def promise(self) -> None:
+        """What a signal says that ends the run without another save."""
         self.signals.then = (
-            f"ended at once; go on from step {self.env_steps} with 'parl resume {self.run.path}'"
+            f"ended at once; go on from step {self.last_saved} with 'parl resume {self.run.path}'"
         )
 
     def prune(self) -> None:
