@@ -4,14 +4,11 @@ Call `connect` before the first JAX computation where you can: Ray starts proces
 that already runs XLA's threads is better not forked.
 """
 
-import atexit
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -30,6 +27,7 @@ from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import RpcError
 
 from parl.core.errors import ConfigError, RemoteError
+from parl.core.scratch import scratch
 from parl.remote import token
 
 own = False  # whether this process's cluster is its own
@@ -237,6 +235,4 @@ def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
 @cache
 def programs() -> str:
     """A directory for the compiled programs of this process's workers, as long as it runs."""
-    path = tempfile.mkdtemp(prefix="parl-programs-")
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
+    return str(scratch("parl-programs-"))
