@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from parl.agents import agent as base
+from parl.announce import announced
 from parl.build import (
     Parts,
     load_state,
@@ -63,19 +64,21 @@ def train(
     `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`, see `Hooks`; one that
     returns `Stop` ends the run. Raises a ParlError with one sentence for whatever does not fit.
     """
+    clock = Clock()
     hooks = Hooks(**{name: settings.pop(name) for name in HOOKS if name in settings})
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
     chosen, own = dict(settings), None if isinstance(env, str) else env
     name = algorithm_name(algorithm)
     config = RunConfig(name, env if own is None else "", settings=settings, **given)
-    prepare()
-    parts = resolve(config, own, algorithm)
+    with announced(quiet=quiet):
+        prepare()
+        parts = resolve(config, own, algorithm)
     if name == AUTO and not quiet:
         spec = parts.factory.spec
         print(pick(spec, parts.factory.jax is not None).line(spec))
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
-        return drive(parts._replace(config=config), run, quiet, hooks)
+        return drive(parts._replace(config=config), run, quiet, clock, hooks)
 
 
 @ending("ended before training went on; the run is as it was.")
@@ -103,30 +106,32 @@ def resume(
     """
     if odd := sorted(hooks.keys() - set(HOOKS)):
         raise ConfigError(f"resume takes no '{odd[0]}'.{nearest(odd[0], HOOKS)}")
-    prepare()
-    run = RunDir(path)
+    clock, run = Clock(), RunDir(path)
     config = run.config()
     with resumed(run, config.run_id):
         end = config.steps if steps is None else dataclasses.replace(config, steps=steps).steps
         if checkpoint == "latest" and schedule is None and (done := run.result(end, config.run_id)):
             return Run(run.path, finished(run, done, quiet))
-        found = run.pick(config.run_id, checkpoint)
-        before, at = config, found.meta["env_steps"]
-        config = extended(config, steps, schedule, at)
-        if address is not None:
-            config = dataclasses.replace(config, address=address)
-        parts = resolve(config, env, algorithm)
+        with announced(quiet=quiet):
+            prepare()
+            found = run.pick(config.run_id, checkpoint)
+            before, at = config, found.meta["env_steps"]
+            config = extended(config, steps, schedule, at)
+            if address is not None:
+                config = dataclasses.replace(config, address=address)
+            parts = resolve(config, env, algorithm)
         if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
             print(line)
+        restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
-            restore = partial(go_on, run=run, which=checkpoint, found=found)
-            return drive(parts, run, quiet, Hooks(**hooks), restore)
+            return drive(parts, run, quiet, clock, Hooks(**hooks), restore)
 
 
 def drive(
     parts: Parts,
     run: RunDir,
     quiet: bool,
+    clock: Clock,
     hooks: Hooks,
     restore: Callable[[Trainer], None] | None = None,
 ) -> Run:
@@ -135,29 +140,20 @@ def drive(
 
     if has_images(parts.factory.spec.observation_space):
         keep_freed_memory()
-    clock = Clock()
-    execution = make_execution(parts)
-    try:
-        evaluator = partial(make_evaluator, parts, execution.learner.algorithm)
-        title = f"{parts.config.algorithm} on {parts.config.env}"
-        with Progress(parts.config.steps, title, quiet=quiet) as progress:
-            trainer = Trainer(
-                parts.config,
-                execution,
-                evaluator,
-                parts.factory.spec,
-                run,
-                progress,
-                clock,
-                with_settings(hooks, parts.config),
-            )
+    title = f"{parts.config.algorithm} on {parts.config.env}"
+    with Progress(parts.config.steps, title, quiet=quiet) as progress:
+        progress.phase("setting up")
+        execution = make_execution(parts, progress.phase)
+        try:
+            told = with_settings(hooks, parts.config)
+            trainer = Trainer(parts, execution, run, progress, clock, told)
             if restore is not None:
                 restore(trainer)
             result = trainer.train()
-    finally:
-        run.iterations = execution.iteration
-        with Signals("ended while the run was being closed; what was saved stays."):
-            execution.close()
+        finally:
+            run.iterations = execution.iteration
+            with Signals("ended while the run was being closed; what was saved stays."):
+                execution.close()
     with Signals("ended while the curve was being drawn; the run is finished."):
         plot_run(run.path)
     return Run(run.path, result)
@@ -169,10 +165,12 @@ def evaluate(
     seed: int = 0,
     env: Any = None,
     opponent: str | None = None,
+    algorithm: Any = None,
     sample: bool = False,
     max_steps: int | None = None,
     algorithm: Any = None,
     checkpoint: str | int = "latest",
+    log_info: str | None = None,
 ) -> Evaluation:
     """Episodes of a run's policy: returns [episodes], or [K, episodes] for K seeds.
 
@@ -180,14 +178,17 @@ def evaluate(
     `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
     version of one of ours. `opponent` is random or another run, in place of the run's own. Actions
     are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
-    is the environment's time limit, or 10,000 steps where it has none. `algorithm` is needed where
-    the run was started with an object of the user's own.
+    is the environment's time limit, or 10,000 steps where it has none. `log_info` names numbers of
+    the environment's info in place of the run's. `algorithm` is needed where the run was started
+    with an object of the user's own.
     """
     prepare()
     parts, state = load_state(RunDir(path), env, algorithm, checkpoint)
     if opponent is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
     algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
+    if log_info is not None:
+        parts = parts._replace(config=dataclasses.replace(parts.config, log_info=log_info))
     rules = Rules(max_steps, parts.config.info_names, sample)
     parts = parts._replace(rival=rival_of(parts.config, parts.factory.spec, env))
     evaluator = make_evaluator(parts, algorithm, episodes, rules)

@@ -53,6 +53,7 @@ class Parts(NamedTuple):
     recipe: Recipe  # of the whole run
     layout: Layout
     learner: Learner
+    judged: EnvFactory  # what policies are evaluated in
     rival: Player | None = None  # who plays the other sides, where that is not the learner
 
 
@@ -78,7 +79,28 @@ def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
         settings=recipe.settings(),
     )
     learner = learner_of(config, factory.spec, recipe, layout, rival)
-    return Parts(config, factory, recipe, layout, learner, rival)
+    judged = judged_in(config, factory)
+    return Parts(config, factory, recipe, layout, learner, judged, rival)
+
+
+def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
+    """What policies are evaluated in. Raises ConfigError where they could not act there."""
+    if config.eval_env == "train" and config.execution == "ray":
+        raise ConfigError(
+            "eval_env train is for host execution, rollout actors do not lend their environments: "
+            "use --eval-env none or another environment."
+        )
+    if config.eval_env in ("", "none", "train"):
+        return factory
+    other = make_factory(config.eval_env)
+    for what in ("observation_space", "action_space", "num_agents"):
+        here, there = getattr(factory.spec, what), getattr(other.spec, what)
+        if here != there:
+            raise ConfigError(
+                f"eval_env {config.eval_env} has another {what} than {factory.spec.id}: {there}, "
+                f"not {here}."
+            )
+    return other
 
 
 def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
@@ -172,7 +194,9 @@ def load_state(
     `env` is another environment of the same spaces, or the user's own, as `algorithm` is.
     """
     config = run.config()
-    alone = dataclasses.replace(config, opponent="", execution="auto" if env else config.execution)
+    alone = dataclasses.replace(
+        config, opponent="", eval_env="", execution="auto" if env else config.execution
+    )
     parts = resolve(alone, env, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)
@@ -196,9 +220,9 @@ def make_evaluator(
 ) -> Evaluator | Contest:
     """Plays episodes; where the run has opponents, against a run's policy or at random."""
     if not parts.config.opponent:
-        return Evaluator(parts.factory, algorithm, episodes, rules)
+        return Evaluator(parts.judged, algorithm, episodes, rules)
     rival = parts.rival or random_player(parts.factory.spec)
-    return Contest(parts.factory, algorithm, episodes, rival, rules=rules)
+    return Contest(parts.judged, algorithm, episodes, rival, rules=rules)
 
 
 def recipe_for(chosen: Any, factory: EnvFactory) -> tuple[str, Recipe]:
@@ -242,8 +266,8 @@ def run_seeds(config: RunConfig) -> Seeds:
     return Seeds(config.seeds, vmapped=config.num_seeds > 1)
 
 
-def make_execution(parts: Parts) -> Execution:
-    """The run, ready to advance."""
+def make_execution(parts: Parts, say: Callable[[str], None] = lambda phase: None) -> Execution:
+    """The run, ready to advance; `say` is told what is waited for."""
     config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
     seeds, share = run_seeds(config), layout.envs_per_worker
     shape = layout.envs_per_iteration, parts.recipe.length
@@ -251,7 +275,13 @@ def make_execution(parts: Parts) -> Execution:
         assert factory.jax is not None
         return Fused(factory.jax, learner, seeds, *shape)
     make = partial(
-        make_collector, factory.vector, learner.algorithm, seeds, share, config.info_names
+        make_collector,
+        factory.vector,
+        learner.algorithm,
+        seeds,
+        share,
+        config.info_names,
+        layout.workers,
     )
     if layout.execution == "host":
         pool = InlinePool([make(0)], parts.recipe.length)
@@ -259,7 +289,9 @@ def make_execution(parts: Parts) -> Execution:
 
     from parl.remote import RolloutPool, connect  # only now: it loads Ray
 
+    say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
     connect(config.address)
+    say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
     pool = RolloutPool(
         make,
         layout.workers,
@@ -277,13 +309,20 @@ def make_execution(parts: Parts) -> Execution:
 
 
 def make_collector(
-    vector: Callable[[int, int], Any],
+    vector: Callable[[int, int, int], Any],
     algorithm: Algorithm,
     seeds: Seeds,
     num_envs: int,
     log_info: tuple[str, ...],
+    workers: int,
     worker: int,
 ) -> Collector:
-    """What one worker holds; runs in the worker's process."""
-    envs = [vector(num_envs, env_seed(seed, worker)) for seed in seeds.values]
+    """What one worker holds; runs in the worker's process.
+
+    `worker` counts on where a worker is replaced, the indices of its environments do not.
+    """
+    envs = [
+        vector(num_envs, env_seed(seed, worker), (k * workers + worker % workers) * num_envs)
+        for k, seed in enumerate(seeds.values)
+    ]
     return Collector(envs, algorithm, seeds, worker, log_info)

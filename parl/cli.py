@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parl.announce import announced
 from parl.core.errors import ConfigError, ParlError, nearest
 from parl.core.settings import brief
 from parl.flags import (
@@ -97,10 +98,11 @@ def train(arguments: list[str]) -> int:
         if not isinstance(name, str):
             raise ConfigError(f"{file}: {what} must be a name, not {brief(name)}.")
 
-    from parl import api
+    with announced(quiet="--quiet" in rest):
+        from parl import api
 
-    factory, recipe = opened(algorithm, env, asks_help=not {"-h", "--help"}.isdisjoint(rest))
-    flags, settings = train_flags(algorithm, recipe, given, rest)
+        factory, recipe = opened(algorithm, env, asks_help=not {"-h", "--help"}.isdisjoint(rest))
+        flags, settings = train_flags(algorithm, recipe, given, rest)
     run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
     run = api.train(algorithm, factory, flags.out, flags.quiet, **run_fields, **settings)
     report(run.result, run.path)
@@ -133,7 +135,8 @@ def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
 def resume(arguments: list[str]) -> int:
     """parl resume DIR [--steps N]."""
     flags = parse(ResumeFlags, arguments, "parl resume")
-    from parl import api
+    with announced(quiet=flags.quiet):
+        from parl import api
 
     run = api.resume(
         flags.dir,

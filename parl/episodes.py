@@ -35,6 +35,7 @@ class Rules(NamedTuple):
     max_steps: int | None = None  # after which an episode is cut; None: see `limit`
     log_info: tuple[str, ...] = ()  # numbers of `info` to keep; on the host only
     sample: bool = False  # actions are sampled instead of greedy
+    first: int = 0  # index of the first environment, for makers that ask for it
     stopped: Callable[[], bool] = lambda: False  # asked often; raises Stopped once it is true
 
     def limit(self, spec: EnvSpec) -> int:

@@ -15,6 +15,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.seeding import EVALUATION, env_seed
 from parl.envs.factory import EnvFactory
 from parl.envs.info import mean_told
+from parl.envs.protocol import VectorEnv
 from parl.episodes import MAX_ENVS, RULES, FusedPlayer, Games, HostPlayer, Rules
 
 
@@ -88,17 +89,27 @@ class Evaluator:
     def __init__(
         self, factory: EnvFactory, algorithm: Algorithm, episodes: int, rules: Rules = RULES
     ):
-        self.factory, self.episodes = factory, episodes
+        self.factory, self.episodes, self.rules = factory, episodes, rules
         self.host, self.fused = HostPlayer(algorithm, rules), None
         if factory.jax is not None:
             self.fused = FusedPlayer(factory.jax, algorithm, episodes, rules)
 
-    def __call__(self, policy: Any, seed: int, when: int = 0, episodes: int | None = None) -> Games:
+    def __call__(
+        self,
+        policy: Any,
+        seed: int,
+        when: int = 0,
+        episodes: int | None = None,
+        lent: VectorEnv | None = None,
+    ) -> Games:
         """The games of one policy, fewer than `self.episodes` if so told.
 
-        The same seed and time give the same episodes. Raises Stopped where the rules say so.
+        The same seed and time give the same episodes, but not in an environment that is lent.
+        Raises Stopped where the rules say so.
         """
         number, count = env_seed(seed, EVALUATION, when), episodes or self.episodes
+        if lent is not None:
+            return self.host(lent, policy, count, jax.random.key(number))
         if self.fused is not None:
             return self.fused(policy, count, jax.random.key(number))
         return self.play_host(policy, number, count)
@@ -106,7 +117,7 @@ class Evaluator:
     def play_host(self, policy: Any, seed: int, episodes: int | None = None) -> Games:
         """The games of one policy in a numpy vector environment."""
         count = episodes or self.episodes
-        env = self.factory.vector(min(count, MAX_ENVS), seed)
+        env = self.factory.vector(min(count, MAX_ENVS), seed, self.rules.first)
         try:
             return self.host(env, policy, count, jax.random.key(seed))
         finally:
@@ -160,6 +171,7 @@ class Contest:
         seed: int,
         when: int = 0,
         episodes: int | None = None,
+        lent: VectorEnv | None = None,
         opponent: Any = None,
     ) -> Games:
         """Games [W, episodes / W] with returns [W, episodes / W, N], the policy on side w.
@@ -169,7 +181,7 @@ class Contest:
         other = self.opponent.policy if opponent is None else opponent
         share = None if episodes is None else max(episodes // self.played, 1)
         play = lambda side: self.evaluator(
-            MatchPolicy(policy, other, np.int32(side)), seed, when, share
+            MatchPolicy(policy, other, np.int32(side)), seed, when, share, lent
         )
         return joined([play(side) for side in range(self.played)])
 

@@ -1,6 +1,6 @@
 """Judging policies while a run trains: how many episodes, of what, and which was best."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,14 +9,13 @@ import numpy as np
 from parl.agents.ended import Ended, total
 from parl.agents.execution import Execution
 from parl.budget import MOST, Budget
+from parl.build import Parts, make_evaluator
 from parl.config import RunConfig
 from parl.core.checkpoint import Checkpoint
 from parl.core.spec import EnvSpec
+from parl.envs.protocol import VectorEnv
 from parl.episodes import MAX_STEPS, Rules
 from parl.evaluation import Contest, Evaluation, Evaluator
-
-MakeEvaluator = Callable[[int, Rules], Evaluator | Contest]  # for at most so many episodes
-
 
 LEAST_LIMIT = 1_000  # steps of an episode without a time limit, however short the run
 
@@ -35,16 +34,17 @@ class Judge:
 
     def __init__(
         self,
-        config: RunConfig,
+        parts: Parts,
         execution: Execution,
-        make_evaluator: MakeEvaluator,
-        spec: EnvSpec,
         stopped: Callable[[], bool],
     ):
+        config, spec, layout = parts.config, parts.judged.spec, parts.layout
+        num_envs = config.num_seeds * layout.workers * layout.envs_per_worker
+        algorithm = execution.learner.algorithm
         self.config, self.execution = config, execution
         limit, self.several = limit_of(config, spec), bool(spec.num_agents)
-        rules = Rules(limit, config.info_names, stopped=stopped)
-        self.make = lambda episodes: make_evaluator(episodes, rules)
+        rules = Rules(limit, config.info_names, first=num_envs, stopped=stopped)
+        self.make = lambda episodes: make_evaluator(parts, algorithm, episodes, rules)
         self.evaluates = config.eval_env != "none" and config.eval_episodes != 0
         self.budget = Budget(limit)
         self.best: tuple[float, int] | None = None  # (mean return, environment steps)
@@ -71,8 +71,11 @@ class Judge:
         """Plays so many episodes with each seed's policy."""
         if self.evaluator is None:
             self.evaluator = self.make(self.config.eval_episodes or MOST)
+        lent = self.execution.lend() if self.config.eval_env == "train" else None
         policy = self.execution.policy
-        evaluation = self.played(self.evaluator, policy, env_steps, episodes)
+        evaluation = self.played(self.evaluator, policy, env_steps, episodes, lent)
+        if lent:
+            self.execution.restart()
         assert evaluation.lengths is not None
         self.budget.evaluated(evaluation.lengths)
         self.note(float(np.mean(evaluation.mean)), env_steps)
@@ -103,15 +106,21 @@ class Judge:
         train = checkpoint.restore("run/learner/train", self.execution.train)
         learner, seeds = self.execution.learner, self.execution.seeds
         policy = jax.jit(seeds.vmap(learner.algorithm.policy))(train)
-        return self.played(self.make(episodes), policy, env_steps + 1, episodes)
+        lent = self.execution.lend() if self.config.eval_env == "train" else None
+        return self.played(self.make(episodes), policy, env_steps + 1, episodes, lent)
 
     def played(
-        self, evaluator: Evaluator | Contest, policy: Any, when: int, episodes: int
+        self,
+        evaluator: Evaluator | Contest,
+        policy: Any,
+        when: int,
+        episodes: int,
+        lent: Sequence[VectorEnv] | None,
     ) -> Evaluation:
-        """What an evaluator finds of every seed's policy."""
+        """What an evaluator finds of every seed's policy, in environments that are lent if any."""
         take = self.execution.seeds.take
         games = [
-            evaluator(take(policy, k), seed, when, episodes)
+            evaluator(take(policy, k), seed, when, episodes, lent[k] if lent else None)
             for k, seed in enumerate(self.config.seeds)
         ]
         return evaluator.summary(games)

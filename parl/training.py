@@ -16,18 +16,17 @@ import numpy as np
 from parl.agents.ended import Ended
 from parl.agents.execution import Execution, Report
 from parl.agents.learner import MAX_BAD
+from parl.build import Parts
 from parl.clock import Clock
-from parl.config import RunConfig
 from parl.core.checkpoint import NONSENSE, Checkpoint, named_leaves, params_sha256
 from parl.core.errors import DamagedCheckpoint, ParlError
 from parl.core.finite import not_finite
 from parl.core.manifest import quantity
-from parl.core.spec import EnvSpec
 from parl.episodes import Stopped
 from parl.evaluation import Evaluation
 from parl.hooks import Hooks, tell
 from parl.interruption import Signals, interrupted
-from parl.judge import Judge, MakeEvaluator
+from parl.judge import Judge
 from parl.logging import RunLog, plain
 from parl.meter import Meter, per_seed, told_of
 from parl.progress import Progress
@@ -50,20 +49,17 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
+        parts: Parts,
         execution: Execution,
-        make_evaluator: MakeEvaluator,
-        spec: EnvSpec,
         run: RunDir,
         progress: Progress,
         clock: Clock,
         hooks: Sequence[Hooks] = (),
     ):
-        self.config, self.execution, self.run = config, execution, run
+        self.config, self.execution, self.run = parts.config, execution, run
         self.progress, self.clock = progress, clock
         self.signals = Signals()
-        stopped = lambda: bool(self.signals.signum)
-        self.judge = Judge(config, execution, make_evaluator, spec, stopped)
+        self.judge = Judge(parts, execution, stopped=lambda: bool(self.signals.signum))
         self.last_saved = -1
         self.rate = 0.0  # iterations per second
         self.resumed_at: int | None = None
@@ -103,7 +99,7 @@ class Trainer:
         self.tell("on_start", start | {"config": dataclasses.asdict(self.config)})
         if self.resumed_at is None:
             with self.signals.save():
-                self.save("starting", "start")
+                self.save("setting up", "start")
                 self.run.write_config(self.config)  # from here on it is a run
             self.promise()
         elif self.due is not None and self.env_steps < self.config.steps:
@@ -303,8 +299,11 @@ class Trainer:
             line["eval/episodes"] = evaluation.returns.shape[-1]
         self.log.write(line)
         if self.last_saved == self.env_steps:
-            self.run.amend(self.env_steps, self.judge.state() | {"due": None})
-            self.prune()
+            if evaluation is not None and self.config.eval_env == "train":
+                self.save()  # the environments that were lent have begun anew
+            else:
+                self.run.amend(self.env_steps, self.judge.state() | {"due": None})
+                self.prune()
         self.tell("on_record", line)
 
     def spent(self) -> dict[str, float]:

@@ -30,13 +30,13 @@ from parl.agents.learner import (
     lacks_replay,
     seed_axes,
 )
-from parl.agents.pool import Pool
+from parl.agents.pool import InlinePool, Pool
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.sharding import batches_over, split, whole
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout
-from parl.envs.protocol import EnvState
+from parl.envs.protocol import EnvState, VectorEnv
 
 
 class Pooled:
@@ -204,6 +204,13 @@ class Pooled:
             states.append(CollectorState(checkpoint.under(f"workers/{w}/collector"), parts))
         self.pool.load_state_dict(checkpoint.meta["pool"])
         self.pool.set_states(states)
+
+    def lend(self) -> list[VectorEnv] | None:
+        return self.pool.collectors[0].envs if isinstance(self.pool, InlinePool) else None
+
+    def restart(self) -> None:
+        if isinstance(self.pool, InlinePool):
+            self.pool.collectors[0].restart()
 
     def close(self) -> None:
         self.pool.close()

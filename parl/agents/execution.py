@@ -1,5 +1,6 @@
 """What the three executions share: the trainer drives any of them through `Execution`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from parl.core.seeding import RunKeys, run_keys
 from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
 from parl.core.types import Array
+from parl.envs.protocol import VectorEnv
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,14 @@ class Execution(Protocol):
 
         One without replay has it filled anew before learning goes on. Raises CheckpointError.
         """
+        ...
+
+    def lend(self) -> Sequence[VectorEnv] | None:
+        """Each seed's environments, to be evaluated in; None where there is nothing to lend."""
+        ...
+
+    def restart(self) -> None:
+        """Begins new episodes, after the environments were lent."""
         ...
 
     def close(self) -> None: ...

@@ -291,5 +291,11 @@ class Fused:
         if lacks_replay(run.learner, rows):
             self.warmup += self.iteration
 
+    def lend(self) -> None:
+        """Pure environments need no lending."""
+
+    def restart(self) -> None:
+        """Nothing was lent."""
+
     def close(self) -> None:
         """Nothing to release."""

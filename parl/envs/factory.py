@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 from parl.core.errors import EnvError, MissingPackage
@@ -44,7 +43,7 @@ class EnvFactory:
     """Makes the environments of one run, wherever they are to be stepped."""
 
     spec: EnvSpec
-    vector: Callable[[int, int], VectorEnv]  # (num_envs, seed)
+    vector: Callable[[int, int, int], VectorEnv]  # (num_envs, seed, index of the first)
     jax: JaxEnv | None = None  # the environment itself, where it is pure JAX
     id: str = ""  # what makes it again; empty for the user's own
 
@@ -52,9 +51,10 @@ class EnvFactory:
 def make_factory(env: Any) -> EnvFactory:
     """The factory for an id, a JaxEnv, or a function that makes an environment; or as it is.
 
-    Such a function makes one of Gymnasium or PettingZoo; of PettingZoo's an environment that is
-    made already will do, too, if it can be copied. Raises EnvError for an unknown id and
-    MissingPackage for a suite that is not installed.
+    Such a function makes one of Gymnasium or PettingZoo; if it takes a keyword `index` or
+    `worker_index`, that is the number of the environment in the run, for ports and files. Of
+    PettingZoo an environment that is made already will do, too, if it can be copied. Raises
+    EnvError for an unknown id and MissingPackage for a suite that is not installed.
     """
     if isinstance(env, EnvFactory):
         return env
@@ -113,7 +113,11 @@ def from_id(id: str) -> EnvFactory:
 
 def from_jax(env: JaxEnv) -> EnvFactory:
     """The factory around a pure JAX environment."""
-    return EnvFactory(env.spec, partial(JaxVectorEnv, env), env)
+
+    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+        return JaxVectorEnv(env, num_envs, seed)
+
+    return EnvFactory(env.spec, vector, env)
 
 
 def from_gymnasium_id(id: str) -> EnvFactory:
@@ -127,8 +131,8 @@ def from_gymnasium(make: Callable[[], Any], id: str) -> EnvFactory:
     """The factory around a function that makes a Gymnasium environment."""
     from parl.envs.gymnasium import GymnasiumVectorEnv
 
-    def vector(num_envs: int, seed: int) -> VectorEnv:
-        return GymnasiumVectorEnv(make, num_envs, seed, id)
+    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+        return GymnasiumVectorEnv(make, num_envs, seed, id, first)
 
     probe = vector(1, 0)
     probe.close()

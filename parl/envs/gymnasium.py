@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -190,6 +191,16 @@ def stack_dicts(values: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray
     return {name: np.stack([value[name] for value in values]) for name in values[0]}
 
 
+def told_index(make: Callable[..., Any], index: int) -> Callable[[], Any]:
+    """The maker of the environment with this index, for those that take `index`."""
+    try:
+        taken = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return make
+    asked = next((name for name in ("index", "worker_index") if name in taken), "")
+    return functools.partial(make, **{asked: index}) if asked else make
+
+
 class GymnasiumVectorEnv:
     """B Gymnasium environments behind the VectorEnv protocol, stepped one after the other.
 
@@ -205,8 +216,10 @@ class GymnasiumVectorEnv:
         num_envs: int,
         seed: int,
         id: str | None = None,
+        first: int = 0,  # index of the first, told to a maker that asks for it
     ) -> None:
-        self.envs = [adapted(checks.made(make, id)) for _ in range(num_envs)]
+        makers = [told_index(make, first + i) for i in range(num_envs)]
+        self.envs = [adapted(checks.made(maker, id)) for maker in makers]
         self._id = id or own_id(self.envs[0])
         self._seed = seed
         self._seeded = False
