@@ -16,6 +16,7 @@ HOMES = {
     "Agent": "parl.api",
     "Run": "parl.api",
     "Stop": "parl.hooks",
+    "plot_curves": "parl.plotting",
     "transition": "parl.agents.agent",
     "OnPolicy": "parl.agents.learner",
     "OffPolicy": "parl.agents.learner",
@@ -51,16 +52,46 @@ HOMES = {
 
 __all__ = [*HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for editors and type checkers
     from parl.agents.agent import transition as transition
     from parl.agents.learner import OffPolicy as OffPolicy
     from parl.agents.learner import OnPolicy as OnPolicy
+    from parl.agents.replay import NumpyReplay as NumpyReplay
+    from parl.agents.replay import Replay as Replay
     from parl.api import Agent as Agent
+    from parl.api import Run as Run
     from parl.api import evaluate as evaluate
     from parl.api import load as load
     from parl.api import resume as resume
     from parl.api import train as train
+    from parl.core.algorithm import Algorithm as Algorithm
+    from parl.core.errors import CheckpointError as CheckpointError
+    from parl.core.errors import ConfigError as ConfigError
+    from parl.core.errors import EnvError as EnvError
+    from parl.core.errors import MissingPackage as MissingPackage
+    from parl.core.errors import ParlError as ParlError
+    from parl.core.errors import RemoteError as RemoteError
+    from parl.core.errors import SpaceError as SpaceError
+    from parl.core.model import Model as Model
+    from parl.core.spec import Box as Box
+    from parl.core.spec import Discrete as Discrete
+    from parl.core.spec import EnvSpec as EnvSpec
+    from parl.core.spec import MultiDiscrete as MultiDiscrete
+    from parl.core.types import Net as Net
+    from parl.core.types import Rollout as Rollout
+    from parl.core.types import Step as Step
+    from parl.core.types import descend as descend
+    from parl.core.types import static as static
     from parl.envs.check import check_env as check_env
+    from parl.hooks import Stop as Stop
+    from parl.interruption import Interrupted as Interrupted
+    from parl.plotting import plot_curves as plot_curves
+    from parl.remote import Restart as Restart
+    from parl.remote import RolloutPool as RolloutPool
+    from parl.remote import chaos as chaos
+    from parl.remote import connect as connect
+    from parl.remote import disconnect as disconnect
+    from parl.remote import remote_class as remote_class
 
 
 def __getattr__(name: str) -> Any:

@@ -163,13 +163,15 @@ def evaluate(arguments: list[str]) -> int:
         flags.seed,
         flags.env,
         flags.opponent,
-        flags.sample,
-        flags.max_steps,
+        sample=flags.sample,
+        max_steps=flags.max_steps,
+        log_info=flags.log_info,
         checkpoint=flags.checkpoint,
     )
+    from parl.logging import plain
     from parl.result import returns_line, told_at_end
 
-    told = told_at_end(evaluation, None, ())
+    told = plain(told_at_end(evaluation, None, ()))
     if line := evaluation.cut_line("the environment"):
         print(f"parl: {line}", file=sys.stderr)
     print(returns_line(told, "sampled" if flags.sample else "greedy"))

@@ -128,6 +128,11 @@ class RunConfig(RunSettings):
 
             parse(self.chaos)
 
+    def told(self) -> dict[str, Any]:
+        """All settings in one row, those of the recipe too, for people to read."""
+        flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: x for k, x in flat.items() if not isinstance(x, dict)} | self.settings
+
     @property
     def info_names(self) -> tuple[str, ...]:
         """The numbers of `info` to log."""

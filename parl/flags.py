@@ -73,6 +73,8 @@ class EvalFlags:
     """Actions are drawn from the policy; else they are the likeliest."""
     max_steps: int | None = None
     """Steps after which an episode is cut; not given: the environment's time limit, or 10,000."""
+    log_info: str | None = None
+    """Numbers of the environment's info to tell, such as success,score, in place of the run's."""
 
 
 @dataclasses.dataclass

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,17 @@ class RunLog:
     A new run starts an empty file. A run that resumes at `resume_from` environment steps drops the
     lines beyond, which it is about to write again, and a line that an interruption tore; lines that
     are no records and all but the last of one step go, too. `kept` are the records that stay.
+    TensorBoard is also told the `settings`, and calls the parts of lists by their `seeds`.
     """
 
-    def __init__(self, path: Path, resume_from: int | None = None, tensorboard: bool = True):
+    def __init__(
+        self,
+        path: Path,
+        resume_from: int | None = None,
+        tensorboard: bool = True,
+        settings: Mapping[str, Any] | None = None,
+        seeds: Sequence[int] = (),
+    ):
         self.file = path / METRICS
         self.kept: list[dict[str, Any]] = []
         with explained(self.file):
@@ -35,7 +43,9 @@ class RunLog:
                 self.kept = [r for r in records_of(self.file) if r["env_steps"] <= resume_from]
                 rewrite(self.file, self.kept)
         start = 0 if resume_from is None else resume_from + 1
-        self.mirror = TensorBoard(path / "tensorboard", start) if tensorboard else None
+        self.mirror = TensorBoard(path / "tensorboard", start, seeds) if tensorboard else None
+        if self.mirror and settings:
+            self.mirror.write_text("settings", table_of(settings), start)
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends one line; the record has at least `env_steps`. Raises ParlError on a full disk.
@@ -61,11 +71,11 @@ class TensorBoard:
     has died of a full disk.
     """
 
-    def __init__(self, path: Path, start: int):
+    def __init__(self, path: Path, start: int, seeds: Sequence[int] = ()):
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
-        self.path, self.flushed = path, 0.0
+        self.path, self.flushed, self.seeds = path, 0.0, seeds
         self.event: Any = vars(event_pb2)["Event"]
         self.summary: Any = vars(summary_pb2)["Summary"]
         session: Any = vars(event_pb2)["SessionLog"]
@@ -77,11 +87,27 @@ class TensorBoard:
         self.append(self.event(step=start, session_log=session(status=session.START)))
 
     def write(self, record: dict[str, Any]) -> None:
-        """One event with the record's numbers; lists (a value per seed) and text are left out."""
-        scalars = {k: v for k, v in record.items() if isinstance(v, int | float)}
-        step = scalars.pop("env_steps")
-        values = [self.summary.Value(tag=k, simple_value=v) for k, v in scalars.items()]
+        """One event with the record's numbers, also those of each seed; text is left out."""
+        scalars: dict[str, Any] = {}
+        for name, value in record.items():
+            if isinstance(value, list):
+                tag = tag_of(name.removesuffix("_seeds"))
+                numbers = self.seeds or range(len(value))
+                parts = zip(numbers, value, strict=False)
+                scalars |= {f"{tag}/seed {seed}": x for seed, x in parts}
+            else:
+                scalars[tag_of(name)] = value
+        step = record["env_steps"]
+        known = {tag: x for tag, x in scalars.items() if isinstance(x, int | float)}
+        known.pop("train/env_steps")
+        values = [self.summary.Value(tag=tag, simple_value=x) for tag, x in known.items()]
         self.append(self.event(step=step, summary=self.summary(value=values)))
+
+    def write_text(self, tag: str, text: str, step: int) -> None:
+        """One event with Markdown."""
+        from tensorboardX.summary import text as text_summary
+
+        self.append(self.event(step=step, summary=text_summary(tag, text)))
 
     def append(self, event: Any) -> None:
         """Writes one event."""
@@ -96,6 +122,19 @@ class TensorBoard:
         """Writes the rest and closes the file; metrics.jsonl is whole whatever happens here."""
         with contextlib.suppress(OSError):
             self.events.close()
+
+
+def tag_of(name: str) -> str:
+    """What TensorBoard calls a number: in a group of its own kind."""
+    if "/" in name:
+        return name
+    return f"time/{name}" if name == "sps" or name.endswith("_s") else f"train/{name}"
+
+
+def table_of(settings: Mapping[str, Any]) -> str:
+    """Settings as a table in Markdown."""
+    rows = [f"| {name} | {value} |" for name, value in settings.items()]
+    return "\n".join(["| setting | value |", "| --- | --- |", *rows])
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ DASHES = ("-", "--", ":", "-.")  # once the colours are used up
 INK, PALE, GRID = "#222222", "#8a8f98", "#e9eaec"
 LABELS = {"eval/return_mean": "greedy evaluation return", "return_mean": "training return"}
 Series = tuple[np.ndarray, np.ndarray]  # steps [P] and values [P, K]
+Runs = str | Path | Sequence[str | Path | Series]  # of one curve
 CHART_POINTS = 200  # of a curve that compares runs
 
 
@@ -33,19 +34,19 @@ def plot_run(run_dir: Path) -> Path:
 
 
 def plot_curves(
-    curves: Mapping[str, Sequence[Path | Series]],
-    out: Path,
+    curves: Mapping[str, Runs],
+    out: str | Path,
     title: str = "",
     key: str = "eval/return_mean",
     statistic: Literal["iqm", "mean"] = "iqm",
 ) -> Path:
     """Draws several experiments, label -> runs, into the PNG `out`; returns it.
 
-    A run is a directory or (steps [P], values [P, K]); each seed is a run of its own, or one of a
-    run of several seeds. A curve is the statistic over seeds, its band the 95 % bootstrap interval.
-    Raises ParlError where a run has no `key` yet.
+    A run is a directory or (steps [P], values [P, K]); a single directory needs no list. Each seed
+    is a run of its own, or one of a run of several seeds. A curve is the statistic over seeds, its
+    band the 95 % bootstrap interval. Raises ParlError where a run has no `key` yet.
     """
-    return save(curves_figure(curves, title, key, statistic), out)
+    return save(curves_figure(curves, title, key, statistic), Path(out))
 
 
 def run_figure(run_dir: Path) -> "Figure":
@@ -71,7 +72,7 @@ def run_figure(run_dir: Path) -> "Figure":
 
 
 def curves_figure(
-    curves: Mapping[str, Sequence[Path | Series]],
+    curves: Mapping[str, Runs],
     title: str = "",
     key: str = "eval/return_mean",
     statistic: Literal["iqm", "mean"] = "iqm",
@@ -81,7 +82,7 @@ def curves_figure(
     figure, axes = new_figure(title, f"{name} over seeds, with its 95 % bootstrap interval")
     reduce = {"iqm": ops.iqm, "mean": np.mean}[statistic]
     for i, (label, runs) in enumerate(curves.items()):
-        found = [series_of(run, key) if isinstance(run, Path) else run for run in runs]
+        found = [series_of(run, key) for run in ([runs] if isinstance(runs, str | Path) else runs)]
         steps, values = aligned(found)
         seeds, color = values.shape[1], COLORS[i % len(COLORS)]
         dashes = DASHES[i // len(COLORS) % len(DASHES)]
@@ -112,8 +113,11 @@ def series(records: list[dict[str, Any]], key: str) -> Series:
     return steps, np.stack([x for _, x in points]) if points else np.zeros((0, 1))
 
 
-def series_of(run_dir: Path, key: str) -> Series:
-    """The series of a run directory. Raises ParlError if there is nothing in it."""
+def series_of(run: str | Path | Series, key: str) -> Series:
+    """The series of a run directory, or as it is. Raises ParlError if there is nothing in it."""
+    if not isinstance(run, str | Path):
+        return run
+    run_dir = Path(run)
     found = series(read_metrics(run_dir), key)
     if not len(found[0]):
         raise ParlError(f"{run_dir} has no '{key}' to draw.")

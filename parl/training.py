@@ -75,7 +75,8 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """Runs to the end; returns what result.json holds."""
         written = self.resumed_at and self.resumed_at - (self.due is not None)
-        self.log = RunLog(self.run.path, written)
+        settings, seeds = self.config.told(), self.config.seeds
+        self.log = RunLog(self.run.path, written, settings=settings, seeds=seeds)
         self.meter = Meter(self.env_steps, self.clock)
         try:
             with self.signals:
@@ -445,6 +446,7 @@ class Trainer:
         }
         if self.stopping:
             result["stopped"] = self.stopping
+        result = plain(result)
         self.run.write_result(result)
         self.tell("on_end", result)
         return result

@@ -26,7 +26,7 @@ def scalars(directory):
     return [
         (event.step, {v.tag: v.simple_value for v in event.summary.value})
         for event in events(directory)
-        if event.HasField("summary")
+        if event.HasField("summary") and not event.summary.value[0].HasField("tensor")
     ]
 
 
@@ -100,12 +100,25 @@ def test_tensorboard_mirrors_scalars(tmp_path):
     log.write({"env_steps": 16, "eval/return_mean": jnp.float32(455), "updates": 3})
     log.close()
     assert scalars(tmp_path) == [
-        (8, {"wall_s": 0.5}),
-        (16, {"eval/return_mean": 455.0, "updates": 3.0}),
+        (8, {"time/wall_s": 0.5, "train/return_mean/seed 0": 1.0, "train/return_mean/seed 1": 2.0}),
+        (16, {"eval/return_mean": 455.0, "train/updates": 3.0}),
     ]
     version, session, *_ = events(tmp_path)
     assert version.file_version == "brain.Event:2"
     assert session.step == 0 and session.session_log.status == event_pb2.SessionLog.START
+
+
+def test_tensorboard_is_told_the_settings(tmp_path):
+    log = RunLog(tmp_path, settings={"gamma": 0.9, "hidden": (8,)}, seeds=(4, 5))
+    log.write({"env_steps": 8, "loss": 1.5, "loss_seeds": [1, 2]})
+    log.close()
+    told = [v for e in events(tmp_path) for v in e.summary.value if v.HasField("tensor")]
+    assert [v.metadata.plugin_data.plugin_name for v in told] == ["text"]
+    text = told[0].tensor.string_val[0].decode()
+    assert text.splitlines()[2:] == ["| gamma | 0.9 |", "| hidden | (8,) |"]
+    assert scalars(tmp_path)[-1] == (
+        8, {"train/loss": 1.5, "train/loss/seed 4": 1.0, "train/loss/seed 5": 2.0}
+    )  # fmt: skip
 
 
 def test_tensorboard_is_told_where_a_run_resumes(tmp_path):
@@ -116,7 +129,7 @@ def test_tensorboard_is_told_where_a_run_resumes(tmp_path):
     log = RunLog(tmp_path, resume_from=8)
     log.write({"env_steps": 16, "x": 3})
     log.close()
-    assert scalars(tmp_path) == [(8, {"x": 1}), (16, {"x": 2}), (16, {"x": 3})]
+    assert scalars(tmp_path) == [(8, {"train/x": 1}), (16, {"train/x": 2}), (16, {"train/x": 3})]
     assert [e.step for e in events(tmp_path) if e.HasField("session_log")] == [0, 9]
 
 
