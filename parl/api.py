@@ -165,7 +165,6 @@ def evaluate(
     seed: int = 0,
     env: Any = None,
     opponent: str | None = None,
-    algorithm: Any = None,
     sample: bool = False,
     max_steps: int | None = None,
     algorithm: Any = None,

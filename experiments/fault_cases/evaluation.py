@@ -107,6 +107,7 @@ def interrupted(env: str, *words: str) -> float:
     process = subprocess.Popen(
         command("train", "ppo", "--env", env, *flags, *long, *words),
         stderr=subprocess.PIPE, text=True, cwd=folder,
+        env=os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
     said = ""
     for line in process.stderr or ():
