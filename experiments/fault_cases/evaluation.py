@@ -203,7 +203,7 @@ def seeds_have_an_interval() -> None:
     assert Path(out).stat().st_size > 1_000
 
 
-@case("B5", seconds=240)
+@case("B5-info", seconds=240)
 def what_the_environment_says() -> None:
     """Lengths, counts, extremes and info's numbers reach the log, on the host and from actors."""
     for more in ({}, {"num_seeds": 2}, {"actors": 1}, {"actors": 1, "mode": "async"}):
