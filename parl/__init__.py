@@ -13,7 +13,7 @@ HOMES = {
     "resume": "parl.api",
     "evaluate": "parl.api",
     "load": "parl.api",
-    "Agent": "parl.api",
+    "Agent": "parl.face",
     "Run": "parl.api",
     "Stop": "parl.hooks",
     "plot_curves": "parl.plotting",
@@ -58,7 +58,6 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.agents.learner import OnPolicy as OnPolicy
     from parl.agents.replay import NumpyReplay as NumpyReplay
     from parl.agents.replay import Replay as Replay
-    from parl.api import Agent as Agent
     from parl.api import Run as Run
     from parl.api import evaluate as evaluate
     from parl.api import load as load
@@ -83,6 +82,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.core.types import descend as descend
     from parl.core.types import static as static
     from parl.envs.check import check_env as check_env
+    from parl.face import Agent as Agent
     from parl.hooks import Stop as Stop
     from parl.interruption import Interrupted as Interrupted
     from parl.plotting import plot_curves as plot_curves

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,34 +9,32 @@ from typing import Any, NamedTuple
 
 import jax
 
-from parl.agents import agent as base
 from parl.announce import announced
 from parl.build import (
     Parts,
     load_state,
     make_evaluator,
     make_execution,
-    recipe_for,
     resolve,
     rival_of,
     run_seeds,
 )
 from parl.clock import Clock
 from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
-from parl.core.checkpoint import read
 from parl.core.errors import ConfigError, nearest
 from parl.core.memory import keep_freed_memory
-from parl.envs.factory import make_factory
 from parl.episodes import Rules
 from parl.evaluation import Evaluation
+from parl.face import Agent as Agent
 from parl.hooks import HOOKS, Hooks, with_settings
 from parl.interruption import Signals, ending
 from parl.models.encoder import has_images
+from parl.preparation import prepare as prepare
 from parl.progress import Progress
 from parl.recipes import algorithm_name
 from parl.recipes.auto import AUTO, pick
 from parl.run_dir import RunDir
-from parl.schedules import explained, extended
+from parl.schedules import explained, extended, horizon
 from parl.session import finished, go_on, resumed, started
 from parl.training import Trainer
 
@@ -202,76 +199,37 @@ def load(
     env: Any = None,
     algorithm: Any = None,
     checkpoint: str | int = "latest",
-) -> "Agent":
-    """The agent of a run directory, or of a directory that `Agent.save` wrote.
+) -> Agent:
+    """The agent of a run, of one of its checkpoints, or of a directory that `Agent.save` wrote.
 
-    `algorithm` is needed where the run was started with an object of the user's own. `seed_index`
-    picks one of the seeds of a run with several, `checkpoint` is as in `evaluate`.
+    `seed_index` picks one of the seeds of a run with several, `checkpoint` is as in `evaluate`. The
+    environment is not made: what it looks like is stored; `env` is another one of the same spaces,
+    or that of a run of an older version. `algorithm` is needed where the run was started with an
+    object of the user's own.
     """
     prepare()
-    if not (Path(path) / "config.json").exists():
-        return Agent.restore(path)
-    parts, state = load_state(RunDir(path), env, algorithm, checkpoint)
+    place = Path(path).absolute()
+    if place.parent.name == "checkpoints" and (place.parents[1] / "config.json").exists():
+        name = int(place.name) if place.name.isdecimal() else place.name
+        return load(place.parents[1], seed_index, env, algorithm, name)
+    if not (place / "config.json").exists():
+        return Agent.restore(path, algorithm, env=env)
+    parts, state = load_state(RunDir(path), env, algorithm, checkpoint, plays=False)
+    count = parts.config.num_seeds
+    if not isinstance(seed_index, int) or not 0 <= seed_index < count:
+        raise ConfigError(
+            f"{path} has {count} seed{'s' * (count > 1)}, so seed_index must be from 0 to "
+            f"{count - 1}, not {seed_index!r}."
+        )
     train = run_seeds(parts.config).take(state.train, seed_index)
-    agent = Agent(parts.learner, parts.factory.spec, parts.config.seed)
-    agent.config = {
+    config = {
         "algorithm": parts.config.algorithm,
         "env": parts.config.env,
-        "settings": parts.config.settings,
+        "settings": parts.recipe.settings() | parts.layout.settings(parts.recipe),
+        "steps": horizon(parts.config, parts.recipe),
     }
+    agent = Agent.around(parts.learner, config, parts.factory.spec, parts.config.seed + seed_index)
     return agent.adopt(train)
-
-
-class Agent(base.Agent):
-    """The agent of the face: made by an algorithm's name, and restored without being told what."""
-
-    config: dict[str, Any] | None = None  # algorithm, env and settings, where a recipe made it
-
-    @classmethod
-    def make(cls, algorithm: str, env: Any, seed: int = 0, **settings: Any) -> "Agent":
-        """An agent with the networks and settings of a recipe, untrained.
-
-        `env` as in `train`; the learner has the recipe's replay, for rollouts given to `learn`.
-        """
-        prepare()
-        factory = make_factory(env)
-        spec = factory.spec
-        algorithm, recipe = recipe_for(algorithm, factory)
-        once = {"updates": 1} if "updates" in recipe.types() else {}
-        recipe = recipe.override(once | settings)
-        agent = cls(recipe.learner(spec, 0, recipe.num_envs), spec, seed)
-        agent.config = {"algorithm": algorithm, "env": spec.id, "settings": recipe.settings()}
-        return agent
-
-    def manifest(self) -> dict[str, Any]:
-        return super().manifest() | {"config": self.config}
-
-    @classmethod
-    def restore(cls, path: str | Path, algorithm: Any = None, spec: Any = None) -> "Agent":
-        """The agent that `save` wrote; one made by `make` or `load` needs only the path."""
-        if algorithm is not None and spec is not None:
-            return super().restore(path, algorithm, spec)  # pyright: ignore[reportReturnType]
-        config = (read(Path(path)).meta.get("agent") or {}).get("config")
-        if config is None:
-            raise ConfigError(
-                f"{path} holds an agent with an algorithm of your own: pass it, and the EnvSpec, "
-                "to Agent.restore."
-            )
-        made = cls.make(config["algorithm"], config["env"], **config["settings"])
-        agent = cls.__new__(cls)
-        agent.config = config
-        agent.__init__(made.learner, made.spec)
-        return agent.load(path)
-
-
-def prepare() -> None:
-    """Sets jax up for reinforcement learning; what the user has set stays."""
-    config: Any = jax.config
-    if config.jax_default_matmul_precision is None:
-        jax.config.update("jax_default_matmul_precision", "float32")  # TF32 breaks critics
-    if config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "parl" / "xla"))
 
 
 @contextlib.contextmanager

@@ -22,8 +22,9 @@ from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError, DamagedCheckpoint
 from parl.core.finite import not_finite
 from parl.core.seeding import env_seed
-from parl.core.spec import EnvSpec
-from parl.envs.factory import EnvFactory, make_factory
+from parl.core.spec import EnvSpec, in_words
+from parl.core.spec_json import spec_from_json, spec_to_json
+from parl.envs.factory import EnvFactory, make_factory, stored_factory
 from parl.episodes import Rules
 from parl.evaluation import Contest, Evaluator, Player
 from parl.opponents import ADMISSIONS, check, is_run, plays_itself, random_player, with_opponent
@@ -43,6 +44,11 @@ class Layout(NamedTuple):
     envs_per_worker: int
     envs_per_iteration: int
     updates: int  # of an off-policy algorithm after each iteration; else 1
+
+    def settings(self, recipe: Recipe) -> dict[str, int]:
+        """What a recipe has to be told for one iteration."""
+        own = {"num_envs": self.envs_per_iteration, "updates": self.updates}
+        return own if isinstance(recipe, OffPolicyRecipe) else {"num_envs": own["num_envs"]}
 
 
 class Parts(NamedTuple):
@@ -64,7 +70,7 @@ def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
     that is made already; `algorithm` likewise.
     """
     config.check()
-    factory = make_factory(config.env if env is None else env)
+    factory = opened(config, env)
     chosen = config.algorithm if algorithm is None else algorithm
     algorithm, recipe = recipe_for(chosen, factory)
     recipe = one_for_each(recipe.override(config.settings), max(config.actors, 1))
@@ -74,6 +80,8 @@ def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
         filled_in(config, factory),
         algorithm=algorithm,
         env=factory.id or factory.spec.id,
+        spec=spec_to_json(factory.spec),
+        own_env=not factory.id,
         execution=layout.execution,
         mode=layout.mode,
         settings=recipe.settings(),
@@ -101,6 +109,35 @@ def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
                 f"not {here}."
             )
     return other
+
+
+def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory:
+    """The environment of a run, or `env` in its place, which must have the same spaces.
+
+    Unless it `plays`, it is not made where the config says what it looks like.
+    """
+    stored = spec_from_json(config.spec, "config.json") if config.spec else None
+    if env is None and stored is not None and not plays:
+        return stored_factory(stored, config.env)
+    if env is None and config.own_env:
+        raise ConfigError(
+            f"the run was made on an environment of your own, {config.env!r}: give it with env=..."
+        )
+    factory = make_factory(config.env if env is None else env)
+    if stored is not None:
+        check_same(factory.spec, stored)
+    return factory
+
+
+def check_same(spec: EnvSpec, stored: EnvSpec) -> None:
+    """Raises ConfigError where an environment has other spaces than the one that was learned."""
+    for what in ("observation_space", "action_space", "num_agents"):
+        new, old = getattr(spec, what), getattr(stored, what)
+        if new != old:
+            raise ConfigError(
+                f"{spec.id} does not fit a policy of {stored.id}: its {what.replace('_', ' ')} is "
+                f"{in_words(new)} in place of {in_words(old)}."
+            )
 
 
 def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
@@ -135,7 +172,7 @@ def learner_of(
     """The learner of one iteration, with its opponents."""
     envs = layout.envs_per_iteration
     if envs != recipe.num_envs:
-        recipe = recipe.override({"num_envs": envs, "updates": layout.updates})
+        recipe = recipe.override(layout.settings(recipe))
     learner = recipe.learner(spec, horizon(config, recipe), envs)
     rollouts = max(config.admit_every // (envs * recipe.length), 1)
     return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
@@ -180,24 +217,29 @@ def load_player(
     played = run.config().env
     if played != env_id:
         raise ConfigError(f"{path} is a run on {played}, not on {env_id}: it cannot play there.")
-    parts, state = load_state(run, env, checkpoint)
+    parts, state = load_state(run, env, checkpoint=checkpoint, plays=False)
     algorithm = parts.learner.algorithm
     policy = algorithm.policy(run_seeds(parts.config).take(state.train, 0))
     return Player(algorithm, jax.device_get(policy))
 
 
 def load_state(
-    run: RunDir, env: Any = None, algorithm: Any = None, checkpoint: str | int = "latest"
+    run: RunDir,
+    env: Any = None,
+    algorithm: Any = None,
+    checkpoint: str | int = "latest",
+    plays: bool = True,
 ) -> tuple[Parts, LearnerState]:
     """A run's parts and its learner state, without replay and without opponents.
 
-    `env` is another environment of the same spaces, or the user's own, as `algorithm` is.
+    `env` is another environment of the same spaces, or the user's own, as `algorithm` is; see
+    `opened` for `plays`.
     """
     config = run.config()
-    alone = dataclasses.replace(
-        config, opponent="", eval_env="", execution="auto" if env else config.execution
-    )
-    parts = resolve(alone, env, algorithm)
+    factory = opened(config, env, plays)
+    execution = config.execution if env is None and plays else "auto"
+    alone = dataclasses.replace(config, opponent="", eval_env="", execution=execution)
+    parts = resolve(alone, factory, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)
     shape = recipe.length, parts.layout.envs_per_iteration

@@ -97,6 +97,8 @@ class RunConfig(RunSettings):
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe's, by flat name
     schedule_steps: int = declared(0, low=0)  # environment steps that schedules span
     schedule_from: int = declared(0, low=0)  # where they began: not 0 where a longer run restarts
+    spec: dict[str, Any] = field(default_factory=dict)  # of the environment, see core/spec_json.py
+    own_env: bool = False  # whether `env` is but the name of one that the user gave
     run_id: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 

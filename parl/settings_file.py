@@ -86,6 +86,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise ConfigError(f"{path}: settings must be names and values.")
     if "run_id" in given:
-        for name in ("run_id", "versions", "schedule_steps", "schedule_from"):
+        for name in ("run_id", "versions", "schedule_steps", "schedule_from", "spec", "own_env"):
             given.pop(name, None)
     return given | {str(name).replace("-", "_"): value for name, value in own.items()}

@@ -1,28 +1,31 @@
-"""Agent: PARL's word for the bridge to an environment, and the one mutable object.
+"""The core of an agent: acts and learns on the networks' side, the one mutable object.
 
-Numpy in and out, one observation or a batch of them; everything below it is pure.
+Numpy in and out; everything below it is pure. What faces an environment is parl/face.py.
 """
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
 import numpy as np
 
+from parl.agents.distributed import learn_from_host
 from parl.agents.learner import (
     Learner,
     LearnerState,
+    OffPolicy,
     OnPolicy,
     attach,
     detach,
     example_rollout,
     guard,
 )
-from parl.core import checkpoint
+from parl.agents.learner_json import learner_to_json, replay_of
 from parl.core.algorithm import Algorithm
+from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.seeding import run_keys
-from parl.core.spec import EnvSpec, Space
+from parl.core.spec import EnvSpec
 from parl.core.types import Rollout, Step
 
 COUNTERS = ("env_steps", "updates", "acts")
@@ -38,16 +41,32 @@ def transition(
     extras: dict[str, Any] | None = None,
     first: bool = False,
 ) -> Rollout:
-    """One step of one environment as a Rollout with axes [1, 1, ...]; `next_obs` is unreset."""
-    lift = lambda x: np.asarray(x)[None, None]
+    """One step of one environment as a Rollout with axes [1, 1, ...]; `next_obs` is unreset.
+
+    Observations and actions are the environment's, `extras` those of the agent that sampled.
+    """
+    if isinstance(reward, Mapping):
+        raise ConfigError(
+            "the step of an environment with several agents was given: train them with parl.train, "
+            "as a loop of your own can only act."
+        )
     paid, discount = np.float32(reward), np.float32(1.0 - terminated)
     last = bool(terminated or truncated)
     step = Step(obs, action, paid, discount, next_obs, bool(first), last, extras or {})
-    return Rollout(jax.tree.map(lift, step), ())
+    return Rollout(Step(*map(lifted, step)), ())
+
+
+def lifted(value: Any) -> Any:
+    """The numbers of an observation, action or other value with axes [1, 1, ...]."""
+    if isinstance(value, Mapping):
+        return {name: lifted(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(lifted, value))
+    return np.asarray(value)[None, None]
 
 
 class Agent:
-    """Acts and learns in a loop of the user's own.
+    """Acts and learns in a loop of the user's own, in the spaces of the networks.
 
     `algorithm` is an Algorithm with its networks, or a Learner around one (which adds replay).
     """
@@ -62,64 +81,105 @@ class Agent:
         self.state = LearnerState.fresh(train)  # replay is made for the first rollout
         self.rollout_shape: tuple[int, int] | None = None  # [T, B] that replay was made for
         self.env_steps = self.updates = self.acts = 0
-        self.memory: Any = None
+        self.memories: dict[int, Any] = {}  # of acting, by the size of the batch
         self.extras: dict[str, Any] = {}  # what acting gave beside the last sampled action
         self._policy = jax.jit(self.algorithm.policy)
-        self._act = jax.jit(self.algorithm.act, static_argnames="explore")
-        self._learn = jax.jit(self.learner.learn, donate_argnums=0)
-        self._fill = jax.jit(self.learner.fill, donate_argnums=0)
+        self._act = jax.jit(self.acting, static_argnames="explore")
+        self._fill, self._learn = programs(self.learner)
         self._update = jax.jit(self.update, donate_argnums=0)
         self.weights = self._policy(self.state.train)
 
-    def sample(self, obs: Any) -> Any:
-        """Exploring actions for obs [*O] or [B, *O]."""
-        return self.act(obs, explore=True)
-
-    def predict(self, obs: Any) -> Any:
-        """Greedy actions for obs [*O] or [B, *O]."""
-        return self.act(obs, explore=False)
+    def acting(
+        self, weights: Any, obs: Any, memory: Any, key: Any, time: Any, explore: bool
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """The algorithm's `act`, with the key of a time."""
+        key = jax.random.fold_in(key, time)
+        return self.algorithm.act(weights, obs, memory, key, explore)
 
     def act(self, obs: Any, explore: bool) -> Any:
-        """Actions; recurrent memory goes on until `reset`."""
-        single = is_single(self.spec.observation_space, obs)
-        batch = jax.tree.map(lambda x: np.asarray(x)[None] if single else np.asarray(x), obs)
-        size = jax.tree.leaves(batch)[0].shape[0]
-        if self.memory is None:
-            self.memory = self.algorithm.memory((size,))
-        key = jax.random.fold_in(self.keys.act, self.acts)
+        """Actions [B, ...] for obs [B, *O], as networks give and see them.
+
+        Recurrent memory goes on until `reset`; batches of each size have their own.
+        """
+        size = jax.tree.leaves(obs)[0].shape[0]
+        if size not in self.memories:
+            self.memories[size] = self.algorithm.memory((size,))
+        action, self.memories[size], extras = self._act(
+            self.weights, obs, self.memories[size], self.keys.act, np.int32(self.acts), explore
+        )
         self.acts += 1
-        action, self.memory, extras = self._act(self.weights, batch, self.memory, key, explore)
-        lower = lambda x: np.asarray(x)[0] if single else np.asarray(x)
-        self.extras = jax.tree.map(lower, extras)
-        return jax.tree.map(lower, action)
+        if explore:
+            self.extras = jax.tree.map(np.asarray, extras)
+        return jax.tree.map(np.asarray, action)
 
     def reset(self) -> None:
         """Forgets recurrent and noise memory: call it where an episode opens."""
-        self.memory = None
+        self.memories = {}
 
     def learn(self, data: Rollout | Step) -> dict[str, float]:
         """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
 
-        With replay, a rollout is stored first, and the first `warmup` steps are only stored. What
-        gives NaN or infinity is not learned, see `skipped`.
+        With replay, a rollout is stored first, and the first `warmup` steps are only stored; all
+        rollouts must have one shape [T, B] then. What gives NaN or infinity is not learned, see
+        `skipped`. Raises ConfigError for data that do not fit.
         """
-        key = jax.random.fold_in(self.keys.learn, self.updates)
         metrics: dict[str, Any] = {}
         if isinstance(data, Rollout):
-            if self.replay is None:
-                self.state = self.state.replace(replay=self.empty_replay(data.steps.first.shape))
+            data = self.fitted(data)
             filling = self.env_steps < self.learner.warmup
             self.env_steps += data.steps.first.size
             if filling:
-                self.state = self._fill(self.state, data)
+                self.state, self.weights = self._fill(self.state, data)
             else:
-                self.state, metrics = self._learn(self.state, data, key)
+                clock = np.int32(self.updates)
+                learned = self._learn(self.state, data, self.keys.learn, clock)
+                self.state, self.weights, metrics = learned
         else:
+            data = data._replace(extras=self.own_extras(data.extras))
+            key = jax.random.fold_in(self.keys.learn, self.updates)
             state, metrics = self._update(self.state.replace(replay=None), data, key)
             self.state = state.replace(replay=self.replay)
+            self.weights = self._policy(self.state.train)
         self.updates += bool(metrics)
-        self.weights = self._policy(self.state.train)
         return {name: float(np.mean(x)) for name, x in metrics.items()}
+
+    def fitted(self, rollout: Rollout) -> Rollout:
+        """A rollout that this agent can learn from; makes replay for the first."""
+        steps = rollout.steps._replace(extras=self.own_extras(rollout.steps.extras))
+        shape = steps.first.shape
+        on_policy = isinstance(self.learner, OnPolicy)
+        if on_policy and not rollout.memory and jax.tree.leaves(self.algorithm.memory((1,))):
+            raise ConfigError(
+                "this agent's networks remember: a rollout needs the memory before its first step, "
+                "Rollout(steps, agent.algorithm.memory((B,))) where that opens an episode."
+            )
+        if not on_policy and self.rollout_shape is None:
+            self.state = self.state.replace(replay=self.empty_replay(shape))
+        if not on_policy and tuple(self.rollout_shape or ()) != shape:
+            raise ConfigError(
+                f"this agent's replay is for rollouts of {self.rollout_shape} steps and "
+                f"environments, and was given one of {shape}: collect rollouts of one shape."
+            )
+        return Rollout(steps, rollout.memory)
+
+    def own_extras(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The extras that this algorithm's acting gives; ConfigError where one is missing."""
+        if lost := [name for name in self.wanted if name not in given]:
+            raise ConfigError(
+                f"this algorithm learns from the {' and '.join(lost)} of the actions that it "
+                "sampled: give parl.transition(..., extras=agent.extras) after agent.sample(obs)."
+            )
+        return {name: given[name] for name in self.wanted}
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of what acting gives beside the actions."""
+        if self._wanted is None:
+            steps = example_rollout(self.algorithm, self.state.train, self.spec, 1, 1).steps
+            self._wanted = tuple(steps.extras)
+        return self._wanted
+
+    _wanted: tuple[str, ...] | None = None
 
     def update(self, state: LearnerState, batch: Any, key: Any) -> tuple[LearnerState, Any]:
         """One update of the algorithm on a batch, in place of one of the learner on a rollout."""
@@ -153,29 +213,36 @@ class Agent:
             raise ConfigError("these weights have other names or shapes than this agent's policy.")
         self.weights = jax.tree.map(jax.numpy.asarray, weights)
 
-    def save(self, path: str | Path) -> Path:
-        """Writes the whole agent, replay included, to a directory; see `restore`."""
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(the tree of arrays, the metadata) that the whole agent is, replay included."""
         state, rows = detach(self.state)
         meta = {"agent": self.manifest(), "rollout_shape": self.rollout_shape, "seed": self.seed}
         counters = {name: getattr(self, name) for name in COUNTERS}
-        checkpoint.save(Path(path), {"state": state, "replay": rows}, meta | counters)
-        return Path(path)
+        return {"state": state, "replay": rows}, meta | counters
 
     def manifest(self) -> dict[str, Any]:
         """What tells one kind of agent from another in a saved one."""
-        return {"algorithm": type(self.algorithm).__name__, "env": self.spec.id}
+        return {
+            "algorithm": type(self.algorithm).__name__,
+            "env": self.spec.id,
+            "learner": learner_to_json(self.learner),
+        }
 
-    @classmethod
-    def restore(cls, path: str | Path, algorithm: Algorithm | Learner, spec: EnvSpec) -> Self:
-        """The agent that `save` wrote. Raises CheckpointError where it does not fit."""
-        return cls(algorithm, spec).load(path)
-
-    def load(self, path: str | Path) -> Self:
-        """Continues from what `save` wrote. Raises CheckpointError where it does not fit."""
-        saved = checkpoint.read(Path(path))
-        if saved.meta.get("agent") != self.manifest():
+    def continue_from(self, saved: Checkpoint) -> Self:
+        """Takes up what `snapshot` gave. Raises CheckpointError where it does not fit."""
+        found, own = saved.meta.get("agent"), self.manifest()
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{saved.path} holds no agent.")
+        if found.get("algorithm") != own["algorithm"]:
             raise CheckpointError(
-                f"{path} holds {saved.meta.get('agent')}, but this agent is {self.manifest()}."
+                f"{saved.path} holds an agent of {found.get('algorithm')}, but this agent is one "
+                f"of {own['algorithm']}."
+            )
+        was, now = (replay_of(x["learner"]) for x in ({"learner": own["learner"]} | found, own))
+        if was != now:
+            raise CheckpointError(
+                f"{saved.path} holds an agent with {was}, but this one has {now}: give the learner "
+                "that it was saved with, or its algorithm alone."
             )
         self.seed, self.keys = saved.meta["seed"], run_keys(saved.meta["seed"])
         empty = self.state
@@ -192,9 +259,19 @@ class Agent:
         return self
 
 
-def is_single(space: Space, obs: Any) -> bool:
-    """Whether obs is one observation rather than a batch."""
-    if isinstance(space, dict):
-        name = next(iter(space))
-        return is_single(space[name], obs[name])
-    return np.ndim(obs) == len(space.shape)
+def programs(learner: Learner) -> tuple[Any, Any]:
+    """Storing and learning, compiled at their first calls; both return the next policy."""
+    if isinstance(learner, OffPolicy) and learner.on_host:
+        return learn_from_host(learner)
+
+    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+        state = learner.fill(state, rollout)
+        return state, learner.policy(state)
+
+    def learn(
+        state: LearnerState, rollout: Rollout, key: Any, time: Any
+    ) -> tuple[LearnerState, Any, Any]:
+        state, metrics = learner.learn(state, rollout, jax.random.fold_in(key, time))
+        return state, learner.policy(state), metrics
+
+    return jax.jit(fill, donate_argnums=0), jax.jit(learn, donate_argnums=0)

@@ -11,7 +11,7 @@ def to_json(bound: Any) -> Any:
     """A number where all are equal, else nested lists of them; infinities as words."""
     array = np.asarray(bound)
     if array.size and (array == array.flat[0]).all():
-        return word(array.flat[0].item())
+        return word(array.reshape(-1)[:1].tolist()[0])
     return nested(array.tolist())
 
 

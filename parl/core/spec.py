@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from parl.core.errors import SpaceError
+
+if TYPE_CHECKING:
+    from parl.core.actions import ActionMap
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,13 @@ def example(space: Space, batch_shape: tuple[int, ...] = (1,)) -> Any:
     if isinstance(space, dict):
         return {name: example(part, batch_shape) for name, part in space.items()}
     return np.zeros((*batch_shape, *space.shape), space.dtype)
+
+
+def in_words(space: Any) -> str:
+    """A space in few words."""
+    if isinstance(space, dict):
+        return "{" + ", ".join(f"{name}: {in_words(part)}" for name, part in space.items()) + "}"
+    return str(space)
 
 
 def flat_size(space: Space) -> int:
@@ -125,6 +135,9 @@ class EnvSpec:
     num_agents: int | None = None  # N, for multi-agent environments
     agents: tuple[str, ...] = ()  # their names
     groups: tuple[int, ...] = ()  # of each agent: those of one have one role; empty: all are one
+    # What the environment itself takes and shows, where these are not the spaces above:
+    action_map: "ActionMap | None" = field(default=None, compare=False, repr=False)
+    native: dict[str, Any] | None = field(default=None, compare=False, repr=False)  # as JSON
 
     def __post_init__(self) -> None:
         space = self.observation_space

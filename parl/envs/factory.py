@@ -76,6 +76,15 @@ def make_factory(env: Any) -> EnvFactory:
     )
 
 
+def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
+    """The factory of an environment that is only known by its spec, and cannot be stepped."""
+
+    def vector(num_envs: int, seed: int) -> VectorEnv:
+        raise EnvError(f"{id} was not made, so it cannot be stepped.")
+
+    return EnvFactory(spec, vector, id=id)
+
+
 def from_id(id: str) -> EnvFactory:
     """The factory for an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1'."""
     prefix, colon, name = id.partition(":")

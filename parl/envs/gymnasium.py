@@ -22,6 +22,7 @@ from parl.envs import gymnasium_checks as checks
 from parl.envs import gymnasium_masks as masks
 from parl.envs import gymnasium_state
 from parl.envs.gymnasium_checks import finite_bounds
+from parl.envs.gymnasium_json import describe
 from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.gymnasium_team import Team, TupleTeam
 from parl.envs.protocol import EnvState, Transition
@@ -130,27 +131,51 @@ def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = No
     `info` is that of its first reset. Raises SpaceError for spaces that cannot be served.
     """
     if isinstance(env.unwrapped, Team):
-        spec = env.unwrapped.team
+        spec = dataclasses.replace(env.unwrapped.team, native=describe_team(env.unwrapped))
         spec = spec if id is None else dataclasses.replace(spec, id=id)
         return Face(spec, stack_dicts, list)
     action_space, action_map = convert_actions(env.action_space)
     path = masks.find_mask(env.observation_space, action_space)
     informed = path is None and masks.IN_INFO in (info or {}) and not isinstance(action_space, Box)
-    if path is None:
-        seen, stack = convert_space(env.observation_space), stacker(env.observation_space)
-    else:
-        seen, stack = with_mask(env.observation_space, path, flat_size(action_space))
-    if informed:
-        if not isinstance(seen, dict):
-            seen, stack = {ALONE: seen}, named(stack)
-        seen = seen | {"legal": mask_space(action_space)}
+    seen, stack = observer(env.observation_space, action_space, informed)
     spec = EnvSpec(
         id=id or own_id(env),
         observation_space=seen,
         action_space=action_space,
         max_steps=env.spec.max_episode_steps if env.spec else None,
+        action_map=action_map,
+        native={"observation": describe(env.observation_space), "informed": informed},
     )
     return Face(spec, stack, action_map.split, informed)
+
+
+def observer(
+    observation_space: spaces.Space, action_space: Space, informed: bool
+) -> tuple[Space, Callable[[Sequence[Any]], Any]]:
+    """What networks see of one agent's observations, and the function from B of them to arrays.
+
+    Where it is `informed` of what is legal beside the observation, the function leaves that out.
+    """
+    path = masks.find_mask(observation_space, action_space)
+    if path is not None:
+        return with_mask(observation_space, path, flat_size(action_space))
+    seen, stack = convert_space(observation_space), stacker(observation_space)
+    if not informed:
+        return seen, stack
+    if not isinstance(seen, dict):
+        seen, stack = {ALONE: seen}, named(stack)
+    return seen | {"legal": mask_space(action_space)}, stack
+
+
+def describe_team(team: Team) -> dict[str, Any]:
+    """The form of a game and its agents, with their own spaces, as JSON."""
+    form = "tuple" if isinstance(team, TupleTeam) else "turns" if team.team.takes_turns else "all"
+    agents = [
+        {"name": name if isinstance(name, str | int) else str(name)}
+        | {"observation": describe(seen), "action": describe(taken)}
+        for name, (seen, taken) in zip(team.names, team.roles, strict=True)
+    ]
+    return {"form": form, "agents": agents}
 
 
 def with_mask(

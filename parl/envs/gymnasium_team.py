@@ -47,6 +47,7 @@ class Team(gymnasium.Env):
         max_steps: int | None = None,
     ):
         roles = list(zip(observation_spaces, action_spaces, strict=True))
+        self.roles = roles  # (observation space, action space) of each agent
         self.seats = [seat(id, *role) for role in roles]
         self.names = list(names)
         self.index = {name: i for i, name in enumerate(names)}

@@ -1,0 +1,233 @@
+"""Agent: PARL's word for the bridge to an environment.
+
+It takes what the environment shows and gives what it takes; the networks' side is below, in
+parl/agents/agent.py.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from parl.agents import agent as base
+from parl.agents.learner import Learner
+from parl.agents.learner_json import learner_from_json
+from parl.build import check_same, recipe_for
+from parl.core import checkpoint
+from parl.core.algorithm import Algorithm
+from parl.core.checkpoint import Checkpoint
+from parl.core.errors import CheckpointError, ConfigError
+from parl.core.spec import EnvSpec, in_words
+from parl.core.spec_json import spec_from_json, spec_to_json
+from parl.core.types import Rollout, Step
+from parl.envs.factory import make_factory
+from parl.envs.native import Alone, Seen, Translator, check_finite, translator
+from parl.preparation import prepare
+from parl.recipes import OBJECT, make_recipe
+
+
+class Agent(base.Agent):
+    """Acts and learns in a loop of the user's own, in the environment's own spaces.
+
+    `algorithm` is an Algorithm with its networks, or a Learner around one (which adds replay).
+    Actions are always of the environment's action space. Below, `act` takes and gives what networks
+    see and give.
+    """
+
+    config: dict[str, Any] | None = None  # algorithm, env and settings, where a recipe made it
+
+    def __init__(self, algorithm: Algorithm | Learner, spec: EnvSpec, seed: int = 0):
+        super().__init__(algorithm, spec, seed)
+        self.translator: Translator = translator(spec)
+
+    @classmethod
+    def make(cls, algorithm: Any, env: Any, seed: int = 0, **settings: Any) -> "Agent":
+        """An agent with the networks and settings of a recipe, untrained.
+
+        `algorithm` and `env` as in `parl.train`; the learner has the recipe's replay, for rollouts
+        given to `learn`.
+        """
+        prepare()
+        factory = make_factory(env)
+        name, recipe = recipe_for(algorithm, factory)
+        once = {"updates": 1} if "updates" in recipe.types() else {}
+        recipe = recipe.override(once | settings)
+        learner = recipe.learner(factory.spec, 0, recipe.num_envs)
+        config = {"algorithm": name, "env": factory.id or factory.spec.id}
+        return cls.around(learner, config | {"settings": recipe.settings()}, factory.spec, seed)
+
+    @classmethod
+    def configured(cls, config: dict[str, Any], spec: EnvSpec, seed: int = 0) -> "Agent":
+        """The untrained agent of a recipe's settings; schedules span `config["steps"]`, if any."""
+        recipe = make_recipe(config["algorithm"], spec).override(config["settings"])
+        learner = recipe.learner(spec, config.get("steps", 0), recipe.num_envs)
+        return cls.around(learner, config, spec, seed)
+
+    @classmethod
+    def around(cls, learner: Any, config: Any, spec: EnvSpec, seed: int = 0) -> "Agent":
+        """The agent of a learner that a recipe made; a recipe of an object is not kept."""
+        agent = cls(learner, spec, seed)
+        agent.config = None if config and config["algorithm"].endswith(OBJECT) else config
+        return agent
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def sample(self, obs: Any, info: Any = None, agent: Any = None) -> Any:
+        """Exploring actions for one observation of the environment, or a batch of them.
+
+        A batch is an array with one more axis in front, a dict or tuple of such arrays, or a list
+        of observations. Where masks come in the environment's `info`, give that. With several
+        agents an observation is the environment's dict, of those in the game, or tuple; `agent` is
+        the name of the one (or a list of those) whose action is wanted: with a name, the
+        observation may be its alone. What the algorithm tells beside the actions is in `extras`.
+        """
+        return self.decide(obs, info, agent, explore=True)
+
+    def predict(self, obs: Any, info: Any = None, agent: Any = None) -> Any:
+        """Greedy actions, otherwise as `sample`."""
+        return self.decide(obs, info, agent, explore=False)
+
+    def decide(self, obs: Any, info: Any, agent: Any, explore: bool) -> Any:
+        """Actions of the environment. Raises SpaceError for what is no observation of it."""
+        seen = self.translator.observe(obs, info, agent)
+        check_finite(seen.obs, self.spec.id)
+        action = self.act(seen.obs, explore)
+        if explore:
+            self.extras = self.beside(action, seen)
+        return self.translator.answer(action, seen)
+
+    def beside(self, action: np.ndarray, seen: Seen) -> dict[str, Any]:
+        """The extras of what was sampled, with the networks' actions where clipping loses them."""
+        extras = self.extras
+        if isinstance(self.translator, Alone) and self.translator.map.loses:
+            extras = extras | {"action": action}
+        return jax.tree.map(lambda x: x[0], extras) if seen.single else extras
+
+    # --- learning -----------------------------------------------------------------------------
+
+    def learn(self, data: Rollout | Step) -> dict[str, float]:
+        """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
+
+        Observations and actions are the environment's. With replay, a rollout is stored first, and
+        the first `warmup` steps are only stored; all rollouts must have one shape [T, B] then. What
+        gives NaN or infinity is not learned, see `skipped`.
+        """
+        if isinstance(data, Rollout):
+            return super().learn(Rollout(self.translated(data.steps), data.memory))
+        return super().learn(self.translated(data))
+
+    def translated(self, steps: Step) -> Step:
+        """Steps of the environment as those of networks."""
+        lead = np.shape(steps.first)
+        flat = lambda tree: jax.tree.map(
+            lambda x: np.asarray(x).reshape(-1, *np.shape(x)[len(lead) :]), tree
+        )
+        back = lambda tree: jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), tree)
+        seen = lambda obs: back(self.translator.observe(flat(obs)).obs)
+        extras = dict(steps.extras)
+        action = extras.pop("action", None)
+        if action is None:
+            action = back(self.translator.actions(flat(steps.action)))
+        return steps._replace(
+            obs=seen(steps.obs), action=action, next_obs=seen(steps.next_obs), extras=extras
+        )
+
+    # --- keeping ------------------------------------------------------------------------------
+
+    def manifest(self) -> dict[str, Any]:
+        return super().manifest() | {"config": self.config, "spec": spec_to_json(self.spec)}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the whole agent, replay included, to a directory of its own; see `restore`.
+
+        An older save is replaced at once or not at all. Raises CheckpointError where the directory
+        holds anything else.
+        """
+        place = Path(path).absolute()
+        if place.is_dir() and any(place.iterdir()):
+            names = {file.name for file in place.iterdir()} - {"manifest.json", "arrays.bin"}
+            if names or not is_agent(place):
+                odd = min(names, default="manifest.json")
+                raise CheckpointError(
+                    f"{path} holds other things than a saved agent, such as {odd}: save to a "
+                    f"directory of its own, such as {Path(path) / 'agent'}."
+                )
+        checkpoint.save(place, *self.snapshot())
+        return Path(path)
+
+    @classmethod
+    def restore(
+        cls, path: str | Path, algorithm: Any = None, spec: Any = None, env: Any = None
+    ) -> "Agent":
+        """The agent that `save` wrote; one made by `make` or `parl.load` needs only the path.
+
+        `algorithm` is the Algorithm with its networks, or the Learner around it, where these are of
+        the user's own. The spec is stored; `spec` or `env` take its place. Raises CheckpointError
+        where something does not fit.
+        """
+        return cls.revived(checkpoint.read(Path(path)), algorithm, spec, env)
+
+    @classmethod
+    def revived(
+        cls, saved: Checkpoint, algorithm: Any = None, spec: Any = None, env: Any = None
+    ) -> "Agent":
+        """The agent in a checkpoint."""
+        prepare()
+        found = saved.meta.get("agent")
+        if not isinstance(found, dict):
+            raise CheckpointError(
+                f"{saved.path} holds no agent; of a run, give its directory to parl.load."
+            )
+        config: Any = found.get("config")
+        stored: Any = found.get("spec")
+        if spec is None and env is None and stored is None:  # saved by an older version
+            env = config and config["env"]
+        if spec is None:
+            spec = make_factory(env).spec if env else spec_from_json(stored, saved.path)
+        if stored is not None:
+            check_same(spec, spec_from_json(stored, saved.path))
+        if algorithm is None and config is None:
+            raise ConfigError(
+                f"{saved.path} holds an agent with an algorithm of your own: give it to "
+                "parl.Agent.restore(path, algorithm)."
+            )
+        if algorithm is None:
+            return cls.configured(config, spec).continue_from(saved)
+        if isinstance(algorithm, Algorithm) and found.get("learner"):
+            algorithm = learner_from_json(found["learner"], algorithm)
+        return cls.around(algorithm, config, spec).continue_from(saved)
+
+    def load(self, path: str | Path) -> "Agent":
+        """Continues from what `save` wrote. Raises CheckpointError where it does not fit."""
+        saved = checkpoint.read(Path(path))
+        stored = (saved.meta.get("agent") or {}).get("spec")
+        if stored is not None:
+            check_same(self.spec, spec_from_json(stored, path))
+        return self.continue_from(saved)
+
+    def __reduce__(self) -> Any:
+        if self.config is None:
+            raise ConfigError(
+                "an agent with an algorithm of your own cannot be pickled: agent.save(path) here "
+                "and parl.Agent.restore(path, algorithm) there carry it to another process."
+            )
+        tree, meta = self.snapshot()
+        leaves = checkpoint.named_leaves(tree)
+        arrays = {name: checkpoint.to_numpy(leaf) for name, leaf in leaves.items()}
+        return type(self).revived, (Checkpoint(Path("a pickled agent"), meta, arrays),)
+
+    def __repr__(self) -> str:
+        name = self.config["algorithm"] if self.config else type(self.algorithm).__name__
+        return (
+            f"Agent({name} on {self.spec.id}, {in_words(self.spec.observation_space)} -> "
+            f"{self.spec.action_space}, {self.env_steps:,} steps, {self.updates:,} updates)"
+        )
+
+
+def is_agent(path: Path) -> bool:
+    """Whether a directory holds a saved agent, rather than a checkpoint of a run."""
+    try:
+        return "agent" in checkpoint.read_meta(path)
+    except CheckpointError:
+        return False
