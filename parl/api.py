@@ -48,15 +48,21 @@ class Run(NamedTuple):
 
 @ending("ended before training began; nothing is left of it.")
 def train(
-    algorithm: Any, env: Any, out: str | Path | None = None, quiet: bool = False, **settings: Any
+    algorithm: Any,
+    env: Any,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    env_id: str = "",
+    **settings: Any,
 ) -> Run:
     """Trains an algorithm on an environment and writes a run directory.
 
     `algorithm` is a name such as 'sac', or the user's own: a Recipe's class, an Algorithm with its
     networks, a Learner around one, or the name of one of these, as in 'my_lab.sac:MySAC'. The
     algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
-    an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, or a function that makes a
-    Gymnasium environment. `settings` are those of the run, the fields of `RunSettings`, and any of
+    an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, a function that makes a Gymnasium
+    environment, or the name of one of these, as in 'my_lab.maze:Maze'; `env_id` is what the user's
+    own is to be called. `settings` are those of the run, the fields of `RunSettings`, and any of
     the recipe's; `parl train --help` explains them. Functions of one dict may be given as
     `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`, see `Hooks`; one that
     returns `Stop` ends the run. Raises a ParlError with one sentence for whatever does not fit.
@@ -64,7 +70,7 @@ def train(
     clock = Clock()
     hooks = Hooks(**{name: settings.pop(name) for name in HOOKS if name in settings})
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
-    chosen, own = dict(settings), None if isinstance(env, str) else env
+    chosen, own = dict(settings), own_env(env, env_id)
     name = algorithm_name(algorithm)
     config = RunConfig(name, env if own is None else "", settings=settings, **given)
     with announced(quiet=quiet):
@@ -122,6 +128,15 @@ def resume(
         restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
             return drive(parts, run, quiet, clock, Hooks(**hooks), restore)
+
+
+def own_env(env: Any, env_id: str) -> Any:
+    """The user's own environment, called `env_id` where that is given; None for an id."""
+    if not isinstance(env_id, str) or (env_id and isinstance(env, str)):
+        raise ConfigError(f"env_id is a name for an environment of your own, not {env_id!r}.")
+    if isinstance(env, str):
+        return None
+    return make_factory(env, env_id) if env_id else env
 
 
 def drive(

@@ -48,28 +48,38 @@ class EnvFactory:
     id: str = ""  # what makes it again; empty for the user's own
 
 
-def make_factory(env: Any) -> EnvFactory:
+def make_factory(env: Any, id: str = "") -> EnvFactory:
     """The factory for an id, a JaxEnv, or a function that makes an environment; or as it is.
 
     Such a function makes one of Gymnasium or PettingZoo; if it takes a keyword `index` or
     `worker_index`, that is the number of the environment in the run, for ports and files. Of
-    PettingZoo an environment that is made already will do, too, if it can be copied. Raises
-    EnvError for an unknown id and MissingPackage for a suite that is not installed.
+    PettingZoo an environment that is made already will do, too, if it can be copied. The user's own
+    may be named by 'module:name', and is called `id` if given. Raises EnvError for an unknown id,
+    ConfigError for a name that leads nowhere and MissingPackage for a suite that is not installed.
     """
     if isinstance(env, EnvFactory):
         return env
     if isinstance(env, str):
         return dataclasses.replace(from_id(env), id=env)
-    if isinstance(getattr(env, "spec", None), EnvSpec):
+    return from_own(env, id)
+
+
+def from_own(env: Any, id: str = "") -> EnvFactory:
+    """The factory for an environment of the user's own, called `id` or by its own name."""
+    from parl.envs import own  # only now: it loads Gymnasium
+
+    found, env = id or own.name_of(env), own.made_if_pure(env)
+    if own.is_pure(env):
         from parl.envs.jax_checks import checked
 
-        return from_jax(checked(env))
+        factory = from_jax(checked(env))
+        return dataclasses.replace(factory, id=found) if id or ":" in found else factory
     if callable(env):
-        return from_gymnasium(env, getattr(env, "__name__", type(env).__name__))
+        return from_gymnasium(env, found)
     if is_pettingzoo(env):
         from parl.envs.pettingzoo import copies_of
 
-        return from_gymnasium(copies_of(env), str(env))
+        return from_gymnasium(copies_of(env), id or str(env))
     raise EnvError(
         "env must be an id, a JaxEnv or a function that makes a Gymnasium environment (not one "
         f"that is made already), not {env!r}."
@@ -90,7 +100,10 @@ def from_id(id: str) -> EnvFactory:
     prefix, colon, name = id.partition(":")
     suite = next((suite for suite in SUITES if suite.prefix == prefix + colon and colon), None)
     if suite is None:
-        return from_gymnasium_id(id)
+        from parl.envs import own  # only now: it loads Gymnasium
+
+        found = own.named(id)
+        return from_gymnasium_id(id) if found is None else from_own(found, id)
     if importlib.util.find_spec(suite.module) is None:
         raise MissingPackage(
             f"{id} needs {suite.title}, which is not installed: pip install {suite.pip}"
@@ -137,12 +150,17 @@ def from_gymnasium_id(id: str) -> EnvFactory:
 
 
 def from_gymnasium(make: Callable[[], Any], id: str) -> EnvFactory:
-    """The factory around a function that makes a Gymnasium environment."""
-    from parl.envs.gymnasium import GymnasiumVectorEnv
+    """The factory around a function that makes a Gymnasium environment.
+
+    Without an id it is called by the class of what is made.
+    """
+    from parl.envs.gymnasium import GymnasiumVectorEnv, class_name
+
+    probe = GymnasiumVectorEnv(make, 1, 0, id or None)
+    name = id or class_name(probe.envs[0])
+    probe.close()
 
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
-        return GymnasiumVectorEnv(make, num_envs, seed, id, first)
+        return GymnasiumVectorEnv(make, num_envs, seed, name, first)
 
-    probe = vector(1, 0)
-    probe.close()
-    return EnvFactory(probe.spec, vector)
+    return EnvFactory(dataclasses.replace(probe.spec, id=name), vector)

@@ -205,10 +205,13 @@ def named(stack: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], An
 
 def own_id(env: gymnasium.Env) -> str:
     """The name of an environment that was not given one."""
+    return env.spec.id if env.spec else class_name(env)
+
+
+def class_name(env: gymnasium.Env) -> str:
+    """What an environment is, without its wrappers."""
     game = env.unwrapped
-    if isinstance(game, Team):
-        return game.team.id
-    return env.spec.id if env.spec else type(game).__name__
+    return game.team.id if isinstance(game, Team) else type(game).__name__
 
 
 def stack_dicts(values: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from parl.core.errors import EnvError, ParlError, told
 from parl.core.spec import Box, Space
+from parl.envs.own import name_of
 from parl.envs.team import is_pettingzoo
 
 # What an environment may raise: also sys.exit in it must not end the run unsaved.
@@ -24,7 +25,7 @@ Bounds = tuple[tuple[str, ...], np.ndarray | float, np.ndarray | float]  # (path
 
 def made(make: Callable[[], Any], id: str | None) -> Any:
     """What `make` makes, if that is one new environment. Raises EnvError."""
-    name = id or name_of(make)
+    name = id or name_of(make) or "a lambda"
     try:
         env = make()
     except ParlError:
@@ -54,11 +55,6 @@ def made(make: Callable[[], Any], id: str | None) -> Any:
 
 
 id_of = id  # the name is an argument elsewhere
-
-
-def name_of(make: Any) -> str:
-    """A word for a function that makes environments."""
-    return getattr(make, "__name__", type(make).__name__)
 
 
 def check_spaces(env: Any, name: str) -> None:

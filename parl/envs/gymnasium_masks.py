@@ -68,7 +68,10 @@ def _size(space: spaces.Space) -> int | None:
 def without(space: spaces.Space, path: Path) -> spaces.Space:
     """A space of dicts and tuples without one entry."""
     key, *rest = path
-    named = dict(space.items() if isinstance(space, spaces.Dict) else enumerate(space))  # pyright: ignore
+    whole: Any = space
+    named: dict[Any, Any] = dict(
+        whole.items() if isinstance(space, spaces.Dict) else enumerate(whole)
+    )
     inner = without(named[key], tuple(rest)) if rest else None
     kept = {name: part for name, part in named.items() if name != key}
     if inner is not None and (not isinstance(inner, spaces.Dict) or inner.spaces):

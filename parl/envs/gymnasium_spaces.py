@@ -151,7 +151,8 @@ def _caster(space: spaces.Space) -> Callable[[np.ndarray], np.ndarray]:
 
 def _box_caster(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
     converted = _convert_box(space)
-    dtype, own = np.dtype(converted.dtype), np.dtype(space.dtype or np.float32)
+    dtype = np.dtype(converted.dtype)
+    own: Any = np.dtype(space.dtype or np.float32)
     scale = np.float32(1 / 255) if _is_bright(space) else None
     limits = (0, 1) if own.kind == "b" else (0, 0)
     if own.kind in "iu":

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from parl.core.errors import EnvError, told
 from parl.core.spec import Box, EnvSpec, Space, has_bounds, image_axes
@@ -89,7 +90,7 @@ def trace(id: str, name: str, function: Callable[..., Any], arguments: Any) -> t
         program, shapes = jax.make_jaxpr(lambda *x: function(*x), return_shape=True)(*arguments)
         consts = [np.asarray(x).tobytes() for x in program.consts if not is_key(x)]
         return shapes, f"{program} {consts}"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = ""
         if type(error) is TypeError and "positional argument" in str(error):
             hint = f" ({FORM}, reset(key) (state, obs))"
@@ -110,7 +111,7 @@ def holds_tracers(value: Any) -> bool:
     """Whether a value, or one in a list or tuple, is something of the tracing."""
     if isinstance(value, list | tuple):
         return any(map(holds_tracers, value))
-    return isinstance(value, jax.core.Tracer)
+    return isinstance(value, Tracer)
 
 
 def check_like(id: str, what: str, given: Any, wanted: Any, source: str) -> None:
@@ -153,8 +154,8 @@ class WithMask:
 
     def step(self, state: Any, action: Array, key: Array) -> tuple[Any, Any, Array, Array, Array]:
         """As that of the environment."""
-        state, obs, *rest = self.env.step(state, action, key)
-        return state, self.seen(obs), *rest
+        state, obs, reward, terminated, truncated = self.env.step(state, action, key)
+        return state, self.seen(obs), reward, terminated, truncated
 
     def seen(self, obs: Any) -> Any:
         """The observation with its mask."""
