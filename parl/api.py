@@ -23,6 +23,7 @@ from parl.clock import Clock
 from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.core.errors import ConfigError, nearest
 from parl.core.memory import keep_freed_memory
+from parl.envs.factory import make_factory
 from parl.episodes import Rules
 from parl.evaluation import Evaluation
 from parl.face import Agent as Agent
