@@ -147,7 +147,8 @@ class Checkpoints:
             meta = checkpoint.read_meta(self.checkpoints / str(env_steps))
         except CheckpointError:
             return None
-        return meta.get("run_id") if meta.get("env_steps") == env_steps else None
+        run_id = meta.get("run_id") if meta.get("env_steps") == env_steps else None
+        return run_id if isinstance(run_id, str) else None
 
     def is_good(self, env_steps: int, run_id: str | None) -> bool:
         """Whether a checkpoint of this run is intact; verified once, without taking memory."""

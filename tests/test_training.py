@@ -18,9 +18,10 @@ from parl.config import RunConfig, from_dict
 from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.seeding import run_keys
+from parl.logging import read_metrics
 from parl.meter import per_seed
 from parl.run_dir import RunDir
-from parl.training import Diverged, not_finite
+from parl.training import Diverged, Trainer, not_finite
 
 TINY = {"hidden": (8,), "eval_episodes": 2, "steps": 2_560, "eval_every": 256}
 
@@ -187,3 +188,67 @@ def test_config_of_another_program_is_refused() -> None:
         from_dict({"algorithm": "ppo", "env": "CartPole-v1", "colour": 1})
     with pytest.raises(ConfigError, match="incomplete"):
         from_dict({"env": "CartPole-v1"})
+
+
+def test_cut_off_between_a_save_and_its_evaluation_nothing_is_lost_or_repeated(
+    run: parl.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The checkpoint comes first and holds what is still to be written."""
+    complete = Trainer.complete
+
+    def dies(self: Trainer) -> None:
+        if self.env_steps == 1_024 and self.resumed_at is None:
+            raise KeyboardInterrupt
+        complete(self)
+
+    monkeypatch.setattr(Trainer, "complete", dies)
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        parl.train("ppo", "jax:CartPole-v1", out, quiet=True, **TINY)
+    directory = RunDir(out)
+    due = directory.latest(directory.config().run_id).meta["due"]
+    assert due["env_steps"] == directory.saved()[-1] == 1_024
+    assert [line["env_steps"] for line in read_metrics(out)][-1] < 1_024
+    result = parl.resume(out, quiet=True).result
+    assert result["params_sha256"] == run.result["params_sha256"]
+    times = {"wall_s", "sps", "start_s", "compile_s", "train_s", "eval_s", "save_s"}
+    told = lambda path: [
+        {k: x for k, x in line.items() if k not in times} for line in read_metrics(path)
+    ]
+    assert told(out) == told(run.path)
+    assert directory.saved() == RunDir(run.path).saved()
+
+
+def test_a_finished_run_is_given_back_as_it_is(run: parl.Run, capsys: Any) -> None:
+    before = {p: p.stat().st_mtime_ns for p in run.path.iterdir() if p.name != ".lock"}
+    again = parl.resume(run.path)
+    assert again.result == json.loads((run.path / "result.json").read_text())
+    assert "is finished, at step 2,560; --steps with more" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in run.path.iterdir() if p.name != ".lock"} == before
+
+
+def test_going_on_from_an_older_checkpoint_drops_the_newer_ones(
+    run: parl.Run, tmp_path: Path, capsys: Any
+) -> None:
+    out = Path(shutil.copytree(run.path, tmp_path / "run"))
+    again = parl.resume(out, checkpoint=2_048, quiet=True)
+    newer = ", ".join(str(s) for s in RunDir(run.path).saved() if s > 2_048)
+    said = f"goes on from step 2048: checkpoints {newer} and metrics since then go."
+    assert said in capsys.readouterr().err
+    assert again.result["params_sha256"] == run.result["params_sha256"]
+    steps = [line["env_steps"] for line in read_metrics(out)]
+    assert steps == [line["env_steps"] for line in read_metrics(run.path)]
+
+
+@pytest.mark.slow
+def test_a_run_without_replay_fills_it_anew_and_says_so(tmp_path: Path, capsys: Any) -> None:
+    tiny = {"hidden": (8,), "eval_episodes": 1, "batch_size": 8, "length": 8, "capacity": 64}
+    run = parl.train(
+        "dqn", "jax:CartPole-v1", tmp_path / "run", quiet=True, steps=128, warmup=32, updates=2,
+        checkpoint_replay="no", **tiny,
+    )  # fmt: skip
+    assert run.result["updates"] == (128 - 32) // 8 * 2
+    assert not list(run.path.glob("checkpoints/*/replay.bin"))
+    again = parl.resume(run.path, steps=192, quiet=True)
+    assert "not bit for bit: it has no replay, which fills anew" in capsys.readouterr().err
+    assert again.result["updates"] == run.result["updates"] + (192 - 128 - 32) // 8 * 2

@@ -10,9 +10,20 @@ from flax import struct
 
 from parl.agents.agent import Agent, transition
 from parl.agents.distributed import learn_from_host
-from parl.agents.learner import MAX_BAD, LearnerState, OffPolicy, OnPolicy, guard, seed_axes
+from parl.agents.learner import (
+    MAX_BAD,
+    LearnerState,
+    OffPolicy,
+    OnPolicy,
+    attach,
+    detach,
+    guard,
+    lacks_replay,
+    seed_axes,
+)
 from parl.agents.replay import NumpyReplay, Replay
 from parl.core.algorithm import Algorithm
+from parl.core.errors import DamagedCheckpoint
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array, Rollout, Step
 
@@ -177,3 +188,36 @@ def test_seeds_are_updated_together_or_in_turn_alike(monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(in_turn.train.total, together.train.total)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert made(InTurn())[1] == 1
+
+
+@pytest.mark.parametrize("kind", [Replay, NumpyReplay])
+def test_replay_leaves_a_state_and_comes_back(kind: type[Replay]) -> None:
+    replay = kind(8)
+    items = {"x": np.arange(4.0, dtype=np.float32)[:, None]}
+    fresh = lambda: LearnerState.fresh(None, replay.init(items))
+    state = fresh().replace(replay=replay.add(fresh().replay, items))
+    bare, rows = detach(state)
+    assert {name: row.shape for name, row in rows.items()} == {"float32": (4, 1)}
+    assert bare.replay.rows == {} and not lacks_replay(bare, rows)
+    again = attach(bare, rows, fresh())
+    np.testing.assert_array_equal(again.replay.rows["float32"][:, 0], [0, 1, 2, 3, 0, 0, 0, 0])
+    assert int(again.replay.cursor) == 4
+
+    bare, rows = detach(state, replay=False)
+    assert rows == {} and lacks_replay(bare, rows)
+    empty = attach(bare, rows, fresh()).replay
+    assert (int(empty.size), int(empty.cursor)) == (0, 0) and not empty.rows["float32"].any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cursor": -5}, {"cursor": 10**9}, {"cursor": 8}, {"size": -1}, {"size": 9}, {"size": 3}],
+)
+def test_a_ring_that_cannot_be_is_refused(change: dict[str, int]) -> None:
+    replay = Replay(8)
+    items = {"x": np.ones((4, 1), np.float32)}
+    state = LearnerState.fresh(None, replay.add(replay.init(items), items))
+    bare, rows = detach(state)
+    broken = bare.replace(replay=bare.replay.replace(**change))
+    with pytest.raises(DamagedCheckpoint, match="its replay"):
+        attach(broken, rows, LearnerState.fresh(None, replay.init(items)))
