@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """Real vectors, images or any array. Actions in a Box are always scaled to [-1, 1]."""
+    """Real vectors, images or any array. Networks give actions of a Box scaled to [-1, 1]."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"

@@ -10,6 +10,7 @@ from parl.core.errors import EnvError, MissingPackage
 from parl.core.spec import EnvSpec
 from parl.envs.builtin import JAX_ENVS as JAX_ENVS
 from parl.envs.builtin import make_builtin
+from parl.envs.jax_actions import own_actions
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.protocol import JaxEnv, VectorEnv
 from parl.envs.team import is_pettingzoo
@@ -89,7 +90,7 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
 def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
     """The factory of an environment that is only known by its spec, and cannot be stepped."""
 
-    def vector(num_envs: int, seed: int) -> VectorEnv:
+    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
         raise EnvError(f"{id} was not made, so it cannot be stepped.")
 
     return EnvFactory(spec, vector, id=id)
@@ -135,11 +136,12 @@ def from_id(id: str) -> EnvFactory:
 
 def from_jax(env: JaxEnv) -> EnvFactory:
     """The factory around a pure JAX environment."""
+    spec, env = own_actions(env)
 
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
         return JaxVectorEnv(env, num_envs, seed)
 
-    return EnvFactory(env.spec, vector, env)
+    return EnvFactory(spec, vector, env)
 
 
 def from_gymnasium_id(id: str) -> EnvFactory:
