@@ -33,7 +33,7 @@ from parl.models.encoder import has_images
 from parl.preparation import prepare as prepare
 from parl.progress import Progress
 from parl.recipes import algorithm_name
-from parl.recipes.auto import AUTO, pick
+from parl.recipes.auto import AUTO, doubt, pick
 from parl.run_dir import RunDir
 from parl.schedules import explained, extended, horizon
 from parl.session import finished, go_on, resumed, started
@@ -77,9 +77,11 @@ def train(
     with announced(quiet=quiet):
         prepare()
         parts = resolve(config, own, algorithm)
+    spec = parts.factory.spec
     if name == AUTO and not quiet:
-        spec = parts.factory.spec
         print(pick(spec, parts.factory.jax is not None).line(spec))
+    if not quiet and (sentence := doubt(name, spec)):
+        print(sentence)
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
         return drive(parts._replace(config=config), run, quiet, clock, hooks)

@@ -8,8 +8,10 @@ policy may be played against an opponent.
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from parl import ops
 from parl.algorithms.match import Match, MatchPolicy, sides_of
 from parl.core.algorithm import Algorithm
 from parl.core.seeding import EVALUATION, env_seed
@@ -192,7 +194,9 @@ class Contest:
         totals = np.stack([played[..., self.sides == s].sum(-1) for s in range(self.count)], -1)
         own = np.stack([totals[..., w, :, w] for w in range(self.played)], -2)
         flat = lambda x: x.reshape(*x.shape[:-2], -1)
-        scores = flat(scores_of(own, totals)) if self.has_winner else None
+        size = np.bincount(self.sides)  # a side is ahead by what its agents are paid on average
+        means = totals / size, own / size[: self.played, None]
+        scores = flat(scores_of(means[1], means[0])) if self.has_winner else None
         infos = {name: flat(values) for name, values in all_of.infos.items()}
         return Evaluation(
             flat(own), None, own.mean(-1), scores, flat(all_of.lengths), flat(all_of.cut), infos
@@ -205,5 +209,5 @@ def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:
     own [..., W, E] are the returns of side w in the games [w], totals [..., W, E, S] of all sides.
     """
     is_own = np.eye(*totals.shape[-3::2], dtype=bool)[:, None]  # [W, 1, S]
-    best = np.where(is_own, -np.inf, totals).max(-1)
-    return np.where(own > best, 1.0, np.where(own == best, 0.5, 0.0))
+    paid = jnp.asarray(np.where(is_own, own[..., None], totals))
+    return np.asarray(ops.game_score(paid, jnp.asarray(is_own)), float)

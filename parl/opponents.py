@@ -30,7 +30,7 @@ def check(opponent: str, spec: EnvSpec) -> None:
         raise ConfigError(
             f"opponent {opponent} needs a game of several sides; {spec.id} has a single agent."
         )
-    if not has_sides(spec):
+    if not spec.has_sides:
         raise ConfigError(
             f"opponent {opponent} needs a game of several sides; the agents of {spec.id} are one "
             "team."
@@ -40,11 +40,6 @@ def check(opponent: str, spec: EnvSpec) -> None:
             f"opponent '{opponent}' is neither a run directory nor one of {', '.join(KINDS)}."
             f"{nearest(opponent, KINDS)}"
         )
-
-
-def has_sides(spec: EnvSpec) -> bool:
-    """Whether agents are on several sides: of several groups, or taking turns."""
-    return len(set(spec.groups)) > 1 or spec.takes_turns
 
 
 def is_run(opponent: str) -> bool:

@@ -49,7 +49,8 @@ class NStep(Wrapper):
 
     The reward is the discounted sum of the window's, next_obs and last are those at its end, and
     `discount` holds all of the window's discounts but one factor gamma, which the algorithm brings.
-    A window ends early where the episode does, and at the newest step there is.
+    A window ends early where the episode does, of all or of one of several agents that is cut
+    alone, and at the newest step there is.
     """
 
     n: int = static(default=3)
@@ -66,7 +67,7 @@ class NStep(Wrapper):
     def joined(self, steps: Step, there: Array) -> Step:
         """Windows [n, ...] as one step each [...]; `there` [n, ...]: that far they were added."""
         steps = jax.tree.map(jnp.asarray, steps)
-        goes_on = ~steps.last[:-1] & ~steps.first[1:] & there[1:]
+        goes_on = ~steps.last[:-1] & ~steps.first[1:] & there[1:] & ~ops.cut(steps)[:-1]
         within = jnp.concatenate([jnp.ones_like(there[:1]), goes_on]).cumprod(0)  # [n, ...] 1 or 0
         factor = jnp.where(within, self.gamma * steps.discount, 1.0)  # [n, ...]
         before = jnp.concatenate([jnp.ones_like(factor[:1]), factor[:-1]]).cumprod(0)

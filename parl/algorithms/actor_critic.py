@@ -9,7 +9,6 @@ Shapes: T time, B environments, N agents.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import struct
 
@@ -147,29 +146,16 @@ class ActorCritic(Algorithm):
         critic = lambda obs, memory: recurrent.step(
             self.critic, params["critic"], self.see(params, obs), memory
         )
-        next_value = recurrent.following(critic, steps.next_obs, memories, value, steps.cut)
+        next_value = recurrent.following(critic, steps.next_obs, memories, value, ops.cut(steps))
         return pi, value, next_value
 
     def transitions(self, steps: Step, value: Array, next_value: Array) -> ops.Transitions:
-        """What the estimators of returns look at, of values [T, B, ...] at obs and next_obs.
-
-        An agent's own discount ends with it. That of a team does not, and its value is then that of
-        the agents which still act.
-        """
-        active = ops.active_agents(steps.obs)
-        if active is None:
+        """What the estimators of returns look at, of values [T, B, ...] at obs and next_obs."""
+        if ops.active_agents(steps.obs) is None:
             tail = steps.last, value, next_value, self.lambda_
             return ops.Transitions(steps.reward, self.gamma * steps.discount, *tail)
-        reward, discount = steps.reward, ops.expand_like(steps.discount, steps.reward)
-        known = ops.active_agents(steps.next_obs)
-        if self.team_reward:
-            reward = ops.team_reward(reward, steps.obs["alive"])
-            next_value = jnp.where(known, next_value, ops.mean_of_team(next_value, known))
-            known = known.any(-1, keepdims=True) & jnp.ones_like(known)
-        else:
-            discount = discount * steps.next_obs["alive"]
-        tail = steps.last, value, next_value, self.gamma, self.lambda_
-        return ops.between_turns(active, known, reward, discount, *tail)
+        of_agents = ops.member_transitions if self.team_reward else ops.own_transitions
+        return of_agents(steps, value, next_value, self.gamma, self.lambda_)
 
     def targets(self, log_rhos: Array, deltas: ops.Transitions) -> tuple[Array, Array]:
         """(advantages, value targets) [T, B, ...], without gradients.

@@ -90,7 +90,7 @@ class COMA(ActorCritic):
         actor, _ = batch.memory or ((), ())
         pi, memories = recurrent.unroll(self.actor, params, steps.obs, steps.first, actor)
         step = partial(recurrent.step, self.actor, params)
-        pi = recurrent.following(step, steps.next_obs, memories, pi, steps.cut)
+        pi = recurrent.following(step, steps.next_obs, memories, pi, ops.cut(steps))
         next_q = self.values(state.target, steps.next_obs, pi.sample(key))
         next_value = (pi.probs * next_q).sum(-1)  # [T, B, N]
         deltas = self.transitions(steps, next_value, next_value)

@@ -38,15 +38,16 @@ def learn(
     return net._replace(params=modes.renew(modes.project(net.params), statistics)), metrics
 
 
-def regress(values: ValueDistribution, target: Array, batch: Step) -> tuple[Array, Metrics]:
+def regress(
+    values: ValueDistribution, target: Array, batch: Step, active: Array | None = None
+) -> tuple[Array, Metrics]:
     """The loss of values [C, B] from one target [B, ...], a constant: mean over B, sum over C.
 
     Where the batch has a `weight` [B] in its extras, it weighs the samples. `td_error` [B] is the
     size of the error, such as prioritised replay asks for: of numbers, its root mean square.
-    With agents B is [B, N], and only active ones count.
+    With agents B is [B, N], and only those that are `active` [B, N] bool count.
     """
     losses = values.loss(jax.lax.stop_gradient(target))  # [C, B]
-    active = ops.active_agents(batch.obs)
     if active is not None:
         losses = ops.masked(losses, active)
         loss, td_error = losses.sum() / jnp.maximum(active.sum(), 1), losses.mean((0, -1))

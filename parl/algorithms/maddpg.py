@@ -1,5 +1,8 @@
 """Deterministic policies of several agents, with critics that see the state and all actions.
 
+A critic values a step for its agent also where others move: what arrives then comes back from step
+to step. As in parl/ops/agents.py, discounts are those between an agent's own moves.
+
 MADDPG, Lowe et al. 2017, arXiv:1706.02275. With twin critics, delay and smoothing it is MATD3,
 Ackermann et al. 2019, arXiv:1910.01465. Discrete actions are one-hot to the critics, and policies
 reach them through straight-through Gumbel-softmax samples (Jang et al. 2017, arXiv:1611.01144).
@@ -64,15 +67,27 @@ class MADDPG(TD3):
             next_action = self.smooth(self.actor.apply(policy, next_obs), key)
         joint = same_for_all(masked_actions(next_action, next_obs))
         next_values = as_values(self.critic.apply(state.target["critic"], next_obs, joint))
-        reward, discount = batch.reward, batch.discount[:, None]
-        if self.team_reward:
-            reward = ops.team_reward(reward, batch.obs["alive"])
-        discount = self.gamma * discount * next_obs["alive"]
-        target = least(next_values).backup(reward, discount)
+        target = least(next_values).backup(*self.paid(batch))
         taken = same_for_all(self.as_vectors(batch))
         values, new = modes.train(self.critic, params, batch.obs, taken, key=key)
-        loss, metrics = regress(as_values(values), target, batch)
+        loss, metrics = regress(as_values(values), target, batch, self.taking_part(batch.obs))
         return loss, (metrics, new)
+
+    def taking_part(self, obs: Any) -> Array:
+        """Whose values are learned, [B, N] bool: who is alive; all of a team that somebody is."""
+        alive = obs["alive"]
+        if not self.team_reward:
+            return alive
+        return jnp.broadcast_to(alive.any(-1, keepdims=True), alive.shape)
+
+    def paid(self, batch: Step) -> tuple[Array, Array]:
+        """(rewards, discounts) [B, N] of a step; it is discounted where a move follows."""
+        reward, moves = batch.reward, ops.active_agents(batch.next_obs)
+        if self.team_reward:
+            reward = ops.team_reward(reward, batch.obs["alive"])
+            moves = moves.any(-1, keepdims=True)
+        gamma = jnp.where(moves, self.gamma, 1.0) if "turn" in batch.obs else self.gamma
+        return reward, gamma * batch.discount[:, None] * self.taking_part(batch.next_obs)
 
     def actor_loss(
         self, params: Params, state: TD3State, batch: Step, key: Array

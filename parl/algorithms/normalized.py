@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from parl import ops
@@ -15,6 +16,7 @@ from parl.algorithms.wrapper import Wrapper
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
+VIEW = "['view']"  # the name of what each of several agents sees
 LIMIT = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
 NUMBERS = ("float32", "uint8")  # what has a mean: choices and masks have none
 
@@ -42,6 +44,23 @@ class Stats(struct.PyTreeNode):
         x = x.reshape(-1, *self.mean.shape)
         mean = x.mean(0)
         return self.joined(len(x), mean, ((x - mean) ** 2).sum(0))
+
+    def merge_views(self, x: Array, alive: Array, groups: tuple[int, ...]) -> "Stats":
+        """Adds views [..., N, O] of agents to moments [N, O], but only where these are `alive`.
+
+        Agents of one group are pooled, so that equal views stay equal; () is one group. A block
+        counts as much as it has rows, whoever is alive in them.
+        """
+        rows, lives = x.reshape(-1, *self.mean.shape), alive.reshape(-1, x.shape[-2], 1)
+        of = np.array(groups or (0,) * x.shape[-2])
+        same = jnp.asarray(of[:, None] == of, jnp.float32)  # [N, N]
+        pooled = lambda rows: same @ jnp.where(lives, rows, 0.0).sum(0)  # [N, O]
+        size = pooled(jnp.ones_like(rows))
+        share = jnp.maximum(size, 1.0)
+        mean = jnp.where(size > 0, pooled(rows) / share, self.mean)
+        variance = pooled((rows - mean) ** 2) / share
+        variance = jnp.where(size > 0, variance, self.m2 / self.count)
+        return self.joined(len(rows), mean, len(rows) * variance)
 
     def merge_active(self, x: Array, active: Array | None) -> "Stats":
         """Adds numbers [..., N], but only those of active agents; all of them without agents."""
@@ -112,6 +131,7 @@ class Normalized(Wrapper):
     normalize_reward: bool = static(default=False)
     num_envs: int = static(default=0)  # B, or 0: returns start anew in each rollout
     return_bound: float = static(default=5.0)  # only with `num_envs`
+    groups: tuple[int, ...] = static(default=())  # of agents, whose views are scaled alike
 
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
@@ -132,8 +152,7 @@ class Normalized(Wrapper):
     def observe(self, state: NormalizedState, rollout: Rollout) -> NormalizedState:
         obs, reward, returns, largest = state.obs, state.reward, state.returns, state.largest
         if self.normalize_obs:
-            leaves = dict(paths_of(rollout.steps.obs))
-            obs = {name: stats.merge(leaves[name]) for name, stats in obs.items()}
+            obs = self.seen(obs, rollout.steps.obs)
         if self.normalize_reward:
             sums = self.discounted(rollout.steps, returns)
             reward = reward.merge(sums)
@@ -141,6 +160,17 @@ class Normalized(Wrapper):
                 returns, largest = sums[-1], jnp.maximum(largest, jnp.abs(sums).max())
         inner = self.inner.observe(state.inner, rollout)
         return NormalizedState(inner, obs, reward, returns, largest)
+
+    def seen(self, stats: dict[str, Stats], obs: Any) -> dict[str, Stats]:
+        """The statistics with observations [T, B, ...]; views of agents that are dead are none."""
+        leaves = dict(paths_of(obs))
+        merged = {name: old.merge(leaves[name]) for name, old in stats.items() if name != VIEW}
+        if VIEW in stats:
+            of_agents = ops.active_agents(obs) is not None
+            old, x = stats[VIEW], leaves[VIEW]
+            new = old.merge_views(x, obs["alive"], self.groups) if of_agents else old.merge(x)
+            merged[VIEW] = new
+        return {name: merged[name] for name in stats}
 
     def discounted(self, steps: Step, start: Any = ()) -> Array:
         """Discounted sums of the rewards so far in this episode, [T, ...].

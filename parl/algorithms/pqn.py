@@ -81,7 +81,7 @@ class PQN(QLearning):
         steps = batch.steps
         q, memories = recurrent.unroll(self.q, params["q"], steps.obs, steps.first, batch.memory)
         step = partial(recurrent.step, self.q, params["q"])
-        next_q = recurrent.following(step, steps.next_obs, memories, q, steps.cut)
+        next_q = recurrent.following(step, steps.next_obs, memories, q, ops.cut(steps))
         next_value = ops.select(next_q, greedy(next_q, steps.next_obs["legal"]))  # [T, B, N]
         next_total = mix(self.mixer, params["mixer"], next_value, steps.next_obs)
         deltas = team_transitions(steps, next_total, next_total, self.gamma, self.lambda_)

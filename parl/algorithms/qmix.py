@@ -57,17 +57,13 @@ class QMIX(DQN):
         """Values [T, B, N, A] at obs and at next_obs."""
         q, memories = recurrent.unroll(self.q, params, steps.obs, steps.first, memory)
         step = partial(recurrent.step, self.q, params)
-        return q, recurrent.following(step, steps.next_obs, memories, q, steps.cut)
+        return q, recurrent.following(step, steps.next_obs, memories, q, ops.cut(steps))
 
     def transitions(self, steps: Step, total: Array, next_total: Array) -> ops.Transitions:
         """One-step transitions of a team [T, B], or between each agent's moves [T, B, N]."""
-        active = ops.active_agents(steps.obs)
-        if total.ndim == steps.first.ndim:
-            return team_transitions(steps, total, next_total, self.gamma, 0.0)
-        known, alive = ops.active_agents(steps.next_obs), steps.next_obs["alive"]
-        discount = steps.discount[..., None] * alive
-        tail = steps.reward, discount, steps.last, total, next_total, self.gamma, 0.0
-        return ops.between_turns(active, known, *tail)
+        one = total.ndim == steps.first.ndim
+        of_agents = team_transitions if one else ops.own_transitions
+        return of_agents(steps, total, next_total, self.gamma, 0.0)
 
 
 def init_mixed(q: Model, mixer: Model, key: Array, spec: EnvSpec) -> Params:
@@ -79,8 +75,17 @@ def init_mixed(q: Model, mixer: Model, key: Array, spec: EnvSpec) -> Params:
 
 
 def mix(mixer: Model, params: Params, value: Array, obs: Any) -> Array:
-    """The value of the joint action, [...] or [..., N], of the agents' own [..., N]."""
-    return mixer.apply(params, ops.masked(value, ops.active_agents(obs)), obs["state"])
+    """The value of the joint action, [...] or [..., N], of the agents' own [..., N].
+
+    Where nobody has the turn, as where a game was cut short, it is as if each had a share of it.
+    Without mixing an agent's value is also told where it waits.
+    """
+    movers = ops.next_movers(obs)
+    if "turn" in obs:
+        idle = ~ops.active_agents(obs).any(-1, keepdims=True)
+        value = jnp.where(idle, value / jnp.maximum(movers.sum(-1, keepdims=True), 1), value)
+    total = mixer.apply(params, ops.masked(value, movers), obs["state"])
+    return value if total.ndim == value.ndim else total
 
 
 def team_transitions(
@@ -88,11 +93,13 @@ def team_transitions(
 ) -> ops.Transitions:
     """Transitions [T, B] between a team's moves, paid what its living agents are paid together.
 
-    A team that nobody is left of is at its end; where only others move it waits.
+    A team that nobody is left of is at its end; where only others move it waits. The value of one
+    whose member is cut includes that of the member's last view.
     """
     reward = ops.masked(steps.reward, steps.obs["alive"]).sum(-1)
-    active: Any = ops.active_agents(steps.obs)
-    known: Any = ops.active_agents(steps.next_obs)
-    discount = steps.discount * steps.next_obs["alive"].any(-1)
-    tail = reward, discount, steps.last, total, next_total, gamma, lambda_
-    return ops.between_turns(active.any(-1), known.any(-1), *tail)
+    active, acts_next = (ops.active_agents(x).any(-1) for x in (steps.obs, steps.next_obs))
+    goes_on = steps.next_obs["alive"].any(-1)
+    last = steps.last | ops.agents_cut(steps).any(-1)
+    tail = reward, steps.discount * goes_on, last, total, next_total, gamma, lambda_
+    known = acts_next | (goes_on & ops.closes(steps).any(-1))
+    return ops.between_turns(active, known, *tail)

@@ -226,9 +226,10 @@ class SelfPlay(Wrapper):
         counts = steps.last & (index >= 0)
         hits = counts[..., None] & (index[..., None] == jnp.arange(len(pool.games)))  # [T, B, P]
         games = hits.sum((0, 1)).astype(jnp.float32)
-        score = jnp.where(hits, outcome(steps, self.mine(steps.extras["side"]))[..., None], 0.0)
-        score = score.sum((0, 1))
-        mean = score / jnp.maximum(games, 1.0)
+        paid, own = standing(steps, self.mine(steps.extras["side"]), self.sides)
+        total = lambda score: jnp.where(hits, score[..., None], 0.0).sum((0, 1))
+        score = total(ops.game_score(paid, own))
+        mean = total(ops.duel_score(paid, own)) / jnp.maximum(games, 1.0)
         rating, ratings = ops.elo(pool.rating, pool.ratings, mean, games > 0, self.k)
         games, score = self.decay * pool.games + games, self.decay * pool.score + score
         return pool.replace(games=games, score=score, rating=rating, ratings=ratings)
@@ -249,12 +250,18 @@ class SelfPlay(Wrapper):
         )
 
 
-def outcome(steps: Step, mine: Array) -> Array:
-    """[T, B] 1 where the learner's agents, `mine` [T, B, N], are ahead in the game, 1/2 level.
+def outcome(steps: Step, mine: Array, sides: tuple[int, ...] = ()) -> Array:
+    """[T, B] 1 where the learner's side is ahead of all others in a game, 1/2 level with the best.
 
-    Ahead is the side that is paid more on average, counted from the start of the game or of the
-    rollout: exact where rollouts hold whole games, or where only the last step is paid.
+    `mine` [T, B, N] are its agents, `sides` those of all, by default each its own. A side is paid
+    what its agents are on average, counted from the start of the game or of the rollout: exact
+    where rollouts hold whole games, or where only the last step is paid.
     """
+    return ops.game_score(*standing(steps, mine, sides))
+
+
+def standing(steps: Step, mine: Array, sides: tuple[int, ...] = ()) -> tuple[Array, Array]:
+    """(what each side has been paid, which of them is the learner's) [T, B, S], as in `outcome`."""
 
     def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
         reward, first = x
@@ -263,5 +270,9 @@ def outcome(steps: Step, mine: Array) -> Array:
 
     start = jnp.zeros_like(steps.reward[0])
     paid = jax.lax.scan(forward, start, (jnp.asarray(steps.reward), jnp.asarray(steps.first)))[1]
-    lead = ops.mean_of_team(paid, mine) - ops.mean_of_team(paid, ~mine)
-    return 0.5 * (1.0 + jnp.sign(lead[..., 0]))
+    of = np.array(sides or range(mine.shape[-1]))
+    members = [np.flatnonzero(of == side) for side in range(of.max() + 1)]
+    mean = lambda index: paid[..., index].mean(-1)
+    own = lambda index: mine[..., index].any(-1)
+    stack = lambda part: jnp.stack([part(index) for index in members], -1)
+    return stack(mean), stack(own)

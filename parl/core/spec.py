@@ -125,7 +125,9 @@ class EnvSpec:
 
     With agents, `action_space` is that of one of them, and `observation_space` a dict whose parts
     carry N in front, `state` excepted: `view` (N, O); `legal` (N, A) bool, for discrete actions;
-    `alive` (N,) bool; in turn-based games `turn` (N,) bool, whose move it is; `state` (S,).
+    `alive` (N,) bool; in turn-based games `turn` (N,) bool, whose move it is; `state` (S,). What a
+    step led to shows an agent that died as not alive, and one whose episode was cut alone as alive
+    still, with its last view; parl/ops/agents.py has what follows from it.
     """
 
     id: str
@@ -135,6 +137,7 @@ class EnvSpec:
     num_agents: int | None = None  # N, for multi-agent environments
     agents: tuple[str, ...] = ()  # their names
     groups: tuple[int, ...] = ()  # of each agent: those of one have one role; empty: all are one
+    action_sizes: tuple[int, ...] = ()  # numbers of each agent's Box action where these differ
     # What the environment itself takes and shows, where these are not the spaces above:
     action_map: "ActionMap | None" = field(default=None, compare=False, repr=False)
     native: dict[str, Any] | None = field(default=None, compare=False, repr=False)  # as JSON
@@ -179,6 +182,11 @@ class EnvSpec:
     def takes_turns(self) -> bool:
         """Whether one agent moves at a time: games whose winner is who is paid most."""
         return isinstance(self.observation_space, dict) and "turn" in self.observation_space
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether agents are on several sides: of several groups, or taking turns."""
+        return len(set(self.groups)) > 1 or self.takes_turns
 
     @property
     def obs(self) -> Any:

@@ -20,6 +20,7 @@ def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
         "num_agents": spec.num_agents,
         "agents": list(spec.agents),
         "groups": list(spec.groups),
+        "action_sizes": list(spec.action_sizes),
         "action_map": spec.action_map and spec.action_map.to_json(),
         "native": spec.native,
     }
@@ -37,6 +38,7 @@ def spec_from_json(values: Any, where: Any) -> EnvSpec:
             num_agents=None if values["num_agents"] is None else int(values["num_agents"]),
             agents=tuple(map(str, values["agents"])),
             groups=tuple(map(int, values["groups"])),
+            action_sizes=tuple(map(int, values.get("action_sizes", ()))),
             action_map=None if mapped is None else ActionMap.from_json(mapped),
             native=values["native"],
         )

@@ -18,7 +18,12 @@ def static(**kwargs: Any) -> Any:
 
 
 class Step(NamedTuple):
-    """One environment step. Leaves are [T, B, ...] in a rollout, [B, ...] in a batch."""
+    """One environment step. Leaves are [T, B, ...] in a rollout, [B, ...] in a batch.
+
+    `discount` and `last` are of the whole environment. With agents, next_obs has what differs among
+    them: who is not alive there has died; who is, but not in the obs to come, was cut alone. See
+    parl/ops/agents.py.
+    """
 
     obs: Any  # [..., *O]; multi-agent leaves carry N right after the batch axes
     action: Any  # [..., A] float or [...] int
@@ -31,7 +36,10 @@ class Step(NamedTuple):
 
     @property
     def cut(self) -> Any:
-        """[...] bool, the episode ended here before its time: next_obs is not the obs to come."""
+        """[...] bool, the episode ended here before its time: next_obs is not the obs to come.
+
+        `ops.cut` also tells where it did for one of several agents.
+        """
         return self.last & (self.discount > 0)
 
 

@@ -78,9 +78,9 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
     if callable(env):
         return from_gymnasium(env, found)
     if is_pettingzoo(env):
-        from parl.envs.pettingzoo import copies_of
+        from parl.envs.pettingzoo import copies_of, name_of
 
-        return from_gymnasium(copies_of(env), id or str(env))
+        return from_gymnasium(copies_of(env), id or name_of(env))
     raise EnvError(
         "env must be an id, a JaxEnv or a function that makes a Gymnasium environment (not one "
         f"that is made already), not {env!r}."

@@ -24,7 +24,7 @@ from parl.envs import gymnasium_state
 from parl.envs.gymnasium_checks import finite_bounds
 from parl.envs.gymnasium_json import describe
 from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
-from parl.envs.gymnasium_team import Team, TupleTeam
+from parl.envs.gymnasium_team import FOLLOWING, Team, TupleTeam
 from parl.envs.protocol import EnvState, Transition
 from parl.envs.team import is_pettingzoo
 
@@ -305,10 +305,15 @@ class GymnasiumVectorEnv:
         self._obs = next_obs = self._batch(values, infos, ended)
         reward = checks.rewards_of(rewards, self._spec.agent_shape, self._id)
         self._check_finite(reward, "reward")
-        if ended:
-            fresh, told = list(values), list(infos)
-            for index in ended:
-                fresh[index], told[index] = self._reset_one(index)
+        fresh, told = list(values), list(infos)
+        parted = []  # environments that go on without an agent that was cut alone
+        if self._spec.num_agents:
+            parted = [i for i, info in enumerate(infos) if FOLLOWING in info]
+        for index in parted:
+            fresh[index] = infos[index][FOLLOWING]
+        for index in ended:
+            fresh[index], told[index] = self._reset_one(index)
+        if parted or ended:
             self._obs = self._batch(fresh, told)
         self._check_legal()
         return Transition(self._obs, reward, terminated, truncated, next_obs)

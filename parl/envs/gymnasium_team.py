@@ -1,7 +1,8 @@
 """Several agents as one Gymnasium environment, so that one vector environment serves them all.
 
 A Team observes a dict of arrays [N, ...] as its spec says, takes actions [N, ...] and gives rewards
-[N]. Its agents may differ, die, appear late or take turns; views and actions are padded.
+[N]. Its agents may differ, die, be cut short, appear late, wait or take turns; views and actions
+are padded.
 """
 
 import math
@@ -19,6 +20,12 @@ from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.team import only_first, own_actions, team_spec
 
 MASK = "action_mask"
+# In the info of a step: the observation to act on, where it is not the one that the step led to.
+FOLLOWING = "following"
+WAIT = (
+    "an agent that is to wait needs an action that does nothing, or in PettingZoo leaves `agents`, "
+    "without a flag, until it is back."
+)
 
 
 class Seat(NamedTuple):
@@ -67,6 +74,9 @@ class Team(gymnasium.Env):
         view: Any = self.team.observation_space
         self.view_shape: tuple[int, int] = view["view"].shape
         self.filled = np.arange(self.view_shape[1]) < np.array(sizes)[:, None]  # [N, O]
+        self.alive = np.ones(len(self.names), bool)  # [N] who is in the game, waiting or not
+        self.views = np.zeros(self.view_shape, np.float32)  # what each of them saw last
+        self.state: np.ndarray | None = None  # what global_state() told last
 
     def global_state(self) -> np.ndarray:
         """[S]; only where the state is not all views."""
@@ -77,38 +87,100 @@ class Team(gymnasium.Env):
         seen: Mapping[Any, Any],
         infos: Mapping[Any, Any],
         alive: np.ndarray,
+        moving: np.ndarray,
+        ended: np.ndarray,
         turn: np.ndarray | None = None,
-        final: bool = False,
     ) -> dict[str, np.ndarray]:
         """The observation, from what agents see and are told, by their names.
 
-        alive [N] bool; turn [N] bool who moves, where one moves at a time; `final` closes an
-        episode, so that nobody moves any more.
+        [N] bool each: `alive` who is in the game; `moving` who may choose an action; `ended` for
+        whom the episode is over, so that no action need be legal; `turn` whose move it is, where
+        one moves at a time. An agent that is shown nothing sees what it saw last.
         """
-        view = np.zeros(self.view_shape, np.float32)
-        for row, name, seat in zip(view, self.names, self.seats, strict=True):
-            if name in seen:
+        for row, name, seat, here in zip(self.views, self.names, self.seats, alive, strict=True):
+            if not here or name not in seen:
+                continue
+            try:
                 row[: seat.size] = seat.view(seen[name])
-        obs = {"view": view, "alive": alive, "state": self.state_of(view)}
+            except (KeyError, TypeError, ValueError) as error:
+                raise EnvError(
+                    f"{self.team.id} gave {name} an observation that does not fit its space: "
+                    f"{error}."
+                ) from error
+        view = np.where(alive[:, None], self.views, np.float32(0.0))
+        state = self.state_of(view, lost=bool(ended.any()) or not alive.all())
+        obs = {"view": view, "alive": alive, "state": state}
         if turn is not None:
             obs["turn"] = turn
         if self.discrete:
-            moving = alive if turn is None or final else alive & turn
-            obs["legal"] = self.legal = self.legal_now(seen, infos, moving, final)
+            obs["legal"] = self.legal = self.legal_now(seen, infos, moving, ended)
         return obs
 
-    def state_of(self, view: np.ndarray) -> np.ndarray:
-        """[S] float32."""
-        if self.own_state:
-            return numbers(self.global_state())
-        return view[self.filled]
+    def begin(
+        self,
+        seen: Mapping[Any, Any],
+        infos: Mapping[Any, Any],
+        alive: np.ndarray,
+        turn: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The observation that opens an episode of those who are alive [N]; `turn` as in `look`."""
+        self.alive = alive
+        moving = alive if turn is None else alive & turn
+        return self.look(seen, infos, alive, moving, np.zeros_like(alive), turn)
+
+    def answer(
+        self,
+        seen: Mapping[Any, Any],
+        infos: Mapping[Any, Any],
+        reward: np.ndarray,
+        cut: np.ndarray,
+        alive: np.ndarray,
+        moving: np.ndarray,
+        turn: np.ndarray | None = None,
+    ) -> Any:
+        """What a step returns. [N] bool each:
+
+        `cut` who was truncated by it, `alive` who goes on, `moving` who of them acts next, `turn`
+        as in `look`. Whoever else was alive has died. Who is cut is alive in the observation that
+        the step led to, with a last view, and not in the one to act on. The episode is over where
+        nobody moves: truncated if anybody was, and then for all that are left.
+        """
+        before, self.alive = self.alive, alive
+        if moving.any():
+            obs = self.look(seen, infos, alive | cut, moving | cut, cut, turn)
+            if not cut.any():
+                return obs, reward, False, False, {}
+            following = self.look(seen, infos, alive, moving, np.zeros_like(cut), turn)
+            return obs, reward, False, False, {FOLLOWING: following}
+        truncated = bool(cut.any())
+        left = cut | alive if truncated else before
+        return self.look(seen, infos, left, left, left, turn), reward, not truncated, truncated, {}
+
+    def state_of(self, view: np.ndarray, lost: bool) -> np.ndarray:
+        """[S] float32; `lost` where somebody is not in the game.
+
+        Some simulators cannot tell their state without them; the last that was told stands then.
+        """
+        if not self.own_state:
+            return view[self.filled]
+        try:
+            self.state = np.array(numbers(self.global_state()))
+        except Exception as error:
+            if self.state is None or not lost:
+                kind = type(error).__name__
+                raise EnvError(f"{self.team.id} raised {kind} in state(): {error}") from error
+        return self.state
 
     def legal_now(
-        self, seen: Mapping[Any, Any], infos: Mapping[Any, Any], moving: np.ndarray, final: bool
+        self,
+        seen: Mapping[Any, Any],
+        infos: Mapping[Any, Any],
+        moving: np.ndarray,
+        ended: np.ndarray,
     ) -> np.ndarray:
         """[N, A] bool: the masks of those who move, only action 0 for all others.
 
-        Raises EnvError where somebody is to move and has no legal action.
+        Raises EnvError where somebody is to move, not `ended`, and has no legal action.
         """
         legal = np.where(moving[:, None], self.own, self.nothing)
         for i, (name, moves) in enumerate(zip(self.names, moving.tolist(), strict=True)):
@@ -122,13 +194,13 @@ class Team(gymnasium.Env):
                 raise EnvError(
                     f"{self.team.id} gives {name} a mask that is none: {error}."
                 ) from error
-            if final and not mask.any():
-                legal[i] = self.nothing
-            elif not mask.any():
+            if not mask.any() and not ended[i]:
                 raise EnvError(
                     f"{self.team.id} gives {name}, who is to move, a mask with no legal action: "
-                    "an agent that cannot act must be terminated or skipped."
+                    f"{WAIT}"
                 )
+            if not mask.any():
+                legal[i] = self.nothing
         return legal
 
     def action_of(self, i: int, action: np.ndarray) -> Any:
@@ -227,11 +299,19 @@ def numbers(array: Any) -> np.ndarray:
     return row / 255 if array.dtype == np.uint8 and array.ndim == 3 else row
 
 
+def is_of_agents(seen: spaces.Space, act: spaces.Tuple) -> bool:
+    """Whether these can be the observations and the actions of several agents."""
+    kinds = {isinstance(space, spaces.Box) for space in act}
+    same = isinstance(seen, spaces.Tuple) and len(seen) == len(act)
+    return same and len(kinds) == 1
+
+
 class TupleTeam(Team):
     """A Gymnasium environment whose spaces, observations and rewards are tuples over agents.
 
     Such as lbforaging's and rware's. These two report their time limits as terminations; here they
-    are truncations.
+    are truncations. One reward for all is shared out among the agents in the game, so that it
+    counts once. Flags are for all or one for each agent, who is then out of the game.
     """
 
     CUT: ClassVar[dict[str, Callable[[Any], bool]]] = {
@@ -241,13 +321,10 @@ class TupleTeam(Team):
 
     def __init__(self, env: gymnasium.Env):
         self.env, game = env, env.unwrapped
-        seen, act = env.observation_space, env.action_space
+        seen: Any = env.observation_space
+        act: Any = env.action_space
         id = env.spec.id if env.spec else type(game).__name__
-        if (
-            not isinstance(seen, spaces.Tuple)
-            or not isinstance(act, spaces.Tuple)
-            or len({isinstance(space, spaces.Discrete) for space in act.spaces}) > 1
-        ):
+        if not is_of_agents(seen, act):
             raise SpaceError(
                 f"{id} has {act} actions. If they are several agents', both spaces have to be a "
                 "Tuple over them and all actions of one kind; if they are one agent's, make them "
@@ -258,25 +335,45 @@ class TupleTeam(Team):
         names = [f"agent_{i}" for i in range(len(act.spaces))]
         super().__init__(id, names, seen.spaces, act.spaces, max_steps=limit)
         self.cut = self.CUT.get(type(game).__module__.partition(".")[0], lambda game: False)
-        self.alive = np.ones(len(names), bool)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Starts an episode."""
         values, info = self.env.reset(seed=seed, options=options)
-        return self.observed(values), info
+        return self.begin(self.by_name(values), {}, np.ones(len(self.names), bool)), info
 
     def step(self, action: Any) -> Any:
         """One step of all agents."""
         own = tuple(self.action_of(i, action) for i in range(len(self.seats)))
         values, reward, terminated, truncated, info = self.env.step(own)
-        if terminated and self.cut(self.env.unwrapped):
-            terminated, truncated = False, True
-        reward = np.broadcast_to(np.asarray(reward, np.float32), len(own))
-        return self.observed(values), reward, terminated, truncated, info
+        if np.any(terminated) and self.cut(self.env.unwrapped):
+            terminated, truncated = False, terminated
+        paid = np.asarray(reward, np.float32)
+        if paid.ndim == 0:
+            paid = np.where(self.alive, paid / self.alive.sum(), np.float32(0.0))
+        dead = self.alive & self.of_each(terminated, bool, "flags")
+        cut = self.alive & ~dead & self.of_each(truncated, bool, "flags")
+        left = self.alive & ~dead & ~cut
+        paid = self.of_each(paid, np.float32, "rewards")
+        *answer, told = self.answer(self.by_name(values), {}, paid, cut, left, left)
+        return *answer, info | told
 
-    def observed(self, values: Any) -> dict[str, np.ndarray]:
-        """The observation from one value for each agent."""
-        return self.look(dict(zip(self.names, values, strict=True)), {}, self.alive)
+    def by_name(self, values: Any) -> dict[str, Any]:
+        """One observation for each agent by its name."""
+        if len(values) != len(self.names):
+            raise EnvError(
+                f"{self.team.id} gave {len(values)} observations, not {len(self.names)}."
+            )
+        return dict(zip(self.names, values, strict=True))
+
+    def of_each(self, value: Any, dtype: Any, what: str) -> np.ndarray:
+        """[N], of one value for all or one for each agent. Raises EnvError for another number."""
+        array = np.asarray(value, dtype)
+        if array.shape not in ((), (len(self.names),)):
+            raise EnvError(
+                f"{self.team.id} gave {what} of shape {array.shape}, which must be one for all or "
+                f"one for each of its {len(self.names)} agents."
+            )
+        return np.broadcast_to(array, len(self.names))
 
     def close(self) -> None:
         """Closes the environment."""

@@ -63,7 +63,7 @@ def as_team(env: Any, id: str | None = None) -> Team:
         return ParallelTeam(env, id)
     if isinstance(env, AECEnv):
         return TurnTeam(env, id)
-    raise EnvError(f"{env!r} is no environment of Gymnasium or PettingZoo.")
+    raise EnvError(f"{type(env).__name__} is no environment of Gymnasium or PettingZoo.")
 
 
 def copies_of(env: Any) -> Callable[[], Team]:
@@ -74,7 +74,8 @@ def copies_of(env: Any) -> Callable[[], Team]:
             return as_team(copy.deepcopy(env))
         except TypeError as error:
             raise EnvError(
-                f"{env} cannot be copied ({error}): give the function that makes it instead."
+                f"{name_of(env)} cannot be copied ({error}): give the function that makes it "
+                "instead."
             ) from error
 
     return copied
@@ -109,20 +110,23 @@ def missing(id: str, error: ModuleNotFoundError) -> MissingPackage:
 
 
 class ZooTeam(Team):
-    """What both forms share: names, spaces, the state, and that the dead stay dead."""
+    """What both forms share: names, spaces, the state, and who is in the game.
+
+    An agent with a termination is dead, one with a truncation was cut, also where `agents` still
+    lists it. One that leaves `agents` without a flag waits, until it is listed again.
+    """
 
     def __init__(self, env: Any, id: str | None, turns: bool, limit: Any = None):
-        name = id or str(env)
+        self.called = id or name_of(env)
         agents = getattr(env, "possible_agents", None)
         if not agents:
             raise EnvError(
-                f"{name} does not say which agents it may have (possible_agents), so they cannot "
-                "be laid out in an array."
+                f"{self.called} does not say which agents it may have (possible_agents), so they "
+                "cannot be laid out in an array."
             )
         self.env: Any = env
-        self.left: set[Any] = set()  # agents that were in this episode and are not any more
         super().__init__(
-            name,
+            self.called,
             agents,
             [env.observation_space(agent) for agent in agents],
             [env.action_space(agent) for agent in agents],
@@ -130,6 +134,8 @@ class ZooTeam(Team):
             turns,
             limit if isinstance(limit, int) else None,
         )
+        self.over = self.members(())  # [N] whose episode is over
+        self.away = self.members(())  # those of them that are not listed any more
 
     def probe_state(self) -> int | None:
         """The size of the environment's state(), None if it has none or one that is all views.
@@ -146,13 +152,41 @@ class ZooTeam(Team):
     def start(self, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
         """(state or None, all views after one another) at the start of an episode."""
         env = self.env
-        seen = env.reset(seed=seed)
-        seen = {name: env.observe(name) for name in env.agents} if seen is None else seen[0]
+        seen, _ = self.opened(seed, None)
         views = [flattener(env.observation_space(name))[1](seen[name]) for name in seen]
         try:
             return numbers(env.state()), np.concatenate(views)
         except (NotImplementedError, AttributeError, TypeError):  # RPS raises the last
             return None, np.concatenate(views)
+
+    def opened(self, seed: int | None, options: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """(observations, infos) of those who are in the game at the start of an episode."""
+        raise NotImplementedError  # abstract
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode."""
+        seen, infos = self.opened(seed, options)
+        self.over, self.away = self.members(()), self.members(())
+        return self.begin(seen, infos, self.members(seen), self.turn()), {}
+
+    def turn(self) -> np.ndarray | None:
+        """[N] bool whose move it is; None where all move at once."""
+        return None
+
+    def seen_by(self, name: Any, obs: Any) -> Any:
+        """An agent's observation; raises EnvError where there is none."""
+        if obs is None:
+            raise EnvError(
+                f"{self.called} gives no observation of {name}, who is in `agents`: all of these "
+                "need one, also while others move."
+            )
+        return obs
+
+    def listed(self) -> np.ndarray:
+        """[N] bool: who is in `agents`; raises EnvError where it is somebody unknown."""
+        if odd := set(self.env.agents) - self.index.keys():
+            raise EnvError(f"{self.called}: {min(map(str, odd))} is not one of possible_agents.")
+        return self.members(self.env.agents)
 
     def global_state(self) -> np.ndarray:
         return self.env.state()
@@ -161,14 +195,24 @@ class ZooTeam(Team):
         """[N] bool: which agents these are."""
         return np.array([name in names for name in self.names], bool)
 
-    def leave(self, before: Flags, now: Flags) -> None:
-        """Notes who has left the game; raises EnvError where somebody comes back."""
-        self.left |= before - now
-        if back := self.left & now:
+    def ended(self, terminations: Any, truncations: Any) -> np.ndarray:
+        """[N] bool: who was truncated and is not dead; notes all whose episode is over."""
+        dead, late = (self.members(chosen_by(x)) for x in (terminations, truncations))
+        cut = self.alive & late & ~dead
+        self.over = self.over | dead | late
+        return cut
+
+    def remaining(self) -> np.ndarray:
+        """[N] bool: who goes on, waiting or not; raises EnvError where somebody comes back."""
+        listed = self.listed()
+        if back := np.flatnonzero(listed & self.away).tolist():
             raise EnvError(
-                f"{self.team.id}: {min(map(str, back))} died and came back within an episode; an "
-                "agent that is to return needs a name of its own."
+                f"{self.called}: {self.names[back[0]]} died and came back within an episode; an "
+                "agent that is to return needs a name of its own, and one that waits leaves "
+                "`agents` without a flag."
             )
+        self.away = self.away | (self.over & ~listed)
+        return (self.alive | listed) & ~self.over
 
     def close(self) -> None:
         """Closes the environment."""
@@ -179,36 +223,41 @@ class ParallelTeam(ZooTeam):
     """A PettingZoo environment whose agents all act at once.
 
     An agent is alive while it is in the game; the step in which it dies is its last and has its
-    last reward.
+    last reward. One that waits is alive, and action 0, which nobody is told, is all it has.
     """
 
     def __init__(self, env: ParallelEnv, id: str | None = None):
         super().__init__(env, id, turns=False, limit=getattr(env.unwrapped, "max_cycles", None))
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode."""
-        seen, infos = self.env.reset(seed=seed, options=options)
-        self.left = set()
-        return self.present(seen, infos), {}
-
-    def present(self, seen: dict[Any, Any], infos: dict[Any, Any]) -> dict[str, np.ndarray]:
-        """The observation of who is in the game; the last views of the dead are left out."""
-        agents = self.env.agents
-        return self.look({name: seen[name] for name in agents}, infos, self.members(agents))
+    def opened(self, seed: int | None, options: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        answer = self.env.reset(seed=seed, options=options)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise EnvError(
+                f"{self.called}: reset must return (observations, infos), not "
+                f"{type(answer).__name__}; the environment speaks an older PettingZoo."
+            )
+        if not self.env.agents:
+            raise EnvError(f"{self.called} starts an episode with nobody in `agents`.")
+        seen, infos = answer
+        return {name: self.seen_by(name, seen.get(name)) for name in self.env.agents}, infos
 
     def step(self, action: Any) -> Any:
         """One step of all agents that are in the game."""
-        before = set(self.env.agents)
         chosen = {name: self.action_of(self.index[name], action) for name in self.env.agents}
-        seen, rewards, terminations, truncations, infos = self.env.step(chosen)
+        answer = self.env.step(chosen)
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            raise EnvError(
+                f"{self.called}: step must return (observations, rewards, terminations, "
+                "truncations, infos); the environment speaks an older PettingZoo."
+            )
+        seen, rewards, terminations, truncations, infos = answer
         reward = np.array([rewards.get(name, 0.0) for name in self.names], np.float32)
-        now = set(self.env.agents)
-        self.leave(before | chosen_by(terminations) | chosen_by(truncations), now)
-        if now:
-            return self.present(seen, infos), reward, False, False, {}
-        cut = chosen_by(truncations) - chosen_by(terminations)
-        obs = self.look(seen, infos, self.members(cut or before), final=True)
-        return obs, reward, not cut, bool(cut), {}
+        cut, alive = self.ended(terminations, truncations), self.remaining()
+        moving = alive & self.listed()
+        for name in self.env.agents:
+            if moving[self.index[name]]:
+                self.seen_by(name, seen.get(name))
+        return self.answer(seen, infos, reward, cut, alive, moving)
 
 
 class TurnTeam(ZooTeam):
@@ -216,50 +265,75 @@ class TurnTeam(ZooTeam):
 
     A step is one move. Its rewards are those that the move gave to any agent, at once: their sum
     between two moves of an agent is what `last()` tells it, also where it does not move again.
+    Behind a game that was cut short the turn is that of the next in line.
     """
 
     def __init__(self, env: AECEnv, id: str | None = None):
         super().__init__(env, id, turns=True)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode."""
+    def opened(self, seed: int | None, options: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
         self.env.reset(seed=seed, options=options)
-        self.left = set()
-        return self.present(), {}
+        if not self.env.agents:
+            raise EnvError(f"{self.called} starts an episode with nobody in `agents`.")
+        return {name: self.observe(name) for name in self.env.agents}, self.env.infos
+
+    def turn(self) -> np.ndarray:
+        return self.members({self.env.agent_selection})
+
+    def observe(self, name: Any) -> Any:
+        """What an agent sees."""
+        return self.seen_by(name, self.env.observe(name))
 
     def step(self, action: Any) -> Any:
         """One move of who has the turn."""
-        env, before = self.env, self.living()
-        env.step(self.action_of(self.index[env.agent_selection], action))
-        reward = np.array([env.rewards.get(name, 0.0) for name in self.names], np.float32)
-        terminated, truncated = chosen_by(env.terminations), chosen_by(env.truncations)
-        last = {name: env.observe(name) for name in terminated | truncated}
-        self.bury()
-        self.leave(before | terminated | truncated, self.living())
-        if env.agents:
-            return self.present(), reward, False, False, {}
-        cut = truncated - terminated
-        nobody = np.zeros(len(self.names), bool)
-        obs = self.look(last, {}, self.members(cut or before), nobody, final=True)
-        return obs, reward, not cut, bool(cut), {}
+        env, mover = self.env, self.index[self.env.agent_selection]
+        before = self.told()
+        before[mover] = 0.0  # it was told all that, and is told anew from here on
+        env.step(self.action_of(mover, action))
+        reward = (self.told() - before).astype(np.float32)
+        terminations, truncations = dict(env.terminations), dict(env.truncations)
+        ending = chosen_by(terminations) | chosen_by(truncations)
+        seen = {name: self.observe(name) for name in ending}  # before they are taken out
+        cut = self.ended(terminations, truncations)
+        living = [name for name in env.agents if not self.over[self.index[name]]]
+        if living:
+            self.bury()
+        seen |= {name: self.observe(name) for name in living}
+        alive = self.remaining()
+        turn = self.turn() if living else self.next_in_line(mover, cut)
+        return self.answer(seen, env.infos, reward, cut, alive, alive & turn, turn)
 
-    def living(self) -> Flags:
-        """Who is in the game and not about to leave it."""
-        dead = chosen_by(self.env.terminations) | chosen_by(self.env.truncations)
-        return set(self.env.agents) - dead
+    def told(self) -> np.ndarray:
+        """[N] what `last()` would tell each agent of its rewards."""
+        paid = self.env._cumulative_rewards
+        return np.array([paid.get(name, 0.0) for name in self.names], np.float64)
 
     def bury(self) -> None:
         """Takes the dead out of the game: each has one empty step to make."""
         env = self.env
-        while env.agents and env.agent_selection not in self.living():
+        for _ in self.names:
+            if not self.over[self.index[env.agent_selection]]:
+                return
             env.step(None)
+        if self.over[self.index[env.agent_selection]]:
+            raise EnvError(
+                f"{self.called} gives the turn to {env.agent_selection}, whose episode is over, "
+                "again and again: its step must take such an agent out of `agents`."
+            )
 
-    def present(self) -> dict[str, np.ndarray]:
-        """The observation of who is in the game."""
-        env, living = self.env, self.living()
-        seen = {name: env.observe(name) for name in living}
-        turn = self.members({env.agent_selection})
-        return self.look(seen, env.infos, self.members(living), turn)
+    def next_in_line(self, mover: int, who: np.ndarray) -> np.ndarray:
+        """[N] bool: the next after the mover among these [N] bool, if there are any."""
+        turn = np.zeros_like(who)
+        if who.any():
+            turn[(mover + 1 + np.roll(who, -mover - 1).argmax()) % len(who)] = True
+        return turn
+
+
+def name_of(env: Any) -> str:
+    """What an environment is called, also if it does not say so."""
+    metadata = getattr(env, "metadata", None)
+    found = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return str(found or type(getattr(env, "unwrapped", env)).__name__)
 
 
 def chosen_by(flags: Mapping[Any, bool]) -> Flags:

@@ -33,7 +33,7 @@ class JaxEnv(Protocol):
 class Transition(NamedTuple):
     """What a vector environment answers to a batch of actions: numpy, or jax if jitted."""
 
-    obs: Any  # [B, *O] what to act on next: after the reset where an episode ended
+    obs: Any  # [B, *O] what to act on next: after the reset, without agents that were cut alone
     reward: Any  # [B] float32
     terminated: Any  # [B] bool, the episode ended by the environment's rules
     truncated: Any  # [B] bool, the episode was cut by a time limit

@@ -50,7 +50,14 @@ def team_spec(
         num_agents=count,
         agents=tuple(agents),
         groups=groups_of(list(zip(views, actions, strict=True)) if roles is None else roles),
+        action_sizes=unequal_sizes(actions),
     )
+
+
+def unequal_sizes(actions: Sequence[Discrete | Box]) -> tuple[int, ...]:
+    """How many numbers each agent's action has; () where all have as many, or choices."""
+    sizes = tuple(space.shape[0] for space in actions if isinstance(space, Box))
+    return sizes if len(set(sizes)) > 1 else ()
 
 
 def joint_action(id: str, actions: Sequence[Discrete | Box]) -> Discrete | Box:

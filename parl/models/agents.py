@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parl import ops
 from parl.core.types import Array, Params
 from parl.models.recurrent import is_recurrent
 
@@ -30,6 +31,7 @@ class Agents:
     agent_id: bool = False
     sees: str = "view"  # or "state"
     ahead: int = 0  # axes of the outputs before those of the batch, such as an ensemble's
+    action_sizes: tuple[int, ...] = ()  # numbers of each agent's action, the rest is padding
 
     def init(self, key: Array, obs: Any, *rest: Any) -> Params:
         """Parameters, stacked [max(sets) + 1, ...] if there are several sets."""
@@ -46,12 +48,21 @@ class Agents:
         """The outputs; for a recurrent network `rest` is (first [T, B], memory [B, N, ...])."""
         obs, axis = self.own(obs)
         if not self.sets:
-            return self.network.apply(params, obs, *rest, method=method)
+            return self.without_padding(self.network.apply(params, obs, *rest, method=method))
         if self.sets != tuple(range(self.num_agents)):
             params = jax.tree.map(lambda x: x[np.array(self.sets)], params)
         one = lambda params, *inputs: self.network.apply(params, *inputs, method=method)
         axes = 0, *self.axes(axis, rest)
-        return jax.vmap(one, axes, axis + self.ahead)(params, obs, *rest)
+        return self.without_padding(jax.vmap(one, axes, axis + self.ahead)(params, obs, *rest))
+
+    def without_padding(self, outputs: Any) -> Any:
+        """Outputs whose normal distributions are of the numbers that an agent's action has."""
+        if isinstance(outputs, tuple):  # and the memories of a recurrent network
+            return self.without_padding(outputs[0]), *outputs[1:]
+        if not self.action_sizes or not isinstance(outputs, ops.Normal):
+            return outputs
+        used = np.arange(outputs.mean.shape[-1]) < np.array(self.action_sizes)[:, None]
+        return outputs.masked(jnp.broadcast_to(used, outputs.mean.shape))
 
     def own(self, obs: Any) -> tuple[dict[str, Array], int]:
         """(what each agent's network sees, [..., N, ...] each, and the axis of N)."""

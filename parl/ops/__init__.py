@@ -3,17 +3,23 @@
 from parl.ops.agents import (
     Transitions,
     active_agents,
+    agents_cut,
     between_turns,
+    closes,
+    cut,
     masked,
     mean,
     mean_of_team,
+    member_transitions,
+    next_movers,
+    own_transitions,
     standardize,
     team_reward,
 )
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
-from parl.ops.ratings import elo, expected_score, matchmaking
+from parl.ops.ratings import duel_score, elo, expected_score, game_score, matchmaking
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
 from parl.ops.statistics import iqm, stratified_bootstrap, t_interval
 from parl.ops.tree import expand_like, over_agents, where_first
@@ -54,12 +60,17 @@ __all__ = [
     "ValueDistribution",
     "White",
     "active_agents",
+    "agents_cut",
     "between_turns",
+    "closes",
+    "cut",
+    "duel_score",
     "elo",
     "epsilon_greedy",
     "expand_like",
     "expected_score",
     "gae",
+    "game_score",
     "huber",
     "iqm",
     "is_stuck",
@@ -70,8 +81,11 @@ __all__ = [
     "matchmaking",
     "mean",
     "mean_of_team",
+    "member_transitions",
     "n_step",
+    "next_movers",
     "over_agents",
+    "own_transitions",
     "permutation",
     "retrace",
     "select",

@@ -1,7 +1,11 @@
-"""Several agents: who takes part, and what a step is to an agent that waits for its turn.
+"""Several agents: who takes part, and what a step is to an agent that dies, is cut or waits.
 
 Axes: T time, B environments, N agents. Observations of agents are dicts with `alive` [..., N] bool
 and, in turn-based games, `turn` [..., N] bool; an agent is active where both hold.
+
+What a step leads to for an agent that was alive is told by `next_obs`: who is not alive there is
+dead, and nothing follows. Who is alive there but not in the obs to come was cut: its return goes on
+behind its last view. Who is alive but has not the turn waits.
 """
 
 from typing import Any, NamedTuple
@@ -9,17 +13,38 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from parl.core.types import Array
+from parl.core.types import Array, Step
 from parl.ops.tree import expand_like
 
 Scalar = float | Array
 
 
 def active_agents(obs: Any) -> Any:
-    """Who acts now, [..., N] bool; None for observations without agents."""
-    if not isinstance(obs, dict) or "alive" not in obs:
+    """Who acts now, [..., N] bool; None for observations without agents.
+
+    An entry `alive` that is not bool is part of what a single agent sees.
+    """
+    if not isinstance(obs, dict) or "alive" not in obs or obs["alive"].dtype != bool:
         return None
     return obs["alive"] & obs["turn"] if "turn" in obs else obs["alive"]
+
+
+def agents_cut(steps: Step) -> Array:
+    """For whom the episode was cut short while it went on for others, [T, ..., N] bool.
+
+    Nothing is told of the last step of the sequence: nobody's.
+    """
+    alive, next_alive = jnp.asarray(steps.obs["alive"]), jnp.asarray(steps.next_obs["alive"])
+    goes_on = ~jnp.asarray(steps.last)[:-1, ..., None]
+    gone = goes_on & next_alive[:-1] & ~alive[1:]
+    return jnp.concatenate([gone, jnp.zeros_like(alive[:1])])
+
+
+def cut(steps: Step) -> Array:
+    """Where next_obs [T, ...] is not the obs to come, for all or for an agent: [T, ...] bool."""
+    if active_agents(steps.obs) is None:
+        return steps.cut
+    return steps.cut | agents_cut(steps).any(-1)
 
 
 def masked(x: Array, active: Array | None) -> Array:
@@ -123,3 +148,64 @@ def between_turns(
         lambda_=jnp.where(counts, lambda_, 1.0),
         active=counts,
     )
+
+
+def closes(steps: Step) -> Array:
+    """Where an agent's last view tells its value though it does not act, [T, ..., N] bool.
+
+    Where its episode ends; and at the end of a sequence of no more steps than agents, which would
+    not hold two moves of one that takes turns with all others.
+    """
+    alive = jnp.asarray(steps.obs["alive"])
+    ends = expand_like(steps.last, alive) | agents_cut(steps)
+    return ends.at[-1].set(True) if alive.shape[0] <= alive.shape[-1] else ends
+
+
+def own_transitions(
+    steps: Step, value: Array, next_value: Array, gamma: Scalar, lambda_: Scalar
+) -> Transitions:
+    """Transitions [T, ..., N] of agents that are each paid their own, from move to move.
+
+    The discount of who dies is 0. Who is cut, alone or with all, is valued at its last view.
+    """
+    alive, next_alive = (jnp.asarray(obs["alive"]) for obs in (steps.obs, steps.next_obs))
+    last = expand_like(steps.last, alive) | agents_cut(steps)
+    active, acts_next = active_agents(steps.obs), active_agents(steps.next_obs)
+    known = acts_next | (next_alive & closes(steps))
+    discount = expand_like(steps.discount, alive) * next_alive
+    tail = last, value, next_value, gamma, lambda_
+    return between_turns(active, known, steps.reward, discount, *tail)
+
+
+def member_transitions(
+    steps: Step, value: Array, next_value: Array, gamma: Scalar, lambda_: Scalar
+) -> Transitions:
+    """Transitions [T, ..., N] of a team's members, each paid what all are paid together.
+
+    The value of who does not act next is the mean of those who do. Who is dead goes with the team:
+    its place holds the team's transitions, so that what comes later counts as much for its moves as
+    for those of the others. The discount is 0 where nobody is left.
+    """
+    alive, next_alive = (jnp.asarray(obs["alive"]) for obs in (steps.obs, steps.next_obs))
+    active: Any = active_agents(steps.obs)
+    acts_next, movers = active_agents(steps.next_obs), next_movers(steps.next_obs)
+    acts = jnp.where(alive, active, active.any(-1, keepdims=True))
+    value = jnp.where(alive, value, mean_of_team(value, active))
+    next_value = jnp.where(acts_next, next_value, mean_of_team(next_value, movers))
+    left = next_alive.any(-1, keepdims=True)
+    known = acts_next.any(-1, keepdims=True) | (left & closes(steps))
+    reward = team_reward(steps.reward, alive)
+    discount = expand_like(steps.discount, alive) * left
+    last = expand_like(steps.last, alive) | agents_cut(steps)
+    tail = last, value, next_value, gamma, lambda_
+    moves = between_turns(acts, known, reward, discount, *tail)
+    return moves._replace(active=moves.active & active)
+
+
+def next_movers(obs: Any) -> Array:
+    """Whose values tell what a next observation is worth to a team, [..., N] bool.
+
+    Those who act; all that are alive where nobody has the turn, as where a game was cut short.
+    """
+    active: Any = active_agents(obs)
+    return jnp.where(active.any(-1, keepdims=True), active, obs["alive"])

@@ -6,6 +6,7 @@ action, whatever the shape of the action.
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +121,11 @@ class Normal(Distribution):
 
     mean: Array  # [..., A]
     log_std: Array  # [..., A], or fewer leading axes: broadcast to mean
+    used: Any = None  # [..., A] bool, the numbers that the action has; None: all
+
+    def masked(self, used: Array) -> "Normal":
+        """The rest of the numbers [..., A] is padding, which counts for nothing."""
+        return Normal(self.mean, self.log_std, used)
 
     def mode(self) -> Array:
         return self.mean
@@ -139,17 +145,21 @@ class Normal(Distribution):
     def entropy(self) -> Array:
         """Sum of log std + log(2 pi e) / 2, shape [...]."""
         log_std = jnp.broadcast_to(self.log_std, self.mean.shape)
-        return jnp.sum(log_std + 0.5 * (LOG_2PI + 1), axis=-1)
+        return self._total(log_std + 0.5 * (LOG_2PI + 1))
 
     def kl(self, other: "Normal") -> Array:
         """KL(self || other), shape [...]."""
         variance_ratio = jnp.exp(2 * (self.log_std - other.log_std))
         distance = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
         log_ratio = other.log_std - self.log_std
-        return jnp.sum(log_ratio + 0.5 * (variance_ratio + distance - 1), axis=-1)
+        return self._total(log_ratio + 0.5 * (variance_ratio + distance - 1))
 
     def _log_density(self, noise: Array) -> Array:
-        return jnp.sum(-0.5 * (noise**2 + LOG_2PI) - self.log_std, axis=-1)
+        return self._total(-0.5 * (noise**2 + LOG_2PI) - self.log_std)
+
+    def _total(self, parts: Array) -> Array:
+        """The sum [...] of what each number that is used adds [..., A]."""
+        return jnp.sum(parts if self.used is None else jnp.where(self.used, parts, 0.0), axis=-1)
 
 
 class TanhNormal(Distribution):

@@ -12,6 +12,25 @@ def expected_score(rating: Array | float, other: Array) -> Array:
     return 1.0 / (1.0 + 10.0 ** ((other - rating) / SCALE))
 
 
+def game_score(paid: Array, own: Array) -> Array:
+    """What a side scores [...] in a game whose sides are paid [..., S]; `own` [..., S] bool is it.
+
+    1 where it is paid more than any other, 1/2 where it is level with the best of them, else 0.
+    """
+    mine, best = jnp.where(own, paid, 0.0).sum(-1), jnp.where(own, -jnp.inf, paid).max(-1)
+    return 0.5 * (mine > best) + 0.5 * (mine >= best)
+
+
+def duel_score(paid: Array, own: Array) -> Array:
+    """The mean score [...] against each of the other sides alone; arguments as in `game_score`.
+
+    Equals score 1/2 on average however many they are, as `expected_score` has it.
+    """
+    mine = jnp.where(own, paid, 0.0).sum(-1, keepdims=True)
+    duels = 0.5 * (mine > paid) + 0.5 * (mine >= paid)
+    return jnp.where(own, 0.0, duels).sum(-1) / (~own).sum(-1)
+
+
 def elo(
     rating: Array | float, others: Array, score: Array, played: Array, k: float
 ) -> tuple[Array, Array]:

@@ -40,7 +40,7 @@ class ActorCriticRecipe(OnPolicyRecipe):
             critic=self.critic(spec),
             anneal_updates=steps // (num_envs * self.length) * self.anneal,
         )
-        return self.on_policy(algorithm)
+        return self.on_policy(algorithm, spec.groups)
 
     def actor(self, spec: EnvSpec) -> Model:
         """obs -> distribution over actions."""

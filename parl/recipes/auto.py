@@ -13,6 +13,7 @@ from parl.models.encoder import has_images
 from parl.recipes.control import short
 
 AUTO = "auto"
+TEAMS = ("mappo", "coma", "qmix", "vdn", "pqn_vdn")  # learn from what all agents are paid together
 FEW = 4  # actions of joints: Hopper has 3, HalfCheetah 6
 # Steps of a simulator cost far less than updates: so many of the former, few and cheap ones of the
 # latter. On HalfCheetah a return of 5,000 comes about six times as soon as with 256 units and one
@@ -37,6 +38,9 @@ class Pick(NamedTuple):
 def pick(spec: EnvSpec, in_jax: bool) -> Pick:
     """The algorithm for an environment; `in_jax`: its steps are part of the compiled program."""
     actions, images = spec.action_space, has_images(spec.observation_space)
+    if spec.has_sides:
+        why = f"its {spec.num_agents} agents may be on several sides, each paid its own"
+        return Pick("ippo", why)
     if spec.num_agents:
         return Pick("mappo", f"it has {spec.num_agents} agents and tells the state of all")
     if isinstance(actions, Box):
@@ -45,6 +49,17 @@ def pick(spec: EnvSpec, in_jax: bool) -> Pick:
         return Pick("dqn", f"it has {actions} and images, of which a replay makes the most")
     speed = "its steps are compiled and cheap" if in_jax else "it is learned soon and steadily"
     return Pick("ppo", f"it has {actions} and {speed}")
+
+
+def doubt(algorithm: str, spec: EnvSpec) -> str:
+    """A sentence where an algorithm for teams is to play a game that may have several sides."""
+    if algorithm not in TEAMS or not spec.has_sides:
+        return ""
+    return (
+        f"{algorithm} is for one team: it pays every agent of {spec.id} what all are paid "
+        "together, which is always 0 where one side wins what another loses; ippo learns each "
+        "side's own."
+    )
 
 
 def for_torques(spec: EnvSpec, actions: Box) -> Pick:

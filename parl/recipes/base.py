@@ -85,21 +85,22 @@ class Recipe:
         rest = {name: value for name, value in values.items() if name not in own}
         return dataclasses.replace(self, algorithm=self.algorithm.replace(**rest), **own)
 
-    def normalized(self, algorithm: Algorithm) -> Algorithm:
-        """The algorithm, wrapped if this recipe normalises."""
+    def normalized(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> Algorithm:
+        """The algorithm, wrapped if this recipe normalises; `groups` as in an EnvSpec."""
         if not (self.normalize_obs or self.normalize_reward):
             return algorithm
         gamma = getattr(self.algorithm, "gamma", 1.0)  # without one, returns are not discounted
-        return Normalized(algorithm, gamma, self.normalize_obs, self.normalize_reward)
+        flags = self.normalize_obs, self.normalize_reward
+        return Normalized(algorithm, gamma, *flags, groups=groups)
 
 
 @dataclass(frozen=True)
 class OnPolicyRecipe(Recipe):
     """Settings of algorithms that learn from each rollout once."""
 
-    def on_policy(self, algorithm: Algorithm) -> OnPolicy:
+    def on_policy(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> OnPolicy:
         """The learner around an algorithm with its networks."""
-        return OnPolicy(self.normalized(algorithm))
+        return OnPolicy(self.normalized(algorithm, groups))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class OffPolicyRecipe(Recipe):
     n_step: int = 1  # steps of a sampled transition
     priority: float = 0.0  # exponent of prioritised replay; 0 to sample uniformly
 
-    def off_policy(self, algorithm: Algorithm) -> OffPolicy:
+    def off_policy(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> OffPolicy:
         """The learner around an algorithm with its networks."""
         replay: Any = (NumpyReplay if self.replay_on_host else Replay)(self.capacity)
         if self.n_step > 1:
@@ -122,4 +123,4 @@ class OffPolicyRecipe(Recipe):
         if self.priority:
             replay = Prioritized(replay, self.priority)
         settings = self.batch_size, self.updates, self.warmup
-        return OffPolicy(self.normalized(algorithm), replay, *settings)
+        return OffPolicy(self.normalized(algorithm, groups), replay, *settings)

@@ -74,7 +74,7 @@ class ScaledRecipe(ControlRecipe):
         """The form of the critics' values."""
         return partial(Histogram, low=-self.return_bound, high=self.return_bound)
 
-    def normalized(self, algorithm: Algorithm) -> Algorithm:
+    def normalized(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> Algorithm:
         return Normalized(
             algorithm,
             self.algorithm.gamma,

@@ -51,8 +51,13 @@ class IPPORecipe(SharedRecipe, PPORecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         if spec.takes_turns:
             algorithm, sharing = cls.algorithm.replace(**BY_TURNS), usual_sharing(spec)
+            length = max(32, 2 * (spec.num_agents or 1))  # holds two moves of each
             return cls(
-                algorithm=algorithm, sharing=sharing, hidden=(128, 128), num_envs=128, length=32
+                algorithm=algorithm,
+                sharing=sharing,
+                hidden=(128, 128),
+                num_envs=128,
+                length=length,
             )
         length = min(max(spec.max_steps or 128, 16), 128)
         return cls(length=length, num_envs=16 if length <= 32 else 32, sharing=usual_sharing(spec))

@@ -60,7 +60,7 @@ class MADDPGRecipe(SharedRecipe, OffPolicyRecipe):
             critic=self.critics(spec, torso, size * count),
             discrete=discrete,
         )
-        return self.off_policy(algorithm)
+        return self.off_policy(algorithm, spec.groups)
 
     def critics(self, spec: EnvSpec, torso: MLP, size: int) -> Model:
         """Values of the state and the actions of all, `size` numbers; a set for each agent."""

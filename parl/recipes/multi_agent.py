@@ -32,7 +32,8 @@ class SharedRecipe:
         space: Any = spec.observation_space
         size = space[sees].shape[-1] + extra + count * self.agent_id
         sets = self.parameter_sets(count, spec.groups)
-        return Agents(make({sees: Box((size,))}), count, sets, self.agent_id, sees)
+        network, sizes = make({sees: Box((size,))}), spec.action_sizes
+        return Agents(network, count, sets, self.agent_id, sees, action_sizes=sizes)
 
     def parameter_sets(self, count: int, groups: tuple[int, ...]) -> tuple[int, ...]:
         """The set of parameters of each agent; () where all have the same."""

@@ -53,7 +53,7 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
             mixer=Sum(),
             anneal_updates=steps // (num_envs * self.length) * self.anneal,
         )
-        return self.on_policy(algorithm)
+        return self.on_policy(algorithm, spec.groups)
 
     def network(self, space: Any, spec: EnvSpec) -> Model:
         """One agent's values, with layer normalisation in place of a target network."""

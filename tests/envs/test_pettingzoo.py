@@ -119,7 +119,7 @@ def test_an_agent_that_revives() -> None:
         env.step(np.zeros((1, 3), int))
     assert str(error.value) == (
         "dying_v0: agent_1 died and came back within an episode; an agent that is to return needs "
-        "a name of its own."
+        "a name of its own, and one that waits leaves `agents` without a flag."
     )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parl import ops
 from parl.core.spec import Box, Discrete
 from parl.models import (
     CELLS,
@@ -15,6 +16,7 @@ from parl.models import (
     Agents,
     CategoricalPolicy,
     Ensemble,
+    NormalPolicy,
     Recurrent,
     Value,
     cell_output,
@@ -105,3 +107,26 @@ def test_axes_ahead_of_the_batch_stay_ahead() -> None:
 def test_one_value_for_each_agent() -> None:
     model = Value({"state": Box((5,))}, MLP((4,)), agents=N)
     assert model.apply(model.init(jax.random.key(0), OBS), OBS).shape == (2, N)
+
+
+@pytest.mark.parametrize("cell", [False, True])
+def test_numbers_that_an_action_does_not_have_count_for_nothing(cell: bool) -> None:
+    """Agent 0 has all four numbers, agent 1 one, agent 2 three of them."""
+    space, sizes = {"view": Box((SIZE,))}, (4, 1, 3)
+    network: Any = NormalPolicy(space, 4, MLP((4,)))
+    if cell:
+        head = NormalPolicy(cell_output(3), 4, MLP(()))
+        network = Recurrent(space, MLP((4,)), CELLS["gru"](3), head)
+    model = Agents(network, N, action_sizes=sizes)
+    obs = {"view": np.ones((2, N, SIZE), np.float32), "alive": np.ones((2, N), bool)}
+    params, key = recurrent.init(model, jax.random.key(0), obs), jax.random.key(1)
+    pi, _ = recurrent.step(model, params, obs, recurrent.memory_of(model, (2,)))
+    action, other = np.zeros((2, N, 4), np.float32), np.full((2, N, 4), 5.0, np.float32)
+    used = np.arange(4) < np.array(sizes)[:, None]
+    np.testing.assert_allclose(pi.log_prob(np.where(used, action, other)), pi.log_prob(action))
+    whole = ops.Normal(pi.mean, pi.log_std)
+    np.testing.assert_allclose(pi.entropy(), whole.entropy() * np.array(sizes) / 4, rtol=1e-6)
+    further = pi.replace(mean=pi.mean + 2.0)
+    np.testing.assert_allclose(pi.kl(further), np.broadcast_to(np.array(sizes) * 2.0, (2, N)), 1e-5)
+    sampled, log_prob = pi.sample_and_log_prob(key)
+    np.testing.assert_allclose(log_prob, pi.log_prob(sampled), rtol=1e-4)

@@ -1,6 +1,10 @@
 """Elo and matchmaking by hand."""
 
+import itertools
+
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from parl import ops
 
@@ -26,3 +30,21 @@ def test_matchmaking_by_hand() -> None:
     chances = ops.matchmaking(win_rate, known)
     np.testing.assert_allclose(chances, np.array([4, 1, 16, 0]) / 21, rtol=1e-6)
     np.testing.assert_allclose(ops.matchmaking(win_rate, known, 0.0), [1 / 3, 1 / 3, 1 / 3, 0])
+
+
+def test_winning_among_three_by_hand() -> None:
+    """Won, level with the best, beaten by one, and all level; against each alone in turn."""
+    own = jnp.array([True, False, False])
+    paid = jnp.array([[3.0, 1.0, -4.0], [2.0, 2.0, -4.0], [1.0, 3.0, -4.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(ops.game_score(paid, own), [1, 0.5, 0, 0.5])
+    np.testing.assert_array_equal(ops.duel_score(paid, own), [1, 0.75, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("sides", [2, 3, 5])
+def test_ratings_of_equals_stay_level(sides: int) -> None:
+    """Every order of the sides once, with and without ties: on average equals score 1/2."""
+    for pay in (range(sides), [1] + [0] * (sides - 1), [2, 2] + [0] * (sides - 2)):
+        paid = jnp.array(list(itertools.permutations(pay)), jnp.float32)
+        score = ops.duel_score(paid, jnp.arange(sides) == 0).mean()
+        rating, others = ops.elo(1000.0, jnp.array([1000.0]), score[None], jnp.array([True]), 16.0)
+        np.testing.assert_allclose([rating, *others], 1000.0)

@@ -12,7 +12,7 @@ from parl.config import RunConfig
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
 from parl.envs.factory import make_factory
 from parl.recipes import RECIPES, make_recipe
-from parl.recipes.auto import pick
+from parl.recipes.auto import doubt, pick
 
 CHEAP = "hidden (128, 128), actor_hidden (128, 128), num_envs 8"
 VECTOR, IMAGE, TORQUES = Box((17,)), Box((84, 84, 4), "uint8"), Box((6,), low=-1.0, high=1.0)
@@ -41,6 +41,23 @@ def test_what_is_picked(observations, actions, in_jax: bool, expected: str) -> N
     line = found.line(spec)
     chosen = f"crossq with {CHEAP}" if expected == "crossq" else expected
     assert line.startswith(f"auto: {chosen} for Some-v0, because it has ") and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("id", "expected"),
+    [
+        ("jax:simple_spread", "mappo"),
+        ("jax:tic_tac_toe", "ippo"),
+        ("jax:connect_four", "ippo"),
+        ("jax:simple_tag", "ippo"),
+    ],
+)
+def test_games_of_several_sides_are_not_for_a_team(id: str, expected: str) -> None:
+    spec = make_factory(id).spec
+    assert pick(spec, True).algorithm == expected
+    sentence = doubt("mappo", spec)
+    assert bool(sentence) == (expected == "ippo") and "\n" not in sentence
+    assert doubt("ippo", spec) == "" and doubt("vdn", spec).startswith("vdn"[: len(sentence)])
 
 
 def test_a_run_is_that_of_the_picked_algorithm(tmp_path: Path, capsys) -> None:
