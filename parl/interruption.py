@@ -1,6 +1,7 @@
 """Signals: SIGINT, SIGTERM and SIGHUP end a run, saved; SIGUSR1 has it save and go on."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,33 +17,26 @@ SAVING = getattr(signal, "SIGUSR1", None)
 PATIENCE = 3  # signals that end even a save that does not come to its end
 
 
-class Interrupted(BaseException):
+class Interrupted(SystemExit):
     """A signal ended the run. `exit_code` is that of a shell: 128 and the signal's number.
 
-    One of SIGINT is a KeyboardInterrupt, any other a SystemExit with that code: neither is an
-    Exception, so that a loop over runs that catches those ends, too.
+    It is no Exception, so that a loop over runs that catches those ends, too; a script that does
+    not catch it ends with that code. One of SIGINT is a KeyboardInterrupt.
     """
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
         self.signum, self.exit_code = signum, 128 + signum
+        self.code = self.exit_code
 
 
 class KeyboardInterrupted(Interrupted, KeyboardInterrupt):
     """Ended by SIGINT."""
 
 
-class Terminated(Interrupted, SystemExit):
-    """Ended by SIGTERM or SIGHUP."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message, signum)
-        self.code = self.exit_code
-
-
 def interrupted(message: str, signum: int) -> Interrupted:
     """The exception for a signal."""
-    kind = KeyboardInterrupted if signum == signal.SIGINT else Terminated
+    kind = KeyboardInterrupted if signum == signal.SIGINT else Interrupted
     return kind(f"{signal.Signals(signum).name}: {message}", signum)
 
 
@@ -114,13 +108,22 @@ class Signals:
 
 
 def ending(at_once: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Has a signal end a function's calls, saying so, as long as nothing else takes signals."""
+    """Has a signal end a function's calls, as long as nothing else takes signals.
+
+    What that says is printed, where no Signals are open above it that will do so.
+    """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
         def call(*args: P.args, **options: P.kwargs) -> T:
-            with Signals(at_once):
-                return function(*args, **options)
+            is_first = not is_ours(signal.getsignal(signal.SIGINT))
+            try:
+                with Signals(at_once):
+                    return function(*args, **options)
+            except Interrupted as error:
+                if is_first:
+                    print(error, file=sys.stderr)
+                raise
 
         return call
 
@@ -129,4 +132,9 @@ def ending(at_once: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 def is_free(handler: Any) -> bool:
     """Whether a signal is neither ignored nor handled, but by another Signals."""
-    return handler is signal.SIG_DFL or isinstance(getattr(handler, "__self__", None), Signals)
+    return handler is signal.SIG_DFL or is_ours(handler)
+
+
+def is_ours(handler: Any) -> bool:
+    """Whether a Signals handles a signal."""
+    return isinstance(getattr(handler, "__self__", None), Signals)

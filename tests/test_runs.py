@@ -352,6 +352,7 @@ def send(signum: int) -> None:
         (signal.SIGINT, 130, KeyboardInterrupt),
         (signal.SIGTERM, 143, SystemExit),
         (signal.SIGHUP, 129, SystemExit),
+        (signal.SIGINT, 130, SystemExit),
     ],
 )
 def test_a_signal_ends_what_may_end_at_once(signum: int, code: int, kind: type) -> None:
@@ -363,17 +364,24 @@ def test_a_signal_ends_what_may_end_at_once(signum: int, code: int, kind: type) 
     assert error.exit_code == code and getattr(error, "code", code) == code
 
 
-def test_a_script_ends_with_the_signals_code() -> None:
-    code = """if True:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_script_ends_with_the_signals_code_and_its_sentence(signum: int, code: int) -> None:
+    script = f"""if True:
         import signal
-        from parl.interruption import Signals
+        from parl.interruption import ending
+
+        @ending("so it is")
+        def train():
+            signal.raise_signal({int(signum)})
+
         for _ in range(3):
             try:
-                with Signals(at_once="so it is"):
-                    signal.raise_signal(signal.SIGTERM)
+                train()
             except Exception:
                 pass"""
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 143
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr == f"{signal.Signals(signum).name}: so it is\n"
 
 
 def test_a_run_notes_the_first_signal_and_ends_at_the_second() -> None:

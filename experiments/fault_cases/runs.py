@@ -206,7 +206,7 @@ print("end of script")
 @case("S8-sweep", seconds=240)
 def sweep() -> None:
     """Ctrl-C and SIGTERM end a script that catches every Exception."""
-    for signum, codes in ((signal.SIGINT, (-2, 130)), (signal.SIGTERM, (143,))):
+    for signum, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         shutil.rmtree("r0", ignore_errors=True)
         script = subprocess.Popen(
             [sys.executable, "-c", SWEEP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -216,9 +216,9 @@ def sweep() -> None:
             time.sleep(0.05)
         script.send_signal(signum)
         out, err = script.communicate(timeout=60)
-        assert script.returncode in codes and "end of script" not in out, (script.returncode, err)
+        assert script.returncode == code and "end of script" not in out, (script.returncode, err)
         assert saved("r0")[-1] > 0 and not Path("r1").exists()
-    assert issubclass(parl.Interrupted, BaseException)
+        assert f"{signum.name}: saved at step" in err and "Traceback" not in err, err
     assert not issubclass(parl.Interrupted, Exception)
 
 
@@ -431,7 +431,7 @@ def manifests() -> list[Callable[[dict[str, Any]], None]]:
     ]  # fmt: skip
 
 
-@case("R-manifest", seconds=500, slow=True)
+@case("R-manifest", seconds=900, slow=True)
 def manifest() -> None:
     """Manifests of any content give way to the checkpoint before."""
     whole = ppo("r").result
