@@ -1,10 +1,10 @@
 """The two environment protocols. Everything that steps an environment speaks one of them.
 
 Both take Box actions in [-1, 1], Discrete actions as int32, and tell termination from truncation.
-Adapters rescale Box actions to the environment's bounds and axes, also those of a JaxEnv: the `step`
-that a user writes gets actions of its spec's action space, of [-1, 1] where that has no bounds. Both
-leave resets to one place: a JaxEnv never resets itself (`jax_vector.autostep` does), a VectorEnv
-always does, in the same step, and returns the true final observation as `next_obs`.
+Adapters rescale Box actions to the environment's bounds and axes, those of a JaxEnv too: the `step`
+that a user writes gets actions of its spec's action space, of [-1, 1] where that has no bounds.
+Both leave resets to one place: a JaxEnv never resets itself (`jax_vector.autostep` does), a
+VectorEnv always does, in the same step, and returns the true final observation as `next_obs`.
 """
 
 from collections.abc import Sequence
