@@ -240,14 +240,20 @@ def load(
             f"{count - 1}, not {seed_index!r}."
         )
     train = run_seeds(parts.config).take(state.train, seed_index)
-    config = {
+    agent = Agent.around(
+        parts.learner, kept_config(parts), parts.factory.spec, parts.config.seed + seed_index
+    )
+    return agent.adopt(train)
+
+
+def kept_config(parts: Parts) -> dict[str, Any]:
+    """What an agent keeps of the run that it is from, so that it can be made again."""
+    return {
         "algorithm": parts.config.algorithm,
         "env": parts.config.env,
         "settings": parts.recipe.settings() | parts.layout.settings(parts.recipe),
         "steps": horizon(parts.config, parts.recipe),
     }
-    agent = Agent.around(parts.learner, config, parts.factory.spec, parts.config.seed + seed_index)
-    return agent.adopt(train)
 
 
 @contextlib.contextmanager

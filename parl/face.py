@@ -148,7 +148,7 @@ class Agent(base.Agent):
         if place.is_dir() and any(place.iterdir()):
             names = {file.name for file in place.iterdir()} - {"manifest.json", "arrays.bin"}
             if names or not is_agent(place):
-                odd = min(names, default="manifest.json")
+                odd = min(names, key=lambda name: (name[0] == ".", name), default="manifest.json")
                 raise CheckpointError(
                     f"{path} holds other things than a saved agent, such as {odd}: save to a "
                     f"directory of its own, such as {Path(path) / 'agent'}."

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ from gymnasium import spaces
 
 import parl
 from parl.algorithms.dqn import DQN
+from parl.api import kept_config
+from parl.build import resolve
+from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
 from parl.core.errors import CheckpointError, ConfigError, SpaceError
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
 from parl.envs.native import translator
+from parl.recipes import RECIPES, fits, make_recipe, recipe_class
 
 Box, INF = spaces.Box, np.inf
 
@@ -432,6 +437,29 @@ def test_a_run_is_loaded_without_its_environment_and_saved_again(tmp_path: Path)
             needs_it(run.path)
     first = parl.load(run.path / "checkpoints" / "0")
     assert not np.array_equal(first.predict(obs), agents[0].predict(obs))
+
+
+FEW = ("ppo", "dqn", "coma")  # the rest takes its time
+SERVED = ("jax:CartPole-v1", "jax:Pendulum-v1", "jax:simple_spread")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
+)
+def test_a_loaded_runs_agent_has_the_state_that_its_run_had(name: str) -> None:
+    """Else it could be saved and not loaded: schedules are a part of the state."""
+    specs = [make_factory(id).spec for id in SERVED]
+    spec = next(spec for spec in specs if fits(recipe_class(name), spec))
+    parts = resolve(RunConfig(name, spec.id, steps=50_000))
+    config = kept_config(parts)
+    recipe = make_recipe(name, spec).override(config["settings"])
+    learner = recipe.learner(spec, config["steps"], recipe.num_envs)
+    shapes = lambda learner: jax.tree.map(
+        lambda x: (x.shape, str(x.dtype)),
+        jax.eval_shape(lambda key: learner.algorithm.init(key, spec), jax.random.key(0)),
+    )
+    assert shapes(learner) == shapes(parts.learner)
 
 
 @pytest.mark.slow
