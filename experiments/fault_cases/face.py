@@ -385,7 +385,7 @@ def save_keeps_what_others_have() -> None:
     run = parl.train("ppo", Env, steps=32, out=new(), **PPO)
     with one_sentence("checkpoints"):
         agent.save(run.path / "checkpoints" / "32")
-    with one_sentence("config.json"):
+    with one_sentence("other things"):
         agent.save(run.path)
 
 
