@@ -315,7 +315,7 @@ def test_actor_and_critic_share_what_looks_at_images(name: str) -> None:
     shapes = state.inner.net.params
     size = lambda part: sum(x.size for x in jax.tree.leaves(shapes[part]))
     assert (size("actor"), size("critic")) == (512 * 6 + 6, 512 + 1)
-    assert size("encoder") == (9 * 32 + 32) + (9 * 32 * 64 + 64) + (8 * 8 * 64 * 512 + 512)
+    assert size("encoder") == (9 * 32 + 32) + (16 * 32 * 64 + 64) + (4 * 4 * 64 * 512 + 512)
     with pytest.raises(ConfigError, match="share_encoder"):
         vector = make_recipe(name, SPECS["discrete"]).override({"share_encoder": True})
         vector.learner(SPECS["discrete"], steps=1_000, num_envs=8)
