@@ -22,6 +22,7 @@ class Budget:
     """What a run has spent, and how long its episodes are; of each seed on average."""
 
     limit: int  # steps of the longest episode there may be
+    total: int  # environment steps of the whole run
     spent: float = 0.0  # steps of evaluation
     steps: float = 0.0  # of training episodes that ended, and how many these were
     episodes: float = 0.0
@@ -45,8 +46,12 @@ class Budget:
         return min(max(trained, self.newest) or self.limit, self.limit)
 
     def now(self, env_steps: int) -> int:
-        """Episodes of an evaluation after so many steps; 0 where none is affordable."""
-        return self.size(SHARE / 2 * env_steps, 0)
+        """Episodes of an evaluation after so many steps; 0 where none is affordable.
+
+        The fewest of the end are spared first.
+        """
+        spared = SHARE * self.total - FEWEST_AT_END * self.length
+        return self.size(min(SHARE / 2 * env_steps, spared), 0)
 
     def at_end(self, env_steps: int, leaving_some: bool = False) -> int:
         """Episodes of the last evaluation, which may leave some for the best policy's."""
@@ -64,7 +69,7 @@ class Budget:
 
     def state(self) -> dict[str, float]:
         """What a checkpoint holds."""
-        return {name: x for name, x in asdict(self).items() if name != "limit"}
+        return {name: x for name, x in asdict(self).items() if name not in ("limit", "total")}
 
     def load(self, state: dict[str, float]) -> None:
         """Continues from there. Raises ValueError for what cannot be."""

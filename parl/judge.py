@@ -46,7 +46,7 @@ class Judge:
         rules = Rules(limit, config.info_names, first=num_envs, stopped=stopped)
         self.make = lambda episodes: make_evaluator(parts, algorithm, episodes, rules)
         self.evaluates = config.eval_env != "none" and config.eval_episodes != 0
-        self.budget = Budget(limit)
+        self.budget = Budget(limit, config.steps)
         self.best: tuple[float, int] | None = None  # (mean return, environment steps)
         self.recent: list[Ended] = []  # training episodes since the last judgement
         self.evaluator: Evaluator | Contest | None = None

@@ -71,9 +71,9 @@ class Progress:
             self.live.stop()
 
     def phase(self, text: str) -> None:
-        """Says what goes on: "compiling", "evaluating", "saving"; "training" ends such a phase."""
+        """Says what goes on: "compiling", "evaluating", "saving"; "training" or nothing ends it."""
         self.end_phase()
-        if text == "training":
+        if text in ("training", ""):
             return
         self.phase_text, self.phase_since = text, self.clock()
         if not self.live and (text == "compiling" or not self.training):

@@ -142,7 +142,7 @@ def test_numbers_in_infos() -> None:
 
 def test_what_a_run_affords() -> None:
     """HalfCheetah's length for 100,000 steps: five single episodes on the way, five at the end."""
-    budget, sizes = Budget(1000), []
+    budget, sizes = Budget(1000, 100_000), []
     for step in range(10_000, 100_000, 10_000):
         size = budget.now(step)
         sizes.append(size)
@@ -150,13 +150,14 @@ def test_what_a_run_affords() -> None:
             budget.evaluated(np.full(size, 1000))
     sizes.append(budget.at_end(100_000))
     assert sizes == [0, 1, 0, 1, 0, 1, 0, 1, 0, 5]
-    short_ones = Budget(500)
+    assert Budget(1000, 40_000).now(20_000) == 0, "the end is worth more"
+    short_ones = Budget(500, 100_000)
     assert short_ones.now(10_000) == 1
     short_ones.trained(ends.nothing()._replace(count=np.int64(10), length_sum=np.int64(200)))
     assert short_ones.length == 40 and short_ones.now(10_000) == 10
     assert short_ones.at_end(10) == 5, "however short the run"
     assert short_ones.at_end(10_000_000) == 20 and short_ones.absolute(10_000_000) == 200
-    again = Budget(500)
+    again = Budget(500, 100_000)
     again.load(short_ones.state())
     assert again == short_ones
 
