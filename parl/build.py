@@ -342,12 +342,21 @@ def make_execution(parts: Parts, say: Callable[[str], None] = lambda phase: None
         mode="async" if layout.mode == "async" else "sync",
         max_in_flight=1,  # a second one would be of an older policy, and gains little
         max_policy_lag=config.max_policy_lag,
+        deadline=config.deadline or "auto",
         seed=config.seed,
+        say=say,
     )
-    if layout.mode == "sync":
-        return Pooled(pool, factory.spec, learner, seeds, *shape)
-    fragments = layout.envs_per_iteration // share
-    return Streamed(pool, fragments, factory.spec, learner, seeds, *shape)
+    try:
+        if layout.mode == "sync":
+            execution = Pooled(pool, factory.spec, learner, seeds, *shape)
+        else:
+            fragments = layout.envs_per_iteration // share
+            execution = Streamed(pool, fragments, factory.spec, learner, seeds, *shape)
+        pool.ready()
+    except BaseException:
+        pool.close()
+        raise
+    return execution
 
 
 def make_collector(

@@ -45,6 +45,15 @@ DEBUG = "--debug"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
+    code = run(arguments)
+    session: Any = sys.modules.get("parl.remote.connect")
+    if session is not None:
+        session.exit_code = code  # where Ray does not let go of this process
+    return code
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in arguments
     try:

@@ -40,6 +40,9 @@ class RunSettings:
     """Drop asynchronous rollouts of policies that are more versions old than this."""
     address: str = "local"
     """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
+    deadline: float | None = declared(None, low=0.1, high=1e6)
+    """Seconds without a step of any environment after which a rollout actor counts as hung; by
+    default ten times the longest so far, at least 30."""
     chaos: str = ""
     """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
     eval_every: int = declared(0, low=0)
@@ -121,6 +124,7 @@ class RunConfig(RunSettings):
             f"address {self.address}": self.address != "local",
             f"chaos {self.chaos}": bool(self.chaos),
             f"max_policy_lag {self.max_policy_lag}": self.max_policy_lag is not None,
+            f"deadline {self.deadline}": self.deadline is not None,
         }
         for what, is_said in said.items():
             if is_said and not self.actors:

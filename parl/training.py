@@ -19,7 +19,7 @@ from parl.agents.learner import MAX_BAD
 from parl.build import Parts
 from parl.clock import Clock
 from parl.core.checkpoint import NONSENSE, Checkpoint, named_leaves, params_sha256
-from parl.core.errors import DamagedCheckpoint, ParlError
+from parl.core.errors import DamagedCheckpoint, EnvError, Halted, ParlError, RemoteError
 from parl.core.finite import not_finite
 from parl.core.manifest import quantity
 from parl.episodes import Stopped
@@ -59,7 +59,9 @@ class Trainer:
         self.config, self.execution, self.run = parts.config, execution, run
         self.progress, self.clock = progress, clock
         self.signals = Signals()
-        self.judge = Judge(parts, execution, stopped=lambda: bool(self.signals.signum))
+        stopped = lambda: bool(self.signals.signum)
+        execution.heed(stopped)
+        self.judge = Judge(parts, execution, stopped=stopped)
         self.last_saved = -1
         self.rate = 0.0  # iterations per second
         self.resumed_at: int | None = None
@@ -88,8 +90,12 @@ class Trainer:
                         self.advance(self.chunk())
                         self.between()
                     return self.finish()
-                except Stopped:
+                except (Stopped, Halted):
                     self.leave()
+                    raise
+                except (RemoteError, EnvError) as error:
+                    if self.config.execution == "ray" and self.last_saved >= 0:
+                        self.rescue(error)
                     raise
         finally:
             self.log.close()
@@ -176,6 +182,15 @@ class Trainer:
         """Episodes that are to be played now."""
         due = self.passed(self.config.eval_every)
         return self.judge.episodes(self.env_steps) if due else 0
+
+    def rescue(self, error: ParlError) -> None:
+        """Saves what was learned before rollout workers failed, and says so in their error."""
+        if self.env_steps > self.last_saved:
+            self.save()
+        error.args = (
+            f"{error} The run is saved at step {self.env_steps}; go on with 'parl resume "
+            f"{self.run.path}'.",
+        )
 
     def leave(self) -> None:
         """Saves and raises Interrupted."""

@@ -1,5 +1,6 @@
 """Runs on Ray: secrets, kills, waiting, slow simulators, and what environments say."""
 
+import functools
 import os
 import stat
 import subprocess
@@ -10,21 +11,19 @@ from typing import Any
 
 from fault_cases import case
 
-CARTPOLE = ["parl", "train", "ppo", "--env", "CartPole-v1", "--eval-episodes", "1"]
+CARTPOLE = ["--env", "CartPole-v1", "--eval-episodes", "1"]
 
 
-def begin(*flags: str, **env: str) -> subprocess.Popen:
-    """Starts `parl train ppo` on CartPole, in a home of its own; what it says is in said.txt."""
+def begin(*flags: str, algorithm: str = "ppo") -> subprocess.Popen:
+    """Starts `parl train` on CartPole, in a home of its own; what it says is in said.txt."""
     home = Path("home").resolve()
     home.mkdir(exist_ok=True)
     with open("said.txt", "w") as said:
         return subprocess.Popen(
-            [*CARTPOLE, *flags],
+            ["parl", "train", algorithm, *CARTPOLE, *flags],
             stdout=said,
             stderr=said,
-            env=os.environ
-            | {"HOME": str(home), "XDG_CACHE_HOME": os.path.expanduser("~/.cache")}
-            | env,
+            env=os.environ | {"HOME": str(home), "XDG_CACHE_HOME": os.path.expanduser("~/.cache")},
         )
 
 
@@ -108,3 +107,55 @@ def token() -> None:
     finally:
         run.terminate()
         run.wait(20)
+
+
+def killed(victims: str, mode: str) -> None:
+    """Kills all of a run's processes whose name or command line holds one of some words."""
+    shared = set(os.listdir("/dev/shm"))
+    algorithm = "ppo" if mode == "sync" else "impala"
+    flags = ["--actors", "2", "--steps", "100000000", "--checkpoint-every", "50000000"]
+    run = begin(*flags, "--mode", mode, "--out", "run", algorithm=algorithm)
+    try:
+        wait_for("compiled", run)
+        time.sleep(3)
+        processes = family(run)
+        targets = [p for word in victims.split() for p in named(processes, word)]
+        assert targets, [p.cmdline() for p in processes]
+        for process in targets:
+            process.kill()
+        time.sleep(15)
+        if run.poll() is None:  # recovered: it trains on, and ends when told to
+            run.terminate()
+            run.wait(10)
+            assert run.returncode == 143, run.returncode
+        else:
+            assert run.returncode == 1, run.returncode
+        said = Path("said.txt").read_text()
+        assert "Traceback" not in said, said
+        assert "saved at step" in said.splitlines()[-1], said
+        print(said.splitlines()[-1])
+        steps = [int(p.name) for p in Path("run/checkpoints").iterdir() if p.name.isdigit()]
+        assert max(steps) > 0, steps
+        time.sleep(2)
+        assert not [p for p in processes if p.is_running()], processes
+        assert set(os.listdir("/dev/shm")) <= shared
+    finally:
+        run.kill()
+        run.wait()
+
+
+KINDS = {
+    "raylet": "/raylet",
+    "gcs": "gcs_server",
+    "workers": "ray::",
+    "everything": "/raylet gcs_server ray::",
+    "agents": "DashboardAgent RuntimeEnvAgent dashboard/agent.py runtime_env/agent",
+}
+
+for kind, words in KINDS.items():
+    for way in ("sync", "async"):
+        check = functools.partial(killed, words, way)
+        check.__doc__ = (
+            f"SIGKILL to {kind} of a {way} run: recovered, or ended in a sentence, saved."
+        )
+        case(f"R-kill-{kind}-{way}", seconds=180, slow=True)(check)

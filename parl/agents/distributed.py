@@ -4,6 +4,7 @@ The pool says where the collectors run, see pool.py: in this process or in Ray a
 All else is the same code, so that synchronous runs are the same numbers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -211,6 +212,9 @@ class Pooled:
     def restart(self) -> None:
         if isinstance(self.pool, InlinePool):
             self.pool.collectors[0].restart()
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        self.pool.heed(stopped)
 
     def close(self) -> None:
         self.pool.close()

@@ -1,6 +1,6 @@
 """What the three executions share: the trainer drives any of them through `Execution`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -128,6 +128,10 @@ class Execution(Protocol):
 
     def restart(self) -> None:
         """Begins new episodes, after the environments were lent."""
+        ...
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Has `advance` raise Halted soon after `stopped` is true, where it waits for others."""
         ...
 
     def close(self) -> None: ...

@@ -3,6 +3,7 @@
 Shapes: T rollout length, B environments, K seeds (an axis in front of everything, by vmap).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -296,6 +297,9 @@ class Fused:
 
     def restart(self) -> None:
         """Nothing was lent."""
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Nothing is waited for."""
 
     def close(self) -> None:
         """Nothing to release."""

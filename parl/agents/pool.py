@@ -3,6 +3,7 @@
 `InlinePool` collects in this process, parl.remote's RolloutPool in Ray actors.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from parl.agents.host import Collector, CollectorState, Fragment
@@ -35,6 +36,10 @@ class Pool(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Has `collect` raise Halted soon after `stopped` is true, where it waits for others."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -66,6 +71,9 @@ class InlinePool:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to load."""
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Nothing is waited for."""
 
     def close(self) -> None:
         for collector in self.collectors:

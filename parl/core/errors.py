@@ -46,6 +46,14 @@ class RemoteError(ParlError):
     exit_code = 1
 
 
+class ClusterLost(RemoteError):
+    """The cluster of a run's workers has ended; what the run has learned is still there."""
+
+
+class Halted(ParlError):
+    """A wait was given up because a signal is to end the run."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint like ' Did you mean sac?' for an unknown name, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

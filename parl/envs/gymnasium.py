@@ -26,6 +26,7 @@ from parl.envs.gymnasium_json import describe
 from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.gymnasium_team import FOLLOWING, Team, TupleTeam
 from parl.envs.protocol import EnvState, Transition
+from parl.envs.pulse import beat
 from parl.envs.team import is_pettingzoo
 
 # Packages that register a namespace, or a family, of ids only when they are imported.
@@ -246,8 +247,10 @@ class GymnasiumVectorEnv:
         id: str | None = None,
         first: int = 0,  # index of the first, told to a maker that asks for it
     ) -> None:
-        makers = [told_index(make, first + i) for i in range(num_envs)]
-        self.envs = [adapted(checks.made(maker, id)) for maker in makers]
+        self.envs = []
+        for index in range(num_envs):
+            self.envs.append(adapted(checks.made(told_index(make, first + index), id)))
+            beat()
         self._id = id or own_id(self.envs[0])
         self._seed = seed
         self._seeded = False
@@ -293,6 +296,7 @@ class GymnasiumVectorEnv:
         try:
             for step, one in zip(self._step_functions, actions, strict=True):
                 results.append(step(one))
+                beat()
         except EnvError:
             raise
         except checks.FAILURES as error:
@@ -383,6 +387,7 @@ class GymnasiumVectorEnv:
 
     def _reset_one(self, index: int, seed: int | None = None) -> tuple[Any, Any]:
         """(observation, info) at the start of an episode."""
+        beat()
         try:
             answer = self.envs[index].reset(seed=seed)
         except EnvError:

@@ -80,12 +80,22 @@ class Asynchronous:
                     break
                 yield arrival
 
+    def wait_for_one(self) -> None:
+        """Waits until a worker has its environments."""
+        while True:
+            for event in self.crew.events(1.0):
+                self.on(event)
+                if event.died is None and event.reply and not event.reply.failure:
+                    return
+            self.check_workers()
+
     def check_workers(self) -> None:
         """Raises what the first worker that was given up failed of, if too few are left."""
         lost = [slot for slot in self.crew.slots if slot.given_up]
         if len(self.crew.slots) - len(lost) < self.min_workers:
             slot = lost[0]
             assert slot.failure is not None
+            self.crew.listen()  # what was printed before it failed
             raise revive(slot.failure, f"rollout worker {slot.index}")
 
     def next(self, version: int) -> Arrival | None:

@@ -10,6 +10,7 @@ from parl.core.checkpoint import is_key, named_leaves
 from parl.core.errors import EnvError, ParlError, RemoteError
 from parl.core.spec import example
 from parl.envs.protocol import Transition, VectorEnv
+from parl.envs.pulse import beat
 
 
 def to_numpy(tree: Any) -> Any:
@@ -36,7 +37,7 @@ class Guarded:
     """A vector environment whose failures carry its name, and whose answers have their shapes."""
 
     def __init__(self, env: VectorEnv):
-        self.env = env
+        self.env, self.stepped = env, False
         self.id = env.spec.id
         self.wanted = None
         if env.spec.num_agents is None:
@@ -49,8 +50,9 @@ class Guarded:
         """As that of the environment."""
         try:
             obs = self.env.reset()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.named("reset", error) from error
+        beat()
         self.check(obs)
         return obs
 
@@ -58,8 +60,10 @@ class Guarded:
         """As that of the environment."""
         try:
             new = self.env.step(action)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.named("step", error) from error
+        beat()
+        self.stepped = True
         self.check(new.obs)
         if new.next_obs is not new.obs:
             self.check(new.next_obs)
@@ -73,7 +77,7 @@ class Guarded:
                 f"{self.wanted}."
             )
 
-    def named(self, call: str, error: Exception) -> ParlError:
+    def named(self, call: str, error: BaseException) -> ParlError:
         """What the environment raised, as an EnvError."""
         if isinstance(error, ParlError):
             return error

@@ -23,14 +23,22 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devi
 import ray
 from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
+from ray._private.node import Node
 from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
-from ray.exceptions import RpcError
+from ray.exceptions import RayError, RpcError
+
+import psutil  # isort: skip  Ray brings one and makes it importable
 
 from parl.core.errors import ConfigError, RemoteError
 from parl.core.scratch import scratch
 from parl.remote import token
 
 own = False  # whether this process's cluster is its own
+exit_code = 0  # of this process, where nothing else ends it
+stuck = False  # whether Ray's end did not come to an end
+VITAL = ("raylet", "gcs_server")  # without either nothing goes on
+END = 3.0  # seconds that Ray has to leave
+PRESTART = "RAY_prestart_worker_first_driver"  # processes that wait for work
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
@@ -66,12 +74,13 @@ def connect(
             use_token(address)
     token.protect_token(make=local)
     start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
-    with quiet(), loopback(local or host in LOOPBACK), no_pages():
+    with quiet(), loopback(local or host in LOOPBACK), no_pages(), bare(local and not dashboard):
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except Exception as error:  # a node that does not come up in time raises just that
-            reason = str(error).partition("\n")[0]
-            raise RemoteError(f"could not connect to Ray at '{address}': {reason}") from error
+            raise RemoteError(
+                f"could not connect to Ray at '{address}': {first_line(error)}"
+            ) from error
     try:
         check_private(ray.get_runtime_context().gcs_address)
     except ConfigError:
@@ -82,12 +91,74 @@ def connect(
 
 
 def disconnect() -> None:
-    """Leaves the cluster; a local one ends, with all its processes."""
-    global own
+    """Leaves the cluster; a local one ends, with all its processes.
+
+    That takes a few seconds at most: what has not ended by then is killed.
+    """
+    global own, stuck
     if ray.is_initialized():
+        family = descendants() if own else []
         with quiet():
-            ray.shutdown()
+            ended = threading.Thread(target=ray.shutdown, daemon=True)
+            ended.start()
+            ended.join(END)
+        stuck = ended.is_alive()
+        _, left = psutil.wait_procs(family, timeout=0.5)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     own = False
+
+
+def descendants() -> list[psutil.Process]:
+    """All processes of a cluster of our own."""
+    family = []
+    node: Any = ray_worker._global_node
+    for _, child in node.live_processes() if node else ():
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(child.pid)
+            family += [process, *process.children(recursive=True)]
+    return family
+
+
+def is_stuck() -> bool:
+    """Whether Ray did not let go of this process, which then has to end by os._exit."""
+    return stuck
+
+
+@atexit.register
+def leave() -> None:
+    """Ends a cluster of our own before Ray's own end, which may wait for what has died."""
+    disconnect()
+    if stuck:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1 if hasattr(sys, "last_value") else exit_code)
+
+
+def cluster_lost() -> str:
+    """What of the cluster has ended so that nothing can go on; empty where nothing has."""
+    node: Any = ray_worker._global_node
+    if not own or node is None:
+        return ""
+    for kind, process in node.dead_processes():
+        if kind in VITAL:
+            how = process.returncode
+            how = f"signal {-how}" if how < 0 else f"exit code {how}"
+            return f"Ray's process {kind} ended ({how}), and with it the cluster of this run"
+    return ""
+
+
+def free_cpus() -> tuple[float, float]:
+    """CPUs of the cluster: (free, all)."""
+    with suppress(RayError, RpcError):
+        return ray.available_resources().get("CPU", 0.0), ray.cluster_resources().get("CPU", 0.0)
+    return 0.0, 0.0
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Ray says, without the page that follows."""
+    return str(error).partition("\n")[0]
 
 
 def ensure_connected() -> None:
@@ -167,6 +238,28 @@ def loopback(enabled: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def bare(enabled: bool) -> Iterator[None]:
+    """Starts no processes that a run of its own has no use for, which doubles Ray's start.
+
+    They scale clusters, serve the dashboard, and watch logs.
+    """
+    names = ("start_monitor", "start_api_server", "start_log_monitor") if enabled else ()
+    before = {name: getattr(Node, name) for name in names}
+    first = os.environ.get(PRESTART)
+    try:
+        for name in names:
+            setattr(Node, name, lambda *args, **kwargs: None)
+        if enabled:
+            os.environ.setdefault(PRESTART, "0")  # workers have an environment of their own
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
+        if first is None:
+            os.environ.pop(PRESTART, None)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A pool of rollout workers that no fault stops and that keeps exact books."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Self
 
 from parl.agents.host import CollectorState, Fragment
@@ -9,7 +9,7 @@ from parl.remote.asynchronous import Arrival, Asynchronous
 from parl.remote.boundary import to_numpy
 from parl.remote.ledger import Books
 from parl.remote.process import Inline, OnRay
-from parl.remote.supervisor import Restart, Supervisor
+from parl.remote.supervisor import Restart, Supervisor, Terms
 from parl.remote.synchronous import Synchronous
 from parl.remote.worker import MakeWorker, Weights
 
@@ -38,10 +38,11 @@ class RolloutPool:
     backend="inline" whatever happens to processes. mode "async": `stream` brings fragments as they
     come, with the newest policy at their start.
 
-    deadline: seconds for a fragment after which a worker counts as hung; "auto" is 10 times the
-    moving average, at least 30. restart: how many failures in a row are survived. spares: processes
-    started in advance. min_workers: with fewer left, async mode ends. max_memory: bytes of a
-    worker's process beyond which it is replaced.
+    deadline: seconds without a step of any environment after which a worker counts as hung; "auto"
+    is 10 times the longest so far, at least 30; while a worker starts, two minutes more. restart:
+    how many failures in a row are survived. spares: processes started in advance. min_workers: with
+    fewer left, async mode ends. max_memory: bytes of a worker's process beyond which it is
+    replaced. say: is told what is waited for.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class RolloutPool:
         restart: Restart | None = None,
         max_memory: int | None = None,
         seed: int = 0,
+        say: Callable[[str], None] = lambda text: None,
     ):
         if num_workers < 1 or max_in_flight < 1 or not 1 <= min_workers <= num_workers:
             raise ConfigError(
@@ -69,12 +71,13 @@ class RolloutPool:
         self.num_workers = num_workers
         self.auto = fragment_steps == "auto"
         self.length = FIRST_LENGTH if fragment_steps == "auto" else fragment_steps
-        self.backend = OnRay() if backend == "ray" else Inline()
+        queued = mode == "async" and max_in_flight > 1
+        self.backend = OnRay(queued) if backend == "ray" else Inline()
         self.books = Books()
         self.published: Weights | None = None
-        limit = None if deadline == "auto" else deadline
+        terms = Terms(None if deadline == "auto" else deadline, say=say)
         self.crew = Supervisor(
-            self.backend, make_worker, envs_per_worker, num_workers, seed, limit, spares, max_memory
+            self.backend, make_worker, envs_per_worker, num_workers, seed, terms, spares, max_memory
         )
         self.sync: Synchronous | None = None
         self.asynchronous: Asynchronous | None = None
@@ -84,6 +87,16 @@ class RolloutPool:
         else:
             flow = max_in_flight, max_policy_lag, min_workers
             self.asynchronous = Asynchronous(*common, *flow)
+
+    def ready(self) -> None:
+        """Waits until fragments can be collected: for all workers in sync mode, else for one.
+
+        Raises what went wrong in a worker, and RemoteError where the cluster has no room.
+        """
+        if self.sync:
+            self.sync.get_states()
+        elif self.asynchronous:
+            self.asynchronous.wait_for_one()
 
     def publish(self, policy: Any, version: int) -> None:
         """Makes a policy the one that the next fragments are collected with: one put, no copies."""
@@ -177,6 +190,10 @@ class RolloutPool:
             slot.epoch = int(epoch)
             if self.asynchronous:
                 self.asynchronous.renew(slot)
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Has waits raise Halted soon after `stopped` is true."""
+        self.crew.terms = self.crew.terms._replace(stop=stopped)
 
     def close(self) -> None:
         """Ends all workers."""

@@ -4,6 +4,7 @@ A process answers requests in order. `submit` gives a ticket, `wait` says which 
 answered, `answer` gives the reply or raises `Died`.
 """
 
+import math
 import os
 import signal
 import socket
@@ -15,10 +16,22 @@ import jax
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from parl.remote.connect import ensure_connected, is_own, quiet, worker_env
+from parl.core.errors import ClusterLost
+from parl.remote.connect import (
+    cluster_lost,
+    ensure_connected,
+    first_line,
+    free_cpus,
+    is_own,
+    quiet,
+    worker_env,
+)
 from parl.remote.failure import Failure
+from parl.remote.lifeline import Sign, Teller, forget, heard
+from parl.remote.sendable import unsendable
 from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
 
+TRANSFER = 60.0  # seconds that an answer which is there may take to get here
 SMALL = 65_536  # bytes of a policy that is cheaper sent along than shared
 
 
@@ -30,6 +43,7 @@ class Process(Protocol):
     """One worker, wherever it lives."""
 
     started: Any  # the ticket that is answered when it runs
+    key: bytes  # what it tells of itself is kept under this
 
     def submit(self, request: Request) -> Any: ...
 
@@ -55,6 +69,18 @@ class Backend(Protocol):
 
     def answer(self, ticket: Any) -> Reply: ...
 
+    def lost(self) -> str:
+        """What of the cluster has ended so that nothing can go on; empty where nothing has."""
+        ...
+
+    def signs(self, processes: list[Process]) -> dict[bytes, Sign]:
+        """What the processes told last, by their keys."""
+        ...
+
+    def room(self) -> tuple[float, float]:
+        """CPUs for workers: (free, all)."""
+        ...
+
 
 class Ticket:
     """A reply that is there already; None if the worker died of the request."""
@@ -68,7 +94,7 @@ class InlineProcess:
 
     def __init__(self, worker: Worker):
         self.worker, self.dead = worker, False
-        self.started = Ticket(Reply())
+        self.started, self.key = Ticket(Reply()), b""
 
     def submit(self, request: Request) -> Any:
         fault = request.fault.kind if isinstance(request, Collect) and request.fault else None
@@ -101,6 +127,15 @@ class Inline:
             raise Died("it was killed")
         return ticket.reply
 
+    def lost(self) -> str:
+        return ""
+
+    def signs(self, processes: list[Process]) -> dict[bytes, Sign]:
+        return {}
+
+    def room(self) -> tuple[float, float]:
+        return math.inf, math.inf
+
 
 class Shared(NamedTuple):
     """A policy in Ray's object store; inside a request, so that only who needs it pulls it."""
@@ -109,14 +144,37 @@ class Shared(NamedTuple):
 
 
 class RayWorker(Worker):
-    """A worker in an actor. A second thread takes in weights while the first one collects."""
+    """A worker in an actor, in its main thread: there environments may handle signals and draw."""
 
-    def __init__(self, make_worker: MakeWorker, envs_per_worker: int, driver: tuple[str, int]):
+    def __init__(
+        self, make_worker: MakeWorker, envs_per_worker: int, driver: tuple[str, int], key: bytes
+    ):
         super().__init__(make_worker, envs_per_worker)
+        self.teller = Teller(key, lambda: self.stepping)
         # acting is a small program at every step: handing it to another thread costs more than it
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         watch = threading.Thread(target=end_with, args=driver, daemon=True)
         watch.start()
+
+    def handle(self, request: Request) -> Reply:
+        self.teller.busy = True
+        try:
+            return super().handle(request)
+        finally:
+            self.teller.busy = False
+            if not isinstance(request, Collect) or self.collector is None:
+                self.teller.tell()  # at beginnings, failures and ends what is printed counts
+
+    def hello(self) -> tuple[str, int]:
+        """Host and process id."""
+        return socket.gethostname(), os.getpid()
+
+    def fetch(self, handle: Any) -> Any:
+        return ray.get(handle.reference) if isinstance(handle, Shared) else handle
+
+
+class QueuedRayWorker(RayWorker):
+    """One with fragments that wait: it works in a second thread, while others take in weights."""
 
     @ray.method(concurrency_group="control")
     def publish(self, weights: Weights) -> None:
@@ -124,11 +182,7 @@ class RayWorker(Worker):
 
     @ray.method(concurrency_group="control")
     def hello(self) -> tuple[str, int]:
-        """Host and process id."""
-        return socket.gethostname(), os.getpid()
-
-    def fetch(self, handle: Any) -> Any:
-        return ray.get(handle.reference) if isinstance(handle, Shared) else handle
+        return super().hello()
 
 
 def end_with(host: str, driver: int) -> None:
@@ -153,11 +207,13 @@ def alive(pid: int) -> bool:
 class RayProcess:
     """A worker in an actor that Ray does not restart: that is the supervisor's business."""
 
-    def __init__(self, options: dict[str, Any], make_worker: MakeWorker, envs_per_worker: int):
-        driver = socket.gethostname(), os.getpid()
+    def __init__(
+        self, kind: type, options: dict[str, Any], make_worker: MakeWorker, envs_per_worker: int
+    ):
+        driver, self.key = (socket.gethostname(), os.getpid()), os.urandom(16).hex().encode()
         with quiet():
-            actor: Any = ray.remote(**options)(RayWorker)
-            self.actor = actor.remote(make_worker, envs_per_worker, driver)
+            actor: Any = ray.remote(**options)(kind)
+            self.actor = actor.remote(make_worker, envs_per_worker, driver, self.key)
         self.started = self.actor.hello.remote()
 
     def submit(self, request: Request) -> Any:
@@ -174,32 +230,45 @@ class RayProcess:
                 os.kill(pid, signal.SIGKILL)
         except (RayError, ProcessLookupError):
             pass
-        ray.kill(self.actor, no_restart=True)
+        if not cluster_lost():  # which Ray would wait for
+            ray.kill(self.actor, no_restart=True)
+            forget(self.key)
 
 
 class OnRay:
-    """Workers in Ray actors."""
+    """Workers in Ray actors; `queued` ones have fragments that wait while they collect another."""
 
-    def __init__(self) -> None:
+    def __init__(self, queued: bool) -> None:
         ensure_connected()
-        self.scheduled = not is_own()
+        self.scheduled, self.kind = not is_own(), QueuedRayWorker if queued else RayWorker
         # a cluster of our own takes any number of workers; a shared one by its CPUs
         self.options: dict[str, Any] = {
             "num_cpus": int(self.scheduled),
             "scheduling_strategy": "SPREAD" if self.scheduled else "DEFAULT",
             "runtime_env": worker_env(),
-            "concurrency_groups": {"control": 1},
+            # with groups of calls Ray leaves the main thread idle
+            "concurrency_groups": {"control": 1} if queued else None,
             "max_restarts": 0,
             "max_task_retries": 0,
         }
 
     def start(self, make_worker: MakeWorker, envs_per_worker: int) -> Process:
-        return RayProcess(self.options, make_worker, envs_per_worker)
+        try:
+            return RayProcess(self.kind, self.options, make_worker, envs_per_worker)
+        except RayError as error:
+            raise ClusterLost(first_line(error)) from error
+        except Exception as error:
+            raise unsendable(make_worker, error) from error
 
     def store(self, policy: Any) -> Any:
         if sum(leaf.nbytes for leaf in jax.tree.leaves(policy)) < SMALL:
             return policy
-        return Shared(ray.put(policy))
+        if lost := self.lost():
+            raise ClusterLost(lost)
+        try:
+            return Shared(ray.put(policy))
+        except RayError as error:
+            raise ClusterLost(first_line(error)) from error
 
     def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
         # Ray says first which one is there; then a second look finds all that are
@@ -207,11 +276,20 @@ class OnRay:
             ray.wait(tickets, num_returns=1, timeout=timeout)
         return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
 
+    def lost(self) -> str:
+        return cluster_lost()
+
+    def signs(self, processes: list[Process]) -> dict[bytes, Sign]:
+        return heard(process.key for process in processes)
+
+    def room(self) -> tuple[float, float]:
+        return free_cpus()
+
     def answer(self, ticket: Any) -> Reply:
         try:
-            reply = ray.get(ticket)
+            reply = ray.get(ticket, timeout=TRANSFER)
         except RayTaskError as error:
             return Reply(failure=Failure("RemoteError", str(error.cause), str(error)))
         except (RayError, GetTimeoutError) as error:
-            raise Died(str(error).partition("\n")[0]) from error
+            raise Died(first_line(error)) from error
         return reply if isinstance(reply, Reply) else Reply()

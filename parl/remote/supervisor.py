@@ -4,21 +4,38 @@ It decides nothing about learning. Its events say what came in and who died; the
 the asynchronous loop each do with that what their mode promises.
 """
 
+import math
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from parl.agents.host import CollectorState
+from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.core.seeding import env_seed
 from parl.remote.chaos import draw
 from parl.remote.failure import Failure
+from parl.remote.lifeline import Sign, show
 from parl.remote.meter import Meter
 from parl.remote.process import Backend, Died, Process
 from parl.remote.worker import Build, Close, Collect, MakeWorker, Reply, Request
 
-PATIENCE = 30.0  # seconds that a fragment may take at least before its worker counts as hung
+PATIENCE = 30.0  # seconds without a sign of life before a worker counts as hung, at least
 STARTUP = 120.0  # seconds on top of that for starting, importing and compiling
+ROOM = 600.0  # seconds to wait until a cluster that others use has CPUs for the workers
+GRACE = 2.0  # seconds that a wait goes on for after it is to stop: answers may be near
+LOOK = 0.5  # seconds between two looks at all that may end a wait
+NO_SIGN = Sign()
+CLOSING = 2.0  # seconds that workers have for closing their environments
+
+
+class Terms(NamedTuple):
+    """How long workers are waited for, and who hears of it."""
+
+    deadline: float | None = None  # seconds without a sign of life; by default what is measured
+    stop: Callable[[], bool] = lambda: False  # whether waits are to end
+    say: Callable[[str], None] = lambda text: None  # is told what is waited for
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,7 @@ class Slot:
     process: Process | None = None
     pending: deque[Pending] = field(default_factory=deque)
     since: float = 0.0  # when it last showed a sign of life
+    sign: Sign = NO_SIGN  # the last one from amid its work
     died: float | None = None  # when, until the first fragment after
     warm: bool = False  # whether this process has brought a fragment
     deaths: int = 0  # in a row
@@ -88,12 +106,16 @@ class Supervisor:
         envs_per_worker: int,
         num_workers: int,
         seed: int,
-        deadline: float | None,
+        terms: Terms,
         spares: int,
         max_memory: int | None,
     ):
         self.backend, self.make_worker, self.envs_per_worker = backend, make_worker, envs_per_worker
-        self.seed, self.deadline, self.max_memory = seed, deadline, max_memory
+        self.seed, self.terms, self.max_memory = seed, terms, max_memory
+        self.abandoned = False  # whether workers are not to be waited for any more
+        self.looked = self.listened = -math.inf  # when
+        self.said = ""  # last, of what is waited for
+        self.stopping: float | None = None  # since when a wait is to end
         self.meter = Meter()
         self.slots = [Slot(index) for index in range(num_workers)]
         self.num_spares, self.reserved = spares, 0
@@ -111,7 +133,7 @@ class Supervisor:
     def assign(self, slot: Slot) -> None:
         """Puts a process into a slot and has it make the collector at the slot's boundary."""
         slot.process = self.spares.popleft() if self.spares else self.start()
-        slot.warm, slot.retiring = False, False
+        slot.warm, slot.retiring, slot.sign = False, False, NO_SIGN
         slot.since = time.monotonic()
         slot.pending = deque([Pending(slot.process.started, None, slot.since, False)])
         self.submit(slot, Build(self.identity(slot), slot.boundary), kept=False)
@@ -157,17 +179,81 @@ class Supervisor:
     def events(self, timeout: float) -> list[Event]:
         """What happened, in the order of the slots; waits `timeout` seconds if nothing did."""
         heads = {slot.pending[0].ticket: slot for slot in self.slots if slot.pending}
+        timeout = min(timeout, LOOK)
         if not heads:
             time.sleep(timeout)
-            return []
-        ready = set(self.backend.wait(list(heads), timeout))
+        ready = set(self.backend.wait(list(heads), timeout)) if heads else set()
         events, now = [], time.monotonic()
+        if now - self.looked >= LOOK:
+            self.look(now)
+        if not ready:
+            self.check_stop(now)
         for ticket, slot in heads.items():
             if ticket in ready:
                 events.append(self.receive(slot, ticket, now))
             elif now - max(slot.since, slot.pending[0].submitted) > self.limit(slot):
-                events.append(self.bury(slot, f"it gave no sign for {self.limit(slot):.0f} s"))
+                events.append(self.bury(slot, silence(self.limit(slot))))
         return [event for event in events if event.request is not None or event.died]
+
+    def look(self, now: float) -> None:
+        """Hears what workers tell. Raises ClusterLost, or RemoteError where there is no room."""
+        self.looked = now
+        if lost := self.backend.lost():
+            self.abandoned = True
+            raise ClusterLost(f"{lost}.")
+        if now - self.listened >= 2 * LOOK:
+            self.listen()
+            self.check_room(now)
+
+    def check_stop(self, now: float) -> None:
+        """Raises Halted where the wait is to end and nothing has come for a while."""
+        if not self.terms.stop():
+            self.stopping = None
+            return
+        self.stopping = self.stopping or now
+        if now - self.stopping > GRACE:
+            self.abandoned = True
+            raise Halted("the wait for rollout workers was given up.")
+
+    def listen(self) -> None:
+        """Takes in what workers tell from amid their work, and shows what they print."""
+        self.listened = time.monotonic()
+        signs = self.backend.signs([slot.process for slot in self.slots if slot.process])
+        for slot in self.slots:
+            sign = signs.get(slot.process.key) if slot.process else None
+            if sign is not None:
+                if sign.beats != slot.sign.beats:
+                    slot.since = self.listened
+                show(slot.index, sign, slot.sign.printed)
+                slot.sign = sign
+
+    def check_room(self, now: float) -> None:
+        """Says that workers wait for CPUs. Raises RemoteError where all have done so for long."""
+        busy = [slot for slot in self.slots if slot.pending]
+        waiting = [slot for slot in busy if self.waits_for_room(slot)]
+        waited = min((now - slot.since for slot in waiting), default=0.0)
+        if waited < 1:
+            return self.say("")
+        free, total = self.backend.room()
+        if free < len(waiting):
+            wanted = f"{len(waiting)} CPU{'s' * (len(waiting) > 1)}"
+            self.say(f"waiting for {wanted} of the cluster ({free:g} of {total:g} free)")
+        if waited > ROOM and len(waiting) == len(busy):
+            raise RemoteError(
+                f"no room for {len(waiting)} of {len(self.slots)} rollout workers: each needs a "
+                f"CPU of the cluster, and {free:g} of its {total:g} are free after {waited:.0f} s; "
+                "use fewer actors, or wait for other runs to end (see `parl cluster status`)."
+            )
+
+    def say(self, text: str) -> None:
+        """Says what is waited for, once."""
+        if text and text != self.said:
+            self.terms.say(text)
+        self.said = text
+
+    def waits_for_room(self, slot: Slot) -> bool:
+        """Whether the slot's process has not been placed yet, on a cluster where that may last."""
+        return self.backend.scheduled and slot.pending[0].request is None
 
     def receive(self, slot: Slot, ticket: Any, now: float) -> Event:
         """The event of an answered ticket."""
@@ -204,20 +290,30 @@ class Supervisor:
 
     def limit(self, slot: Slot) -> float:
         """Seconds that the request at the head of a slot may take."""
-        if self.backend.scheduled and slot.pending[0].request is None:
-            return float("inf")  # it waits for a machine with room
-        limit = self.deadline or max(PATIENCE, 10 * self.meter.fragment_seconds)
-        return limit if slot.warm else limit + STARTUP
+        if self.waits_for_room(slot):
+            return math.inf
+        limit = self.terms.deadline or max(PATIENCE, 10 * slot.sign.longest)
+        return limit if slot.warm or slot.sign.stepping else limit + STARTUP
 
     def close(self) -> None:
         """Ends all processes; those that answer may close their environments first."""
-        idle = [slot.process for slot in self.slots if slot.process and not slot.collecting]
-        tickets = [process.submit(Close()) for process in idle]
-        end = time.monotonic() + 2
-        while tickets and time.monotonic() < end:
-            answered = set(self.backend.wait(tickets, 0.5))
-            tickets = [ticket for ticket in tickets if ticket not in answered]
+        if not self.abandoned and not self.backend.lost():
+            idle = [slot.process for slot in self.slots if slot.process and not slot.collecting]
+            tickets = [process.submit(Close()) for process in idle]
+            end = time.monotonic() + CLOSING
+            while tickets and time.monotonic() < end:
+                answered = set(self.backend.wait(tickets, LOOK))
+                tickets = [ticket for ticket in tickets if ticket not in answered]
+            self.listen()
         for slot in self.slots:
             self.retire(slot)
         while self.spares:
             self.spares.popleft().kill()
+
+
+def silence(seconds: float) -> str:
+    """Why a worker counts as hung."""
+    return (
+        f"it gave no sign of life for {seconds:.0f} s, not a step of one environment; where that "
+        "is to be, set --deadline SECONDS (deadline=)"
+    )

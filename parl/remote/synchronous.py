@@ -9,8 +9,10 @@ Only where that dies again and again are the fresh seeds of a new epoch used.
 import math
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from parl.agents.host import CollectorState, Fragment
-from parl.core.errors import RemoteError
+from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.remote.failure import Failure, revive
 from parl.remote.ledger import Books
 from parl.remote.supervisor import Event, Restart, Slot, Supervisor
@@ -26,6 +28,7 @@ class Synchronous:
 
     def __init__(self, crew: Supervisor, books: Books, restart: Restart):
         self.crew, self.books, self.restart = crew, books, restart
+        self.failed = False  # whether a worker was given up
         self.interval = 1  # fragments between two captures
         self.exact, self.inexact = 0, 0  # recoveries with and without exact environment state
         for slot in crew.slots:
@@ -59,7 +62,18 @@ class Synchronous:
         return fragments
 
     def get_states(self) -> list[CollectorState]:
-        """Where all collectors stand."""
+        """Where all collectors stand; if they can no longer be asked, where they last stood."""
+        try:
+            return self.ask_states()
+        except (Halted, ClusterLost):
+            if any(slot.boundary is None for slot in self.crew.slots):
+                raise
+            return [last_state(slot) for slot in self.crew.slots]
+
+    def ask_states(self) -> list[CollectorState]:
+        """Where all collectors say that they stand."""
+        if self.crew.abandoned or self.failed:
+            raise Halted("the workers are not asked any more.")
         states = []
         for slot, reply in zip(self.crew.slots, self.run(lambda slot: Capture()), strict=True):
             assert reply.state is not None
@@ -96,6 +110,7 @@ class Synchronous:
         slot = event.slot
         self.lose(event.lost)
         if slot.deaths > self.restart.deaths:
+            self.failed = True
             raise RemoteError(
                 f"rollout worker {slot.index} died {slot.deaths} times in a row without bringing "
                 f"a fragment: {event.died}."
@@ -115,6 +130,8 @@ class Synchronous:
         slot.errors += 1
         self.lose((*event.lost, *slot.fall()))
         if slot.errors > (self.restart.errors or 0):
+            self.failed = True
+            self.crew.listen()  # what was printed before it failed
             raise revive(failure, f"rollout worker {slot.index}")
         self.crew.meter.rebuilds += 1
         self.crew.renew(slot)
@@ -124,3 +141,13 @@ class Synchronous:
         """Enters lost fragments into the books."""
         for request in requests:
             self.books.lose(request.length * self.crew.envs_per_worker)
+
+
+def last_state(slot: Slot) -> CollectorState:
+    """Where a collector stood at the last fragment that is known, exactly if that is the newest."""
+    state, later = slot.boundary, sum(request.length for request in slot.log)
+    assert state is not None
+    if not later:
+        return state
+    arrays = state.arrays | {"time": np.asarray(int(state.arrays["time"]) + later)}
+    return CollectorState(arrays, [env._replace(exact=False) for env in state.envs])

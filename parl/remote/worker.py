@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from parl.agents.host import Collector, CollectorState, Fragment
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, EnvError
 from parl.remote.boundary import Guarded, check_fragment, contiguous
 from parl.remote.chaos import Fault, faulty
 from parl.remote.failure import Failure, describe
@@ -95,9 +95,9 @@ class Worker:
                 reply = Reply()
             else:
                 reply = self.collect(request)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.discard()
-            reply = Reply(failure=describe(error))
+            reply = Reply(failure=failure_of(error))
         spent = time.perf_counter() - start - reply.capture_seconds
         return reply._replace(seconds=spent, memory=resident_bytes())
 
@@ -158,8 +158,23 @@ class Worker:
         """Closes what is there, whatever state it is in."""
         collector, self.collector = self.collector, None
         if collector is not None:
-            with suppress(Exception):  # it failed before, it may fail again
+            with suppress(Exception, SystemExit):  # it failed before, it may fail again
                 collector.close()
+
+    @property
+    def stepping(self) -> bool:
+        """Whether the collector's environments have been stepped."""
+        collector = self.collector
+        envs: list[Any] = collector.envs if collector is not None else []
+        return any(env.stepped for env in envs)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is told of an exception. A worker does not end where its environment wants the end."""
+    if not isinstance(error, SystemExit):
+        return describe(error)
+    told = EnvError(f"the environment called sys.exit({error.code!r}) when it was made or closed.")
+    return describe(told.with_traceback(error.__traceback__))
 
 
 class NotBuilt(Exception):
