@@ -4,6 +4,7 @@ Call `connect` before the first JAX computation where you can: Ray starts proces
 that already runs XLA's threads is better not forked.
 """
 
+import atexit
 import logging
 import os
 import signal
