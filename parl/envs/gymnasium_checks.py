@@ -20,7 +20,7 @@ FAILURES = (Exception, SystemExit)
 IN_USE: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 REPORTED: set[str] = set()  # ids of environments whose values outside their space were told
 
-Bounds = tuple[tuple[str, ...], np.ndarray | float, np.ndarray | float]  # (path, low, high)
+Bounds = tuple[tuple[str, ...], Any, Any]  # (path, low and high [*O] or numbers)
 
 
 def made(make: Callable[[], Any], id: str | None) -> Any:
