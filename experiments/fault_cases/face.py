@@ -135,7 +135,7 @@ CHOICES = {
 }
 
 
-@case("S14", seconds=600, slow=True)
+@case("S14", seconds=1800, slow=True)
 def every_action_space_trains_and_no_action_leaves_it() -> None:
     """While training, in evaluation, and at the face."""
     for name, space in (ACTIONS | CHOICES).items():
