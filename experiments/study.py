@@ -23,7 +23,7 @@ from typing import Any
 from parl.build import Parts, resolve
 from parl.config import RUN_FIELDS, RunConfig
 from parl.core.errors import ConfigError
-from parl.settings_file import parse_yaml
+from parl.core.yaml_text import parse_yaml
 
 STUDIES = Path(__file__).parent / "studies"
 NOTE = "cell.json"  # in a run directory: the cell, its cost and the commits it ran on

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from parl.clock import Clock
 from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.core.errors import ConfigError, nearest
 from parl.core.memory import keep_freed_memory
+from parl.core.settings import Setting, checked, path_of
 from parl.envs.factory import make_factory
 from parl.episodes import Rules
 from parl.evaluation import Evaluation
@@ -34,6 +36,7 @@ from parl.preparation import prepare as prepare
 from parl.progress import Progress
 from parl.recipes import algorithm_name
 from parl.recipes.auto import AUTO, doubt, pick
+from parl.remarks import long_warmup, rounding
 from parl.run_dir import RunDir
 from parl.schedules import explained, extended, horizon
 from parl.session import finished, go_on, resumed, started
@@ -84,6 +87,7 @@ def train(
         print(sentence)
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
+        tell(parts, quiet)
         return drive(parts._replace(config=config), run, quiet, clock, hooks)
 
 
@@ -128,6 +132,7 @@ def resume(
             parts = resolve(config, env, algorithm)
         if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
             print(line)
+        tell(parts, quiet)
         restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
             return drive(parts, run, quiet, clock, Hooks(**hooks), restore)
@@ -140,6 +145,14 @@ def own_env(env: Any, env_id: str) -> Any:
     if isinstance(env, str):
         return None
     return make_factory(env, env_id) if env_id else env
+
+
+def tell(parts: Parts, quiet: bool) -> None:
+    """Says what one would not expect of a run; that it will not learn is said in any case."""
+    if not quiet and (line := rounding(parts)):
+        print(line)
+    if line := long_warmup(parts):
+        print(f"WARNING: {line}.", file=sys.stderr)
 
 
 def drive(
@@ -196,18 +209,22 @@ def evaluate(
     the environment's info in place of the run's. `algorithm` is needed where the run was started
     with an object of the user's own.
     """
+    episodes = checked("episodes", episodes, int, Setting(low=1))
+    seed = checked("seed", seed, int, Setting(low=0))
+    max_steps = checked("max_steps", max_steps, int | None, Setting(low=1))
+    sample = checked("sample", sample, bool)
     prepare()
     parts, state = load_state(RunDir(path), env, algorithm, checkpoint)
     if opponent is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
-    algorithm, seeds = parts.learner.algorithm, parts.config.num_seeds
+    own, seeds = parts.learner.algorithm, parts.config.num_seeds
     if log_info is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, log_info=log_info))
     rules = Rules(max_steps, parts.config.info_names, sample)
     parts = parts._replace(rival=rival_of(parts.config, parts.factory.spec, env))
-    evaluator = make_evaluator(parts, algorithm, episodes, rules)
+    evaluator = make_evaluator(parts, own, episodes, rules)
     take = run_seeds(parts.config).take
-    games = [evaluator(algorithm.policy(take(state.train, k)), seed + k) for k in range(seeds)]
+    games = [evaluator(own.policy(take(state.train, k)), seed + k) for k in range(seeds)]
     return evaluator.summary(games)
 
 
@@ -226,7 +243,7 @@ def load(
     object of the user's own.
     """
     prepare()
-    place = Path(path).absolute()
+    place = path_of(path).absolute()
     if place.parent.name == "checkpoints" and (place.parents[1] / "config.json").exists():
         name = int(place.name) if place.name.isdecimal() else place.name
         return load(place.parents[1], seed_index, env, algorithm, name)

@@ -33,6 +33,7 @@ from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 from parl.run_dir import RunDir
 from parl.schedules import horizon
+from parl.sizes import check_memory
 
 
 class Layout(NamedTuple):
@@ -87,6 +88,7 @@ def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
         settings=recipe.settings(),
     )
     learner = learner_of(config, factory.spec, recipe, layout, rival)
+    check_memory(config, factory, learner, layout.envs_per_iteration, recipe.length)
     judged = judged_in(config, factory)
     return Parts(config, factory, recipe, layout, learner, judged, rival)
 

@@ -4,14 +4,16 @@ Bad input is one sentence on stderr and exit code 2; Ctrl-C, SIGTERM and SIGHUP 
 with 130, 143 and 129.
 """
 
-import importlib.util
 import json
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import parl
 from parl.announce import announced
 from parl.core.errors import ConfigError, ParlError, nearest
 from parl.core.settings import brief
@@ -21,7 +23,9 @@ from parl.flags import (
     CrossplayFlags,
     EvalFlags,
     ResumeFlags,
-    flag_value,
+    TrainFlags,
+    environment_arguments,
+    flag_values,
     parse,
     train_flags,
 )
@@ -36,11 +40,22 @@ USAGE = """usage: parl COMMAND ...
   parl crossplay RUN RUN ...         the policies of runs against each other
   parl list                          algorithms and environments
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
+  parl --version                     the version of PARL
 
-'parl train ALGO --env ID --help' lists every setting with its default for that environment;
---debug with any command shows the whole traceback of an error."""
+'parl COMMAND --help' explains a command. 'parl train ALGO --env ID --help' lists every setting with
+its default for that environment. --debug with any command shows the whole traceback of an error."""
 
 DEBUG = "--debug"
+
+CLUSTER = """usage: parl cluster start [flags] | join HOST:PORT [flags] | status | stop
+
+  start    a Ray cluster with this machine as its first node
+  join     makes this machine a node of the cluster at HOST:PORT
+  status   what the cluster of this machine has, and what of it is free
+  stop     ends what runs here of a cluster
+
+'parl cluster start --help' lists the flags of start, 'parl cluster join --help' those of join."""
+HELP = {"-h", "--help", "help"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,14 +71,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in arguments
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # modules beside the user are found, as with python -m
     try:
         with Signals(at_once="interrupted."):
-            return dispatch([each for each in arguments if each != DEBUG])
+            code = dispatch([each for each in arguments if each != DEBUG])
+        sys.stdout.flush()
+        return code
     except (ParlError, Interrupted) as error:
         if debug:
             traceback.print_exc()
         print(f"parl: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read along, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("parl: interrupted.", file=sys.stderr)
         return 130
@@ -79,9 +101,12 @@ def dispatch(arguments: list[str]) -> int:
         "list": show_list,
         "cluster": cluster,
     }
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         print(USAGE)
         return 0 if arguments else 2
+    if arguments == ["--version"]:
+        print(f"parl {parl.__version__}")
+        return 0
     name, *rest = arguments
     if name not in commands:
         known = ", ".join(commands)
@@ -91,27 +116,35 @@ def dispatch(arguments: list[str]) -> int:
 
 def train(arguments: list[str]) -> int:
     """parl train ALGO --env ID ...; a file of --config may name both."""
-    if arguments[:1] in (["-h"], ["--help"]):
+    if len(arguments) == 1 and arguments[0] in HELP:
         print(USAGE)
         return 0
     named = bool(arguments) and not arguments[0].startswith("-")
     rest = arguments[named:]
-    file = flag_value(rest, "--config")
+    file = (flag_values(rest, "--config") or [None])[-1]
     given = read_settings(file) if file else {}
     algorithm = arguments[0] if named else given.get("algorithm")
     if algorithm is None:
         raise ConfigError("train needs an algorithm first: parl train sac --env HalfCheetah-v5.")
     given.pop("algorithm", None)
-    env = flag_value(rest, "--env") or given.get("env") or ""
+    env = (flag_values(rest, "--env") or [given.get("env") or ""])[-1]
     for what, name in (("algorithm", algorithm), ("env", env)):
         if not isinstance(name, str):
             raise ConfigError(f"{file}: {what} must be a name, not {brief(name)}.")
+    more = flag_values(rest, "--env-arg") or environment_arguments(given.get("env_arg", ()))
+    given["env_arg"] = tuple(more)
 
     with announced(quiet="--quiet" in rest):
         from parl import api
+        from parl.envs.ids import with_arguments
+        from parl.recipes import plain_name
+        from parl.recipes.auto import AUTO, pick
 
-        factory, recipe = opened(algorithm, env, asks_help=not {"-h", "--help"}.isdisjoint(rest))
-        flags, settings = train_flags(algorithm, recipe, given, rest)
+        algorithm, asks_help = plain_name(algorithm), not {"-h", "--help"}.isdisjoint(rest)
+        factory, recipe = opened(algorithm, with_arguments(env, more) if env else "", asks_help)
+        flags, settings = train_flags(algorithm, recipe, given, rest, bool(env))
+    if algorithm == AUTO and flags.quiet:
+        print(pick(factory.spec, factory.jax is not None).line(factory.spec))
     run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
     run = api.train(algorithm, factory, flags.out, flags.quiet, **run_fields, **settings)
     report(run.result, run.path)
@@ -126,6 +159,8 @@ def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
     from parl.recipes import recipe_class
     from parl.recipes.auto import AUTO
 
+    if algorithm == AUTO and not env and asks_help:
+        parse(TrainFlags, ["--help"], "parl train auto")  # ends here
     if algorithm != AUTO:
         if not is_path(algorithm):
             recipe_class(algorithm)  # raises for an unknown one
@@ -162,8 +197,6 @@ def resume(arguments: list[str]) -> int:
 def evaluate(arguments: list[str]) -> int:
     """parl eval DIR [--episodes N] [--seed S]."""
     flags = parse(EvalFlags, arguments, "parl eval")
-    if flags.episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, not {flags.episodes}.")
     from parl import api
 
     evaluation = api.evaluate(
@@ -191,10 +224,6 @@ def evaluate(arguments: list[str]) -> int:
 def crossplay(arguments: list[str]) -> int:
     """parl crossplay RUN RUN ... [--episodes N] [--actors N] [--out DIR]."""
     flags = parse(CrossplayFlags, arguments, "parl crossplay")
-    if flags.episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, not {flags.episodes}.")
-    if flags.actors < 0:
-        raise ConfigError(f"--actors must be at least 0, not {flags.actors}.")
     from parl.crossplay import crossplay as play
     from parl.crossplay import show
 
@@ -205,29 +234,14 @@ def crossplay(arguments: list[str]) -> int:
 
 def show_list(arguments: list[str]) -> int:
     """parl list."""
+    if HELP & set(arguments):
+        print("usage: parl list\n\nAlgorithms, and environments with how to install them.")
+        return 0
     if arguments:
         raise ConfigError(f"list takes no arguments, not '{arguments[0]}'.")
-    from rich.console import Console
-    from rich.table import Table
+    from parl.catalogue import show
 
-    from parl.envs.factory import JAX_ENVS, SUITES
-    from parl.recipes import KINDS, RECIPES, recipe_class
-
-    algorithms = Table("algorithm", "action spaces", "what it is", box=None, title_justify="left")
-    algorithms.add_row("auto", "any", "Whichever of these the environment asks for.")
-    for name in RECIPES:
-        recipe = recipe_class(name)
-        spaces = ", ".join(KINDS[kind.__name__] for kind in recipe.serves)
-        algorithms.add_row(name, spaces, (recipe.__doc__ or "").splitlines()[0])
-    suites = Table("prefix", "environments", "installed", "to install", box=None)
-    for suite in SUITES:
-        found = importlib.util.find_spec(suite.module) is not None
-        state = "not served yet" if not suite.served else "yes" if found else "no"
-        suites.add_row(suite.prefix or "(none)", suite.title, state, f"pip install {suite.pip}")
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(
-        algorithms, "", suites, "", f"built in: {', '.join('jax:' + e for e in JAX_ENVS)}"
-    )
+    show()
     return 0
 
 
@@ -235,6 +249,11 @@ def cluster(arguments: list[str]) -> int:
     """parl cluster start [flags] | join HOST:PORT | status | stop."""
     action, rest = (arguments or [""])[0], arguments[1:]
     flags: Any = None
+    if action in HELP or (action in ("status", "stop") and HELP & set(rest)):
+        print(CLUSTER)
+        return 0
+    if not action:
+        raise ConfigError("cluster needs one of start [flags], join HOST:PORT, status or stop.")
     if action in ("start", "join"):
         shape = ClusterStartFlags if action == "start" else ClusterJoinFlags
         flags = parse(shape, rest, f"parl cluster {action}")

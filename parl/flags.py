@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import json
 import re
 import sys
 import typing
@@ -17,8 +18,8 @@ import tyro
 
 from parl.config import RunSettings
 from parl.core.errors import ConfigError
-from parl.core.settings import converted, kinds, names_of, suggestion
-from parl.settings_file import parse_yaml
+from parl.core.settings import check_fields, converted, declared, kinds, names_of, suggestion
+from parl.core.yaml_text import parse_yaml
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class TrainFlags(RunSettings):
 
     env: str = ""
     """Environment: HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), ale:Pong-v5, ..."""
+    env_arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An argument of the environment, name=value; once for each. Also: --env 'ID?name=value'."""
     out: Path | None = None
     """Run directory; runs/... if not given."""
     config: Path | None = None
@@ -35,11 +38,20 @@ class TrainFlags(RunSettings):
     """No progress."""
 
 
-@dataclasses.dataclass
-class ResumeFlags:
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Base of the commands' flags: their values are checked when they are given."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeFlags(Flags):
     """Continue a run."""
 
     dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
     steps: int | None = None
     """Train to this many environment steps instead of the run's own."""
     schedule: str | None = None
@@ -54,16 +66,17 @@ class ResumeFlags:
     """No progress."""
 
 
-@dataclasses.dataclass
-class EvalFlags:
+@dataclasses.dataclass(frozen=True)
+class EvalFlags(Flags):
     """Greedy returns of a run's policy."""
 
     dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
     checkpoint: str = "latest"
     """Whose policy: latest, best, or the environment steps of a checkpoint."""
-    episodes: int = 10
+    episodes: int = declared(10, low=1, high=1_000_000)
     """Episodes to play."""
-    seed: int = 0
+    seed: int = declared(0, low=0)
     """Seed of the environments."""
     env: str | None = None
     """Another environment of the same spaces to play in."""
@@ -71,27 +84,28 @@ class EvalFlags:
     """Who plays the other sides, random or a run, in place of the run's own opponent."""
     sample: bool = False
     """Actions are drawn from the policy; else they are the likeliest."""
-    max_steps: int | None = None
+    max_steps: int | None = declared(None, low=1)
     """Steps after which an episode is cut; not given: the environment's time limit, or 10,000."""
     log_info: str | None = None
     """Numbers of the environment's info to tell, such as success,score, in place of the run's."""
 
 
-@dataclasses.dataclass
-class CrossplayFlags:
+@dataclasses.dataclass(frozen=True)
+class CrossplayFlags(Flags):
     """Play the policies of runs against each other."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of the runs, two or more."""
     checkpoint: str = "latest"
     """Whose policies: those of the latest or of the best checkpoints."""
-    episodes: int = 100
+    episodes: int = declared(100, low=1, high=1_000_000)
     """Episodes of each pair."""
-    seed: int = 0
+    seed: int = declared(0, low=0)
     """Seed of the environments."""
     sample: bool = False
     """Policies sample their actions; else they take the likeliest, and a game without chance is
     always the same."""
-    actors: int = 0
+    actors: int = declared(0, low=0, high=100_000)
     """Ray actors that play the rows side by side; 0 for none."""
     address: str = "local"
     """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
@@ -99,33 +113,39 @@ class CrossplayFlags:
     """Directory for crossplay.json and crossplay.png."""
 
 
-@dataclasses.dataclass
-class ClusterStartFlags:
+@dataclasses.dataclass(frozen=True)
+class ClusterStartFlags(Flags):
     """Start a Ray cluster with this machine as its first node."""
 
     port: int = 6379
     """Port that other nodes and programs call."""
     host: str = "127.0.0.1"
     """Address of this machine to listen at; for any but loopback, set RAY_AUTH_MODE=token."""
-    num_cpus: int | None = None
+    num_cpus: int | None = declared(None, low=0)
     """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
 
 
-@dataclasses.dataclass
-class ClusterJoinFlags:
+@dataclasses.dataclass(frozen=True)
+class ClusterJoinFlags(Flags):
     """Make this machine a node of the Ray cluster at HOST:PORT."""
 
     address: tyro.conf.Positional[str]
-    num_cpus: int | None = None
+    """HOST:PORT of the cluster."""
+    num_cpus: int | None = declared(None, low=0)
     """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
 
 
 def train_flags(
-    algorithm: str, recipe: Any, given: dict[str, Any], arguments: list[str]
+    algorithm: str,
+    recipe: Any,
+    given: dict[str, Any],
+    arguments: list[str],
+    for_env: bool = True,
 ) -> tuple[TrainFlags, dict[str, Any]]:
     """The parsed flags and the recipe's settings that differ from the recipe's own.
 
-    `given` are settings of a file, which flags win over.
+    `given` are settings of a file, which flags win over; `for_env`: the recipe's are those for an
+    environment.
     """
     defaults = recipe.settings()
     base = {field.name: field for field in dataclasses.fields(TrainFlags)}
@@ -146,6 +166,8 @@ def train_flags(
     rest = {name: value for name, value in given.items() if name not in defaults}
     default = shape(**rest, **{k: recipe.override(own).settings()[k] for k in own})
     origin = sys.modules[type(recipe).__module__].__doc__ or ""  # of the settings
+    if not for_env:
+        origin += "\n\nDefaults depend on the environment: with --env ID they are those for it."
     flags = parse(shape, arguments, f"parl train {algorithm}", default, origin)
     chosen = {name: getattr(flags, name) for name in defaults}
     return flags, {name: value for name, value in chosen.items() if value != defaults[name]}
@@ -272,11 +294,19 @@ def unknown_flag(word: str, names: list[str], prog: str) -> ConfigError:
     return ConfigError(f"unknown flag '{word}'.{hint} See {prog} --help.")
 
 
-def flag_value(arguments: list[str], flag: str) -> str | None:
-    """The value of a flag before the others can be parsed."""
+def flag_values(arguments: list[str], flag: str) -> list[str]:
+    """Every value of a flag, before the others can be parsed."""
+    found = []
     for i, argument in enumerate(arguments):
         if argument == flag and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(flag + "="):
-            return argument.partition("=")[2]
-    return None
+            found.append(arguments[i + 1])
+        elif argument.startswith(flag + "="):
+            found.append(argument.partition("=")[2])
+    return found
+
+
+def environment_arguments(given: Any) -> list[str]:
+    """What a file says of the environment's arguments, as the flags would: name=value."""
+    if isinstance(given, dict):
+        return [f"{name}={json.dumps(value)}" for name, value in given.items()]
+    return [str(x) for x in (given if isinstance(given, list | tuple) else [given])]

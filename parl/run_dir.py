@@ -17,6 +17,7 @@ from parl.config import RunConfig, from_dict
 from parl.core import checkpoint
 from parl.core.errors import ConfigError
 from parl.core.locks import Held, Lock, read_lock
+from parl.core.settings import path_of
 from parl.logging import METRICS, explained, plain
 from parl.run_checkpoints import Checkpoints
 
@@ -27,7 +28,7 @@ class RunDir(Checkpoints):
     """Paths and files of one run."""
 
     def __init__(self, path: str | Path):
-        super().__init__(Path(path))
+        super().__init__(path_of(path))
         self.lock: Lock | None = None
         self.made = False  # the directory, by this object
         self.iterations = 0  # that were trained here by this process

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from parl.settings_file import parse_yaml
+from parl.core.yaml_text import parse_yaml
 
 BENCH = Path(__file__).parents[1] / "experiments" / "bench"
 

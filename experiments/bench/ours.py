@@ -24,7 +24,7 @@ from parl.agents.learner import OffPolicy
 from parl.api import prepare
 from parl.build import make_execution, resolve
 from parl.config import RunConfig
-from parl.settings_file import parse_yaml
+from parl.core.yaml_text import parse_yaml
 
 
 class Timing(NamedTuple):

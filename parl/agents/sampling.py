@@ -40,6 +40,11 @@ class Wrapper(struct.PyTreeNode):
         return self.take(state, self.index(state, key, shape))
 
     @property
+    def capacity(self) -> int:
+        """Items that it holds."""
+        return self.inner.capacity
+
+    @property
     def on_host(self) -> bool:
         return self.inner.on_host
 

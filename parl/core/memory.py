@@ -1,8 +1,9 @@
-"""How this process deals with memory that it has no more use for."""
+"""What memory this process may have, and what it does with that which it has no more use for."""
 
 import contextlib
 import ctypes
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def keep_freed_memory() -> None:
 
 
 def available_memory() -> int:
-    """Bytes that this process may have: what is free, but not above its control group's limit.
+    """Bytes that this process may have: what is free, but not above a limit that it runs under.
 
     A very large number where the system does not tell.
     """
@@ -44,4 +45,9 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError, KeyError):
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            found.append(max(limit - taken, 0))
     return min(found)

@@ -22,6 +22,7 @@ from parl.core.errors import ConfigError, nearest
 
 REAL = (int, float, np.integer, np.floating)
 INT_MAX = 2**31 - 1  # programs count in int32
+NAME_MAX = 255  # bytes of a file's name
 FLOAT_MAX = float(np.finfo(np.float32).max)
 POWER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # 1e5, which YAML 1.1 takes for text
 
@@ -108,7 +109,7 @@ ELSEWHERE = {
     "device": "JAX takes the accelerator it finds; JAX_PLATFORMS=cpu keeps it on the CPU.",
     "gpu": "JAX takes the accelerator it finds; JAX_PLATFORMS=cpu keeps it on the CPU.",
     "cuda": "JAX takes the accelerator it finds; JAX_PLATFORMS=cpu keeps it on the CPU.",
-    "policy": "networks follow from the observations; their sizes are a setting, hidden.",
+    "policy": "Networks follow from the observations; their sizes are a setting, hidden.",
 }
 
 
@@ -220,6 +221,19 @@ def check_bounds(name: str, value: Any, rule: Setting) -> None:
         raise ConfigError(
             f"{name} {said if low else 'must not be negative, it is'} {brief(value)}."
         )
+
+
+def path_of(name: Any) -> Path:
+    """A path that a file system may have. Raises ConfigError for text that is none."""
+    try:
+        path = Path(name)
+    except TypeError:
+        raise ConfigError(f"a path must be text, not {brief(name)}.") from None
+    if "\0" in str(path):
+        raise ConfigError(f"the path {brief(str(path))} holds the character NUL.")
+    if long := [part for part in path.parts if len(part.encode(errors="replace")) > NAME_MAX]:
+        raise ConfigError(f"the name {brief(long[0])} is longer than {NAME_MAX} bytes.")
+    return path
 
 
 def as_tuple(value: Any) -> Any:

@@ -13,15 +13,21 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
+from parl.core.errors import EnvError
 from parl.envs.gymnasium import make_gymnasium
 
 FRAMES = 4  # skipped, and stacked
 
 
-def make_atari(name: str) -> Callable[[], gymnasium.Env]:
-    """A maker of a game such as 'Pong' or 'Pong-v5'. Raises EnvError for an unknown one."""
+def make_atari(name: str, **kwargs: Any) -> Callable[[], gymnasium.Env]:
+    """A maker of a game such as 'Pong' or 'Pong-v5'; keyword arguments are the emulator's.
+
+    Raises EnvError for an unknown one.
+    """
+    if "frameskip" in kwargs:
+        raise EnvError(f"ale:{name} skips {FRAMES} frames; frameskip is no argument of it.")
     id = f"ALE/{name}" if "-v" in name else f"ALE/{name}-v5"
-    return partial(_make, make_gymnasium(id, frameskip=1))
+    return partial(_make, make_gymnasium(id, frameskip=1, **kwargs))
 
 
 def _make(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:

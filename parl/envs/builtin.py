@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from parl.core.errors import EnvError, nearest
 from parl.envs.acrobot import Acrobot
@@ -17,7 +18,7 @@ from parl.envs.multi.simple_tag import SimpleTag
 from parl.envs.pendulum import Pendulum
 from parl.envs.protocol import JaxEnv
 
-JAX_ENVS: dict[str, Callable[[], JaxEnv]] = {
+JAX_ENVS: dict[str, Callable[..., JaxEnv]] = {
     "CartPole-v1": CartPole,
     "CartPoleMasked-v1": CartPoleMasked,
     "Pendulum-v1": Pendulum,
@@ -44,18 +45,26 @@ FORAGING = re.compile(
 )
 
 
-def make_builtin(name: str) -> JaxEnv:
+def make_builtin(name: str, **arguments: Any) -> JaxEnv:
     """The environment of a name, also `simple_spread-8` and `foraging-2s-10x10-3p-3f`.
 
-    Raises EnvError for an unknown one.
+    Arguments are those of its class. Raises EnvError for an unknown one.
     """
+    try:
+        return maker(name)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise EnvError(f"jax:{name} could not be made: {error}") from error
+
+
+def maker(name: str) -> Callable[..., JaxEnv]:
+    """What makes the environment of a name."""
     if name in JAX_ENVS:
-        return JAX_ENVS[name]()
+        return JAX_ENVS[name]
     if found := SPREAD.fullmatch(name):
-        return SimpleSpread(int(found["agents"]), bool(found["continuous"]))
+        return partial(SimpleSpread, int(found["agents"]), bool(found["continuous"]))
     if found := FORAGING.fullmatch(name):
         size, players, foods = (int(found[part]) for part in ("size", "players", "foods"))
         sight = int(found["sight"]) if found["sight"] else None
-        return Foraging(size, players, foods, bool(found["coop"]), sight)
+        return partial(Foraging, size, players, foods, bool(found["coop"]), sight)
     hint = nearest(name, JAX_ENVS)
     raise EnvError(f"unknown environment 'jax:{name}'.{hint} Built in: {', '.join(JAX_ENVS)}.")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from parl.core.errors import EnvError, MissingPackage
 from parl.core.spec import EnvSpec
+from parl.envs import ids
 from parl.envs.builtin import JAX_ENVS as JAX_ENVS
 from parl.envs.builtin import make_builtin
 from parl.envs.jax_actions import own_actions
@@ -97,40 +98,43 @@ def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
 
 
 def from_id(id: str) -> EnvFactory:
-    """The factory for an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1'."""
-    prefix, colon, name = id.partition(":")
+    """The factory for an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1?max_steps=200'."""
+    prefix, colon, path = id.partition(":")
     suite = next((suite for suite in SUITES if suite.prefix == prefix + colon and colon), None)
+    name, arguments = ids.split(path if suite else id)
     if suite is None:
         from parl.envs import own  # only now: it loads Gymnasium
 
-        found = own.named(id)
-        return from_gymnasium_id(id) if found is None else from_own(found, id)
+        found = own.named(name)
+        if found is None:
+            return from_gymnasium_id(id, name, arguments)
+        return from_own(partial(found, **arguments) if arguments else found, id)
     if importlib.util.find_spec(suite.module) is None:
         raise MissingPackage(
             f"{id} needs {suite.title}, which is not installed: pip install {suite.pip}"
         )
     if suite.prefix == "jax:":
-        return from_jax(make_builtin(name))
+        return from_jax(make_builtin(name, **arguments))
     if suite.prefix == "pz:":
         from parl.envs.pettingzoo import make_pettingzoo  # only now: it loads PettingZoo
 
-        return from_gymnasium(make_pettingzoo(name), id)
+        return from_gymnasium(make_pettingzoo(name, **arguments), id)
     if suite.prefix == "jaxmarl:":
         from parl.envs.jaxmarl_suite import JaxMarl  # only now: it loads JaxMARL
 
-        return from_jax(JaxMarl(name))
+        return from_jax(JaxMarl(name, **arguments))
     if suite.prefix == "ale:":
         from parl.envs.atari import make_atari  # only now: it loads Gymnasium
 
-        return from_gymnasium(make_atari(name), id)
+        return from_gymnasium(make_atari(name, **arguments), id)
     if suite.prefix == "dmc:":
         from parl.envs.control_suite import make_dm_control  # only now: it loads MuJoCo
 
-        return from_gymnasium(make_dm_control(name), id)
+        return from_gymnasium(make_dm_control(path), id)
     if suite.prefix == "brax:":
         from parl.envs.brax_suite import Brax  # only now: it loads Brax
 
-        return from_jax(Brax(name))
+        return from_jax(Brax(path))
     raise EnvError(f"{id}: environments of {suite.title} cannot be stepped by this version.")
 
 
@@ -144,11 +148,11 @@ def from_jax(env: JaxEnv) -> EnvFactory:
     return EnvFactory(spec, vector, env)
 
 
-def from_gymnasium_id(id: str) -> EnvFactory:
-    """The factory for a registered Gymnasium environment."""
+def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFactory:
+    """The factory for a registered Gymnasium environment, made with these arguments."""
     from parl.envs.gymnasium import make_gymnasium  # only now: it loads Gymnasium
 
-    return from_gymnasium(make_gymnasium(id), id)
+    return from_gymnasium(make_gymnasium(name, **arguments), id)
 
 
 def from_gymnasium(make: Callable[[], Any], id: str) -> EnvFactory:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import math
 import re
@@ -16,7 +15,7 @@ from gymnasium import error as gymnasium_error
 from gymnasium import spaces
 from gymnasium.envs import registration
 
-from parl.core.errors import CheckpointError, EnvError, MissingPackage, SpaceError, nearest, told
+from parl.core.errors import CheckpointError, EnvError, SpaceError, nearest, told
 from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space, flat_size, mask_space
 from parl.envs import gymnasium_checks as checks
 from parl.envs import gymnasium_masks as masks
@@ -25,6 +24,7 @@ from parl.envs.gymnasium_checks import finite_bounds
 from parl.envs.gymnasium_json import describe
 from parl.envs.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.gymnasium_team import FOLLOWING, Team, TupleTeam
+from parl.envs.ids import atari_hint, import_module, missing
 from parl.envs.protocol import EnvState, Transition
 from parl.envs.pulse import beat
 from parl.envs.team import is_pettingzoo
@@ -32,8 +32,6 @@ from parl.envs.team import is_pettingzoo
 # Packages that register a namespace, or a family, of ids only when they are imported.
 _NAMESPACES = {"ALE": "ale_py"}
 _FAMILIES = {"Foraging": "lbforaging", "rware": "rware"}
-# Import names that differ from what pip calls them.
-_PIP_NAMES = {"ale_py": "ale-py", "Box2D": "'gymnasium[box2d]'", "cv2": "opencv-python"}
 ALONE = "observation"  # what an observation is called that is no dict, where a mask is beside it
 
 
@@ -53,7 +51,7 @@ def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
         with _remarks_logged(spec):
             return gymnasium.make(spec, disable_env_checker=True, **kwargs)
     except (gymnasium_error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise _missing_package(id, error) from error
+        raise missing(id, error) from error
     except Exception as error:
         raise EnvError(f"{id} could not be made: {type(error).__name__}: {error}") from error
 
@@ -72,26 +70,16 @@ def _resolve(id: str) -> registration.EnvSpec:
     module, _, name = id.rpartition(":")
     namespace = name.partition("/")[0] if "/" in name else ""
     family = re.split("[-_]", name)[0]
-    try:
-        for package in (module, _NAMESPACES.get(namespace), _FAMILIES.get(family)):
-            if package:
-                importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise _missing_package(id, error) from error
+    if id.startswith(":"):
+        import_module(module, id)  # raises
+    for package in (module, _NAMESPACES.get(namespace), _FAMILIES.get(family)):
+        if package:
+            import_module(package, id)
     try:
         return gymnasium.spec(name)
     except gymnasium_error.Error as error:
-        hint = nearest(name, gymnasium.registry)
+        hint = atari_hint(name) or nearest(name, gymnasium.registry)
         raise EnvError(f"unknown environment '{id}'.{hint}") from error
-
-
-def _missing_package(id: str, error: Exception) -> MissingPackage:
-    commands = re.findall(r"`(pip install [^`]+)`", str(error))
-    if not commands and isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
-        commands = [f"pip install {_PIP_NAMES.get(package, package)}"]
-    command = " && ".join(commands).replace('"', "'") or str(error)
-    return MissingPackage(f"{id} needs a package that is not installed: {command}")
 
 
 def _is_finite(array: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from pettingzoo import AECEnv, ParallelEnv
 
 from parl.core.errors import EnvError, MissingPackage, nearest
+from parl.envs import ids
 from parl.envs.gymnasium_team import Team, flattener, numbers
 
 Flags = set[Any]  # names of agents
@@ -83,6 +84,8 @@ def copies_of(env: Any) -> Callable[[], Team]:
 
 def find_module(path: str) -> ModuleType:
     """The module of a dotted path; raises as `make_pettingzoo` says."""
+    if not ids.MODULE.fullmatch(path):
+        raise EnvError(f"'pz:{path}' needs the dotted path of a module: pz:mpe2.simple_spread_v3.")
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -105,7 +108,9 @@ def find_module(path: str) -> ModuleType:
 def missing(id: str, error: ModuleNotFoundError) -> MissingPackage:
     """The error for an environment that needs another package."""
     family = id.removeprefix("pz:pettingzoo.").partition(".")[0]
-    package = f"'pettingzoo[{family}]'" if family in _EXTRAS else (error.name or "").split(".")[0]
+    if family not in _EXTRAS:
+        return ids.missing(id, error)
+    package = f"'pettingzoo[{family}]'"
     return MissingPackage(f"{id} needs a package that is not installed: pip install {package}")
 
 

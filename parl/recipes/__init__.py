@@ -48,8 +48,33 @@ RECIPES = {
 KINDS = {"Box": "continuous (Box)", "Discrete": "discrete", "MultiDiscrete": "MultiDiscrete"}
 
 
+# what other libraries call an algorithm, and how to have it here
+ELSEWHERE = {
+    "rainbow": "dqn --n-step 3 --priority 0.5 --dueling",
+    "dueling_dqn": "dqn --dueling",
+    "d3qn": "dqn --dueling",
+    "double_dqn": "dqn, which is double",
+    "ddqn": "dqn, which is double",
+    "per": "dqn --priority 0.5",
+    "a3c": "impala --actors 2, or a2c",
+    "trpo": "ppo",
+    "ppo2": "ppo",
+    "recurrent_ppo": "ppo --recurrent lstm",
+    "reinforce": "pg",
+    "vpg": "pg",
+    "openai_es": "es",
+}
+
+
+def plain_name(name: str) -> str:
+    """An algorithm's name as it is written here: PPO is ppo; other names stay."""
+    lower = name.lower().replace("-", "_")
+    return lower if lower in RECIPES or lower == "auto" else name
+
+
 def recipe_class(name: str) -> type[Recipe]:
     """The recipe of an algorithm. Raises ConfigError for an unknown name."""
+    name = plain_name(name)
     if name.endswith(OBJECT):
         raise ConfigError(
             f"{name} is an algorithm of your own: give it again, as in parl.load(path, "
@@ -62,7 +87,8 @@ def recipe_class(name: str) -> type[Recipe]:
         raise ConfigError(f"{name} is not the class of a recipe.")
     if name not in RECIPES:
         known = [*RECIPES, "auto"]
-        hint = nearest(name, known)
+        ours = ELSEWHERE.get(name.lower().replace("-", "_"))
+        hint = f" Use {ours}." if ours else nearest(name, known)
         raise ConfigError(f"unknown algorithm '{name}'.{hint} Known: {', '.join(known)}.")
     module, _, attribute = RECIPES[name].rpartition(".")
     return getattr(importlib.import_module(module), attribute)
@@ -74,7 +100,7 @@ OBJECT = "()"  # ends the name of an object that cannot be found again by it
 def algorithm_name(chosen: Any) -> str:
     """What config.json calls an algorithm: its name, or for an object its class with ()."""
     if isinstance(chosen, str):
-        return chosen
+        return plain_name(chosen)
     own = chosen.algorithm if isinstance(chosen, OnPolicy | OffPolicy) else chosen
     kind = own if isinstance(own, type) else type(own)
     name = name_of(own) if isinstance(own, type) else None

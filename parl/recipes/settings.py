@@ -73,7 +73,10 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "longest_noise": count("Steps that a draw of noise is held for at most.", high=10_000),
         "smoothing": rate("Standard deviation of the noise on the target's actions."),
         "smoothing_clip": rate("Bound of the noise on the target's actions."),
-        "target_entropy": Setting("Entropy of the policy that the temperature steers to."),
+        "target_entropy": Setting(
+            "Entropy of the policy that the temperature steers to; the default follows from the "
+            "number of action dimensions."
+        ),
         "initial_temperature": positive("Weight of the entropy before it is learned."),
         "temperature": positive("Of the softmax that discrete actions are relaxed with."),
         "logit_cost": rate("Weight of the squared logits in the policy's loss."),
