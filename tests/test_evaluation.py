@@ -218,3 +218,37 @@ def test_digits_follow_the_scale() -> None:
         "0.95 ± 0.22", "455.0 ± 12.3", "-1 ± 0", "1,234.5 ± 123.0", "1e-09 ± 0",
     ]  # fmt: skip
     assert short(3e38) == "3e+38" and short(0.18) == "0.18" and short(12345.6) == "12,345.6"
+
+
+def test_agents_of_pettingzoo_tell_their_infos() -> None:
+    zoo = pytest.importorskip("pettingzoo")
+
+    class Two(zoo.ParallelEnv):
+        metadata, possible_agents, render_mode = {"name": "two"}, ["a", "b"], None
+
+        def observation_space(self, agent: Any) -> Any:
+            return spaces.Box(-1, 1, (1,))
+
+        def action_space(self, agent: Any) -> Any:
+            return spaces.Discrete(2)
+
+        def seen(self) -> Any:
+            return {name: np.zeros(1, np.float32) for name in self.possible_agents}
+
+        def reset(self, seed: Any = None, options: Any = None) -> Any:
+            self.agents, self.t = list(self.possible_agents), 0
+            return self.seen(), {"a": {}, "b": {}}
+
+        def step(self, actions: Any) -> Any:
+            self.t += 1
+            flags = dict.fromkeys(actions, self.t == 3)
+            if self.t == 3:
+                self.agents = []
+            no, infos = dict.fromkeys(actions, False), {"a": {"hit": self.t}, "b": {"hit": 0}}
+            return self.seen(), dict.fromkeys(actions, 1.0), flags, no, infos
+
+    env = from_gymnasium(Two, "two").vector(1, 0)
+    env.reset()
+    for step in (1, 2, 3):
+        assert env.step(np.zeros((1, 2), np.int32)).terminated.tolist() == [step == 3]
+        assert number_in(env.infos[0], "hit") == step / 2

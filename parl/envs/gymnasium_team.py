@@ -145,16 +145,17 @@ class Team(gymnasium.Env):
         the step led to, with a last view, and not in the one to act on. The episode is over where
         nobody moves: truncated if anybody was, and then for all that are left.
         """
-        before, self.alive = self.alive, alive
+        before, self.alive, told = self.alive, alive, dict(infos)
         if moving.any():
             obs = self.look(seen, infos, alive | cut, moving | cut, cut, turn)
             if not cut.any():
-                return obs, reward, False, False, {}
+                return obs, reward, False, False, told
             following = self.look(seen, infos, alive, moving, np.zeros_like(cut), turn)
-            return obs, reward, False, False, {FOLLOWING: following}
+            return obs, reward, False, False, told | {FOLLOWING: following}
         truncated = bool(cut.any())
         left = cut | alive if truncated else before
-        return self.look(seen, infos, left, left, left, turn), reward, not truncated, truncated, {}
+        obs = self.look(seen, infos, left, left, left, turn)
+        return obs, reward, not truncated, truncated, told
 
     def state_of(self, view: np.ndarray, lost: bool) -> np.ndarray:
         """[S] float32; `lost` where somebody is not in the game.
