@@ -213,14 +213,16 @@ def remote_class(
     n_cpu: float = 1,
     n_gpu: float = 0,
     max_memory: float | None = None,
-    device: Literal["cpu", "gpu"] = "cpu",
+    device: Literal["cpu", "gpu"] | None = None,
 ) -> Any:
     """Decorates a class so that its instances live in processes of their own.
 
     With wait=False methods return futures. n_cpu and n_gpu are reserved for each instance;
-    max_memory in MB ends one that uses more. device="cpu" hides all accelerators from it.
+    max_memory in MB ends one that uses more. device="cpu" hides all accelerators from it; by
+    default it is "gpu" where n_gpu is given.
     """
-    decorate = lambda local: RemoteClass(local, wait, n_cpu, n_gpu, max_memory, device)
+    place = device or ("gpu" if n_gpu else "cpu")
+    decorate = lambda local: RemoteClass(local, wait, n_cpu, n_gpu, max_memory, place)
     return decorate if cls is None else decorate(cls)
 
 
