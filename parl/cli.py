@@ -134,13 +134,14 @@ def train(arguments: list[str]) -> int:
     more = flag_values(rest, "--env-arg") or environment_arguments(given.get("env_arg", ()))
     given["env_arg"] = tuple(more)
 
-    with announced(quiet="--quiet" in rest):
+    asks_help = not {"-h", "--help"}.isdisjoint(rest)
+    with announced(quiet="--quiet" in rest or asks_help):
         from parl import api
         from parl.envs.ids import with_arguments
         from parl.recipes import plain_name
         from parl.recipes.auto import AUTO, pick
 
-        algorithm, asks_help = plain_name(algorithm), not {"-h", "--help"}.isdisjoint(rest)
+        algorithm = plain_name(algorithm)
         factory, recipe = opened(algorithm, with_arguments(env, more) if env else "", asks_help)
         flags, settings = train_flags(algorithm, recipe, given, rest, bool(env))
     if algorithm == AUTO and flags.quiet:

@@ -12,6 +12,7 @@ from yaml.composer import ComposerError
 
 from parl.core.errors import ConfigError
 
+OF_TAGS = (ValueError, LookupError, TypeError, AttributeError)  # such as !!int many, or !!bool x
 INT, FLOAT, TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 
 
@@ -48,5 +49,5 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader)  # a safe loader
     except RecursionError:
         raise ConfigError("it is nested too deeply.") from None
-    except (yaml.YAMLError, ValueError) as error:  # such as !!int "many"
+    except (yaml.YAMLError, *OF_TAGS) as error:
         raise ConfigError(f"{' '.join(str(error).split())[:300].rstrip('.')}.") from error

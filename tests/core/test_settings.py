@@ -109,6 +109,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     "text",
     [
         BOMB, "[" * 100_000, "- 1", "a: !!python/object:os.system x", "a: !!int many", "a: [1",
+        "a: !!int", "a: !!bool x", "a: !!timestamp x",
         "? [1]\n: 2\n", "a: " + "9" * 5_000, "x" * 300_000, "a: \x00", "settings: 3",
     ],
 )  # fmt: skip
