@@ -16,6 +16,7 @@ from parl import ops
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array
+from parl.envs import jax_vector
 from parl.envs.info import LastNumbers
 from parl.envs.protocol import JaxEnv, VectorEnv
 
@@ -195,9 +196,8 @@ class FusedPlayer:
                 board.time,
             )
             keys = jax.random.split(jax.random.fold_in(k_step, board.time), self.width)
-            state, obs, reward, terminated, truncated = jax.vmap(self.env.step)(
-                board.env, action, keys
-            )
+            new = jax_vector.step(self.env, board.env, action, keys)
+            state, obs, reward, terminated, truncated = new
             reward = jnp.where(ops.expand_like(board.over, reward), 0.0, reward)
             return Board(
                 state,

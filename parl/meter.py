@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from parl.agents.ended import Ended, total
-from parl.agents.execution import Report
+from parl.agents.execution import Report, mean_of_finite
 from parl.clock import Clock, pace
 from parl.envs.info import mean_told
 
@@ -32,7 +32,7 @@ class Meter:
         """Means of the algorithm's metrics over the reports: numbers, or lists of one per seed."""
         learned = [report.metrics for report in self.reports if report.metrics]
         names = learned[-1] if learned else ()
-        return {name: np.mean([m[name] for m in learned], 0).tolist() for name in names}
+        return {name: mean_of_finite([m[name] for m in learned]).tolist() for name in names}
 
     def ended(self) -> Ended | None:
         """The episodes that ended."""

@@ -5,6 +5,7 @@ All else is the same code, so that synchronous runs are the same numbers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from parl.agents.execution import (
     Snapshot,
     batch_mesh,
     init_learner,
+    mean_of_finite,
     warmup_iterations,
 )
 from parl.agents.host import CollectorState, Fragment
@@ -29,6 +31,7 @@ from parl.agents.learner import (
     attach,
     detach,
     lacks_replay,
+    observe,
     seed_axes,
 )
 from parl.agents.pool import InlinePool, Pool
@@ -117,7 +120,7 @@ class Pooled:
         mean = {}
         if metrics:
             metrics = jax.device_get(metrics)
-            mean = {name: np.mean([m[name] for m in metrics], 0) for name in metrics[0]}
+            mean = {name: mean_of_finite([m[name] for m in metrics]) for name in metrics[0]}
         return Report(mean, total(ended))
 
     def collect(self, random: bool) -> list[Fragment]:
@@ -223,13 +226,12 @@ class Pooled:
 def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, Any]:
     """The programs for a replay in host memory: only the updates are compiled."""
     improve = jax.jit(batches_over(mesh)(learner.improve), donate_argnums=0)
-    observe = jax.jit(learner.algorithm.observe)
+    see = jax.jit(partial(observe, learner.algorithm), donate_argnums=0)
     policy = jax.jit(learner.algorithm.policy)
 
     def store(state: LearnerState, rollout: Rollout) -> LearnerState:
-        train = observe(state.train, rollout)
-        replay = learner.replay.add(state.replay, learner.algorithm.items(rollout))
-        return state.replace(train=train, replay=replay)
+        seen = see(state.replace(replay=None), rollout)  # replay stays where it is
+        return seen.replace(replay=learner.store(state.replay, rollout))
 
     def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
         state = store(state, rollout)

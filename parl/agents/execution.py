@@ -62,8 +62,21 @@ def is_jax(x: Any) -> bool:
 class Report(NamedTuple):
     """What some iterations brought; arrays have the leading axes of the seeds, () or [K]."""
 
-    metrics: dict[str, np.ndarray]  # means over the iterations; empty while warming up
+    metrics: dict[str, np.ndarray]  # means of what is finite; empty while warming up
     ended: Ended  # the episodes that ended
+
+
+def mean_of(total: Any, count: Any) -> np.ndarray:
+    """total / count, NaN where nothing was counted."""
+    total, count = np.asarray(total), np.asarray(count)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(total.dtype)
+
+
+def mean_of_finite(values: Any) -> np.ndarray:
+    """The mean [...] of what is finite in values [n, ...], NaN where nothing is."""
+    values = np.asarray(values)
+    finite = np.isfinite(values)
+    return mean_of(np.where(finite, values, 0).sum(0), finite.sum(0))
 
 
 class Snapshot(NamedTuple):

@@ -21,6 +21,7 @@ from parl.agents.execution import (
     act,
     batch_mesh,
     init_learner,
+    mean_of,
     stuck,
     warmup_iterations,
 )
@@ -65,7 +66,8 @@ class RunState(struct.PyTreeNode):
 class Tally(NamedTuple):
     """Sums over the iterations of one program call."""
 
-    metrics: Metrics  # [] each
+    metrics: Metrics  # [] each, of those that are finite: a skipped update says nothing
+    counted: dict[str, Array]  # [] int32 each, of how many
     ended: Ended  # [] each, the episodes that ended; `return_sum` is scaled
     broken: Array  # [] int32, iterations in which the environment gave NaN or infinity
     stuck: Array  # [] int32, iterations in which it left an agent no legal action
@@ -99,7 +101,7 @@ def collect(
 
     after, (steps, returns, lengths) = jax.lax.scan(step, actor, length=length)
     flags = is_broken(steps), ops.is_stuck(steps.obs, env.spec.action_space)
-    tally = Tally({}, ended(returns, lengths, steps.last), *map(jnp.int32, flags))
+    tally = Tally({}, {}, ended(returns, lengths, steps.last), *map(jnp.int32, flags))
     return after, Rollout(steps, actor.memory), tally
 
 
@@ -142,7 +144,11 @@ def iterate(
     else:
         k_learn = jax.random.fold_in(run.keys.learn, run.iteration)
         state, metrics = learner.learn(run.learner, rollout, k_learn)
-        tally = tally._replace(metrics=metrics)
+        finite = jax.tree.map(jnp.isfinite, metrics)
+        tally = tally._replace(
+            metrics=jax.tree.map(lambda x, fine: jnp.where(fine, x, 0), metrics, finite),
+            counted=jax.tree.map(jnp.int32, finite),
+        )
     return RunState(state, actor, run.keys, run.iteration + 1), tally
 
 
@@ -240,7 +246,8 @@ class Fused:
         metrics: dict[str, np.ndarray] = {}
         if learn := iterations - fill:
             tallies.append(self.call(False, learn))
-            metrics = {name: np.asarray(x) / learn for name, x in tallies[-1].metrics.items()}
+            sums, counted = tallies[-1].metrics, tallies[-1].counted
+            metrics = {name: mean_of(x, counted[name]) for name, x in sums.items()}
         return Report(metrics, total([unscaled(tally.ended) for tally in tallies]))
 
     def call(self, fill: bool, iterations: int) -> Tally:

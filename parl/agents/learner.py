@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import sequential_vmap
 
+from parl import ops
 from parl.agents.replay import Replay, ReplayState
 from parl.agents.sampling import Wrapper
 from parl.core.algorithm import Algorithm
@@ -23,7 +24,7 @@ class LearnerState(struct.PyTreeNode):
 
     train: Any  # the algorithm's state
     replay: Any = None  # a ReplayState where the learner has one
-    skipped: Any = 0  # [] int32, calls of `learn` whose result was thrown away, see `guard`
+    skipped: Any = 0  # [] int32, updates and rollouts that were thrown away, see `guard`
     bad_in_row: Any = 0  # [] int32, how many of them there were since the last good one
 
     @classmethod
@@ -32,20 +33,44 @@ class LearnerState(struct.PyTreeNode):
         return cls(train, replay, jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32))
 
 
-def guard(state: LearnerState, train: Any) -> LearnerState:
+def guard(state: LearnerState, train: Any, usable: Any = True) -> LearnerState:
     """`state` with the new `train`, or as it was, but one more skipped, where that is not finite.
 
-    One NaN or infinity in any leaf is enough. A count of MAX_BAD in a row stays, so that it does
-    not matter how often somebody looks at it.
+    One NaN or infinity in any leaf is enough, or data that are not `usable` [] bool. A count of
+    MAX_BAD in a row stays, so that it does not matter how often somebody looks at it.
     """
-    floats = [x for x in jax.tree.leaves(train) if jnp.issubdtype(x.dtype, jnp.floating)]
-    good = jnp.stack([jnp.isfinite(x).all() for x in floats]).all() if floats else jnp.bool_(True)
+    new, good = kept_if_finite(state.train, train, usable)
     lost = state.bad_in_row >= MAX_BAD
     return state.replace(
-        train=jax.tree.map(lambda old, new: jnp.where(good, new, old), state.train, train),
+        train=new,
         skipped=state.skipped + ~good,
         bad_in_row=jnp.where(good & ~lost, 0, state.bad_in_row + ~good),
     )
+
+
+def kept_if_finite(old: Any, new: Any, usable: Any) -> tuple[Any, Array]:
+    """(`new`, or `old` where a leaf of `new` is not finite or the data not `usable`; which it is).
+
+    Leaves that are the same object in both are not looked at.
+    """
+    before, structure = jax.tree.flatten(old)
+    after = jax.tree.leaves(new)
+    changed = [b for a, b in zip(before, after, strict=True) if a is not b]
+    floats = [x for x in changed if jnp.issubdtype(x.dtype, jnp.floating)]
+    good = jnp.stack([jnp.bool_(usable), *(jnp.isfinite(x).all() for x in floats)]).all()
+    choose = lambda a, b: a if a is b else jnp.where(good, b, a)
+    leaves = [choose(a, b) for a, b in zip(before, after, strict=True)]
+    return jax.tree.unflatten(structure, leaves), good
+
+
+def observe(algorithm: Algorithm, state: LearnerState, rollout: Rollout) -> LearnerState:
+    """The state after the algorithm saw a rollout, outside of `learn`.
+
+    One that cannot be learned from, or whose statistics are not finite, is not seen, but counted.
+    """
+    train = algorithm.observe(state.train, rollout)
+    train, good = kept_if_finite(state.train, train, ops.is_usable(rollout.steps))
+    return state.replace(train=train, skipped=state.skipped + ~good)
 
 
 class OnPolicy(struct.PyTreeNode):
@@ -67,14 +92,15 @@ class OnPolicy(struct.PyTreeNode):
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
         """Observes without learning: the warm-up."""
-        return state.replace(train=self.algorithm.observe(state.train, rollout))
+        return observe(self.algorithm, state, rollout)
 
     def learn(
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """Updates, then observes: the update must see the statistics that acting saw."""
         train, metrics = self.algorithm.update(state.train, rollout, key)
-        return guard(state, self.algorithm.observe(train, rollout)), metrics
+        train = self.algorithm.observe(train, rollout)
+        return guard(state, train, ops.is_usable(rollout.steps)), metrics
 
 
 class OffPolicy(struct.PyTreeNode):
@@ -97,9 +123,12 @@ class OffPolicy(struct.PyTreeNode):
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
         """Stores without learning: the warm-up, so that learn() needs no branch."""
-        train = self.algorithm.observe(state.train, rollout)
-        replay = self.replay.add(state.replay, self.algorithm.items(rollout))
-        return state.replace(train=train, replay=replay)
+        state = observe(self.algorithm, state, rollout)
+        return state.replace(replay=self.store(state.replay, rollout))
+
+    def store(self, replay: Any, rollout: Rollout) -> Any:
+        """Replay with the rollout's items."""
+        return self.replay.add(replay, self.algorithm.items(rollout))
 
     def learn(
         self, state: LearnerState, rollout: Rollout, key: Array

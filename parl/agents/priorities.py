@@ -63,6 +63,7 @@ class Priorities(struct.PyTreeNode):
             nodes = level.reshape(-1, WIDTH)[place]  # [*shape, WIDTH]
             sums = nodes.cumsum(-1)
             mark = jax.random.uniform(k, shape) * sums[..., -1]
+            mark = jnp.minimum(mark, jnp.nextafter(sums[..., -1], 0.0))  # it may be rounded up
             if isinstance(level, np.ndarray):
                 mark = np.asarray(mark)
             child = (sums <= mark[..., None]).sum(-1).clip(0, WIDTH - 1)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from parl import ops
 from parl.core.errors import ConfigError
 from parl.core.types import Array, static
 
@@ -65,6 +66,7 @@ class ReplayState(struct.PyTreeNode):
     size: Any  # [] int32, how many items there are
     layout: Layout = static()
     stride: int = static(default=1)  # rows from a step to the next of the same environment
+    count: int = static(default=1)  # items in one add
     priorities: Any = ()  # of the items, where they are drawn by priority
 
 
@@ -72,7 +74,8 @@ class Replay(struct.PyTreeNode):
     """A ring of items: single steps for SAC, whole segments for QMIX; it never looks inside.
 
     Every `add` must bring the same number of items, so that a write never wraps around: the
-    capacity is rounded down to a multiple of it.
+    capacity is rounded down to a multiple of it. Items that nothing can be learned from, see
+    `ops.is_usable`, are stored like others, but others are taken in their place.
     """
 
     capacity: int = static()
@@ -84,9 +87,9 @@ class Replay(struct.PyTreeNode):
         are single steps of several environments, `stride` is the number of these.
         """
         layout, capacity = Layout.of(items), self.fitted(items)
-        zeros = self.memory.zeros
+        zeros, count = self.memory.zeros, jax.tree.leaves(items)[0].shape[0]
         rows = {d: zeros((*lead, capacity, width), d) for d, width in layout.widths().items()}
-        return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout, stride)
+        return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout, stride, count)
 
     @property
     def memory(self) -> Any:
@@ -96,6 +99,8 @@ class Replay(struct.PyTreeNode):
     def fitted(self, items: Any) -> int:
         """The capacity as a multiple of the number of items in one add."""
         count = jax.tree.leaves(items)[0].shape[0]
+        if not count:
+            raise ConfigError("rollouts without a step or an environment hold nothing to store.")
         if count > self.capacity:
             raise ConfigError(
                 f"replay of {self.capacity} items cannot take {count} at once; raise --capacity or "
@@ -104,17 +109,19 @@ class Replay(struct.PyTreeNode):
         return self.capacity // count * count
 
     def add(self, state: ReplayState, items: Any) -> ReplayState:
-        """Writes items [n, ...] over the oldest."""
+        """Writes items [n, ...] over the oldest. Raises ConfigError if n is not as in `init`."""
+        check_count(state, items)
         packed = state.layout.pack(items)
         write = lambda row, new: jax.lax.dynamic_update_slice(row, new, (state.cursor, 0))
         rows = {name: write(row, packed[name]) for name, row in state.rows.items()}
-        return self.advanced(state, rows, jax.tree.leaves(items)[0].shape[0])
+        return self.advanced(state, rows)
 
-    def advanced(self, state: ReplayState, rows: dict[str, Any], count: int) -> ReplayState:
-        """Moves the cursor on by `count`."""
+    def advanced(self, state: ReplayState, rows: dict[str, Any]) -> ReplayState:
+        """The state after an add."""
         capacity = next(iter(rows.values())).shape[0]
-        cursor = (state.cursor + count) % capacity
-        return state.replace(rows=rows, cursor=cursor, size=(state.size + count).clip(0, capacity))
+        cursor = (state.cursor + state.count) % capacity
+        size = (state.size + state.count).clip(0, capacity)
+        return state.replace(rows=rows, cursor=cursor, size=size)
 
     def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         """Items [*shape, ...] drawn with replacement."""
@@ -125,7 +132,15 @@ class Replay(struct.PyTreeNode):
         return jax.random.randint(key, shape, 0, state.size)
 
     def take(self, state: ReplayState, index: Any) -> Any:
-        """The items [..., ...] in rows [...]."""
+        """The items [..., ...] in rows [...], or a neighbour's where one cannot be used."""
+        return self.at(state, instead(index, self.usable(state, index)))
+
+    def usable(self, state: ReplayState, index: Any) -> Any:
+        """Whether the items in rows [...] can be learned from: [...] bool."""
+        return ops.is_usable({name: row[index] for name, row in state.rows.items()}, index.ndim)
+
+    def at(self, state: ReplayState, index: Any) -> Any:
+        """The items [..., ...] in rows [...], whatever they hold."""
         return state.layout.unpack({name: row[index] for name, row in state.rows.items()})
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
@@ -146,10 +161,11 @@ class NumpyReplay(Replay):
         return np
 
     def add(self, state: ReplayState, items: Any) -> ReplayState:
+        check_count(state, items)
         packed = state.layout.pack(jax.tree.map(np.asarray, items), np)
         for name, row in state.rows.items():
-            row[state.cursor : state.cursor + len(packed[name])] = packed[name]
-        return self.advanced(state, state.rows, jax.tree.leaves(items)[0].shape[0])
+            row[state.cursor : state.cursor + state.count] = packed[name]
+        return self.advanced(state, state.rows)
 
     def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         return np.asarray(super().index(state, key, shape))
@@ -157,3 +173,28 @@ class NumpyReplay(Replay):
     @property
     def on_host(self) -> bool:
         return True
+
+
+def check_count(state: ReplayState, items: Any) -> None:
+    """Raises ConfigError where an add brings more or fewer items than the ring is divided into."""
+    count = jax.tree.leaves(items)[0].shape[0]
+    if count != state.count:
+        raise ConfigError(
+            f"this replay was made for {state.count} items at a time and was given {count}; "
+            "give all rollouts the same number of steps and environments."
+        )
+
+
+def instead(index: Any, usable: Any) -> Any:
+    """`index` [..., B] with that of the nearest usable entry before it in place of unusable ones.
+
+    Round the end of the axis; unchanged where nothing is usable.
+    """
+    if not np.ndim(index):
+        return index
+    on_host = isinstance(usable, np.ndarray)
+    xp, latest = (np, np.maximum.accumulate) if on_host else (jnp, jax.lax.cummax)
+    own = xp.arange(index.shape[-1])
+    place = latest(xp.where(usable, own, -1), axis=index.ndim - 1)
+    place = xp.where(place < 0, place[..., -1:], place)
+    return xp.take_along_axis(index, xp.where(place < 0, own, place), -1)

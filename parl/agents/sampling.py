@@ -7,13 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from parl import ops
 from parl.agents.priorities import Priorities
-from parl.agents.replay import ReplayState
+from parl.agents.replay import ReplayState, instead
 from parl.core.errors import ConfigError
 from parl.core.types import Array, Step, static
+
+LARGEST = 1e9  # error; beside larger ones a sum of float32 forgets all other priorities
+HUGE = 1e20  # of a priority, whatever the exponent: float32 has room for the sum of many
 
 
 class Wrapper(struct.PyTreeNode):
@@ -31,7 +35,13 @@ class Wrapper(struct.PyTreeNode):
         return self.inner.index(state, key, shape)
 
     def take(self, state: ReplayState, index: Any) -> Any:
-        return self.inner.take(state, index)
+        return self.at(state, instead(index, self.usable(state, index)))
+
+    def usable(self, state: ReplayState, index: Any) -> Any:
+        return self.inner.usable(state, index)
+
+    def at(self, state: ReplayState, index: Any) -> Any:
+        return self.inner.at(state, index)
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
         return self.inner.learned(state, index, td_error)
@@ -61,13 +71,21 @@ class NStep(Wrapper):
     n: int = static(default=3)
     gamma: float = 0.99
 
-    def take(self, state: ReplayState, index: Any) -> Step:
+    def usable(self, state: ReplayState, index: Any) -> Any:
+        return self.inner.usable(state, self.window(state, index)).all(0)
+
+    def at(self, state: ReplayState, index: Any) -> Step:
+        steps = self.inner.at(state, self.window(state, index))
         offsets = jnp.arange(self.n).reshape(-1, *(1,) * index.ndim)
         capacity = next(iter(state.rows.values())).shape[0]
-        rows = (index + offsets * state.stride) % capacity  # [n, ...]
-        steps = self.inner.take(state, rows if not self.on_host else jax.device_get(rows))
         newer = (state.cursor - 1 - index) % capacity  # rows that were added after it
         return self.joined(steps, offsets * state.stride <= newer)
+
+    def window(self, state: ReplayState, index: Any) -> Any:
+        """The rows [n, ...] of the steps from rows [...] on, those of other episodes included."""
+        offsets = np.arange(self.n).reshape(-1, *(1,) * index.ndim)
+        capacity = next(iter(state.rows.values())).shape[0]
+        return (index + offsets * state.stride) % capacity
 
     def joined(self, steps: Step, there: Array) -> Step:
         """Windows [n, ...] as one step each [...]; `there` [n, ...]: that far they were added."""
@@ -76,7 +94,7 @@ class NStep(Wrapper):
         within = jnp.concatenate([jnp.ones_like(there[:1]), goes_on]).cumprod(0)  # [n, ...] 1 or 0
         factor = jnp.where(within, self.gamma * steps.discount, 1.0)  # [n, ...]
         before = jnp.concatenate([jnp.ones_like(factor[:1]), factor[:-1]]).cumprod(0)
-        weight = ops.expand_like(within * before, steps.reward)
+        weight = ops.expand_like(within * before, steps.reward)  # 0 beyond the window's end
         end = within.sum(0) - 1
 
         def at_end(x: Array) -> Array:
@@ -84,7 +102,7 @@ class NStep(Wrapper):
             return jnp.take_along_axis(x, place, 0)[0]
 
         return jax.tree.map(lambda x: x[0], steps)._replace(
-            reward=(weight * steps.reward).sum(0),
+            reward=ops.weighted(weight, steps.reward).sum(0),
             discount=factor.prod(0) / self.gamma,
             next_obs=jax.tree.map(at_end, steps.next_obs),
             last=at_end(steps.last),
@@ -115,13 +133,15 @@ class Prioritized(Wrapper):
 
     def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         drawn = state.priorities.draw(key, shape)
-        return jnp.minimum(drawn, state.size - 1) if not self.on_host else drawn
+        return (np if self.on_host else jnp).minimum(drawn, state.size - 1)
 
-    def take(self, state: ReplayState, index: Any) -> Step:
-        steps = self.inner.take(state, index)
-        share = state.priorities[index] / state.priorities.total
-        weight = (state.size * share) ** -self.beta
-        weight = weight / weight.max(-1, keepdims=True)
+    def at(self, state: ReplayState, index: Any) -> Step:
+        steps = self.inner.at(state, index)
+        priority = state.priorities[index]
+        known = priority > 0  # all but what was replaced
+        share = jnp.where(known, priority, 1.0) / state.priorities.total
+        weight = jnp.where(known, (state.size * share) ** -self.beta, 0.0)
+        weight = weight / jnp.maximum(weight.max(-1, keepdims=True), 1e-30)
         return steps._replace(extras={**steps.extras, "weight": weight})
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
@@ -129,5 +149,15 @@ class Prioritized(Wrapper):
             raise ConfigError(
                 "this algorithm reports no td_error to prioritise by; set priority 0."
             )
-        priority = (td_error + self.epsilon) ** self.alpha
-        return state.replace(priorities=state.priorities.set(index, priority))
+        usable = self.usable(state, index)
+        new = jnp.where(usable, self.priority(td_error), 0.0)
+        return state.replace(priorities=state.priorities.set(index, new))
+
+    def priority(self, td_error: Array) -> Array:
+        """(|td_error| + epsilon)^alpha; errors that are not finite or beyond LARGEST count as 0.
+
+        Of such an update nothing was learned, and the item is to be drawn seldom.
+        """
+        size = jnp.abs(td_error)
+        size = jnp.where(size <= LARGEST, size, 0.0)
+        return jnp.minimum((size + self.epsilon) ** self.alpha, HUGE)

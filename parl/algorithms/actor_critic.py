@@ -17,7 +17,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, static
-from parl.models import recurrent
+from parl.models import modes, recurrent
 from parl.models.encoder import with_masks
 
 
@@ -88,7 +88,7 @@ class ActorCritic(Algorithm):
         k_actor, k_critic = jax.random.split(key)
         params = {}
         if self.encoder is not None:
-            params["encoder"] = self.encoder.init(jax.random.fold_in(key, 2), spec.obs)
+            params["encoder"] = modes.init(self.encoder, jax.random.fold_in(key, 2), spec.obs)
         obs = self.see(params, spec.obs)
         params["actor"] = recurrent.init(self.actor, k_actor, obs)
         params["critic"] = recurrent.init(self.critic, k_critic, obs)

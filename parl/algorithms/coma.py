@@ -18,7 +18,7 @@ from parl.algorithms.actor_critic import ActorCritic
 from parl.algorithms.minibatches import as_samples, sweep
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, descend, static
-from parl.models import recurrent
+from parl.models import modes, recurrent
 
 
 class COMAState(struct.PyTreeNode):
@@ -62,7 +62,7 @@ class COMA(ActorCritic):
         actor = {"actor": recurrent.init(self.actor, k_actor, spec.obs)}
         count = spec.obs["legal"].shape[-1]
         others = others_of(jnp.asarray(spec.action), spec.obs, count)
-        critic = self.critic.init(k_critic, spec.obs, others)
+        critic = modes.init(self.critic, k_critic, spec.obs, others)
         return COMAState(
             net=Net(actor, self.optimizer.init(actor)),
             critic=Net(critic, self.critic_optimizer.init(critic)),

@@ -13,6 +13,7 @@ from parl import ops
 from parl.algorithms.q_learning import QLearning, greedy
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Step, descend, static
+from parl.models import modes
 
 
 class DQNState(struct.PyTreeNode):
@@ -37,7 +38,7 @@ class DQN(QLearning):
         return True
 
     def init(self, key: Array, spec: EnvSpec) -> DQNState:
-        return self.start(self.q.init(key, spec.obs))
+        return self.start(modes.init(self.q, key, spec.obs))
 
     def start(self, params: Params) -> DQNState:
         """The state before the first update of these parameters."""
@@ -64,7 +65,7 @@ class DQN(QLearning):
         next_q = self.q.apply(target_params, batch.next_obs)  # [B, A]
         chooser = self.q.apply(params, batch.next_obs) if self.double else next_q
         next_value = ops.select(next_q, greedy(chooser, ops.legal_actions(batch.next_obs)))
-        target = batch.reward + self.gamma * batch.discount * next_value
+        target = batch.reward + ops.weighted(self.gamma * batch.discount, next_value)
         error = q - jax.lax.stop_gradient(target)
         weight = batch.extras.get("weight", 1.0)
         loss = (ops.huber(error, self.huber_delta) * weight).mean()

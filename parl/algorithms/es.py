@@ -18,6 +18,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, static
+from parl.models import modes
 
 
 class ESState(struct.PyTreeNode):
@@ -58,7 +59,7 @@ class ES(Algorithm):
 
     def init(self, key: Array, spec: EnvSpec) -> ESState:
         k_actor, k_noise = jax.random.split(key)
-        params = self.actor.init(k_actor, spec.obs)
+        params = modes.init(self.actor, k_actor, spec.obs)
         size = self.noise_size + ravel_pytree(params)[0].size
         noise = jax.random.normal(k_noise, (size,))
         return ESState(Net(params, self.optimizer.init(params)), noise)

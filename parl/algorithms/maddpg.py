@@ -38,11 +38,11 @@ class MADDPG(TD3):
 
     def init(self, key: Array, spec: EnvSpec) -> TD3State:
         k_actor, k_critic = jax.random.split(key)
-        actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
+        actor = start(self.optimizer(self.learning_rate), modes.init(self.actor, k_actor, spec.obs))
         space: Any = spec.action_space
         size = space.n if isinstance(space, Discrete) else space.shape[-1]
         actions = jnp.zeros((1, *spec.agent_shape, size * spec.agent_shape[0]))
-        critic = self.critic.init(k_critic, spec.obs, actions)
+        critic = modes.init(self.critic, k_critic, spec.obs, actions, renewed=True)
         return self.begin(actor, start(self.optimizer(self.critic_learning_rate), critic))
 
     def act(

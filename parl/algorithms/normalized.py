@@ -18,6 +18,7 @@ from parl.core.types import Array, Metrics, Rollout, Step, static
 
 VIEW = "['view']"  # the name of what each of several agents sees
 LIMIT = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
+COLUMNS = 256  # environments whose returns go on, where nothing else is said
 NUMBERS = ("float32", "uint8")  # what has a mean: choices and masks have none
 
 
@@ -94,8 +95,8 @@ class NormalizedState(struct.PyTreeNode):
     inner: Any
     obs: dict[str, Stats]  # by path, of floats and of the pixels of images; not of masks
     reward: Stats  # of the discounted return []
-    returns: Any = ()  # [B] discounted returns so far, where they go on from rollout to rollout
-    largest: Any = ()  # [] the largest of them, without its sign
+    returns: Any = ()  # [num_envs, *agent_shape] discounted returns of the episodes so far
+    largest: Any = ()  # [] the largest there were, without its sign, where they are bounded
 
 
 class NormalizedPolicy(struct.PyTreeNode):
@@ -120,26 +121,29 @@ def normalize(stats: dict[str, Stats], obs: Any) -> Any:
 class Normalized(Wrapper):
     """Feeds `inner` observations of mean 0 and variance 1, and rewards of unit return.
 
-    Rewards are divided by the standard deviation of the discounted return, accumulated within each
-    rollout (Engstrom et al. 2020, arXiv:2005.12729, app. A.1), never shifted. With `num_envs`
-    environments B it goes on from rollout to rollout, and rewards are divided by more where the
-    largest return so far would exceed `return_bound`: Lee et al. 2025, arXiv:2502.15280, sec. 4.
+    Rewards are divided by the standard deviation of the discounted return (Engstrom et al. 2020,
+    arXiv:2005.12729, app. A.1), never shifted. With a `return_bound` they are divided by more where
+    the largest return so far would exceed it: Lee et al. 2025, arXiv:2502.15280, sec. 4.
+
+    Returns go on from rollout to rollout in the first `num_envs` columns; others count from the
+    start of each rollout. Where a column is not always of the same environment, as in asynchronous
+    runs, it goes on from another one's return until its episode ends.
     """
 
     gamma: float = 0.99
     normalize_obs: bool = static(default=True)
     normalize_reward: bool = static(default=False)
-    num_envs: int = static(default=0)  # B, or 0: returns start anew in each rollout
-    return_bound: float = static(default=5.0)  # only with `num_envs`
+    num_envs: int = static(default=COLUMNS)
+    return_bound: float | None = static(default=None)
     groups: tuple[int, ...] = static(default=())  # of agents, whose views are scaled alike
 
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
         obs = {name: Stats.zeros(x.shape[1:]) for name, x in leaves if x.dtype in NUMBERS}
         state = NormalizedState(self.inner.init(key, spec), obs, Stats.zeros(()))
-        if not self.num_envs:
-            return state
-        return state.replace(returns=jnp.zeros(self.num_envs), largest=jnp.zeros(()))
+        if self.normalize_reward:
+            state = state.replace(returns=jnp.zeros((self.num_envs, *spec.agent_shape)))
+        return state if self.return_bound is None else state.replace(largest=jnp.zeros(()))
 
     def policy(self, state: NormalizedState) -> NormalizedPolicy:
         return NormalizedPolicy(self.inner.policy(state.inner), state.obs)
@@ -155,9 +159,10 @@ class Normalized(Wrapper):
             obs = self.seen(obs, rollout.steps.obs)
         if self.normalize_reward:
             sums = self.discounted(rollout.steps, returns)
-            reward = reward.merge(sums)
-            if self.num_envs:
-                returns, largest = sums[-1], jnp.maximum(largest, jnp.abs(sums).max())
+            reward, known = reward.merge(sums), min(len(returns), sums.shape[1])
+            returns = returns.at[:known].set(sums[-1, :known])
+            if self.return_bound is not None:
+                largest = jnp.maximum(largest, jnp.abs(sums).max())
         inner = self.inner.observe(state.inner, rollout)
         return NormalizedState(inner, obs, reward, returns, largest)
 
@@ -173,22 +178,21 @@ class Normalized(Wrapper):
         return {name: merged[name] for name in stats}
 
     def discounted(self, steps: Step, start: Any = ()) -> Array:
-        """Discounted sums of the rewards so far in this episode, [T, ...].
+        """Discounted sums of the rewards so far in this episode, [T, B, ...].
 
-        `start` [B] holds those before the first step; () counts from there.
+        R_t = r_t + gamma R_{t-1}, and R_t = r_t at `first`. `start` [num_envs, ...] holds those
+        before the first step, 0 beyond it.
         """
 
         def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
             reward, first = x
-            total = reward + self.gamma * total * (1.0 - ops.expand_like(first, reward))
+            total = reward + self.gamma * jnp.where(ops.expand_like(first, reward), 0.0, total)
             return total, total
 
-        zeros = jnp.zeros_like(steps.reward[0])
-        if self.num_envs and zeros.shape != start.shape:
-            given = f"rewards {steps.reward.shape} do not have {self.num_envs} in the second place"
-            raise ValueError(f"{given}; give Normalized the num_envs that collect.")
-        xs = steps.reward, steps.first
-        return jax.lax.scan(forward, start if self.num_envs else zeros, xs)[1]
+        before = jnp.zeros_like(steps.reward[0])
+        if known := min(len(start), len(before)):
+            before = before.at[:known].set(start[:known])
+        return jax.lax.scan(forward, before, (steps.reward, steps.first))[1]
 
     def update(self, state: NormalizedState, batch: Any, key: Array) -> tuple[Any, Metrics]:
         in_rollout = isinstance(batch, Rollout)
@@ -202,7 +206,7 @@ class Normalized(Wrapper):
         reward = steps.reward
         if self.normalize_reward:
             scale = state.reward.std
-            if self.num_envs:
+            if self.return_bound is not None:
                 scale = jnp.maximum(scale, state.largest / self.return_bound)
             reward = jnp.clip(reward / scale, -LIMIT, LIMIT)
         obs, next_obs = normalize(state.obs, steps.obs), normalize(state.obs, steps.next_obs)

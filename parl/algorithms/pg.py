@@ -15,6 +15,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, descend, static
+from parl.models import modes
 
 
 class PGState(struct.PyTreeNode):
@@ -42,7 +43,7 @@ class PG(Algorithm):
         return optax.adam(self.learning_rate)
 
     def init(self, key: Array, spec: EnvSpec) -> PGState:
-        params = self.actor.init(key, spec.obs)
+        params = modes.init(self.actor, key, spec.obs)
         return PGState(Net(params, self.optimizer.init(params)))
 
     def policy(self, state: PGState) -> Params:

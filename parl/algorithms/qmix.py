@@ -17,7 +17,7 @@ from parl.algorithms.q_learning import greedy
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Params, Rollout, Step, static
-from parl.models import recurrent
+from parl.models import modes, recurrent
 
 
 class QMIX(DQN):
@@ -46,7 +46,7 @@ class QMIX(DQN):
         total = mix(self.mixer, params["mixer"], value, steps.obs)
         next_total = mix(self.mixer, target_params["mixer"], next_value, steps.next_obs)
         deltas = self.transitions(steps, total, next_total)
-        target = deltas.reward + deltas.discount * deltas.next_value
+        target = deltas.reward + ops.weighted(deltas.discount, deltas.next_value)
         error = ops.masked(total - jax.lax.stop_gradient(target), deltas.active)
         loss = ops.mean(ops.huber(error, self.huber_delta), deltas.active)
         size = jnp.abs(error).reshape(*steps.first.shape, -1).mean((0, -1))  # [B]
@@ -70,7 +70,7 @@ def init_mixed(q: Model, mixer: Model, key: Array, spec: EnvSpec) -> Params:
     """{"q": ..., "mixer": ...}."""
     k_q, k_mixer = jax.random.split(key)
     values = jnp.zeros((1, *spec.agent_shape))
-    mixing = mixer.init(k_mixer, values, spec.obs["state"])
+    mixing = modes.init(mixer, k_mixer, values, spec.obs["state"])
     return {"q": recurrent.init(q, k_q, spec.obs), "mixer": mixing}
 
 

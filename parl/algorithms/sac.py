@@ -54,8 +54,13 @@ class SAC(Algorithm):
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         k_actor, k_critic = jax.random.split(key)
         optimizer = self.optimizer(self.critic_learning_rate)
-        actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
-        critic = start(optimizer, self.critic.init(k_critic, spec.obs, spec.action))
+        actor = start(
+            self.optimizer(self.learning_rate),
+            modes.init(self.actor, k_actor, spec.obs, renewed=True),
+        )
+        critic = start(
+            optimizer, modes.init(self.critic, k_critic, spec.obs, spec.action, renewed=True)
+        )
         alpha = start(optimizer, jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)))
         target = jax.tree.map(jnp.copy, critic.params)  # a donated buffer may not appear twice
         return SACState(actor, critic, alpha, target, jnp.zeros((), jnp.int32))

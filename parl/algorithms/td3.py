@@ -52,8 +52,11 @@ class TD3(Algorithm):
 
     def init(self, key: Array, spec: EnvSpec) -> TD3State:
         k_actor, k_critic = jax.random.split(key)
-        actor = start(self.optimizer(self.learning_rate), self.actor.init(k_actor, spec.obs))
-        critic = self.critic.init(k_critic, spec.obs, spec.action)
+        actor = start(
+            self.optimizer(self.learning_rate),
+            modes.init(self.actor, k_actor, spec.obs, renewed=True),
+        )
+        critic = modes.init(self.critic, k_critic, spec.obs, spec.action, renewed=True)
         return self.begin(actor, start(self.optimizer(self.critic_learning_rate), critic))
 
     def begin(self, actor: Net, critic: Net) -> TD3State:

@@ -36,6 +36,7 @@ SCHEMA = 1
 UNUSABLE = ValueError, LookupError, TypeError, AttributeError, ArithmeticError
 NONSENSE = (*UNUSABLE, RecursionError, MemoryError)  # errors of taking a file at its word
 EMPTY = np.zeros(0, np.uint8)
+ADDED = ("returns",)  # last parts of names that earlier versions did not save
 BLANK = "0" * 64  # stands in for the manifest's own checksum while that is computed
 
 
@@ -86,9 +87,12 @@ class Checkpoint:
     def restore(self, prefix: str, template: Any) -> Any:
         """The tree saved under `prefix`, in the structure, shapes and dtypes of `template`.
 
-        Raises CheckpointError where anything is missing, left over or of another shape.
+        What was ADDED to states since then is as in `template`. Raises CheckpointError where
+        anything else is missing, left over or of another shape.
         """
         found, wanted = self.under(prefix), named_leaves(template)
+        missing = wanted.keys() - found.keys()
+        found |= {n: to_numpy(wanted[n]) for n in missing if n.rpartition("/")[2] in ADDED}
         if found.keys() != wanted.keys():
             odd = sorted(found.keys() ^ wanted.keys())[0]
             raise CheckpointError(

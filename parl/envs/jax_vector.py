@@ -16,7 +16,7 @@ from jax.custom_batching import custom_vmap
 
 from parl.core.checkpoint import is_key, named_leaves, to_numpy
 from parl.core.errors import CheckpointError, EnvError
-from parl.core.spec import EnvSpec
+from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
 from parl.envs.protocol import EnvState, JaxEnv, Transition
 
@@ -44,6 +44,16 @@ def restart(env: JaxEnv, vector: VectorState) -> VectorState:
     return reset(env, key, num_envs).replace(time=vector.time)
 
 
+def step(env: JaxEnv, state: Any, action: Any, keys: Array) -> tuple[Any, Any, Array, Array, Array]:
+    """One step of every environment [B], without resets: what `env.step` returns, [B, ...].
+
+    Policies may sample beyond [-1, 1], in which environments take Box actions: here is their door.
+    """
+    if isinstance(env.spec.action_space, Box):
+        action = jnp.clip(action, -1.0, 1.0)
+    return jax.vmap(env.step)(state, action, keys)
+
+
 def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState, Transition]:
     """One step of every environment with actions [B, ...]; ended episodes restart within it."""
 
@@ -55,9 +65,7 @@ def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState
         return select(ended, jax.vmap(env.reset)(child_keys(1)), (state, next_obs))
 
     num_envs = jax.tree.leaves(vector.obs)[0].shape[0]
-    state, next_obs, reward, terminated, truncated = jax.vmap(env.step)(
-        vector.env, action, child_keys(0)
-    )
+    state, next_obs, reward, terminated, truncated = step(env, vector.env, action, child_keys(0))
     ended = terminated | truncated
     # most steps end no episode, and drawing keys and resets would cost five times the step itself
     env_state, obs = lax.cond(anywhere(ended), restart_ended, lambda: (state, next_obs))

@@ -3,24 +3,53 @@
 What a model's `init` returns is one tree, parameters and statistics together. Statistics have no
 gradient, so that an optimiser leaves them alone; `train` brings their new values and `renew` puts
 them in. A model without statistics, dropout or weights of fixed norm runs as by `apply`.
+
+In training, a model whose call has a parameter `train` is given train=True.
 """
 
+import inspect
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.types import Array, Params
 from parl.models.norms import STATISTICS, unit
+
+
+def init(model: Model, key: Array, *inputs: Any, renewed: bool = False) -> Params:
+    """Initial parameters, and statistics where the caller has them `renewed` by `train`.
+
+    Raises ConfigError where a model has variables that would neither be trained nor renewed.
+    """
+    params = model.init(key, *inputs)
+    names = sorted(set(params) - {"params"}) if isinstance(model, nn.Module) else []
+    if names and not (renewed and names == [STATISTICS] and renews(model, params, *inputs)):
+        raise ConfigError(
+            f"{type(model).__name__} has variables beside its parameters, {', '.join(names)}, that "
+            "this algorithm would neither train nor renew; use LayerNorm or RMSNorm, or in the "
+            "networks of sac, td3 and what is made of them parl.models.norms.BatchNorm."
+        )
+    return params
+
+
+def renews(model: Model, params: Params, *inputs: Any) -> bool:
+    """Whether all statistics are others after `train`."""
+    new = lambda params, *inputs: train(model, params, *inputs, key=jax.random.key(0))[1]
+    traced = jax.make_jaxpr(new)(params, *inputs).jaxpr
+    return not {id(x) for x in traced.invars} & {id(x) for x in traced.outvars}
 
 
 def train(model: Model, params: Params, *inputs: Any, key: Array) -> tuple[Any, Params]:
     """(outputs, new statistics) with dropout, and normalised by the moments of these inputs."""
     if not isinstance(model, nn.Module):
         return model.apply(params, *inputs), {}
-    return model.apply(params, *inputs, mutable=STATISTICS, rngs={"dropout": key})
+    asks = "train" in inspect.signature(type(model).__call__).parameters
+    asked: dict[str, Any] = {"train": True} if asks else {}
+    return model.apply(params, *inputs, mutable=STATISTICS, rngs={"dropout": key}, **asked)
 
 
 def perturb(model: Model, params: Params, *inputs: Any, key: Array) -> Any:

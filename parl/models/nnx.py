@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import nnx
 
+from parl.core.errors import ConfigError
 from parl.core.types import Array, Params
 
 
@@ -13,12 +15,22 @@ class NnxModel:
 
     `make(rngs)` builds the module; its parameters become a pure dict of arrays, so that optimisers,
     checkpoints and actors treat it as any other model. Example:
-    `NnxModel(lambda rngs: nnx.Linear(4, 2, rngs=rngs))`.
+    `NnxModel(lambda rngs: nnx.Linear(4, 2, rngs=rngs))`. Raises ConfigError for a module with other
+    variables than parameters: nothing would renew them.
     """
 
     def __init__(self, make: Callable[[nnx.Rngs], nnx.Module]):
         self.make = make
-        self.graph = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+        self.graph, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+        variables = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+        kinds = {type(x) for x in variables if not isinstance(x, nnx.Param)}
+        if kinds:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ConfigError(
+                f"a flax.nnx module has variables that are no parameters, {names}, which would "
+                "neither be trained nor renewed; do without BatchNorm and Dropout, or write the "
+                "network in flax.linen."
+            )
 
     def init(self, key: Array, *inputs: Any) -> Params:
         """A pure dict of arrays; nnx modules know their sizes, so `inputs` are not looked at."""

@@ -21,6 +21,7 @@ from parl import ops
 from parl.core.model import Model
 from parl.core.spec import Box, Space
 from parl.core.types import Array, Params
+from parl.models import modes
 from parl.models.encoder import Encoder, with_masks
 from parl.models.initialization import orthogonal
 from parl.models.mlp import MLP
@@ -81,9 +82,9 @@ def memory_of(model: Any, batch_shape: tuple[int, ...]) -> Any:
 def init(model: Model, key: Array, obs: Any) -> Params:
     """Parameters for obs [B, *O]."""
     if not is_recurrent(model):
-        return model.init(key, obs)
+        return modes.init(model, key, obs)
     obs, first = one_step(obs)
-    return model.init(key, obs, first, memory_of(model, first.shape[1:]))
+    return modes.init(model, key, obs, first, memory_of(model, first.shape[1:]))
 
 
 def step(model: Model, params: Params, obs: Any, memory: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from parl.ops.agents import (
     team_reward,
 )
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
+from parl.ops.finite import is_usable, weighted
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
 from parl.ops.ratings import duel_score, elo, expected_score, game_score, matchmaking
@@ -74,6 +75,7 @@ __all__ = [
     "huber",
     "iqm",
     "is_stuck",
+    "is_usable",
     "lambda_returns",
     "legal_actions",
     "mask_illegal",
@@ -95,5 +97,6 @@ __all__ = [
     "team_reward",
     "uniform_action",
     "vtrace",
+    "weighted",
     "where_first",
 ]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from parl.core.types import Array, Step
+from parl.ops.finite import weighted
 from parl.ops.tree import expand_like
 
 Scalar = float | Array
@@ -120,6 +121,8 @@ def between_turns(
     not learned from. The transitions at all other steps add nothing to an estimate and hand on what
     comes behind them. Where all are active nothing changes.
     """
+    if not len(reward):
+        raise ValueError(f"reward {reward.shape} must have at least one step.")
     full = lambda x: jnp.broadcast_to(expand_like(x, reward), reward.shape)
     discount, last = full(discount), full(last)
 
@@ -128,7 +131,7 @@ def between_turns(
         acts, known, reward, discount, last, next_value = step
         here = last | acts_next  # whatever follows belongs to another transition
         sound = jnp.where(here, known, sound)
-        paid = reward + discount * jnp.where(here, 0.0, paid)
+        paid = reward + weighted(discount, jnp.where(here, 0.0, paid))
         kept = discount * jnp.where(here, 1.0, kept)
         worth = jnp.where(here, next_value, worth)
         ended = last | (~acts_next & ended)

@@ -14,9 +14,12 @@ from flax import struct
 
 from parl.core.spec import MultiDiscrete
 from parl.core.types import Array
-from parl.ops.values import mask_illegal, select, split_choices
+from parl.ops.values import ILLEGAL, draw, mask_illegal, select, split_choices
 
 LOG_2PI = math.log(2 * math.pi)
+LARGEST_LOGIT = 1e37  # of an infinite one; differences of two stay finite
+LOG_RANGE = 30.0  # standard deviations are kept within e^-30 .. e^30 where numbers depend on them
+FARTHEST = 1e15  # standard deviations from the mean: its square and gradients stay finite
 
 
 class Distribution(struct.PyTreeNode):
@@ -40,7 +43,11 @@ class Distribution(struct.PyTreeNode):
 
 
 class Categorical(Distribution):
-    """A choice among n; actions [...] int32."""
+    """A choice among n; actions [...] int32.
+
+    A logit of -inf is a probability of 0, whose logarithm counts as ILLEGAL; where all are, and
+    where all choices are masked, all are equally likely.
+    """
 
     logits: Array  # [..., n], not necessarily normalised
 
@@ -52,7 +59,7 @@ class Categorical(Distribution):
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
-        action = jax.random.categorical(key, self.logits).astype(jnp.int32)
+        action = draw(key, self.finite)
         return action, self.log_prob(action)
 
     def log_prob(self, action: Array) -> Array:
@@ -68,13 +75,18 @@ class Categorical(Distribution):
 
     @property
     def log_probs(self) -> Array:
-        """Log-probabilities [..., n] of all actions."""
-        return jax.nn.log_softmax(self.logits)
+        """Log-probabilities [..., n] of all actions, ILLEGAL at least."""
+        return jnp.maximum(jax.nn.log_softmax(self.finite), ILLEGAL)
 
     @property
     def probs(self) -> Array:
         """Probabilities [..., n] of all actions."""
-        return jax.nn.softmax(self.logits)
+        return jax.nn.softmax(self.finite)
+
+    @property
+    def finite(self) -> Array:
+        """The logits [..., n] without infinities."""
+        return jnp.clip(self.logits, -LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 class MultiCategorical(Distribution):
@@ -117,7 +129,10 @@ class MultiCategorical(Distribution):
 
 
 class Normal(Distribution):
-    """Independent normals summed over the last axis; actions [..., A] float, unbounded."""
+    """Independent normals summed over the last axis; actions [..., A] float, unbounded.
+
+    However small or large a standard deviation is, all numbers and their gradients are finite.
+    """
 
     mean: Array  # [..., A]
     log_std: Array  # [..., A], or fewer leading axes: broadcast to mean
@@ -137,10 +152,10 @@ class Normal(Distribution):
 
     def from_noise(self, noise: Array) -> Array:
         """The action [..., A] that standard normal noise [..., A] leads to."""
-        return self.mean + jnp.exp(self.log_std) * noise
+        return self.mean + bounded_exp(self.log_std) * noise
 
     def log_prob(self, action: Array) -> Array:
-        return self._log_density((action - self.mean) * jnp.exp(-self.log_std))
+        return self._log_density(self._noise(action))
 
     def entropy(self) -> Array:
         """Sum of log std + log(2 pi e) / 2, shape [...]."""
@@ -149,10 +164,15 @@ class Normal(Distribution):
 
     def kl(self, other: "Normal") -> Array:
         """KL(self || other), shape [...]."""
-        variance_ratio = jnp.exp(2 * (self.log_std - other.log_std))
-        distance = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
+        variance_ratio = bounded_exp(self.log_std - other.log_std) ** 2
+        distance = other._noise(self.mean) ** 2
         log_ratio = other.log_std - self.log_std
         return self._total(log_ratio + 0.5 * (variance_ratio + distance - 1))
+
+    def _noise(self, action: Array) -> Array:
+        """The noise [..., A] that leads to an action [..., A]."""
+        noise = (action - self.mean) * bounded_exp(-self.log_std)
+        return jnp.clip(noise, -FARTHEST, FARTHEST)
 
     def _log_density(self, noise: Array) -> Array:
         return self._total(-0.5 * (noise**2 + LOG_2PI) - self.log_std)
@@ -192,6 +212,11 @@ class TanhNormal(Distribution):
     @property
     def _normal(self) -> Normal:
         return Normal(self.mean, self.log_std)
+
+
+def bounded_exp(x: Array) -> Array:
+    """exp(x), for x beyond LOG_RANGE that at LOG_RANGE."""
+    return jnp.exp(jnp.clip(x, -LOG_RANGE, LOG_RANGE))
 
 
 def _log_slope(x: Array) -> Array:

@@ -6,7 +6,9 @@ ended for whatever reason and cuts the trace there. Both may lack trailing axes 
 [T, B] does beside a multi-agent reward [T, B, N]. `next_value` is V at the observation that really
 followed, so time limits and the end of the sequence bootstrap and terminations do not.
 
-No gradient is stopped here: a loss that treats the result as a constant says so itself.
+What lies beyond an end or behind a discount of 0 adds nothing, be it NaN or infinite. No gradient
+is stopped here: a loss that treats the result as a constant says so itself. All raise ValueError
+where shapes do not fit or there is no step.
 """
 
 from typing import NamedTuple
@@ -15,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from parl.core.types import Array
+from parl.ops.finite import weighted
 from parl.ops.tree import expand_like
 
 Scalar = float | Array
@@ -37,7 +40,7 @@ def gae(
     delta_t = r_t + discount_t * next_value_t - value_t.
     """
     discount, going = _checked(reward, discount, last, value=value, next_value=next_value)
-    delta = reward + discount * next_value - value
+    delta = reward + weighted(discount, next_value) - value
     return _accumulate(delta, discount * lambda_ * going, jnp.zeros_like(delta[0]))
 
 
@@ -51,10 +54,10 @@ def n_step(reward: Array, discount: Array, last: Array, next_value: Array, n: in
         raise ValueError(f"n must be at least 1, not {n}.")
     discount, going = _checked(reward, discount, last, next_value=next_value)
     cut = (going == 0).at[-1].set(True)
-    returns = reward + discount * next_value
+    returns = reward + weighted(discount, next_value)
     for _ in range(1, min(n, len(reward))):
         following = jnp.where(cut, next_value, jnp.roll(returns, -1, axis=0))
-        returns = reward + discount * following
+        returns = reward + weighted(discount, following)
     return returns
 
 
@@ -68,7 +71,7 @@ def lambda_returns(
     """
     discount, going = _checked(reward, discount, last, next_value=next_value)
     weight = lambda_ * going
-    bootstrapped = reward + discount * (1 - weight) * next_value
+    bootstrapped = reward + weighted(discount * (1 - weight), next_value)
     return _accumulate(bootstrapped, discount * weight, next_value[-1])
 
 
@@ -96,12 +99,13 @@ def vtrace(
         reward, discount, last, log_rhos=log_rhos, value=value, next_value=next_value
     )
     trace = discount * lambda_ * going
-    delta = _clipped_ratio(log_rhos, clip_rho) * (reward + discount * next_value - value)
+    bootstrapped = reward + weighted(discount, next_value)
+    delta = _clipped_ratio(log_rhos, clip_rho) * (bootstrapped - value)
     nothing = jnp.zeros_like(delta[:1])
     error = _accumulate(delta, trace * _clipped_ratio(log_rhos, clip_c), nothing[0])
     # Within an episode next_value_s = value_{s+1}, hence v_{s+1} = next_value_s + e_{s+1}.
     next_error = jnp.concatenate([error[1:], nothing])
-    q_value = reward + discount * next_value + trace * next_error
+    q_value = bootstrapped + weighted(trace, next_error)
     advantage = _clipped_ratio(log_rhos, clip_pg_rho) * (q_value - value)
     return VTrace(value + error, advantage, q_value)
 
@@ -124,7 +128,7 @@ def retrace(
     discount, going = _checked(
         reward, discount, last, log_rhos=log_rhos, q=q, next_value=next_value
     )
-    delta = reward + discount * next_value - q
+    delta = reward + weighted(discount, next_value) - q
     # The trace of step t is cut by the action of t + 1; what wraps round meets an error of zero.
     next_c = jnp.roll(lambda_ * _clipped_ratio(log_rhos, 1.0), -1, axis=0)
     return q + _accumulate(delta, discount * going * next_c, jnp.zeros_like(delta[0]))
@@ -138,7 +142,7 @@ def _accumulate(delta: Array, weight: Array, end: Array) -> Array:
 def _backward(following: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
     # Not a closure: un-jitted calls then share one compiled scan.
     delta, weight = step
-    following = delta + weight * following
+    following = delta + weighted(weight, following)
     return following, following
 
 
@@ -154,6 +158,8 @@ def _checked(
     shape = jnp.shape(reward)
     if not shape:
         raise ValueError("reward must be time-major [T, ...], not a scalar.")
+    if not shape[0]:
+        raise ValueError(f"reward {shape} must have at least one step.")
     for name, x in like_reward.items():
         if jnp.shape(x) != shape:
             raise ValueError(f"{name} {jnp.shape(x)} must have the shape of reward {shape}.")

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from parl.core.types import Array, static
+from parl.ops.distributions import Categorical
+from parl.ops.finite import weighted
 from parl.ops.values import huber
 
 Scalar = float | Array
@@ -46,7 +48,7 @@ class Point(ValueDistribution):
         return self.value
 
     def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
-        return reward + discount * (self.value - cost)
+        return reward + weighted(discount, self.value - cost)
 
     def loss(self, target: Array) -> Array:
         return 0.5 * (self.value - target) ** 2
@@ -63,7 +65,7 @@ class Quantiles(ValueDistribution):
 
     def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
         expand = lambda x: jnp.asarray(x)[..., None]
-        return expand(reward) + expand(discount) * (self.atoms - expand(cost))
+        return expand(reward) + weighted(expand(discount), self.atoms - expand(cost))
 
     def loss(self, target: Array) -> Array:
         """Quantile Huber loss, averaged over the K quantiles and the target's M atoms [..., M].
@@ -95,16 +97,22 @@ class Histogram(ValueDistribution):
 
     @property
     def width(self) -> float:
-        """The distance of two neighbours."""
-        return (self.high - self.low) / (self.logits.shape[-1] - 1)
+        """The distance of two neighbours. Raises ValueError where there is none."""
+        count = self.logits.shape[-1]
+        if count < 2 or not self.low < self.high:
+            raise ValueError(
+                f"a histogram needs at least two values with low < high, not {count} from "
+                f"{self.low} to {self.high}."
+            )
+        return (self.high - self.low) / (count - 1)
 
     @property
     def mean(self) -> Array:
-        return (jax.nn.softmax(self.logits) * self.support).sum(-1)
+        return (Categorical(self.logits).probs * self.support).sum(-1)
 
     def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
         atoms = Quantiles(self.support).backup(reward, discount, cost)
-        return self.project(atoms, jax.nn.softmax(self.logits))
+        return self.project(atoms, Categorical(self.logits).probs)
 
     def project(self, atoms: Array, probs: Array) -> Array:
         """Probabilities on the support [..., K] of atoms [..., M] with such probabilities.
@@ -117,7 +125,7 @@ class Histogram(ValueDistribution):
         return jax.lax.platform_dependent(position, probs, cpu=scatter, default=share)
 
     def loss(self, target: Array) -> Array:
-        return -(target * jax.nn.log_softmax(self.logits)).sum(-1)
+        return -(target * Categorical(self.logits).log_probs).sum(-1)
 
 
 def share_by_nearness(position: Array, probs: Array, count: int) -> Array:

@@ -54,14 +54,24 @@ def select(values: Array, index: Array) -> Array:
     return jnp.take_along_axis(values, jnp.asarray(index)[..., None], axis=-1)[..., 0]
 
 
+def draw(key: Array, logits: Array) -> Array:
+    """Choices [...] int32 with the softmax of logits [..., A], which are finite.
+
+    Counted from the largest: where all are as low as ILLEGAL, rounding would always choose one.
+    """
+    top = logits.max(-1, keepdims=True)
+    return jax.random.categorical(key, logits - top).astype(jnp.int32)
+
+
 def huber(error: Array, delta: float | Array = 1.0) -> Array:
     """Huber loss [...] of errors [...]: e^2 / 2 up to |e| = delta, linear beyond. Huber 1964.
 
     delta = 1 has the gradient of the clipped error in DQN, Mnih et al. 2015.
     """
-    size = jnp.abs(error)
-    quadratic = jnp.minimum(size, delta)
-    return 0.5 * quadratic**2 + delta * (size - quadratic)
+    size, bounded = jnp.abs(error), jnp.minimum(delta, 1e38)  # infinity times 0 is NaN
+    linear = size > bounded
+    quadratic = 0.5 * jnp.where(linear, 0.0, size) ** 2
+    return jnp.where(linear, bounded * (size - 0.5 * bounded), quadratic)
 
 
 def epsilon_greedy(
@@ -108,4 +118,4 @@ def uniform_action(
 
 def uniform_choice(key: Array, legal: Array) -> Array:
     """[...] int32 among the legal ones of [..., A], or among all where there are none."""
-    return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
+    return draw(key, jnp.where(legal, 0.0, ILLEGAL))

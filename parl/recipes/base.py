@@ -91,7 +91,7 @@ class Recipe:
             return algorithm
         gamma = getattr(self.algorithm, "gamma", 1.0)  # without one, returns are not discounted
         flags = self.normalize_obs, self.normalize_reward
-        return Normalized(algorithm, gamma, *flags, groups=groups)
+        return Normalized(algorithm, gamma, *flags, num_envs=self.num_envs, groups=groups)
 
 
 @dataclass(frozen=True)

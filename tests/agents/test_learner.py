@@ -221,3 +221,49 @@ def test_a_ring_that_cannot_be_is_refused(change: dict[str, int]) -> None:
     broken = bare.replace(replay=bare.replay.replace(**change))
     with pytest.raises(DamagedCheckpoint, match="its replay"):
         attach(broken, rows, LearnerState.fresh(None, replay.init(items)))
+
+
+# -- data that nothing can be learned from --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "replay", [None, Replay(8), NumpyReplay(8)], ids=["none", "device", "host"]
+)
+@pytest.mark.parametrize("bad", [3e38, -np.inf, np.nan])
+def test_a_rollout_beyond_float32_is_counted_and_not_seen(replay: Any, bad: float) -> None:
+    """By any learner alike, while filling too; what is stored of it is never learned from."""
+    learner: Any = OnPolicy(Toy())
+    if replay is not None:
+        learner = OffPolicy(Toy(), replay, batch_size=64, updates=2)
+    state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
+    fill, learn = jax.jit(learner.fill), jax.jit(learner.learn)
+    act = lambda state, reward, i: learn(state, rollout(reward), jax.random.fold_in(KEY, i))[0]
+    if replay is not None and learner.on_host:
+        fill_host, learn_host = learn_from_host(learner)
+        fill = lambda *x: fill_host(*x)[0]
+        act = lambda state, reward, i: learn_host(state, rollout(reward), KEY, np.int32(i))[0]
+    state = fill(fill(state, rollout(4.0)), rollout(bad))
+    assert (int(state.train.observed), int(state.skipped), int(state.bad_in_row)) == (1, 1, 0)
+    state = act(act(state, 4.0, 0), bad, 1)
+    assert (int(state.train.observed), int(state.skipped)) == (2, 2)
+    state = act(state, 4.0, 2)
+    expected = [4.0, 4.0] if replay is None else [12.0, 12.0]
+    np.testing.assert_array_equal(state.train.total, expected)
+    assert int(state.skipped) == 2 and int(state.bad_in_row) == 0
+
+
+class Glutton(Toy):
+    """Whose statistics overflow where no single number does."""
+
+    def observe(self, state: ToyState, rollout: Rollout) -> ToyState:
+        paid = rollout.steps.reward.sum()
+        return state.replace(total=state.total + paid**2 * 10, observed=state.observed + 1)
+
+
+def test_statistics_that_overflow_are_not_taken() -> None:
+    learner = OffPolicy(Glutton(), Replay(4), batch_size=1)
+    state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
+    for reward in (1.0, 9e18, 2.0):
+        state = jax.jit(learner.fill)(state, rollout(reward))
+    np.testing.assert_array_equal(state.train.total, [50.0, 50.0])
+    assert (int(state.train.observed), int(state.skipped)) == (2, 1)

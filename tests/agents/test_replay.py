@@ -214,3 +214,33 @@ def test_step_is_one_item() -> None:
     stored = run.learner.algorithm.items(rollout)
     assert stored.obs.shape == (16, 4) and stored.action.shape == (16,)
     np.testing.assert_array_equal(stored.obs[5], rollout.steps.obs[2, 1])
+
+
+# -- what does not fit ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replay", RINGS, ids=IDS)
+def test_an_add_of_another_size_is_refused(replay: Replay) -> None:
+    """It would wrap around in the middle of a write."""
+    state = filled(replay, 2)
+    for count in (1, 5, 9):
+        with pytest.raises(ConfigError, match=f"made for 3 items at a time and was given {count};"):
+            replay.add(state, items(6, count))
+    np.testing.assert_array_equal(content(replay.add(state, items(6, 3)))["action"], np.arange(9))
+    with pytest.raises(ConfigError, match="without a step"):
+        replay.init(items(0, 0))
+
+
+@pytest.mark.parametrize("replay", RINGS, ids=IDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e20])
+def test_unusable_items_are_stored_and_others_taken(replay: Replay, value: float) -> None:
+    """In their place is the sample before them, round the end of the batch."""
+    spoilt = items(3, 3)
+    spoilt["reward"][1] = value
+    state = replay.add(filled(replay, 1), spoilt)
+    assert not np.isfinite(content(state)["reward"][4]) or content(state)["reward"][4] == value
+    batch = replay.take(state, np.array([[1, 4, 4, 2], [4, 0, 5, 4]]))
+    np.testing.assert_array_equal(batch["reward"], [[1, 1, 1, 2], [5, 0, 5, 5]])
+    np.testing.assert_array_equal(batch["action"], [[1, 1, 1, 2], [5, 0, 5, 5]])
+    alone = replay.take(state, np.array([4, 4]))
+    np.testing.assert_array_equal(alone["action"], [4, 4])

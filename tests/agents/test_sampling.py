@@ -174,6 +174,56 @@ def test_an_algorithm_without_errors_is_refused() -> None:
         replay.learned(filled(replay, 1), np.arange(2), None)
 
 
+@BOTH
+@pytest.mark.parametrize("error", [np.nan, np.inf, -np.inf, 1e30, -4.0, 0.0])
+def test_any_error_leaves_priorities_sound(kind: Any, error: float) -> None:
+    """A skipped update's are not finite: its items are drawn seldom, as if they were 0."""
+    replay = Prioritized(kind(100), alpha=0.5, epsilon=0.01)
+    state = replay.learned(filled(replay, 1), np.array([2, 4]), jnp.array([error, 0.15]))
+    expected = 4.01**0.5 if error == -4 else 0.1
+    np.testing.assert_allclose(state.priorities[np.arange(6)], [1, 1, expected, 1, 0.4, 1], 1e-5)
+    np.testing.assert_allclose(state.priorities.total, 4.4 + expected, 1e-5)
+    assert state.priorities.largest == max(1, np.float32(expected))
+    weight = replay.take(state, np.array([2, 0])).extras["weight"]
+    assert np.isfinite(weight).all() and (weight > 0).all()
+
+
+@BOTH
+def test_an_item_that_cannot_be_used_is_not_drawn_again(kind: Any) -> None:
+    replay = Prioritized(kind(100), alpha=1.0, epsilon=0.0)
+    spoilt = steps(3, 3)
+    spoilt.reward[0] = 1e20  # of step 3 of environment 0, in row 6
+    state = replay.add(filled(replay, 1), spoilt)
+    batch = replay.take(state, np.array([1, 6]))
+    np.testing.assert_array_equal(batch.reward, [10, 10])
+    state = replay.learned(state, np.array([1, 6]), jnp.array([3.0, 3.0]))
+    np.testing.assert_array_equal(state.priorities[np.arange(8)], [1, 3, 1, 1, 1, 1, 0, 1])
+    assert not (np.asarray(replay.index(state, KEY, (2000,))) == 6).any()
+    weight = replay.take(state, np.array([6, 6])).extras["weight"]
+    assert np.isfinite(weight).all(), "of a row without a chance"
+
+
+@BOTH
+def test_all_priorities_may_be_zero(kind: Any) -> None:
+    replay = Prioritized(kind(100), alpha=1.0, epsilon=0.0)
+    state = replay.learned(filled(replay, 1), np.arange(6), jnp.zeros(6))
+    index = replay.index(state, KEY, (20,))
+    assert ((index >= 0) & (index < 6)).all()
+    assert np.isfinite(replay.take(state, index).extras["weight"]).all()
+
+
+@BOTH
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_beyond_a_window_reaches_it(kind: Any, value: float) -> None:
+    """Environment 0 ends after step 3; the infinite reward of step 4 is another episode's."""
+    replay, spoilt = NStep(kind(100), n=3, gamma=0.5), steps(3, 3, last=[(3, 0)])
+    spoilt.reward[2] = value
+    state = replay.add(filled(replay, 1), spoilt)
+    np.testing.assert_allclose(replay.at(state, row(2, 0)).reward, [2 + 0.5 * 3])
+    whole = replay.take(state, np.concatenate([row(0, 0), row(4, 0), row(1, 1)]))
+    np.testing.assert_allclose(whole.reward, [1, 1, 11 + 0.5 * 12 + 0.25 * 13])
+
+
 # -- in a learner ---------------------------------------------------------------------------------
 
 

@@ -152,7 +152,7 @@ def test_update_sees_normal_steps(state: Any) -> None:
         for name in ("legal", "mode"):
             np.testing.assert_array_equal(ours[name], theirs[name])
             assert ours[name].dtype == theirs[name].dtype
-    std = np.concatenate([returns(r).ravel() for r in ROLLOUTS]).std()
+    std = returns(joined(ROLLOUTS)).std()  # they go on from rollout to rollout
     np.testing.assert_allclose(seen.reward, (raw.reward / std).clip(-10, 10), rtol=1e-3)
     assert seen.first is raw.first and metrics["batch"].memory == ()
     assert new.inner == state.inner + 1
@@ -238,6 +238,62 @@ def test_statistics_are_a_pytree_that_vmaps() -> None:
 # -- returns that go on ---------------------------------------------------------------------------
 
 CARRIED = Normalized(Spy(), 0.9, False, True, num_envs=4, return_bound=2.0)
+PLAIN = EnvSpec("test", Box((1,)), Discrete(2))
+
+
+def paid(reward: Any, first: Any) -> Any:
+    """Steps of which only rewards and openings count."""
+    nothing = np.zeros((*first.shape, 1))
+    return steps(obs=nothing, next_obs=nothing, reward=reward, first=first)
+
+
+def scaled(T: int, gamma: float = 0.99, episode: int = 1000, **settings: Any) -> float:
+    """By what rewards of mean 1 and deviation 1 are divided after 8,192 steps of 8 environments."""
+    algorithm = Normalized(Spy(), gamma, False, True, **settings)
+    rng, state = np.random.default_rng(0), algorithm.init(jax.random.key(0), PLAIN)
+    observe = jax.jit(algorithm.observe)
+    for start in range(0, 8192, T):
+        reward = (1 + rng.normal(size=(T, 8))).astype(np.float32)
+        opens = np.arange(start, start + T) % episode == 0
+        first = np.broadcast_to(opens[:, None], reward.shape)
+        state = observe(state, Rollout(paid(reward, first), ()))
+    return float(state.reward.std)
+
+
+def test_scaling_does_not_depend_on_the_length_of_rollouts() -> None:
+    """Counted anew in each, returns of rollouts of 8 had the deviation 3, of 256 27."""
+    short, long = scaled(8), scaled(256)
+    np.testing.assert_allclose(short, long, rtol=1e-3)
+    np.testing.assert_allclose(long, 22, atol=1.5)
+    assert scaled(8, num_envs=0) < 4
+
+
+def test_returns_by_hand() -> None:
+    """R = r + gamma R before it, and r where an episode opens; gamma is a half."""
+    algorithm = Normalized(Spy(), 0.5, False, True)
+    reward = np.array([[1.0, 8.0], [2.0, 4.0], [3.0, 2.0]], np.float32)
+    first = np.array([[True, True], [False, False], [False, True]])
+    sums = algorithm.discounted(paid(reward, first))
+    np.testing.assert_array_equal(sums, [[1, 8], [2.5, 8], [4.25, 2]])
+    more = algorithm.discounted(paid(reward, np.zeros((3, 2), bool)), sums[-1])
+    np.testing.assert_array_equal(more[0], [1 + 4.25 / 2, 8 + 1])
+
+
+def test_nothing_of_an_episode_reaches_the_next() -> None:
+    reward = np.array([[np.inf, np.nan], [2.0, 3.0]], np.float32)
+    first = np.array([[True, True], [True, True]])
+    sums = BOTH.discounted(paid(reward, first))
+    np.testing.assert_array_equal(sums[1], [2, 3])
+
+
+def test_each_agent_has_returns_of_its_own() -> None:
+    spec = EnvSpec("test", Box((1,)), Discrete(2), num_agents=3)
+    state = CARRIED.init(jax.random.key(0), spec)
+    assert state.returns.shape == (4, 3)
+    reward = np.ones((2, 4, 3), np.float32)
+    first = np.zeros((2, 4), bool)
+    state = CARRIED.observe(state, Rollout(paid(reward, first), ()))
+    np.testing.assert_allclose(state.returns, np.full((4, 3), 1.9), rtol=1e-6)
 
 
 def carried(rollouts: list[Rollout]) -> Any:
@@ -257,8 +313,7 @@ def test_returns_go_on_from_rollout_to_rollout() -> None:
     np.testing.assert_allclose(state.returns, sums[-1], rtol=1e-5)
     np.testing.assert_allclose(state.largest, np.abs(sums).max(), rtol=1e-5)
     np.testing.assert_allclose(state.reward.std, sums.std(), rtol=1e-3)
-    again = BOTH.init(jax.random.key(0), SPEC)
-    assert again.returns == again.largest == (), "by default they do not"
+    assert BOTH.init(jax.random.key(0), SPEC).largest == (), "without a bound"
 
 
 def test_rewards_are_scaled_so_that_returns_stay_within_a_bound() -> None:
@@ -272,10 +327,15 @@ def test_rewards_are_scaled_so_that_returns_stay_within_a_bound() -> None:
     np.testing.assert_allclose(seen, ROLLOUTS[1].steps.reward / state.reward.std, rtol=1e-5)
 
 
-def test_another_number_of_environments_is_refused() -> None:
-    rollout = make_rollout(0, B=3)
-    with pytest.raises(ValueError, match=r"rewards \(6, 3\) do not have 4 in the second place"):
-        CARRIED.observe(CARRIED.init(jax.random.key(0), SPEC), rollout)
+def test_more_or_fewer_environments_than_told() -> None:
+    """Those beyond `num_envs` count anew in each rollout; returns of absent ones stay."""
+    for B in (3, 6):
+        state = CARRIED.init(jax.random.key(0), SPEC)
+        whole = returns(joined([make_rollout(0, B=B), make_rollout(1, B=B)]))
+        for seed in range(2):
+            state = CARRIED.observe(state, make_rollout(seed, B=B))
+        np.testing.assert_allclose(state.returns[: min(B, 4)], whole[-1, :4], rtol=1e-5)
+        assert state.returns.shape == (4,) and not state.returns[B:].any()
 
 
 def test_the_dead_are_not_in_the_statistics_and_roles_are_pooled() -> None:

@@ -468,3 +468,13 @@ def test_what_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "notes" / "thesis.tex").exists() and (tmp_path / "file").is_file()
     (tmp_path / "empty").mkdir()
     checkpoint.save(tmp_path / "empty", {"x": np.zeros(1)}, {})
+
+
+def test_what_was_added_to_states_is_as_in_a_fresh_one(tmp_path: Path) -> None:
+    """Older checkpoints lack it; all else that is missing is an error."""
+    checkpoint.save(tmp_path / "old", {"run": {"mean": jnp.ones(2)}}, {})
+    saved = checkpoint.read(tmp_path / "old")
+    found = saved.restore("run", {"mean": jnp.zeros(2), "returns": jnp.zeros(3)})
+    assert found["mean"].tolist() == [1, 1] and found["returns"].tolist() == [0, 0, 0]
+    with pytest.raises(CheckpointError, match="'run/other' is in only one"):
+        saved.restore("run", {"mean": jnp.zeros(2), "other": jnp.zeros(3)})

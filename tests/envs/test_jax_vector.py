@@ -15,6 +15,7 @@ from jax import lax
 
 from parl.core.errors import CheckpointError, EnvError
 from parl.core.spec import Box, Discrete, EnvSpec
+from parl.envs import jax_vector
 from parl.envs.cartpole import CartPole
 from parl.envs.jax_vector import JaxVectorEnv, VectorState, autostep, reset
 from parl.envs.protocol import EnvState, Transition
@@ -262,3 +263,29 @@ def test_vmapped_seeds_reset_only_when_an_episode_ends() -> None:
         one, alone = step(one, action[:1])
         for some, every in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             np.testing.assert_array_equal(some[0], every[1])
+
+
+class Door:
+    """Pays how far an action lies from 0, and answers the action as its observation."""
+
+    spec = EnvSpec("door", Box((1,)), Box((1,)), max_steps=3)
+
+    def reset(self, key: Any) -> Any:
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        return state + 1, action, jnp.abs(action[0]), jnp.bool_(False), state + 1 >= 3
+
+
+def test_box_actions_are_kept_in_their_bounds_at_the_door() -> None:
+    """A Gaussian samples beyond them; NaN is not hidden."""
+    action = np.array([[-3.0], [0.5], [1.5], [np.nan]], np.float32)
+    env = JaxVectorEnv(Door(), 4, seed=0)
+    env.reset()
+    new = env.step(action)
+    np.testing.assert_array_equal(new.reward, [1, 0.5, 1, np.nan])
+    np.testing.assert_array_equal(new.next_obs[:, 0], [-1, 0.5, 1, np.nan])
+    state = jax.vmap(Door().reset)(jax.random.split(jax.random.key(0), 4))[0]
+    keys = jax.random.split(jax.random.key(0), 4)
+    _, obs, *_ = jax_vector.step(Door(), state, jnp.asarray(action), keys)
+    np.testing.assert_array_equal(obs, new.next_obs)

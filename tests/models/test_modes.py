@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from parl.algorithms.critics import learn, start
+from parl.core.errors import ConfigError
 from parl.models import modes
 from parl.models.norms import BatchNorm, RMSNorm
 from parl.models.torsos import BatchNormMLP, FlashTorso, SimBaV2, UnitDense
@@ -107,3 +110,36 @@ def test_what_decays() -> None:
     mask = modes.decayed(params)
     assert all(jax.tree.leaves(mask["params"]))
     assert not any(jax.tree.leaves(mask["batch_stats"])) and not mask["alpha"]
+
+
+# -- variables that are no parameters -------------------------------------------------------------
+
+
+class Normed(nn.Module):
+    """Batch normalisation of flax's: asked for training, or for ever as it began."""
+
+    fixed: bool = False
+
+    @nn.compact
+    def __call__(self, x: Any, train: bool = False) -> Any:
+        return nn.BatchNorm(use_running_average=self.fixed or not train, momentum=0.9)(x)
+
+
+def test_statistics_must_be_renewed() -> None:
+    served = modes.init(BatchNormMLP((4,)), KEY, X, renewed=True)
+    assert served.keys() == {"params", "batch_stats"}
+    assert modes.init(nn.Dense(2), KEY, X).keys() == {"params"}
+    for model, renewed in ((BatchNormMLP((4,)), False), (Normed(), False), (Normed(True), True)):
+        with pytest.raises(ConfigError, match="beside its parameters, batch_stats, that"):
+            modes.init(model, KEY, X, renewed=renewed)
+    assert modes.init(Times(), KEY, X) == 2
+
+
+def test_a_model_may_be_asked_to_train() -> None:
+    """Its moments follow those of the data."""
+    model = Normed()
+    params = modes.init(model, KEY, X, renewed=True)
+    out, new = modes.train(model, params, X, key=KEY)
+    np.testing.assert_allclose(out.mean(0), np.zeros(3), atol=1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["BatchNorm_0"]["mean"], 0.1 * X.mean(0), 1e-5)
+    np.testing.assert_allclose(modes.perturb(model, params, X, key=KEY), X, rtol=1e-4)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from parl.algorithms.dqn import DQN
 from parl.core.checkpoint import named_leaves
+from parl.core.errors import ConfigError
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Step
 from parl.models import MLP, DiscreteValues
@@ -106,3 +107,14 @@ def test_a_module_that_draws_nothing_at_call_can_be_vmapped(model: NnxModel) -> 
     assert q.shape == (3, 5, 2)
     one = model.apply(jax.tree.map(lambda p: p[1], params), x[1])
     np.testing.assert_allclose(q[1], one, rtol=1e-5)
+
+
+def test_modules_with_other_variables_are_refused() -> None:
+    """Nothing would renew them."""
+    normed = lambda rngs: nnx.Sequential(nnx.Linear(4, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs))
+    with pytest.raises(ConfigError, match="are no parameters, BatchStat, which"):
+        NnxModel(normed)
+    with pytest.raises(ConfigError, match="are no parameters, RngCount, RngKey, which"):
+        NnxModel(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
+    layered = lambda rngs: nnx.Sequential(nnx.Linear(4, 2, rngs=rngs), nnx.LayerNorm(2, rngs=rngs))
+    assert len(named_leaves(NnxModel(layered).init(jax.random.key(0)))) == 4

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from parl import ops
 
@@ -133,3 +134,23 @@ def test_rewards_add_up_over_agents() -> None:
     np.testing.assert_array_equal(ops.over_agents(rewards, like), rewards.sum(-1))
     assert ops.over_agents(rewards[..., 0], like) is not None
     np.testing.assert_array_equal(ops.over_agents(rewards[..., 0], like), rewards[..., 0])
+
+
+def test_turns_without_a_step_are_said_in_words():
+    none, no = jnp.zeros((0, 1, 2)), jnp.zeros((0, 1, 2), bool)
+    with pytest.raises(ValueError, match="must have at least one step"):
+        ops.between_turns(no, no, none, none, no, none, none, 0.9, 0.5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_rewards_after_an_end_do_not_leak_between_turns(bad):
+    """One agent acts at each step; its episode ends with the second one."""
+    yes = jnp.ones((3, 1, 1), bool)
+    reward = jnp.array([1.0, 2, bad]).reshape(3, 1, 1)
+    discount = jnp.array([1.0, 0, 1]).reshape(3, 1)
+    last = jnp.array([False, True, False]).reshape(3, 1)
+    value = jnp.array([5.0, 6, bad]).reshape(3, 1, 1)
+    after = jnp.array([6.0, bad, bad]).reshape(3, 1, 1)
+    deltas = ops.between_turns(yes, yes, reward, discount, last, value, after, 0.5, 1.0)
+    # 2 - 6; 1 + 0.5 * 6 - 5, and half of what follows
+    np.testing.assert_allclose(ops.gae(*deltas.arguments)[:2, 0, 0], [-1 + 0.5 * -4, -4])

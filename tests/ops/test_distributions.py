@@ -238,3 +238,75 @@ def test_distrax_gives_these_numbers():
     distrax = pytest.importorskip("distrax")
     for name, x in theirs(distrax).items():
         close(x, DISTRAX[name], err_msg=name)
+
+
+# -- at the edges ---------------------------------------------------------------------------------
+
+
+def finite(tree):
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("kind", [ops.Normal, ops.TanhNormal])
+def test_any_spread_has_finite_numbers_and_gradients(kind):
+    """Below e^-88 the inverse of a standard deviation is infinite in float32."""
+    log_std = jnp.array([-200.0, -100, -88, -50, -31, -10, 0, 31, 50, 100])
+    mean = jnp.array([0.0, 0.5, -3, 1e4])
+    action = jnp.array([0.0, 0.5, 1, -1, 0.9999999])
+    grid = [x.reshape(-1, 1) for x in jnp.meshgrid(log_std, mean, action)]
+    log_prob = lambda log_std, mean, action: kind(mean, log_std).log_prob(action).sum()
+    assert finite(kind(grid[1], grid[0]).log_prob(grid[2]))
+    assert finite(jax.grad(log_prob, (0, 1, 2))(*grid))
+
+    def sampled(log_std, mean):
+        action, log_prob = kind(mean, log_std).sample_and_log_prob(KEY)
+        return action.sum() + log_prob.sum(), (action, log_prob)
+
+    assert finite(jax.grad(sampled, (0, 1), has_aux=True)(*grid[:2]))
+
+
+def test_the_mode_of_a_narrow_normal():
+    """At the mean the log-density is -log_std - log(2 pi) / 2, however small the spread."""
+    pi = ops.Normal(jnp.full((2, 1), 0.3), jnp.array([[-100.0], [-5.0]]))
+    close(pi.log_prob(pi.mean), [100 - 0.918939, 5 - 0.918939], atol=1e-4)
+    assert pi.log_prob(pi.mean + 1)[0] < -1e20
+
+
+def test_distances_of_narrow_and_wide_normals_are_finite():
+    kl = lambda a, b: ops.Normal(jnp.ones(1), a).kl(ops.Normal(jnp.zeros(1), b))
+    for a, b in ((-100.0, 100.0), (100.0, -100.0), (0.0, -100.0)):
+        args = jnp.array([a]), jnp.array([b])
+        assert finite((kl(*args), jax.grad(kl, (0, 1))(*args)))
+    close(kl(jnp.zeros(1), jnp.zeros(1)), 0.5)
+
+
+INF = np.inf
+
+
+@pytest.mark.parametrize(
+    ("logits", "probs", "entropy"),
+    [
+        ([-INF, 0.0, 0.0], [0, 0.5, 0.5], np.log(2)),
+        ([-INF, -INF, -INF], [1 / 3] * 3, np.log(3)),
+        ([-1e9, -1e9, -1e9], [1 / 3] * 3, np.log(3)),
+        ([INF, 0.0, 0.0], [1, 0, 0], 0),
+        ([1e30, 2e30, 0.0], [0, 1, 0], 0),
+        ([3e38, -3e38, 0.0], [1, 0, 0], 0),
+        ([5.0], [1], 0),
+    ],
+)
+def test_categorical_of_any_logits(logits, probs, entropy):
+    logits = jnp.array(logits)
+    pi = ops.Categorical(logits)
+    close(pi.probs, probs)
+    close(pi.entropy(), entropy)
+    close(pi.kl(pi), 0)
+    made = {
+        "entropy": lambda x: ops.Categorical(x).entropy(),
+        "log_probs": lambda x: ops.Categorical(x).log_probs.sum(),
+        "kl": lambda x: ops.Categorical(x).kl(ops.Categorical(jnp.roll(x, 1))),
+    }
+    for name, function in made.items():
+        assert finite(jax.value_and_grad(function)(logits)), name
+    drawn = ops.Categorical(jnp.tile(logits, (600, 1))).sample(KEY)
+    close(np.bincount(drawn, minlength=len(probs)) / 600, probs, atol=0.08)

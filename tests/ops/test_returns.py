@@ -290,3 +290,48 @@ def test_agrees_with_rlax_on_random_sequences():
     expected = theirs(rlax, *args)
     for name, x in jax.jit(ours)(*args).items():
         close(x, expected[name], err_msg=name)
+
+
+# -- what is not finite ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nothing_after_an_end_leaks_before_it(bad):
+    """The numbers of the ended episode above, with a third step that is not finite."""
+    reward, value = REWARD.at[2].set(bad), VALUE.at[2].set(bad)
+    limit = NEXT_VALUE_ENDED.at[2].set(bad)
+    before = lambda x: column(x)[:2]
+    tail = reward, DISCOUNT, ENDED
+    close(before(ops.gae(*tail, value, limit, 0.5)), [1.25, 3])
+    close(before(ops.lambda_returns(*tail, limit, 0.5)), [2.25, 4])
+    close(before(ops.n_step(*tail, limit, 2)), [3, 4])
+    zeros = jnp.zeros((3, 1))
+    traced = ops.vtrace(zeros, *tail, value, limit)
+    close(before(traced.target), [3, 4])
+    close(before(traced.advantage), [2, 3])
+    close(before(ops.retrace(zeros, *tail, value, limit)), [3, 4])
+    slope = jax.grad(lambda x: ops.gae(*tail, value, limit, x)[:2].sum())(0.5)
+    close(slope, 0.5 * 3)  # delta_0 + 0.5 * lambda * delta_1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_follows_a_termination_counts_for_nothing(bad):
+    tail = REWARD, TERMINATED, ENDED
+    after = NEXT_VALUE.at[1].set(bad)
+    close(column(ops.gae(*tail, VALUE, after, 0.5)), [0.75, 1, 3])
+    close(column(ops.lambda_returns(*tail, after, 0.5)), [1.75, 2, 4])
+    close(column(ops.n_step(*tail, after, 2)), [2, 2, 4])
+
+
+def test_with_lambda_zero_nothing_later_counts():
+    reward = REWARD.at[2].set(np.inf)
+    close(column(ops.gae(reward, DISCOUNT, LAST, VALUE, NEXT_VALUE, 0.0))[:2], [0.5, 1.5])
+
+
+@pytest.mark.parametrize("name", ["gae", "n_step", "lambda_returns", "vtrace", "retrace"])
+def test_no_step_at_all_is_said_in_words(name):
+    none = jnp.zeros((0, 2))
+    count = {"gae": 5, "n_step": 4, "lambda_returns": 4, "vtrace": 6, "retrace": 6}[name]
+    scalar = {"n_step": (3,), "gae": (0.9,), "lambda_returns": (0.9,)}.get(name, ())
+    with pytest.raises(ValueError, match=r"reward \(0, 2\) must have at least one step"):
+        getattr(ops, name)(*[none] * count, *scalar)

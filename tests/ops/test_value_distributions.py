@@ -189,3 +189,49 @@ def test_the_least_is_a_whole_distribution() -> None:
     assert isinstance(chosen, Histogram) and (chosen.low, chosen.high) == (0.0, 1.0)
     index = np.asarray(Histogram(logits, 0.0, 1.0).mean).argmin(0)
     np.testing.assert_array_equal(chosen.logits, logits[index, np.arange(5)])
+
+
+# -- at the edges ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Histogram, TwoHot, HLGauss])
+@pytest.mark.parametrize("reward", [1.0, -1.0, 1.5, 1e30, -3e38, np.inf])
+def test_targets_beyond_the_support_lie_at_its_end(kind: type[Histogram], reward: float) -> None:
+    values = histogram(kind, [[0.2, 0.6, 0.2]])
+    target = values.backup(jnp.array([reward]), jnp.zeros(1))
+    close(target.sum(-1), [1])
+    assert target[0].argmax() == (2 if reward > 0 else 0)
+    if kind is not HLGauss:
+        close(target[0], [0, 0, 1] if reward > 0 else [1, 0, 0])
+    assert np.isfinite(values.loss(target)).all()
+
+
+@pytest.mark.parametrize("kind", [Histogram, TwoHot, HLGauss])
+def test_any_logits_have_a_mean_and_a_loss(kind: type[Histogram]) -> None:
+    inf = np.inf
+    for logits, mean in (
+        ([-inf, 0, 0], 0.5),
+        ([-inf] * 3, 0),
+        ([inf, 0, 0], -1),
+        ([0, 0, 1e30], 1),
+    ):
+        values = kind(jnp.array([logits], jnp.float32), -1.0, 1.0)
+        close(values.mean, [mean])
+        target = values.backup(jnp.zeros(1), jnp.ones(1))
+        assert np.isfinite(values.loss(target)).all()
+        loss = lambda x, target=target: kind(x, -1.0, 1.0).loss(target).sum()
+        slope = jax.grad(loss)(values.logits)
+        assert np.isfinite(slope).all()
+
+
+def test_values_behind_a_discount_of_zero_count_for_nothing() -> None:
+    bad, reward, discount = jnp.array([np.nan, np.inf, 4.0]), jnp.ones(3), jnp.array([0.0, 0, 0.5])
+    close(Point(bad).backup(reward, discount), [1, 1, 3])
+    close(Quantiles(bad[:, None]).backup(reward, discount), [[1], [1], [3]])
+
+
+@pytest.mark.parametrize(("count", "low", "high"), [(1, -1.0, 1.0), (3, 1.0, 1.0), (3, 2.0, -2.0)])
+def test_a_histogram_needs_a_range(count: int, low: float, high: float) -> None:
+    values = Histogram(jnp.zeros((1, count)), low, high)
+    with pytest.raises(ValueError, match="at least two values with low < high"):
+        values.backup(jnp.zeros(1), jnp.ones(1))

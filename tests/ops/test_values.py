@@ -109,3 +109,23 @@ def test_uniform_multi_discrete():
 def test_uniform_refuses_what_is_no_action_space():
     with pytest.raises(ValueError, match="cannot be drawn"):
         ops.uniform_action(KEY, {"a": Discrete(3)}, (2,))
+
+
+def test_huber_of_huge_and_infinite_errors():
+    error = jnp.array([0.5, 1e30, jnp.inf])
+    np.testing.assert_allclose(ops.huber(error), [0.125, 1e30, np.inf])
+    slopes = jax.vmap(jax.grad(ops.huber))(jnp.array([0.5, -1.0, 1e30, -jnp.inf]))
+    np.testing.assert_array_equal(slopes, [0.5, -1, 1, -1])
+
+
+def test_huber_with_an_infinite_delta_is_half_the_square():
+    error = jnp.array([0.0, 2, -1e10])
+    np.testing.assert_allclose(ops.huber(error, jnp.inf), [0, 2, 5e19])
+    slopes = jax.vmap(jax.grad(lambda x: ops.huber(x, jnp.inf)))(error)
+    np.testing.assert_allclose(slopes, error)
+
+
+def test_rows_without_a_legal_action_are_free():
+    legal = jnp.zeros((4000, 3), bool)
+    drawn = ops.uniform_action(KEY, Discrete(3), (4000,), legal)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 4000, [1 / 3] * 3, atol=0.04)
