@@ -9,10 +9,10 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from fault_cases import case
 from gymnasium import spaces
 
 import parl
+from fault_cases import case
 from parl import ops
 from parl.agents.replay import NumpyReplay, Replay
 from parl.algorithms.dqn import DQN
@@ -110,7 +110,7 @@ def jax_environments_get_bounded_actions() -> None:
         run = parl.train(
             algorithm, env=Door(), steps=320, out=new(), execution=execution, **settings
         )
-        lines = [json.loads(line) for line in open(run.path / "metrics.jsonl")]
+        lines = map(json.loads, (run.path / "metrics.jsonl").read_text().splitlines())
         paid = [line["return_mean"] for line in lines if line["return_mean"] is not None]
         assert paid and not any(paid), paid
 
