@@ -142,14 +142,14 @@ def scaling_of_rewards_knows_no_rollouts() -> None:
     for length in (8, 256):
         rng, algorithm = np.random.default_rng(0), Normalized(Still(), 0.99, False, True)
         spec = parl.EnvSpec("x", parl.Box((4,)), parl.Discrete(2))
-        state = algorithm.init(jax.random.key(0), spec)
+        state, observe = algorithm.init(jax.random.key(0), spec), jax.jit(algorithm.observe)
         for start in range(0, 8192, length):
             reward = (1 + rng.normal(size=(length, 8))).astype(np.float32)
             opens = np.arange(start, start + length)[:, None] % 1000 == 0
             first = np.broadcast_to(opens, reward.shape)
             zeros = jnp.zeros_like(reward)
             step = Step(zeros, zeros, reward, zeros + 1, zeros, first, first, {})
-            state = algorithm.observe(state, Rollout(step, ()))
+            state = observe(state, Rollout(step, ()))
         assert 20 < float(state.reward.std) < 24, (length, state.reward.std)
 
 
