@@ -171,7 +171,7 @@ def drive(
     title = f"{parts.config.algorithm} on {parts.config.env}"
     with Progress(parts.config.steps, title, quiet=quiet) as progress:
         progress.phase("setting up")
-        execution = make_execution(parts, progress.phase)
+        execution = make_execution(parts, progress.phase, run.path)
         try:
             told = with_settings(hooks, parts.config)
             trainer = Trainer(parts, execution, run, progress, clock, told)

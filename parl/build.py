@@ -310,8 +310,13 @@ def run_seeds(config: RunConfig) -> Seeds:
     return Seeds(config.seeds, vmapped=config.num_seeds > 1)
 
 
-def make_execution(parts: Parts, say: Callable[[str], None] = lambda phase: None) -> Execution:
-    """The run, ready to advance; `say` is told what is waited for."""
+def make_execution(
+    parts: Parts, say: Callable[[str], None] = lambda phase: None, out: Path | None = None
+) -> Execution:
+    """The run, ready to advance; `say` is told what is waited for.
+
+    `out` is the run's directory, by which it is known on a cluster.
+    """
     config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
     seeds, share = run_seeds(config), layout.envs_per_worker
     shape = layout.envs_per_iteration, parts.recipe.length
@@ -332,9 +337,11 @@ def make_execution(parts: Parts, say: Callable[[str], None] = lambda phase: None
         return Pooled(pool, factory.spec, learner, seeds, *shape)
 
     from parl.remote import RolloutPool, connect  # only now: it loads Ray
+    from parl.remote.occupants import introduce
 
     say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
     connect(config.address)
+    introduce(f"{config.algorithm} on {config.env}", str(out.resolve()) if out else "")
     say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
     pool = RolloutPool(
         make,

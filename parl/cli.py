@@ -272,7 +272,9 @@ def cluster(arguments: list[str]) -> int:
     elif action == "join":
         print(f"a node of {cluster.join(flags.address, flags.num_cpus).address} runs here")
     elif action == "status":
-        print(cluster.status())
+        from parl.cluster_table import show
+
+        show()
     else:
         print(*(f"stopped the node of {node.address}" for node in cluster.stop()), sep="\n")
     return 0

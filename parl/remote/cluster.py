@@ -17,7 +17,14 @@ from typing import NamedTuple
 import psutil  # Ray brings one and makes it importable
 
 from parl.core.errors import ConfigError, RemoteError
-from parl.remote.connect import LOOPBACK, check_answers, check_private, token_authentication
+from parl.remote.connect import (
+    LOOPBACK,
+    check_answers,
+    check_private,
+    token_authentication,
+    use_token,
+)
+from parl.remote.occupants import Machine, Occupant, look
 from parl.remote.token import protect_token, supported
 
 PATIENCE = 60.0  # seconds that a node may take to come up
@@ -77,21 +84,34 @@ def join(address: str, num_cpus: int | None = None) -> Node:
     return launch([f"--address={address}"], address, num_cpus, loopback=False)
 
 
-def status() -> str:
-    """What `ray status` says of the cluster that this machine is in."""
+def status() -> tuple[str, tuple[list[Machine], list[Occupant]] | str]:
+    """host:port of the cluster that this machine is in; its nodes and who holds them.
+
+    What Ray itself says of it, where that cannot be told.
+    """
     nodes = running()
     if not nodes:
         raise RemoteError("no cluster started by `parl cluster` runs here.")
-    loopback = nodes[0].address.rpartition(":")[0] in LOOPBACK
+    address = nodes[0].address
+    if address.rpartition(":")[0] in LOOPBACK:
+        use_token(address)
+    try:
+        return address, look(address)
+    except Exception:  # of whatever in Ray has changed
+        return address, ray_status(address)
+
+
+def ray_status(address: str) -> str:
+    """What `ray status` says."""
     done = subprocess.run(
-        ray("status", f"--address={nodes[0].address}"),
-        env=environment(loopback),
+        ray("status", f"--address={address}"),
+        env=environment(address.rpartition(":")[0] in LOOPBACK),
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise RemoteError(f"the cluster at {nodes[0].address} does not answer: {last(done.stderr)}")
-    return f"cluster at {nodes[0].address}\n{done.stdout.strip()}"
+        raise RemoteError(f"the cluster at {address} does not answer: {last(done.stderr)}")
+    return done.stdout.strip()
 
 
 def stop() -> list[Node]:

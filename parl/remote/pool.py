@@ -32,7 +32,8 @@ class RolloutPool:
 
     `make_worker(index)` makes a worker's collector, inside the worker; all its seeds must follow
     from `index`, which is 0 .. num_workers - 1 and later, for workers that start afresh after a
-    fault, a number never used before.
+    fault, a number never used before. Modulo num_workers + spares it is the worker's place, which
+    it shares with no other that lives.
 
     mode "sync": `collect` brings one fragment of every worker, the same numbers as
     backend="inline" whatever happens to processes. mode "async": `stream` brings fragments as they

@@ -128,7 +128,12 @@ class Supervisor:
         """
         if not slot.epoch:
             return slot.index
-        return len(self.slots) + env_seed(self.seed, slot.index, slot.epoch)
+        return self.fresh(slot.index, slot.epoch)
+
+    def fresh(self, place: int, count: int) -> int:
+        """A number that no worker had: `place` modulo all workers, those in reserve included."""
+        places = len(self.slots) + self.num_spares
+        return (env_seed(self.seed, place, count) // places + 1) * places + place
 
     def assign(self, slot: Slot) -> None:
         """Puts a process into a slot and has it make the collector at the slot's boundary."""
@@ -152,9 +157,9 @@ class Supervisor:
         It makes another where it steps in; nobody waits for this one, or minds if it fails.
         """
         spare = self.start()
+        place = len(self.slots) + self.reserved % self.num_spares  # of the one that stepped in
         self.reserved += 1
-        index = len(self.slots) + env_seed(self.seed, len(self.slots), self.reserved)
-        spare.submit(Build(index))
+        spare.submit(Build(self.fresh(place, self.reserved)))
         return spare
 
     def submit(self, slot: Slot, request: Request, kept: bool = True) -> None:

@@ -128,6 +128,15 @@ pool.publish(np.float32(0.5), 0)
 print(resources["CPU"], fragment.rollout.steps.obs.shape)
 pool.close()
 """
+OCCUPIED = POOL.replace(
+    "pool.close()",
+    """from parl.cluster_table import show
+from parl.remote.occupants import introduce
+introduce("ppo on Toy-v0", "/runs/toy")
+show()
+pool.close()
+""",
+)
 
 
 def listening(processes):
@@ -147,10 +156,22 @@ def test_a_cluster_of_this_machine(capsys, home):
 
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert listening(family) == ["127.0.0.1"]
-    done = run(POOL.format(address=address), home)
-    assert (done.stdout, done.stderr) == ("1.0 (10, 3, 2)\n", "")
+    done = run(OCCUPIED.format(address=address), home)
+    assert done.stderr == ""
+    first, *said = done.stdout.splitlines()
+    assert first == "1.0 (10, 3, 2)"
+    words = [line.split() for line in said]
+    assert words[:5] == [
+        ["cluster", "at", address],
+        ["node", "CPUs", "free"],
+        ["127.0.0.1", "1", words[2][2]],  # what is free is known a moment later
+        [],
+        ["run", "directory", "driver's", "host", "pid", "actors", "CPUs"],
+    ]
+    assert words[5][:5] == ["ppo", "on", "Toy-v0", "/runs/toy", "127.0.0.1"]
+    assert words[5][6:] == ["1", "1"] and len(words) == 6
     assert main(["cluster", "status"]) == 0
-    assert "/1.0 CPU" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1] == "no program uses it"
     said = sentence(capsys, "start", "--port", str(free_port()))
     assert said == (
         f"a node of the cluster at {address} runs here already; `parl cluster stop` ends it."

@@ -2,13 +2,16 @@
 
 import threading
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pytest
-from makers import toy_maker
+from makers import ToyCollector, ToyEnv, toy_maker
 
+from parl.agents.execution import Seeds
+from parl.build import make_collector
 from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted
-from parl.remote import RolloutPool, remote_class
+from parl.remote import RolloutPool, chaos, remote_class
 from parl.remote.lifeline import Printed
 from parl.remote.sendable import unsendable
 
@@ -80,3 +83,47 @@ def test_whole_lines_are_kept():
 def test_n_gpu_alone_asks_for_a_gpu():
     assert remote_class(n_gpu=1)(object).device == "gpu"
     assert remote_class(object).device == "cpu"
+
+
+def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
+    """For ports and files: whatever dies, living workers share none, and slots keep theirs."""
+    living = []
+
+    def vector(num_envs, seed, first):
+        living.append(Numbered(first, num_envs, seed))
+        return living[-1]
+
+    class Numbered(ToyEnv):
+        def __init__(self, first, num_envs, seed):
+            super().__init__(num_envs, seed)
+            self.first = first
+
+        def close(self):
+            living.remove(self)
+
+    monkeypatch.setattr("parl.build.Collector", lambda envs, *_: ToyCollector(envs[0]))
+    make = partial(make_collector, vector, None, Seeds((0,)), 3, (), 3)
+    pool = RolloutPool(make, 3, 3, 10, mode="async", backend="inline", seed=5)
+    pool.publish(np.float32(0.5), 0)
+    before = {slot.index: set() for slot in pool.crew.slots}
+    with chaos(kill=0.2, raise_=0.2, seed=1) as faults:
+        for _ in islice(pool.stream(), 40):
+            assert len({env.first for env in living}) == len(living)
+            for slot in pool.crew.slots:
+                if slot.process.worker.collector:  # it has not just failed
+                    (env,) = slot.process.worker.collector.envs
+                    before[slot.index].add(env.first)
+    assert before == {0: {0}, 1: {3}, 2: {6}}
+    assert faults.injected["kill"] > 3 < faults.injected["raise_"]
+
+
+def test_workers_in_reserve_have_places_of_their_own():
+    pool = RolloutPool(toy_maker(), 2, 3, 10, mode="async", backend="inline", spares=2)
+    crew = pool.crew
+    for _ in range(5):
+        places = [spare.worker.index % 4 for spare in crew.spares]
+        assert sorted(places) == [2, 3]
+        crew.retire(crew.slots[0])
+        crew.renew(crew.slots[0])
+        crew.assign(crew.slots[0])
+        assert crew.slots[0].process.worker.index % 4 == 0

@@ -1,0 +1,48 @@
+"""What `parl cluster status` shows."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from parl.remote.cluster import status
+from parl.remote.occupants import Machine, Occupant
+
+WIDTH = 160  # columns where nobody looks
+RIGHT = {"CPUs", "free", "pid", "actors"}
+
+
+def show() -> None:
+    """Prints the nodes of the cluster that this machine is in, and the runs that hold its CPUs."""
+    address, found = status()
+    width = None if sys.stdout.isatty() else WIDTH
+    console = Console(highlight=False, markup=False, width=width)
+    console.print(f"cluster at {address}")
+    if isinstance(found, str):
+        console.print(found)
+    else:
+        nodes, occupants = found
+        console.print(node_table(nodes), "")
+        console.print(run_table(occupants) if occupants else "no program uses it")
+
+
+def node_table(nodes: list[Machine]) -> Table:
+    """Every node, its CPUs and how many of them are free."""
+    rows = [(node.host, f"{node.total:g}", f"{node.free:g}") for node in nodes]
+    return table(("node", "CPUs", "free"), rows)
+
+
+def run_table(occupants: list[Occupant]) -> Table:
+    """Every program that works on the cluster, and what it holds."""
+    rows = [(o.name, o.out, o.host, str(o.pid), str(o.actors), f"{o.cpus:g}") for o in occupants]
+    return table(("run", "directory", "driver's host", "pid", "actors", "CPUs"), rows)
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    """Columns of text, and of numbers on the right."""
+    made = Table(box=None, pad_edge=False)
+    for name in header:
+        made.add_column(name, overflow="fold", justify="right" if name in RIGHT else "left")
+    for row in rows:
+        made.add_row(*row)
+    return made
