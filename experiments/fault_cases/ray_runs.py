@@ -384,3 +384,22 @@ def two_runs_on_one_cluster() -> None:
             for run in (first, second):
                 run.kill()
                 run.wait()
+
+
+class Mapped(Simulator):
+    """Reads a file beside it when it is made, and finds nothing else there."""
+
+    def __init__(self, driver: int = 0):
+        super().__init__(driver)
+        assert Path("maps/one.txt").read_text() == "a map"
+        assert Path("other.txt").exists() != self.in_actor
+
+
+@case("A12", seconds=120)
+def distributed_files() -> None:
+    """Files named at parl.connect are where environments on actors look for them."""
+    Path("maps").mkdir()
+    Path("maps/one.txt").write_text("a map")
+    Path("other.txt").write_text("stays here")
+    parl.connect(distributed_files=["maps/*.txt"])
+    assert train(Mapped)["env_steps"] == 128

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ import psutil  # isort: skip  Ray brings one and makes it importable
 from parl.core.errors import ConfigError, RemoteError
 from parl.core.scratch import scratch
 from parl.remote import token
+from parl.remote.files import staged
 
 own = False  # whether this process's cluster is its own
 exit_code = 0  # of this process, where nothing else ends it
@@ -44,17 +45,29 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def connect(
-    address: str = "local", num_cpus: int | None = None, dashboard: bool = False
+    address: str = "local",
+    num_cpus: int | None = None,
+    dashboard: bool = False,
+    distributed_files: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Connects this process to Ray; a second call is harmless. Returns what the cluster has.
 
     "local" starts a cluster for this process alone, reachable from this machine only; "auto"
     joins the one that runs on this machine, "host:port" one anywhere. A cluster that listens on
     more than loopback is refused unless Ray's token authentication is on (RAY_AUTH_MODE=token).
+
+    `distributed_files` are files, folders and globs below the current directory. Workers and remote
+    objects run in a directory that holds copies of these alone, under the same relative paths.
     """
     global own
     if ray.is_initialized():
+        if distributed_files:
+            raise ConfigError(
+                "distributed_files are sent by the first parl.connect of a program; call it before "
+                "anything else works on the cluster, or parl.disconnect() first."
+            )
         return ray.cluster_resources()
+    files = staged(distributed_files) if distributed_files else None
     if address == "auto" and num_cpus is None:
         address = find()
     if "://" in address:
@@ -74,7 +87,9 @@ def connect(
         if host in LOOPBACK:
             use_token(address)
     token.protect_token(make=local)
-    start = {"num_cpus": num_cpus, "include_dashboard": dashboard} if local else {}
+    start: dict[str, Any] = {"runtime_env": {"working_dir": str(files)}} if files else {}
+    if local:
+        start |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
     with quiet(), loopback(local or host in LOOPBACK), no_pages(), bare(local and not dashboard):
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
