@@ -67,7 +67,8 @@ class RunSettings:
     """Latest checkpoints to keep, beside the best."""
     checkpoint_replay: str = declared("auto", choices=REPLAYS)
     """Whether checkpoints hold the replay: yes, no, or auto, which keeps one above 1 GB in the
-    newest checkpoint only. A run resumed without goes on inexactly, and fills it anew first."""
+    newest checkpoint only. Above 1 GB a save writes the changes alone. A run resumed without goes
+    on inexactly, and fills it anew first."""
     opponent: str = ""
     """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
     directory of another run on the same environment."""

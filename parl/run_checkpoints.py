@@ -1,6 +1,7 @@
 """The checkpoints of a run: saved, found again by name, and removed when there are enough."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import os
@@ -16,10 +17,11 @@ import numpy as np
 from parl.core import checkpoint
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError, DamagedCheckpoint
+from parl.core.pieces import Pieces, Ring, files_of
 from parl.logging import best_of, records_of
 
-REPLAY = "replay"  # the part of a checkpoint that lies in a file of its own
-LARGE = 1 << 30  # bytes of replay: if there are more, only the newest checkpoint has them
+REPLAY = "replay"  # the part of a checkpoint that lies in a file of its own, or in pieces
+LARGE = 1 << 30  # bytes of replay: if there are more, checkpoints share them in pieces
 T = TypeVar("T")
 LEFT = re.compile(r"\.(?:writing|old|gone)-(\d+)-\d+")  # by writers that died
 
@@ -30,6 +32,7 @@ class Checkpoints:
     def __init__(self, path: Path):
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.pieces = Pieces(path / REPLAY)
         self.known: dict[int, bool] = {}  # those that were verified, and how that went
 
     def saved(self) -> list[int]:
@@ -42,13 +45,38 @@ class Checkpoints:
         found = [name for name in names if re.fullmatch("0|[1-9][0-9]{0,17}", name)]
         return sorted({int(name) for name in found + aside})
 
-    def save(self, env_steps: int, tree: Any, meta: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Writes a checkpoint; returns its arrays by name."""
+    def save(
+        self, env_steps: int, tree: dict[str, Any], meta: dict[str, Any], ring: Ring | None = None
+    ) -> dict[str, np.ndarray]:
+        """Writes a checkpoint; returns its arrays by name, without a replay that is large.
+
+        Of a large replay only what changed is written, as far as `ring` tells where it stands.
+        """
         path, run_id = self.checkpoints / str(env_steps), meta.get("run_id")
         if path.exists() and self.owner(env_steps) not in (None, run_id):
             raise CheckpointError(f"{path} belongs to another run: move it away and resume.")
-        arrays = checkpoint.save(path, tree, meta | {"env_steps": env_steps}, apart=(REPLAY,))
+        meta, rows = meta | {"env_steps": env_steps}, tree.get(REPLAY, {})
+        if sum(row.nbytes for row in rows.values()) > LARGE:
+            tree = {name: part for name, part in tree.items() if name != REPLAY}
+            arrays = self.save_in_pieces(path, tree, meta, rows, ring)
+        else:
+            arrays = checkpoint.save(path, tree, meta, apart=(REPLAY,))
         self.known[env_steps] = True
+        return arrays
+
+    def save_in_pieces(
+        self, path: Path, tree: Any, meta: dict[str, Any], rows: dict[str, Any], ring: Ring | None
+    ) -> dict[str, np.ndarray]:
+        """Writes the rows' pieces, then the checkpoint that names them."""
+        try:
+            cuts = self.pieces.write(rows, ring)
+            arrays = checkpoint.save(path, tree, meta | {REPLAY: cuts})
+        except (OSError, CheckpointError) as error:
+            self.sweep()
+            if isinstance(error, OSError):
+                raise checkpoint.unwritable(path, error) from error
+            raise
+        self.pieces.saved(ring, cuts)
         return arrays
 
     def pick(self, run_id: str, which: str | int = "latest", replay: bool = True) -> Checkpoint:
@@ -139,14 +167,35 @@ class Checkpoints:
         without = () if replay else (REPLAY,)
         found = checkpoint.read(self.checkpoints / str(env_steps), without)
         check_owner(found, env_steps, run_id)
-        return found
+        return self.with_pieces(found) if replay and found.meta.get(REPLAY) else found
+
+    def with_pieces(self, found: Checkpoint) -> Checkpoint:
+        """A checkpoint with its replay; without, and a loud line, where that is damaged."""
+        try:
+            rows = self.pieces.read(found.meta[REPLAY])
+        except DamagedCheckpoint as error:
+            line = f"WARNING: the replay of {found.path} is damaged: {error}. Going on without it."
+            print(line, file=sys.stderr)
+            return found
+        rows = {f"{REPLAY}/{name}": row for name, row in rows.items()}
+        return dataclasses.replace(found, arrays=found.arrays | rows)
+
+    def sweep(self) -> None:
+        """Removes the pieces that no checkpoint names."""
+        if self.pieces.path.is_dir():
+            named = (files_of(self.meta(step).get(REPLAY)) for step in self.saved())
+            self.pieces.keep(itertools.chain.from_iterable(named))
+
+    def meta(self, env_steps: int) -> dict[str, Any]:
+        """What a checkpoint says beside its arrays; nothing where it cannot be read."""
+        try:
+            return checkpoint.read_meta(self.checkpoints / str(env_steps))
+        except CheckpointError:
+            return {}
 
     def owner(self, env_steps: int) -> str | None:
         """The run that a checkpoint says it is of; None if it does not say."""
-        try:
-            meta = checkpoint.read_meta(self.checkpoints / str(env_steps))
-        except CheckpointError:
-            return None
+        meta = self.meta(env_steps)
         run_id = meta.get("run_id") if meta.get("env_steps") == env_steps else None
         return run_id if isinstance(run_id, str) else None
 
@@ -205,11 +254,17 @@ class Checkpoints:
     def keep_one_replay(self, newest: int, run_id: str) -> None:
         """Where the replay of the newest checkpoint is large, takes it out of all others."""
         file = self.checkpoints / str(newest) / f"{REPLAY}.bin"
-        if not file.exists() or file.stat().st_size <= LARGE:
+        in_file = file.exists() and file.stat().st_size > LARGE  # as earlier versions wrote it
+        if not in_file and not self.meta(newest).get(REPLAY):
             return
         for step in self.saved():
-            if step != newest and self.owner(step) == run_id:
-                checkpoint.forget(checkpoint.standing(self.checkpoints / str(step)), REPLAY)
+            if step == newest or self.owner(step) != run_id:
+                continue
+            path = checkpoint.standing(self.checkpoints / str(step))
+            if (path / f"{REPLAY}.bin").exists():
+                checkpoint.forget(path, REPLAY)
+            if self.meta(step).get(REPLAY):
+                checkpoint.amend(path, {REPLAY: None})
 
 
 def check_owner(found: Checkpoint, env_steps: int, run_id: str | None) -> None:

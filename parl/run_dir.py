@@ -1,4 +1,5 @@
-"""A run's directory: config.json, metrics.jsonl, checkpoints/, result.json, curve.png.
+"""A run's directory: config.json, metrics.jsonl, checkpoints/, result.json, curve.png,
+and replay/ where replay is large: its rows in pieces that checkpoints share.
 
 It counts as a run once config.json is there, which is written after the first checkpoint. Whoever
 starts or resumes a run holds the lock of its file .lock, which ends with the process.

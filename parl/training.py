@@ -285,7 +285,7 @@ class Trainer:
             return {}
         saved = self.run.saved()
         steps = best[1] if best[1] in saved else saved[-1]
-        found = self.run.checked(steps, self.config.run_id)
+        found = self.run.checked(steps, self.config.run_id, replay=False)
         with self.doing("evaluating the best", "eval"):
             evaluation = self.judge.absolute(found, self.env_steps, episodes)
         played = {"episodes": evaluation.returns.shape[-1], "env_steps": steps}
@@ -376,7 +376,7 @@ class Trainer:
                 "versions": self.config.versions,
                 "config": self.config.settings | {"algorithm": self.config.algorithm},
             }
-            self.run.save(self.env_steps, shot.tree, meta)
+            self.run.save(self.env_steps, shot.tree, meta, shot.ring)
             self.last_saved = self.env_steps
             self.prune()
         if self.env_steps:
@@ -394,6 +394,7 @@ class Trainer:
         self.run.prune(self.config.keep, best[1] if best else None, run_id)
         if self.config.checkpoint_replay == "auto":
             self.run.keep_one_replay(self.last_saved, run_id)
+        self.run.sweep()
 
     @property
     def devices(self) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import pytest
 import parl
 from parl import run_checkpoints
 from parl.config import RunConfig, new_run_id
-from parl.core import checkpoint
+from parl.core import checkpoint, pieces
 from parl.core.errors import CheckpointError, ConfigError, ParlError
 from parl.core.locks import Held, Lock, read_lock
+from parl.core.pieces import Ring
 from parl.interruption import Interrupted, Signals
 from parl.logging import RunLog, read_metrics
 from parl.run_dir import RunDir, write_json
@@ -287,6 +288,81 @@ def test_a_large_replay_is_kept_once(tmp_path: Path, monkeypatch: Any) -> None:
     flip(run, 2, "replay.bin")
     assert run.pick("mine", "2", replay=False).arrays.keys() == {"run/x"}
     assert run.latest("mine").meta["env_steps"] == 1
+
+
+def test_a_large_replay_is_shared_in_pieces(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(run_checkpoints, "LARGE", 63)
+    monkeypatch.setattr(pieces, "SIZE", 16)
+    run, rows = make_run(tmp_path), np.arange(8.0).reshape(4, 2)
+    places = lambda: {f.name: f.stat().st_ino for f in (tmp_path / "replay").iterdir()}
+    has = lambda step: "replay/float64" in RunDir(tmp_path).checked(step, "mine").arrays
+    run.save(1, {"x": np.ones(1), "replay": {"float64": rows[:2]}}, {"run_id": "mine"})
+    assert (run.checkpoints / "1" / "replay.bin").exists() and has(1), "this is small"
+    run.save(
+        2, tree := {"x": np.ones(1), "replay": {"float64": rows}}, {"run_id": "mine"}, Ring(0, 4)
+    )
+    first = places()
+    assert len(first) == 4 and names(run.checkpoints / "2") == ["arrays.bin", "manifest.json"]
+    rows[0] = -1.0
+    run.save(3, tree, {"run_id": "mine"}, Ring(1, 5))
+    run.sweep()
+    assert len(places()) == 5 and first.items() <= places().items() and has(2)
+    found = RunDir(tmp_path).checked(3, "mine").arrays["replay/float64"]
+    assert np.array_equal(found, rows) and RunDir(tmp_path).is_good(3, "mine")
+    run.keep_one_replay(3, "mine")
+    run.sweep()
+    assert len(places()) == 4 and [has(step) for step in (1, 2, 3)] == [False, False, True]
+    assert "replay/float64" not in run.checked(3, "mine", replay=False).arrays
+    assert not capsys.readouterr().err
+    next((tmp_path / "replay").iterdir()).unlink()
+    assert not has(3)
+    said = capsys.readouterr().err
+    assert "WARNING: the replay of" in said and "checkpoints/3 is damaged" in said
+    assert said.endswith("Going on without it.\n")
+    run.save(4, {"x": np.ones(1)}, {"run_id": "mine"})
+    run.prune(keep=1, best=None, run_id="mine")
+    RunDir(tmp_path).sweep()
+    assert not (tmp_path / "replay").exists()
+
+
+@pytest.mark.parametrize("end", ["full", "killed"])
+def test_a_save_of_pieces_that_fails_leaves_what_was(
+    tmp_path: Path, monkeypatch: Any, end: str
+) -> None:
+    """At whichever file the disk is full, or the process killed."""
+    monkeypatch.setattr(run_checkpoints, "LARGE", 31)
+    monkeypatch.setattr(pieces, "SIZE", 16)
+    run, rows = make_run(tmp_path), np.arange(8.0).reshape(4, 2)
+    tree = {"x": np.ones(1), "replay": {"float64": rows}}
+    run.save(1, tree, {"run_id": "mine"}, Ring(0, 4))
+    before, first = rows.copy(), names(tmp_path / "replay")
+    rows[:2] -= 9.0
+    for at in range(4):  # two pieces, then the arrays and the manifest
+        calls = iter(range(9))
+
+        def full(file: Any, at: int = at, calls: Any = calls) -> None:
+            if next(calls) == at:
+                raise (OSError(28, "No space left on device") if end == "full" else Killed)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pieces, "sync", full)
+            patch.setattr(checkpoint, "sync", full)
+            with pytest.raises(CheckpointError if end == "full" else Killed) as caught:
+                run.save(2, tree, {"run_id": "mine"}, Ring(2, 6))
+        if end == "full":
+            assert "No space left on device; earlier checkpoints are intact" in str(caught.value)
+            assert names(tmp_path / "replay") == first
+        again = RunDir(tmp_path)
+        assert again.saved() == [1]
+        assert np.array_equal(again.latest("mine").arrays["replay/float64"], before)
+        again.sweep()
+        assert names(tmp_path / "replay") == first
+    run.save(2, tree, {"run_id": "mine"}, Ring(2, 6))
+    assert np.array_equal(RunDir(tmp_path).latest("mine").arrays["replay/float64"], rows)
+
+
+class Killed(BaseException):
+    pass
 
 
 # -- disks and files ------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ import pytest
 from optax.tree_utils import tree_get_all_with_path
 
 import parl
+from parl import run_checkpoints
 from parl.algorithms.ppo import PPO
 from parl.config import RunConfig, from_dict
+from parl.core import pieces
 from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
+from parl.core.pieces import files_of
 from parl.core.seeding import run_keys
 from parl.logging import read_metrics
 from parl.meter import per_seed
@@ -252,3 +257,40 @@ def test_a_run_without_replay_fills_it_anew_and_says_so(tmp_path: Path, capsys: 
     again = parl.resume(run.path, steps=192, quiet=True)
     assert "not bit for bit: it has no replay, which fills anew" in capsys.readouterr().err
     assert again.result["updates"] == run.result["updates"] + (192 - 128 - 32) // 8 * 2
+
+
+@pytest.mark.parametrize(
+    ("env", "settings"),
+    [
+        ("CartPole-v1", {"replay_on_host": True}),
+        pytest.param("jax:CartPole-v1", {"num_seeds": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_with_a_large_replay_resumes_bit_for_bit(
+    tmp_path: Path, monkeypatch: Any, capsys: Any, env: str, settings: dict[str, Any]
+) -> None:
+    """Every save writes what changed; a ring of 64 rows is full at step 64 and goes around."""
+    tiny = {"hidden": (8,), "eval_episodes": 1, "batch_size": 8, "length": 8, "num_envs": 1}
+    tiny |= {"warmup": 16, "updates": 1, "capacity": 64, "priority": 0.6}
+    tiny |= {"eval_every": 24, "steps": 136}
+    train = partial(parl.train, "dqn", env, quiet=True, **tiny | settings)
+    whole = train(tmp_path / "whole")
+    monkeypatch.setattr(run_checkpoints, "LARGE", 100)
+    monkeypatch.setattr(pieces, "SIZE", 256)
+    path, steps = train(tmp_path / "run", checkpoint_replay="yes").path, [96, 120, 136]
+    named = lambda: [files_of(RunDir(path).meta(step).get("replay")) for step in steps]
+    there = lambda: {file.stem for file in (path / "replay").iterdir()}
+    assert all(a != b and a & b for a, b in pairwise(named())), "they share what is the same"
+    assert set().union(*named()) <= there()
+    again = parl.resume(path, checkpoint=96, quiet=True)
+    assert again.result["params_sha256"] == whole.result["params_sha256"]
+    last = [RunDir(out).latest(RunDir(out).config().run_id) for out in (whole.path, path)]
+    wanted, found = (checkpoint.under("replay") for checkpoint in last)
+    assert wanted.keys() == found.keys() and wanted
+    assert all(np.array_equal(wanted[name], found[name]) for name in wanted)
+    assert "not bit for bit" not in capsys.readouterr().err
+    for digest in named()[-1]:
+        (path / "replay" / f"{digest}.bin").write_bytes(b"")
+    parl.resume(path, steps=144, quiet=True)
+    said = capsys.readouterr().err
+    assert "/136 is damaged" in said and "it has no replay, which fills anew" in said

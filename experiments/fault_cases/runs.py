@@ -237,7 +237,8 @@ def replay() -> None:
     assert not any(has("no"))
     run_checkpoints.LARGE = 1000
     kept = parl.train("sac", out="auto", **settings)
-    assert has("auto") == [step == 384 for step in saved("auto")]
+    metas = [checkpoint.read_meta(Path("auto/checkpoints") / str(s)) for s in saved("auto")]
+    assert [bool(meta.get("replay")) for meta in metas] == [step == 384 for step in saved("auto")]
     assert kept.result["params_sha256"] == whole.result["params_sha256"]
     exact = [parl.resume(out, 512, quiet=True).result for out in ("yes", "auto")]
     assert exact[0]["params_sha256"] == exact[1]["params_sha256"]
@@ -245,6 +246,55 @@ def replay() -> None:
         filled = parl.resume("no", 512, quiet=True).result
     assert "not bit for bit: it has no replay" in Path("said").read_text()
     assert exact[0]["updates"] - filled["updates"] == 64 // 8, "the warm-up once more"
+
+
+IN_PIECES = """
+import parl
+from parl import run_checkpoints
+from parl.core import pieces
+run_checkpoints.LARGE, pieces.SIZE = 1000, 512
+parl.resume("r", 10**8, quiet=True)
+"""
+
+
+@case("S17-incremental", seconds=300)
+def incremental() -> None:
+    """Of a large replay a save writes what is new, the disk holds it once, and all is exact."""
+    from parl import run_checkpoints
+    from parl.core import pieces
+
+    settings = SAC | {"steps": 1024, "eval_every": 64, "checkpoint_every": 64}
+    whole = parl.train("sac", out="whole", checkpoint_replay="yes", **settings)
+    run_checkpoints.LARGE, pieces.SIZE = 1000, 512
+    written: list[int] = []  # bytes, by every save
+
+    def watch(values: Any) -> None:
+        files = [f.stat() for f in Path("r/replay").glob("*") if f.stat().st_ctime_ns > clock[0]]
+        written.append(sum(f.st_size for f in files))
+        clock[0] = time.time_ns()
+        held.append(sum(f.stat().st_size for f in Path("r/replay").glob("*")))
+
+    clock, held = [0], []
+    run = parl.train("sac", out="r", on_checkpoint=watch, **settings)
+    assert run.result["params_sha256"] == whole.result["params_sha256"]
+    rows = checkpoint.read(Path("whole/checkpoints/1024")).under("replay")
+    ring = sum(array.nbytes for array in rows.values())
+    assert max(held) <= ring * 1.01, (held, ring)  # the newest checkpoint's alone
+    assert 0 < max(written[-4:]) < ring / 4, (written, ring)  # 64 of 512 rows, and pieces' ends
+    job = subprocess.Popen([sys.executable, "-c", IN_PIECES])
+    while len([step for step in saved("r") if step > 1024]) < 3:
+        assert job.poll() is None
+        time.sleep(0.1)
+    job.kill()
+    job.communicate()
+    with said_to("said"):
+        parl.resume("r", saved("r")[-1] + 64, quiet=True)
+    assert "no replay" not in Path("said").read_text()
+    for file in list(Path("r/replay").iterdir()):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    with said_to("said"):
+        parl.resume("r", saved("r")[-1] + 128, quiet=True)
+    assert "not bit for bit: it has no replay" in Path("said").read_text()
 
 
 @case("A11-finished", seconds=240)

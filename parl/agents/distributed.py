@@ -32,6 +32,7 @@ from parl.agents.learner import (
     detach,
     lacks_replay,
     observe,
+    ring_of,
     seed_axes,
 )
 from parl.agents.pool import InlinePool, Pool
@@ -164,7 +165,8 @@ class Pooled:
         state, rows = detach(self.state, replay)
         run = {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys}
         workers = self.snapshot_workers()
-        return workers._replace(tree={"run": run, "replay": rows} | workers.tree)
+        tree = {"run": run, "replay": rows} | workers.tree
+        return workers._replace(tree=tree, ring=ring_of(self.learner, state, self.iteration))
 
     def snapshot_workers(self) -> Snapshot:
         """Where the workers stand."""

@@ -16,6 +16,7 @@ from parl.agents.learner import Learner, LearnerState, OffPolicy, example_rollou
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import EnvError
+from parl.core.pieces import Ring
 from parl.core.seeding import RunKeys, run_keys
 from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
@@ -85,6 +86,7 @@ class Snapshot(NamedTuple):
     tree: dict[str, Any]
     meta: dict[str, Any]
     exact: bool  # whether environments continue bit for bit
+    ring: Ring | None = None  # where replay stands, so that only its changes need be saved
 
 
 class Execution(Protocol):

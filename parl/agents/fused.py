@@ -32,6 +32,7 @@ from parl.agents.learner import (
     attach,
     detach,
     lacks_replay,
+    ring_of,
     seed_axes,
 )
 from parl.core.algorithm import Algorithm
@@ -285,7 +286,8 @@ class Fused:
 
     def snapshot(self, replay: bool = True) -> Snapshot:
         state, rows = detach(self.run.learner, replay)
-        return Snapshot({"run": self.run.replace(learner=state), "replay": rows}, {}, True)
+        tree = {"run": self.run.replace(learner=state), "replay": rows}
+        return Snapshot(tree, {}, True, ring_of(self.learner, state, self.iteration))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         empty = self.run.learner

@@ -12,6 +12,7 @@ from parl.agents.replay import Replay, ReplayState
 from parl.agents.sampling import Wrapper
 from parl.core.algorithm import Algorithm
 from parl.core.errors import DamagedCheckpoint
+from parl.core.pieces import Ring
 from parl.core.sharding import as_batch
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
@@ -189,6 +190,20 @@ def detach(state: LearnerState, replay: bool = True) -> tuple[LearnerState, dict
     size = int(state.replay.size)
     used = {name: row[..., :size, :] for name, row in state.replay.rows.items()}
     return state.replace(replay=state.replay.replace(rows={})), used
+
+
+def ring_of(learner: Learner, state: LearnerState, adds: int) -> Ring | None:
+    """Where replay stands after so many adds; None where there is none.
+
+    A replay of somebody else's class may change rows in other ways than by adding some.
+    """
+    if state.replay is None or not isinstance(learner, OffPolicy):
+        return None
+    layers: list[Any] = [learner.replay]
+    while isinstance(layers[-1], Wrapper):
+        layers.append(layers[-1].inner)
+    ours = all(type(layer).__module__.startswith("parl.") for layer in layers)
+    return Ring(int(state.replay.cursor), adds * state.replay.count if ours else None)
 
 
 def attach(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> LearnerState:

@@ -142,13 +142,18 @@ def save(
         write_manifest(temporary / "manifest.json", {"arrays": entries, "meta": meta})
         replace(temporary, path)
     except OSError as error:
-        raise CheckpointError(
-            f"could not write {path}: {error.strerror or error}; earlier checkpoints are intact, "
-            "make room or choose another --out and resume."
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return arrays
+
+
+def unwritable(path: Path, error: OSError) -> CheckpointError:
+    """What is said of a checkpoint that could not be written."""
+    return CheckpointError(
+        f"could not write {path}: {error.strerror or error}; earlier checkpoints are intact, "
+        "make room or choose another --out and resume."
+    )
 
 
 def may_be_replaced(path: Path) -> bool:

@@ -19,11 +19,14 @@ from parl.agents.learner import (
     detach,
     guard,
     lacks_replay,
+    ring_of,
     seed_axes,
 )
 from parl.agents.replay import NumpyReplay, Replay
+from parl.agents.sampling import NStep
 from parl.core.algorithm import Algorithm
 from parl.core.errors import DamagedCheckpoint
+from parl.core.pieces import Ring
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array, Rollout, Step
 
@@ -207,6 +210,18 @@ def test_replay_leaves_a_state_and_comes_back(kind: type[Replay]) -> None:
     assert rows == {} and lacks_replay(bare, rows)
     empty = attach(bare, rows, fresh()).replay
     assert (int(empty.size), int(empty.cursor)) == (0, 0) and not empty.rows["float32"].any()
+
+
+def test_where_a_ring_stands() -> None:
+    class Relabelling(NStep):
+        """May change rows wherever it likes."""
+
+    items = {"x": np.ones((4, 1), np.float32)}
+    state = LearnerState.fresh(None, Replay(8).add(Replay(8).init(items), items))
+    ring = lambda replay: ring_of(OffPolicy(Toy(), replay), state, adds=3)
+    assert ring(Replay(8)) == ring(NStep(Replay(8))) == Ring(cursor=4, written=12)
+    assert ring(Relabelling(Replay(8))) == ring(NStep(Relabelling(Replay(8)))) == Ring(4, None)
+    assert ring_of(OnPolicy(Toy()), LearnerState.fresh(None), 3) is None
 
 
 @pytest.mark.parametrize(
