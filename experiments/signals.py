@@ -19,8 +19,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from fault_cases.ray_runs import KINDS, hang_sigterm, killed
 from watch import AGENTS, psutil
 
 MARKER = "PARL_SIGNALS"  # in the environment of all processes of a case
@@ -297,9 +299,27 @@ def stopped() -> str:
     return "0, the same numbers"
 
 
+def on_ray(name: str, what: str, check: Callable[[], str]) -> Callable[[], str]:
+    """A case of a run with two actors."""
+
+    def case() -> str:
+        return check()
+
+    case.__name__, case.__doc__ = f"ray_{name}", what
+    return case
+
+
+RAY = [
+    *(
+        on_ray(name, f"kill -9 to {what} of a run on Ray", partial(killed, KINDS[name], "sync"))
+        for name, what in (("raylet", "the raylet"), ("gcs", "the GCS"), ("workers", "all workers"))
+    ),
+    on_ray("hang", "SIGTERM while workers on Ray hang", hang_sigterm),
+]
 CASES: list[Callable[[], str]] = [
     *(built_term, built_int, built_kill, resumed_term, term, ctrl_c, hangup, usr1, saving_twice),
     *(saving_for_ever, evaluating, writing_kill, saved_kill, result_kill, two_at_once, stopped),
+    *RAY,
 ]
 
 

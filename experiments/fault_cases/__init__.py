@@ -4,14 +4,14 @@ A file holds one area. `case` names a function after the report it came from, su
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
     """One situation."""
 
     name: str
-    check: Callable[[], None]
+    check: Callable[[], Any]
     seconds: float  # after which it counts as hanging
     slow: bool  # left out by --fast
 
@@ -21,10 +21,10 @@ CASES: dict[str, Case] = {}
 
 def case(
     name: str, seconds: float = 120, slow: bool = False
-) -> Callable[[Callable[[], None]], Callable[[], None]]:
+) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     """Registers a check under the name of its report; names are unique."""
 
-    def register(check: Callable[[], None]) -> Callable[[], None]:
+    def register(check: Callable[[], Any]) -> Callable[[], Any]:
         assert name not in CASES, f"two cases are called {name}"
         CASES[name] = Case(name, check, seconds, slow)
         return check

@@ -128,8 +128,11 @@ def token() -> None:
         run.wait(20)
 
 
-def killed(victims: str, mode: str) -> None:
-    """Kills all of a run's processes whose name or command line holds one of some words."""
+def killed(victims: str, mode: str) -> str:
+    """Kills all of a run's processes whose name or command line holds one of some words.
+
+    Returns how the run ended.
+    """
     shared = set(os.listdir("/dev/shm"))
     algorithm = "ppo" if mode == "sync" else "impala"
     flags = ["--actors", "2", "--steps", "100000000", "--checkpoint-every", "50000000"]
@@ -152,12 +155,12 @@ def killed(victims: str, mode: str) -> None:
         said = Path("said.txt").read_text()
         assert "Traceback" not in said, said
         assert "saved at step" in said.splitlines()[-1], said
-        print(said.splitlines()[-1])
         steps = [int(p.name) for p in Path("run/checkpoints").iterdir() if p.name.isdigit()]
         assert max(steps) > 0, steps
         time.sleep(2)
         assert not [p for p in processes if p.is_running()], processes
         assert set(os.listdir("/dev/shm")) <= shared
+        return f"{run.returncode}, {'recovered' if run.returncode == 143 else 'ended'} and saved"
     finally:
         run.kill()
         run.wait()
@@ -181,7 +184,7 @@ for kind, words in KINDS.items():
 
 
 @case("R-hang-sigterm", seconds=180)
-def hang_sigterm() -> None:
+def hang_sigterm() -> str:
     """SIGTERM while workers hang: the end comes within 10 s, saved."""
     hangs = "hang=0.1,seed=17"  # not in the first fragments
     flags = ["--actors", "2", "--steps", "100000000", "--deadline", "300", "--chaos", hangs]
@@ -195,6 +198,7 @@ def hang_sigterm() -> None:
         assert time.monotonic() - began < 10, time.monotonic() - began
         said = Path("said.txt").read_text()
         assert "saved at step" in said.splitlines()[-1] and "Traceback" not in said, said
+        return "143, saved"
     finally:
         run.kill()
         run.wait()

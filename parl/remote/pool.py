@@ -9,7 +9,7 @@ from parl.remote.asynchronous import Arrival, Asynchronous
 from parl.remote.boundary import to_numpy
 from parl.remote.ledger import Books
 from parl.remote.process import Inline, OnRay
-from parl.remote.supervisor import Restart, Supervisor, Terms
+from parl.remote.supervisor import ROOM, Restart, Supervisor, Terms
 from parl.remote.synchronous import Synchronous
 from parl.remote.worker import MakeWorker, Weights
 
@@ -43,7 +43,7 @@ class RolloutPool:
     is 10 times the longest so far, at least 30; while a worker starts, two minutes more. restart:
     how many failures in a row are survived. spares: processes started in advance. min_workers: with
     fewer left, async mode ends. max_memory: bytes of a worker's process beyond which it is
-    replaced. say: is told what is waited for.
+    replaced. say: is told what is waited for. room: seconds to wait for CPUs of a full cluster.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class RolloutPool:
         max_memory: int | None = None,
         seed: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        room: float = ROOM,
     ):
         if num_workers < 1 or max_in_flight < 1 or not 1 <= min_workers <= num_workers:
             raise ConfigError(
@@ -76,7 +77,7 @@ class RolloutPool:
         self.backend = OnRay(queued) if backend == "ray" else Inline()
         self.books = Books()
         self.published: Weights | None = None
-        terms = Terms(None if deadline == "auto" else deadline, say=say)
+        terms = Terms(None if deadline == "auto" else deadline, room, say=say)
         self.crew = Supervisor(
             self.backend, make_worker, envs_per_worker, num_workers, seed, terms, spares, max_memory
         )

@@ -34,6 +34,7 @@ class Terms(NamedTuple):
     """How long workers are waited for, and who hears of it."""
 
     deadline: float | None = None  # seconds without a sign of life; by default what is measured
+    room: float = ROOM  # seconds to wait for CPUs
     stop: Callable[[], bool] = lambda: False  # whether waits are to end
     say: Callable[[str], None] = lambda text: None  # is told what is waited for
 
@@ -243,7 +244,7 @@ class Supervisor:
         if free < len(waiting):
             wanted = f"{len(waiting)} CPU{'s' * (len(waiting) > 1)}"
             self.say(f"waiting for {wanted} of the cluster ({free:g} of {total:g} free)")
-        if waited > ROOM and len(waiting) == len(busy):
+        if waited > self.terms.room and len(waiting) == len(busy):
             raise RemoteError(
                 f"no room for {len(waiting)} of {len(self.slots)} rollout workers: each needs a "
                 f"CPU of the cluster, and {free:g} of its {total:g} are free after {waited:.0f} s; "

@@ -1,6 +1,7 @@
 """What ends a wait for workers, and what they tell meanwhile; without Ray's processes."""
 
 import threading
+import time
 from functools import partial
 from itertools import islice
 
@@ -10,7 +11,7 @@ from makers import ToyCollector, ToyEnv, toy_maker
 
 from parl.agents.execution import Seeds
 from parl.build import make_collector
-from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted
+from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted, RemoteError
 from parl.remote import RolloutPool, chaos, remote_class
 from parl.remote.lifeline import Printed
 from parl.remote.sendable import unsendable
@@ -62,6 +63,29 @@ def test_a_wait_that_is_to_end_does(monkeypatch):
     with pytest.raises(Halted):
         pool.collect()
     assert len(pool.get_states()) == 2
+
+
+def test_a_full_cluster_is_waited_for_and_then_one_sentence(monkeypatch):
+    said = []
+    pool = RolloutPool(toy_maker(), 2, 3, 10, backend="inline", room=50.0, say=said.append)
+    monkeypatch.setattr(pool.backend, "scheduled", True)
+    monkeypatch.setattr(pool.backend, "room", lambda: (0.0, 3.0))
+    monkeypatch.setattr(pool.backend, "wait", lambda tickets, timeout: [])
+    crew = pool.crew
+    for waited in (40, 60):
+        crew.looked = crew.listened = -1e9
+        for slot in crew.slots:
+            slot.since = time.monotonic() - waited
+        if waited == 40:
+            crew.events(0.0)
+    assert said == ["waiting for 2 CPUs of the cluster (0 of 3 free)"]
+    with pytest.raises(RemoteError) as caught:
+        pool.ready()
+    assert str(caught.value) == (
+        "no room for 2 of 2 rollout workers: each needs a CPU of the cluster, and 0 of its 3 are "
+        "free after 60 s; use fewer actors, or wait for other runs to end (see `parl cluster "
+        "status`)."
+    )
 
 
 def leaving(index):
