@@ -332,7 +332,7 @@ def test_makers_and_instances() -> None:
     by_maker = make_factory(DyingParallel)
     by_instance = make_factory(DyingParallel(cut=True))
     assert by_maker.spec.agents == by_instance.spec.agents == AGENTS
-    assert (by_maker.spec.id, by_instance.spec.id) == ("DyingParallel", "dying_v0")
+    assert (by_maker.spec.id, by_instance.spec.id) == ("dying:DyingParallel", "dying_v0")
     env = by_instance.vector(2, 0)
     env.reset()
     for _ in range(4):
@@ -376,7 +376,11 @@ def test_makers_travel_to_other_processes() -> None:
     "id, kind, message",
     [
         ("pz:pettingzoo.classic.conect_four_v3", EnvError, "Did you mean connect_four_v3?"),
-        ("pz:nosuchpackage.env_v0", MissingPackage, "pip install nosuchpackage"),
+        (
+            "pz:nosuchpackage.env_v0",
+            MissingPackage,
+            "needs the module 'nosuchpackage', which is not",
+        ),
         ("pz:nosuchmodule", EnvError, "there is no module 'nosuchmodule'"),
         ("pz:json", EnvError, "json is no environment of PettingZoo"),
     ],

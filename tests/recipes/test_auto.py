@@ -97,10 +97,9 @@ def test_quiet_runs_and_agents_pick_without_a_word(tmp_path: Path, capsys) -> No
 
 
 def test_auto_needs_an_environment_and_knows_the_settings_of_its_pick(capsys) -> None:
-    for words in (["train", "auto"], ["train", "auto", "--help"]):
-        assert main(words) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("parl: train auto needs an environment: --env HalfCheetah-v5")
+    assert main(["train", "auto"]) == 2
+    said = capsys.readouterr().err
+    assert "parl: train auto needs an environment: --env HalfCheetah-v5" in said
     assert main(["train", "auto", "--env", "jax:Pendulum-v1", "--clip", "0.1"]) == 2  # PPO's
     assert "unknown flag '--clip'" in capsys.readouterr().err
     assert main(["train", "aut", "--env", "jax:Pendulum-v1"]) == 2
