@@ -134,7 +134,7 @@ def test_bad_settings():
     with pytest.raises(ConfigError, match="device is 'cpu' or 'gpu', not 'tpu'"):
         remote_class(device="tpu")(Counter.local)  # pyright: ignore
     with pytest.raises(ConfigError, match="use device='gpu'"):
-        remote_class(n_gpu=1)(Counter.local)
+        remote_class(n_gpu=1, device="cpu")(Counter.local)
 
 
 SCRIPT = """
