@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from parl import ops
+from parl.core.errors import ConfigError
 from parl.core.sharding import as_batch
 from parl.core.types import Array, Metrics
 
@@ -21,8 +22,15 @@ def sweep(
 ) -> tuple[Any, Metrics]:
     """(carry, mean metrics) after step(carry, minibatch) -> (carry, metrics) on each minibatch.
 
-    `data` has leaves [M, ...]; every epoch divides it anew into `minibatches` random parts.
+    `data` has leaves [M, ...]; every epoch divides it anew into `minibatches` random parts. Raises
+    ConfigError where these would not be of one size.
     """
+    count = jax.tree.leaves(data)[0].shape[0]
+    if count % minibatches:
+        raise ConfigError(
+            f"a rollout of {count} steps or sequences cannot be split into {minibatches} equal "
+            f"minibatches: collect a multiple of {minibatches}, or set minibatches=1."
+        )
 
     def one(carry: Any, index: Any) -> tuple[Any, Metrics]:
         return step(carry, as_batch(jax.tree.map(lambda x: x[index], data)))
@@ -30,7 +38,7 @@ def sweep(
     def epoch(carry: Any, key: Array) -> tuple[Any, Metrics]:
         if minibatches == 1:
             return one(carry, slice(None))  # all of it, in any order
-        order = ops.permutation(key, jax.tree.leaves(data)[0].shape[0])
+        order = ops.permutation(key, count)
         return jax.lax.scan(one, carry, order.reshape(minibatches, -1))
 
     carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, epochs))

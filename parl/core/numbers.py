@@ -29,7 +29,7 @@ def from_json(value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """The array [*shape] that `to_json` wrote. Raises TypeError or ValueError for others."""
     dtype = np.dtype(dtype)
     plain = np.array(numbered(value))
-    if plain.dtype.kind not in "iuf" or (plain.dtype.kind == "f" and np.isnan(plain).any()):
+    if plain.dtype.kind not in "biuf" or (plain.dtype.kind == "f" and np.isnan(plain).any()):
         raise ValueError(f"{value!r} are not numbers")
     return np.array(np.broadcast_to(plain.astype(dtype), shape))
 

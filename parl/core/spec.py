@@ -121,7 +121,8 @@ class EnvSpec:
     """An environment as algorithms and models see it.
 
     The entry `legal` of a dict of observations is the mask of Discrete or MultiDiscrete actions,
-    whatever it was declared as; with actions in a Box it is an observation as any other.
+    whatever it was declared as; with actions in a Box it is an observation as any other. So are
+    `alive` and `turn` of a single agent.
 
     With agents, `action_space` is that of one of them, and `observation_space` a dict whose parts
     carry N in front, `state` excepted: `view` (N, O); `legal` (N, A) bool, for discrete actions;
@@ -144,15 +145,17 @@ class EnvSpec:
 
     def __post_init__(self) -> None:
         space = self.observation_space
-        if self.num_agents is not None or not isinstance(space, dict) or "legal" not in space:
+        if self.num_agents is not None or not isinstance(space, dict):
             return
-        legal = space["legal"]
-        if isinstance(self.action_space, Box):
-            if isinstance(legal, Box) and legal.dtype == "bool":  # as a mask it would not be seen
-                legal = Box(legal.shape)
-        else:
-            legal = self.own_mask(legal)
-        object.__setattr__(self, "observation_space", space | {"legal": legal})
+        own = {name: space[name] for name in ("legal", "alive") if name in space}
+        # Flags of these names would be taken for masks of actions and of agents.
+        own = {
+            name: Box(part.shape) if isinstance(part, Box) and part.dtype == "bool" else part
+            for name, part in own.items()
+        }
+        if "legal" in own and not isinstance(self.action_space, Box):
+            own["legal"] = self.own_mask(space["legal"])
+        object.__setattr__(self, "observation_space", space | own)
 
     def own_mask(self, declared: Any) -> Box:
         """The space of the mask; raises SpaceError where one was declared with another size."""
@@ -181,7 +184,8 @@ class EnvSpec:
     @property
     def takes_turns(self) -> bool:
         """Whether one agent moves at a time: games whose winner is who is paid most."""
-        return isinstance(self.observation_space, dict) and "turn" in self.observation_space
+        space = self.observation_space
+        return self.num_agents is not None and isinstance(space, dict) and "turn" in space
 
     @property
     def has_sides(self) -> bool:

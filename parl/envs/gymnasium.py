@@ -172,9 +172,10 @@ def with_mask(
 ) -> tuple[Space, Callable[[Sequence[Any]], Any]]:
     """The space of observations with their mask at a path, and the function that stacks them."""
     rest = masks.without(space, path)
-    seen, stack = convert_space(rest), stacker(rest)
-    if not isinstance(seen, dict) or not seen:
+    if not getattr(rest, "spaces", None):
         raise SpaceError(f"{space} has nothing but a mask: there is nothing to decide by.")
+    seen, stack = convert_space(rest), stacker(rest)
+    assert isinstance(seen, dict)
 
     def both(values: Sequence[Any]) -> dict[str, Any]:
         obs = stack(values)

@@ -28,6 +28,8 @@ def convert_space(space: spaces.Space) -> Space:
             return MultiDiscrete(tuple(map(int, space.nvec.ravel())))
         case spaces.MultiBinary():
             return MultiDiscrete((2,) * math.prod(space.shape))
+        case spaces.Dict() | spaces.Tuple() if not space.spaces:
+            raise SpaceError(f"{space} is empty: there is nothing to see in it, so leave it out.")
         case spaces.Dict():
             return {str(name): convert_space(part) for name, part in space.items()}
         case spaces.Tuple():

@@ -17,7 +17,7 @@ FORM = "step(state, action, key) has to return (state, obs, reward, terminated, 
 
 
 def checked(env: Any) -> JaxEnv:
-    """The environment, if it is one; its mask becomes what the spec says, where it is declared.
+    """The environment, if it is one; its flags become what the spec makes of them.
 
     Raises EnvError for the first thing that is wrong.
     """
@@ -28,10 +28,8 @@ def checked(env: Any) -> JaxEnv:
     check_images(spec.id, spec.observation_space)
     key = jax.random.key(0)
     state, obs = traced(env, "reset", 2, key)
-    if spec.has_mask and isinstance(obs, dict) and "legal" in obs:
-        like = spec.obs["legal"][0]
-        if (obs["legal"].shape, obs["legal"].dtype) != (like.shape, like.dtype):
-            return checked(WithMask(env))
+    if any(form(obs[name]) != form(like) for name, like in flags_of(spec, obs)):
+        return checked(WithFlags(env))
     check_like(spec.id, "reset gives the observation", obs, example(spec.obs), "its spec has")
     action = example(spec.action)
     after, seen, reward, *flags = traced(env, "step", 5, state, action, key)
@@ -141,8 +139,28 @@ def check_images(id: str, space: Space) -> None:
         )
 
 
-class WithMask:
-    """An environment whose observation `legal` is brought to the form of a mask: [A] bool."""
+def flags_of(spec: EnvSpec, obs: Any) -> list[tuple[str, Any]]:
+    """(name, what it is to be like) of what the spec of one agent may have made other than given.
+
+    That is its mask, and flags that are seen as numbers.
+    """
+    if spec.num_agents is not None or not isinstance(obs, dict):
+        return []
+    like: Any = spec.obs if isinstance(spec.obs, dict) else {}
+    names = [
+        name for name in ("legal", "alive") if name in obs and hasattr(like.get(name), "dtype")
+    ]
+    masks = ("legal",) if spec.has_mask else ()
+    return [(name, like[name][0]) for name in names if name in masks or obs[name].dtype == bool]
+
+
+def form(x: Any) -> tuple[Any, Any]:
+    """(shape, dtype)."""
+    return x.shape, x.dtype
+
+
+class WithFlags:
+    """An environment whose observations `legal` and `alive` are brought to the form of its spec."""
 
     def __init__(self, env: JaxEnv):
         self.env, self.spec = env, env.spec
@@ -158,11 +176,13 @@ class WithMask:
         return state, self.seen(obs), reward, terminated, truncated
 
     def seen(self, obs: Any) -> Any:
-        """The observation with its mask."""
-        like, legal = self.spec.obs["legal"][0], jnp.asarray(obs["legal"])
-        if legal.size != like.size:
-            raise EnvError(
-                f"{self.spec.id}: the mask 'legal' is {described(legal)}; it needs {like.size} "
-                "numbers."
-            )
-        return obs | {"legal": legal.reshape(like.shape).astype(like.dtype)}
+        """The observation with its flags."""
+        for name, like in flags_of(self.spec, jax.tree.map(jnp.asarray, obs)):
+            given = jnp.asarray(obs[name])
+            if given.size != like.size:
+                raise EnvError(
+                    f"{self.spec.id}: the observation '{name}' is {described(given)}; it needs "
+                    f"{like.size} numbers."
+                )
+            obs = obs | {name: given.reshape(like.shape).astype(like.dtype)}
+        return obs

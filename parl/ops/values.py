@@ -95,14 +95,14 @@ def uniform_action(
     """Random actions [*batch_shape, *space.shape]: in [-1, 1] for a Box, else int32.
 
     `legal` [*batch_shape, A] restricts the choices of a Discrete, or those of MultiDiscrete in
-    turn; a choice without a legal one counts as free.
+    turn; a choice without a legal one counts as free. A Box has no choices to restrict.
     """
+    if isinstance(space, Box):
+        return jax.random.uniform(key, (*batch_shape, *space.shape), minval=-1.0, maxval=1.0)
     if legal is not None and jnp.shape(legal) != (*batch_shape, *mask_space(space).shape):
         wanted = (*batch_shape, *mask_space(space).shape)
         raise ValueError(f"legal {jnp.shape(legal)} must be {wanted}.")
     match space:
-        case Box():
-            return jax.random.uniform(key, (*batch_shape, *space.shape), minval=-1.0, maxval=1.0)
         case Discrete():
             if legal is None:
                 return jax.random.randint(key, batch_shape, 0, space.n, jnp.int32)

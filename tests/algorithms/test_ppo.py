@@ -11,7 +11,9 @@ from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, line_
 from parl import ops
 from parl.algorithms import ppo
 from parl.algorithms.actor_critic import ActorCriticState
+from parl.algorithms.minibatches import sweep
 from parl.algorithms.ppo import PPO, Sample
+from parl.core.errors import ConfigError
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Net, Rollout
 
@@ -305,3 +307,8 @@ def test_sequences_stay_whole_in_minibatches() -> None:
 def test_source_is_short_and_mentions_no_other_layer() -> None:
     assert foreign_words(ppo) == set()
     assert line_count(ppo) <= 145
+
+
+def test_samples_that_do_not_divide_are_one_sentence() -> None:
+    with pytest.raises(ConfigError, match="rollout of 3 steps or sequences .* 2 equal minibatches"):
+        sweep(lambda carry, x: (carry, {}), 0, {"x": jnp.zeros((3, 1))}, jax.random.key(0), 1, 2)

@@ -61,3 +61,13 @@ def test_agents_are_an_axis_behind_the_batch() -> None:
     assert EnvSpec("x", views, Box((2,)), num_agents=3).action.shape == (1, 3, 2)
     alone = EnvSpec("x", Box((4,)), Discrete(2))
     assert alone.agent_shape == () and alone.agents == alone.groups == ()
+
+
+def test_a_single_agents_alive_and_turn_are_what_it_sees() -> None:
+    """Flags called alive would be a mask of agents, and a turn that of a game."""
+    parts = {"alive": Box((2,), "bool"), "turn": Box((2,), "bool"), "x": Box((1,))}
+    spec = EnvSpec("x", parts, Discrete(2))
+    assert spec.observation_space == parts | {"alive": Box((2,))}
+    assert not spec.takes_turns and not spec.has_sides
+    game = EnvSpec("x", parts, Discrete(2), num_agents=2)
+    assert game.observation_space == parts and game.takes_turns and game.has_sides

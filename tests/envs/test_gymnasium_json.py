@@ -31,6 +31,8 @@ SPACES = [
     arrays([0, -3], [4, 2], np.int16),
     arrays([1, MOST - 4], [3, MOST], np.int64),
     Box(0, 1, (), np.float16),
+    Box(0, 1, (3,), np.bool_),
+    Box(np.array([0, 1], bool), np.array([1, 1], bool), dtype=np.bool_),
     spaces.Discrete(3, start=-1),
     spaces.MultiDiscrete([[2, 3], [4, 5]]),
     spaces.MultiDiscrete([3, 4], start=[1, 2], dtype=np.int32),
@@ -55,11 +57,14 @@ def test_spaces_without_a_shape_are_refused() -> None:
         describe(spaces.Text(3))
     with pytest.raises(ValueError, match="no space"):
         space_of({"type": "Text"})
+    for empty in (spaces.Dict(), spaces.Tuple(()), spaces.Dict(x=SPACES[0], y=spaces.Dict())):
+        with pytest.raises(SpaceError, match="is empty"):
+            convert_space(empty)
 
 
 @pytest.mark.parametrize("space", SPACES[5:8], ids=str)
 def test_a_spec_is_itself_again(space: Box) -> None:
-    observed = spaces.Dict(x=Box(np.zeros(2), np.array([1, INF]), dtype=np.float64), y=SPACES[11])
+    observed = spaces.Dict(x=Box(np.zeros(2), np.array([1, INF]), dtype=np.float64), y=SPACES[13])
     actions, action_map = convert_actions(space)
     seen = convert_space(observed)
     spec = EnvSpec("own", seen, actions, 7, action_map=action_map, native={"a": 1})

@@ -254,6 +254,8 @@ def test_actions_drawn_at_random_keep_to_masks_of_several_choices() -> None:
     actions = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 64)))
     assert {tuple(a) for a in actions[:, 0]} == {(1, 0), (1, 2)}
     assert {tuple(a) for a in actions[:, 1]} == {(0, 1)}
+    free = ops.uniform_action(jax.random.key(0), Box((3,)), (2,), legal)
+    assert free.shape == (2, 3), "what is called legal is an observation where actions are numbers"
     with pytest.raises(ValueError, match=r"legal \(2, 4\) must be \(2, 5\)"):
         ops.uniform_action(jax.random.key(0), space, (2,), legal[:, :4])
 
@@ -307,3 +309,24 @@ def test_masks_of_pure_jax_environments(declared: Any, form: Any) -> None:
 def test_a_mask_of_another_length_in_a_spec() -> None:
     with pytest.raises(SpaceError, match=r"'legal' of bandit is Box\(3,\).*needs 4 numbers"):
         Bandit(Box((3,)), None)
+
+
+@pytest.mark.parametrize("act", [Discrete(4), Box((1,), low=-1.0, high=1.0)], ids=str)
+def test_flags_of_a_single_agent_are_seen(act: Any) -> None:
+    """Called alive they are no mask of agents, and with actions in a Box called legal neither."""
+    bandit: Any = Bandit(MultiDiscrete((2,) * 4), lambda mask: mask)
+    parts = {"x": Box((1,)), "alive": Box((4,), "bool"), "legal": Box((4,), "bool")}
+    bandit.spec = EnvSpec("bandit", parts, act)
+    bandit.look = lambda state: (
+        {"x": jnp.zeros(1)} | dict.fromkeys(("alive", "legal"), jnp.arange(4) == state)
+    )
+    bandit.step = lambda state, action, key: (
+        state, bandit.look(state), jnp.float32(0), state < 0, state < 0
+    )  # fmt: skip
+    space: Any = checked(bandit).spec.observation_space
+    assert space["alive"] == Box((4,)) and space["legal"].dtype == (
+        "bool" if isinstance(act, Discrete) else "float32"
+    )
+    obs = from_jax(checked(bandit)).vector(2, 0).reset()
+    np.testing.assert_array_equal(obs["alive"], np.array([[1, 0, 0, 0]] * 2, np.float32))
+    assert obs["alive"].dtype == np.float32 and obs["legal"].dtype == space["legal"].dtype
