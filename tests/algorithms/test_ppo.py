@@ -310,5 +310,7 @@ def test_source_is_short_and_mentions_no_other_layer() -> None:
 
 
 def test_samples_that_do_not_divide_are_one_sentence() -> None:
-    with pytest.raises(ConfigError, match="rollout of 3 steps or sequences .* 2 equal minibatches"):
+    with pytest.raises(
+        ConfigError, match=r"rollout of 3 steps or sequences .* 2 equal minibatches"
+    ):
         sweep(lambda carry, x: (carry, {}), 0, {"x": jnp.zeros((3, 1))}, jax.random.key(0), 1, 2)
