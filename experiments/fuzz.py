@@ -5,8 +5,10 @@
 
 Flag sets go through the command line of this process and stop where the run would start, but for
 one in `--run-every`, which runs for some steps. Files are a run's config.json and the manifest of
-its checkpoint, with values exchanged, added or lost. Memory is bounded. Prints a Markdown table;
-exit code 1 if anything fell.
+its checkpoint, with values exchanged, added or lost; manifests also with a checksum that is right
+again, so that their content is reached: they are restored and stepped on from, one in
+`--run-every` by a resume to the end. Memory is bounded. Prints a Markdown table; exit code 1 if
+anything fell.
 """
 
 import argparse
@@ -30,11 +32,17 @@ import numpy as np
 
 import parl
 from parl import api
-from parl.build import load_state
+from parl.build import load_state, make_execution, resolve
 from parl.cli import main as command_line
+from parl.clock import Clock
+from parl.core.checkpoint import write_manifest
 from parl.core.errors import ParlError
+from parl.hooks import Hooks
+from parl.progress import Progress
 from parl.recipes import recipe_class
 from parl.run_dir import RunDir
+from parl.session import go_on
+from parl.training import Trainer
 
 Random = np.random.Generator
 RECIPES = {
@@ -58,6 +66,8 @@ VALUES: tuple[Any, ...] = (
     *(float("inf"), "", "x", "1", "ppo", "\0", "a" * 300, [], [1], ["a"], [-1], [[1]], {}),
     *({"a": 1}, [None], {"hidden": None}),
 )
+STEPS = 64
+MANIFEST = f"checkpoints/{STEPS}/manifest.json"
 TINY = ("--steps", "64", "--num-envs", "8", "--length", "8", "--hidden", "8")
 TINY_RUN = (*TINY, "--eval-episodes", "1", "--quiet")
 
@@ -144,10 +154,8 @@ def flags(algorithm: str, count: int, run_every: int, random: Random) -> Counter
             words += TINY_RUN
         with tempfile.TemporaryDirectory() as folder:
             call = lambda w=words, r=runs, f=folder: commanded(w, r, Path(f) / "run")
-            result, details = outcome(call, 300 if runs else 60)
-        found[result] += 1
-        if result.startswith("fell"):
-            print(f"{result}: parl {' '.join(words)[:300]}\n{details}", flush=True)
+            result = outcome(call, 300 if runs else 60)
+        told(found, result, f"parl {' '.join(words)}")
     return found
 
 
@@ -173,31 +181,73 @@ def exchanged(content: Any, random: Random) -> Any:
     return content
 
 
+def changed(content: Any, random: Random) -> str:
+    """A file's text after a change."""
+    if random.random() < 0.03:
+        return "[" * 100_000
+    return json.dumps(exchanged(content, random))
+
+
 def files(run: Path, name: str, count: int, random: Random) -> Counter[str]:
     """Outcomes of loading a run, one file of which was changed."""
     found: Counter[str] = Counter()
-    file = next(run.glob(name))
+    file = run / name
     good = file.read_text()
     load_state(RunDir(run))  # as it was, it is taken
     for _ in range(count):
-        changed = json.dumps(exchanged(json.loads(good), random))
-        if random.random() < 0.03:
-            changed = "[" * 100_000
-        file.write_text(changed)
-        result, details = outcome(lambda: load_state(RunDir(run)), 120)
-        found[result] += 1
-        if result.startswith("fell"):
-            print(f"{result}: {name}: {changed[:200]}\n{details}", flush=True)
+        text = changed(json.loads(good), random)
+        file.write_text(text)
+        told(found, outcome(lambda: load_state(RunDir(run)), 120), f"{name}: {text}")
     file.write_text(good)
     return found
 
 
-def trained(out: Path) -> Path:
+def sealed(run: Path, count: int, run_every: int, random: Random) -> Counter[str]:
+    """Outcomes of going on from a checkpoint whose manifest was changed and sealed again."""
+    found: Counter[str] = Counter()
+    place = run / MANIFEST
+    good = json.loads(place.read_text())
+    parts = resolve(RunDir(run).config())
+    execution = make_execution(parts)
+    progress = Progress(parts.config.steps, "", quiet=True)
+
+    def go_on_from_it() -> None:
+        here = RunDir(run)
+        trainer = Trainer(parts, execution, here, progress, Clock(), Hooks())
+        go_on(trainer, here, "latest", here.pick(parts.config.run_id, "latest"))
+        execution.advance(1)
+
+    go_on_from_it()  # as it was, it is taken
+    for i in range(count):
+        content = {key: good[key] for key in ("arrays", "meta")}
+        key = str(random.choice(["arrays", "meta", "meta"]))
+        content[key] = exchanged(content[key], random)
+        write_manifest(place, content)
+        with tempfile.TemporaryDirectory() as folder:
+            call = go_on_from_it
+            if i % run_every == run_every - 1:
+                copy = shutil.copytree(run, Path(folder) / "run")
+                call = lambda path=copy: parl.resume(path, 2 * STEPS, quiet=True)
+            told(found, outcome(call, 300), f"sealed manifest: {json.dumps(content[key])}")
+    write_manifest(place, {key: good[key] for key in ("arrays", "meta")})
+    return found
+
+
+def told(found: Counter[str], result: tuple[str, str], what: str) -> None:
+    """Counts an outcome, and prints how it fell."""
+    found[result[0]] += 1
+    if found.total() % 50 == 0:
+        print(dict(found), file=sys.stderr, flush=True)
+    if result[0].startswith("fell"):
+        print(f"{result[0]}: {what[:400]}\n{result[1]}", flush=True)
+
+
+def trained(env: str, out: Path) -> Path:
     """A tiny run."""
-    given = {"steps": 64, "num_envs": 4, "length": 8, "hidden": (8,), "eval_episodes": 1}
-    path = parl.train("ppo", "jax:CartPole-v1", out, quiet=True, **given).path
+    given = {"steps": STEPS, "num_envs": 4, "length": 8, "hidden": (8,), "eval_episodes": 1}
+    path = parl.train("ppo", env, out, quiet=True, **given).path
     for earlier in (path / "checkpoints").iterdir():  # nothing to fall back on
-        if earlier.name != "64":
+        if earlier.name != str(STEPS):
             shutil.rmtree(earlier)
     return path
 
@@ -229,10 +279,12 @@ def main() -> int:
         )
     with tempfile.TemporaryDirectory() as folder:
         if arguments.files:
-            run = trained(Path(folder) / "run")
-            for name in ("config.json", "checkpoints/64/manifest.json"):
+            run = trained("jax:CartPole-v1", Path(folder) / "run")
+            for name in ("config.json", MANIFEST):
                 results[name] = files(run, name, arguments.files, random)
-            shutil.rmtree(run)
+            run = trained("CartPole-v1", Path(folder) / "host")
+            each = arguments.files, arguments.run_every
+            results["manifests sealed again"] = sealed(run, *each, random)
     print(table(results))
     return int(any(k.startswith("fell") for counts in results.values() for k in counts))
 

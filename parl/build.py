@@ -137,8 +137,8 @@ def check_same(spec: EnvSpec, stored: EnvSpec) -> None:
         new, old = getattr(spec, what), getattr(stored, what)
         if new != old:
             raise ConfigError(
-                f"{spec.id} does not fit a policy of {stored.id}: its {what.replace('_', ' ')} is "
-                f"{in_words(new)} in place of {in_words(old)}."
+                f"{spec.id} has other spaces and does not fit a policy of {stored.id}: its "
+                f"{what.replace('_', ' ')} is {in_words(new)} in place of {in_words(old)}."
             )
 
 

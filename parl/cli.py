@@ -45,6 +45,20 @@ USAGE = """usage: parl COMMAND ...
 'parl COMMAND --help' explains a command. 'parl train ALGO --env ID --help' lists every setting with
 its default for that environment. --debug with any command shows the whole traceback of an error."""
 
+TRAIN = """usage: parl train ALGO --env ID [flags]
+
+Trains an algorithm on an environment and writes a run directory with its metrics, checkpoints,
+result and learning curve. 'parl list' names the algorithms and environments; ALGO auto picks one.
+
+  --env ID         HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), my_lab:Maze (your own)
+  --steps N        environment steps of each seed
+  --num-seeds K    seeds trained together
+  --actors N       rollout actors on Ray
+  --out DIR        the run directory
+  --config FILE    a YAML file with any of the settings
+
+'parl train ALGO --env ID --help' lists every setting with its default for that environment."""
+
 DEBUG = "--debug"
 
 CLUSTER = """usage: parl cluster start [flags] | join HOST:PORT [flags] | status | stop
@@ -117,7 +131,7 @@ def dispatch(arguments: list[str]) -> int:
 def train(arguments: list[str]) -> int:
     """parl train ALGO --env ID ...; a file of --config may name both."""
     if len(arguments) == 1 and arguments[0] in HELP:
-        print(USAGE)
+        print(TRAIN)
         return 0
     named = bool(arguments) and not arguments[0].startswith("-")
     rest = arguments[named:]
@@ -161,7 +175,8 @@ def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
     from parl.recipes.auto import AUTO
 
     if algorithm == AUTO and not env and asks_help:
-        parse(TrainFlags, ["--help"], "parl train auto")  # ends here
+        said = "Picks an algorithm: with --env ID its name and its settings are shown here, too."
+        parse(TrainFlags, ["--help"], "parl train auto", description=said)  # ends here
     if algorithm != AUTO:
         if not is_path(algorithm):
             recipe_class(algorithm)  # raises for an unknown one

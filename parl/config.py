@@ -60,15 +60,16 @@ class RunSettings:
     log_info: str = ""
     """Numbers of the environment's info to log, such as success,score: the last of each episode."""
     absolute_episodes: int | None = declared(None, low=0, high=1_000_000)
-    """Episodes of the best policy at the end; ten evaluations' with several agents, else 0."""
+    """Episodes that the best policy plays at the end; not given: with several agents ten times
+    those of an evaluation, else 0."""
     checkpoint_every: int = declared(0, low=0)
-    """Environment steps between checkpoints; 0 for at every evaluation."""
+    """Environment steps between checkpoints; 0 for one at every evaluation."""
     keep: int = declared(3, low=1)
     """Latest checkpoints to keep, beside the best."""
     checkpoint_replay: str = declared("auto", choices=REPLAYS)
     """Whether checkpoints hold the replay: yes, no, or auto, which keeps one above 1 GB in the
-    newest checkpoint only. Above 1 GB a save writes the changes alone. A run resumed without goes
-    on inexactly, and fills it anew first."""
+    newest checkpoint only. Above 1 GB a save writes the changes alone. A run resumed without it
+    first fills it anew, so it is not bit-exact."""
     opponent: str = ""
     """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
     directory of another run on the same environment."""
@@ -77,11 +78,11 @@ class RunSettings:
     admit_every: int = declared(0, low=0)
     """Environment steps between admissions to the pool; 0 for a fiftieth of the run."""
     stop_at: float | None = None
-    """End the run once an evaluation's return, the mean over seeds, comes to this."""
+    """End the run once the return of an evaluation, the mean over seeds, reaches this."""
     max_hours: float | None = declared(None, low=0, above=True)
     """End the run after so many hours, counted anew by a resume; it can be resumed."""
     log: tuple[str, ...] = ()
-    """Functions module:function that are given each line of metrics as a dict."""
+    """Functions, each as module:function, that are called with each line of metrics as a dict."""
     eager: bool = False
     """Run without compilation, for debugging."""
 

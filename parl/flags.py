@@ -29,13 +29,13 @@ class TrainFlags(RunSettings):
     env: str = ""
     """Environment: HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), ale:Pong-v5, ..."""
     env_arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """An argument of the environment, name=value; once for each. Also: --env 'ID?name=value'."""
+    """An argument of the environment, name=value; repeat for more. Also: --env 'ID?name=value'."""
     out: Path | None = None
-    """Run directory; runs/... if not given."""
+    """Run directory; if not given, a new one under runs/."""
     config: Path | None = None
-    """YAML file with any of these settings, also algorithm, or a run's config.json; flags win."""
+    """YAML file with any of these settings and the algorithm, or a run's config.json; flags win."""
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +55,16 @@ class ResumeFlags(Flags):
     steps: int | None = None
     """Train to this many environment steps instead of the run's own."""
     schedule: str | None = None
-    """Of a longer run: stretch it over all steps (as if the run had been that long from the start),
-    restart it for the added ones, or keep it, though the rate may have come to 0; else stretch."""
+    """Learning rates of a longer run, with --steps: stretch has them fall over all steps, as if the
+    run had been that long from the start; restart begins anew for the added steps; keep leaves them
+    at what they came to, perhaps 0, where nothing more is learned. Not given: stretch."""
     address: str | None = None
     """Ray cluster to go on with instead of the run's own."""
     checkpoint: str = "latest"
     """Where to go on from: latest, best, or the environment steps of a checkpoint; newer ones and
     their metrics are dropped."""
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class EvalFlags(Flags):
     max_steps: int | None = declared(None, low=1)
     """Steps after which an episode is cut; not given: the environment's time limit, or 10,000."""
     log_info: str | None = None
-    """Numbers of the environment's info to tell, such as success,score, in place of the run's."""
+    """Numbers of the environment's info to show, such as success,score, in place of the run's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,8 @@ class CrossplayFlags(Flags):
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Directories of the runs, two or more."""
     checkpoint: str = "latest"
-    """Whose policies: those of the latest or of the best checkpoints."""
+    """Whose policies: those of the latest or of the best checkpoints, or the environment steps of
+    one."""
     episodes: int = declared(100, low=1, high=1_000_000)
     """Episodes of each pair."""
     seed: int = declared(0, low=0)
@@ -167,7 +169,7 @@ def train_flags(
     default = shape(**rest, **{k: recipe.override(own).settings()[k] for k in own})
     origin = sys.modules[type(recipe).__module__].__doc__ or ""  # of the settings
     if not for_env:
-        origin += "\n\nDefaults depend on the environment: with --env ID they are those for it."
+        origin += "\n\nDefaults depend on the environment; with --env ID those for it are shown."
     flags = parse(shape, arguments, f"parl train {algorithm}", default, origin)
     chosen = {name: getattr(flags, name) for name in defaults}
     return flags, {name: value for name, value in chosen.items() if value != defaults[name]}

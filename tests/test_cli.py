@@ -152,6 +152,13 @@ def test_eval_prints_one_json_object_last(capsys, run_dir: Path) -> None:
     assert lines[0].startswith(f"return {summary['return_mean']:.1f} ± ")
 
 
+@pytest.mark.parametrize("env", ["Pendulum-v1", "jax:Pendulum-v1"])
+def test_an_environment_of_other_spaces(capsys, run_dir: Path, env: str) -> None:
+    said = sentence(capsys, "eval", str(run_dir), "--env", env)
+    assert said.startswith(f"{env} has other spaces and does not fit a policy of jax:CartPole-v1: ")
+    assert "its observation space is Box(3,)" in said and "in place of Box(4,)" in said
+
+
 def test_foreign_and_corrupt_checkpoints(capsys, run_dir: Path, tmp_path: Path) -> None:
     said = sentence(capsys, "resume", str(tmp_path))
     assert said == f"{tmp_path} is not a run directory: it has no config.json."

@@ -103,7 +103,7 @@ class NStep(Wrapper):
 
         return jax.tree.map(lambda x: x[0], steps)._replace(
             reward=ops.weighted(weight, steps.reward).sum(0),
-            discount=factor.prod(0) / self.gamma,
+            discount=steps.discount[0] * factor[1:].prod(0),
             next_obs=jax.tree.map(at_end, steps.next_obs),
             last=at_end(steps.last),
         )

@@ -19,7 +19,7 @@ from parl.envs.gymnasium import make_gymnasium
 FRAMES = 4  # skipped, and stacked
 
 
-def make_atari(name: str, **kwargs: Any) -> Callable[[], gymnasium.Env]:
+def make_atari(name: str, /, **kwargs: Any) -> Callable[[], gymnasium.Env]:
     """A maker of a game such as 'Pong' or 'Pong-v5'; keyword arguments are the emulator's.
 
     Raises EnvError for an unknown one.

@@ -1,11 +1,13 @@
 """The pure JAX environments that come with PARL, by name."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
 
 from parl.core.errors import EnvError, nearest
+from parl.core.settings import Setting, checked, kinds
 from parl.envs.acrobot import Acrobot
 from parl.envs.cartpole import CartPole, CartPoleMasked
 from parl.envs.mountain_car import MountainCarContinuous
@@ -45,15 +47,28 @@ FORAGING = re.compile(
 )
 
 
-def make_builtin(name: str, **arguments: Any) -> JaxEnv:
+def make_builtin(name: str, /, **arguments: Any) -> JaxEnv:
     """The environment of a name, also `simple_spread-8` and `foraging-2s-10x10-3p-3f`.
 
-    Arguments are those of its class. Raises EnvError for an unknown one.
+    Arguments are those of its class, numbers at least 1. Raises EnvError for an unknown one, and
+    ConfigError for a value that cannot be.
     """
     try:
-        return maker(name)(**arguments)
+        make = maker(name)
+        types = kinds_of(make)
+        given = {
+            key: checked(key, value, types[key], Setting(low=1)) if key in types else value
+            for key, value in arguments.items()
+        }
+        return make(**given)
     except (TypeError, ValueError) as error:
         raise EnvError(f"jax:{name} could not be made: {error}") from error
+
+
+def kinds_of(make: Callable[..., JaxEnv]) -> Mapping[str, Any]:
+    """The types of what a maker takes, where it is a dataclass."""
+    owner = make.func if isinstance(make, partial) else make
+    return kinds(owner) if isinstance(owner, type) and is_dataclass(owner) else {}
 
 
 def maker(name: str) -> Callable[..., JaxEnv]:

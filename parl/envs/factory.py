@@ -1,7 +1,6 @@
 """From an environment's id, or the user's own environment, to something that can be stepped."""
 
 import dataclasses
-import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ def from_id(id: str) -> EnvFactory:
         found = own.named(name)
         if found is None:
             return from_gymnasium_id(id, name, arguments)
-        return from_own(functools.partial(found, **arguments) if arguments else found, id)
+        return from_own(own.with_arguments(found, arguments, id), id)
     if importlib.util.find_spec(suite.module) is None:
         raise MissingPackage(
             f"{id} needs {suite.title}, which is not installed: pip install {suite.pip}"

@@ -35,7 +35,7 @@ _FAMILIES = {"Foraging": "lbforaging", "rware": "rware"}
 ALONE = "observation"  # what an observation is called that is no dict, where a mask is beside it
 
 
-def make_gymnasium(id: str, **kwargs: Any) -> Callable[[], gymnasium.Env]:
+def make_gymnasium(id: str, /, **kwargs: Any) -> Callable[[], gymnasium.Env]:
     """A maker of the registered environment `id`; keyword arguments go to `gymnasium.make`.
 
     An unknown id raises here, a missing package here or when the maker is first called. The

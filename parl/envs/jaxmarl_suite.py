@@ -36,7 +36,7 @@ class JaxMarl:
     Raises EnvError for an unknown name.
     """
 
-    def __init__(self, name: str, **options: Any):
+    def __init__(self, name: str, /, **options: Any):
         self.name, self.env = name, make(name, options)
         self.agents = tuple(self.env.agents)
         self.seen = [self.env.observation_space(agent) for agent in self.agents]

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 
 from parl.core import loading
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, EnvError
 from parl.core.spec import EnvSpec
 
 
@@ -39,12 +39,29 @@ def named(name: str) -> Any:
         raise
 
 
-def made_if_pure(env: Any) -> Any:
-    """A pure JAX environment of a class that makes one without arguments; others as they are."""
-    if not isinstance(env, type) or issubclass(env, gymnasium.Env):
+def with_arguments(env: Any, arguments: dict[str, Any], id: str) -> Any:
+    """What makes an environment, given arguments. Raises ConfigError where it makes none."""
+    if not arguments:
         return env
-    is_pure = all(hasattr(env, name) for name in ("reset", "step", "spec"))
-    return env() if is_pure else env
+    if not callable(env):
+        raise ConfigError(f"{id}: this environment is made already, so it takes no arguments.")
+    return functools.partial(env, **arguments)
+
+
+def made_if_pure(env: Any) -> Any:
+    """A pure JAX environment of a class that makes one, perhaps with arguments; others as they are.
+
+    Raises EnvError where the class does not take the arguments.
+    """
+    kind = env.func if isinstance(env, functools.partial) else env
+    if not isinstance(kind, type) or issubclass(kind, gymnasium.Env):
+        return env
+    if not all(hasattr(kind, name) for name in ("reset", "step", "spec")):
+        return env
+    try:
+        return env()
+    except (TypeError, ValueError) as error:
+        raise EnvError(f"{kind.__qualname__} could not be made: {error}") from error
 
 
 def is_pure(env: Any) -> bool:

@@ -21,7 +21,7 @@ Flags = set[Any]  # names of agents
 _EXTRAS = ("classic", "butterfly", "sisl", "atari")
 
 
-def make_pettingzoo(id: str, parallel: bool | None = None, **kwargs: Any) -> Callable[[], Team]:
+def make_pettingzoo(id: str, /, parallel: bool | None = None, **kwargs: Any) -> Callable[[], Team]:
     """A maker of the environment in a module, 'mpe2.simple_spread_v3' or one of the user's own.
 
     Such a module has the functions parallel_env and env, as PettingZoo's modules do. `parallel`
@@ -30,6 +30,8 @@ def make_pettingzoo(id: str, parallel: bool | None = None, **kwargs: Any) -> Cal
     one that needs something else.
     """
     path = id.removeprefix("pz:")
+    if parallel not in (None, True, False):
+        raise EnvError(f"{id}: parallel is True or False, not {parallel!r}.")
     module = find_module(path)
     forms = {None: ("parallel_env", "env"), True: ("parallel_env",), False: ("env",)}[parallel]
     form = next((form for form in forms if hasattr(module, form)), None)

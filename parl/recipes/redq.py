@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from parl.algorithms.redq import REDQ
+from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
@@ -35,6 +36,11 @@ class REDQRecipe(ControlRecipe):
         return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+        if (subset := self.algorithm.subset) > self.num_critics:
+            raise ConfigError(
+                f"subset {subset} critics cannot be drawn from num_critics {self.num_critics}; "
+                "lower --subset or raise --num-critics."
+            )
         space, torso = spec.observation_space, MLP(self.hidden, kernel_init=GLOROT)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
         return actor, Ensemble(ActionValue(space, torso), self.num_critics)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from parl.algorithms.tqc import TQC
+from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
@@ -39,6 +40,11 @@ class TQCRecipe(ControlRecipe):
         return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+        if (drop := self.algorithm.drop) >= self.quantiles:
+            raise ConfigError(
+                f"drop {drop} leaves none of the {self.quantiles} quantiles of a critic; "
+                "lower --drop or raise --quantiles."
+            )
         space = spec.observation_space
         actor = TanhNormalPolicy(space, spec.action.shape[-1], uniform_torso(self.actor_hidden))
         critic = Critic(space, uniform_torso(self.hidden), self.quantiles, Quantiles)

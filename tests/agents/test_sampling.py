@@ -61,6 +61,15 @@ def test_window_across_adds(kind: Any) -> None:
 
 
 @BOTH
+def test_window_without_a_look_ahead(kind: Any) -> None:
+    """With gamma 0 the later steps count nothing, and nothing is divided by it."""
+    replay = NStep(kind(100), n=3, gamma=0.0)
+    batch = replay.take(filled(replay, 2), row(2, 1))
+    np.testing.assert_array_equal(batch.reward, [12.0])
+    np.testing.assert_array_equal(batch.discount, [0.0])
+
+
+@BOTH
 def test_window_ends_with_its_episode(kind: Any) -> None:
     """Environment 0 is cut off by time after step 3, environment 1 terminates there."""
     replay = NStep(kind(100), n=3, gamma=0.5)

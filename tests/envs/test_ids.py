@@ -49,6 +49,36 @@ def test_arguments_reach_the_environments() -> None:
         make_factory("jax:CartPole-v1?colour=1")
 
 
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("jax:CartPole-v1?max_steps=0", "max_steps must be at least 1, not 0"),
+        ("jax:CartPole-v1?max_steps=x", "setting 'max_steps' must be int, not 'x'"),
+        ("jax:Pendulum-v1?max_steps=1.5", "setting 'max_steps' must be int, not 1.5"),
+        ("jax:CartPole-v1?name=2", "unexpected keyword argument 'name'"),
+        ("jax:simple_spread?num_agents=1001", "num_agents must be from 1 to 1000, not 1001"),
+        ("jax:simple_spread-0", "num_agents must be from 1 to 1000, not 0"),
+        ("jax:foraging-1x1-2p-2f", "2 players do not fit on 1 x 1"),
+        ("jax:foraging-8x8-2p-2f?sight=-1", "sight must be at least 1"),
+        ("jax:climbing?payoff=1", "payoff"),
+        ("CartPole-v1?id=2", "argument 'id'"),
+        ("pz:mpe2.simple_spread_v3?parallel=5", "parallel is True or False, not 5"),
+        ("pz:mpe2.simple_spread_v3?id=5", "argument 'id'"),
+    ],
+)
+def test_arguments_that_cannot_be_are_one_sentence(id: str, said: str) -> None:
+    with pytest.raises(ParlError, match=said) as caught:
+        make_factory(id)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["pz:", "ale:", "dmc:", "brax:", "jaxmarl:"])
+def test_suites_are_found_whatever_the_arguments(prefix: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match=rf"{prefix}a_v1\?x=1&y=\[2\] needs .*pip install"):
+        make_factory(f"{prefix}a_v1?x=1&y=[2]")
+
+
 @pytest.mark.parametrize("id", ["pz:", "pz:..os", ".x:Y", ":Y", "a b:C", "x:", "jax:", "?", ""])
 def test_names_that_cannot_be_are_one_sentence(id: str) -> None:
     with pytest.raises(ParlError) as caught:
@@ -91,5 +121,5 @@ def test_a_module_in_the_current_directory_is_found_by_the_command(
         'gym.register("OwnPole-v0", "gymnasium.envs.classic_control:CartPoleEnv")\n'
     )
     assert main(["train", "ppo", "--env", "own_poles:OwnPole-v0", "--steps", "0"]) == 2
-    assert capsys.readouterr().err == "parl: steps must be at least 1, not 0.\n"
+    assert capsys.readouterr().err.splitlines()[-1] == "parl: steps must be at least 1, not 0."
     assert issubclass(MissingPackage, parl.core.errors.ParlError)

@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 import parl
-from parl.core.errors import ConfigError, EnvError
+from parl.core.errors import ConfigError, EnvError, ParlError
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.envs.factory import make_factory
 
@@ -30,12 +30,15 @@ class Maze(gymnasium.Env):
 
 class Pure:
     spec = parl.EnvSpec("pure", parl.Box((2,)), parl.Discrete(2), max_steps=3)
+    def __init__(self, goal=2):
+        self.goal = goal
     def reset(self, key): return jnp.int32(0), jnp.zeros(2)
     def step(self, state, action, key):
-        return state + 1, jnp.zeros(2), jnp.float32(1), state < 0, state == 2
+        return state + 1, jnp.zeros(2), jnp.float32(1), state < 0, state == self.goal
 
 gymnasium.register("Grid-v0", Maze)
 thing = 5
+pure = Pure(3)
 """
 
 
@@ -77,6 +80,21 @@ def test_a_name_finds_them_again(own_module: None) -> None:
         make_factory("my_own_envs:Mase")
     with pytest.raises(EnvError, match="env must be an id"):
         make_factory("my_own_envs:thing")
+
+
+def test_arguments_reach_pure_ones_too(own_module: None) -> None:
+    factory = make_factory("my_own_envs:Pure?goal=7")
+    assert factory.id == "my_own_envs:Pure?goal=7"
+    assert factory.jax is not None and vars(factory.jax)["goal"] == 7
+    assert make_factory("my_own_envs:pure").jax is not None
+    for id, said in (
+        ("my_own_envs:Pure?colour=1", "Pure could not be made: .*argument 'colour'"),
+        ("my_own_envs:Maze?colour=1", "colour|no arguments"),
+        ("my_own_envs:pure?goal=1", "made already, so it takes no arguments"),
+    ):
+        with pytest.raises(ParlError, match=said) as caught:
+            make_factory(id)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

@@ -296,6 +296,22 @@ def test_critics_are_an_ensemble_of_the_wanted_size() -> None:
     assert {np.shape(x)[0] for x in jax.tree.leaves(critic)} == {5}
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("redq", {"subset": 3, "num_critics": 2}, "subset 3 critics cannot be drawn from num_crit"),
+        ("redq", {"num_critics": 1}, "subset 2 critics cannot be drawn from num_critics 1"),
+        ("tqc", {"drop": 25}, "drop 25 leaves none of the 25 quantiles"),
+        ("tqc", {"quantiles": 2}, "drop 2 leaves none of the 2 quantiles"),
+    ],
+)
+def test_critics_that_leave_no_target(name: str, changes: dict[str, int], said: str) -> None:
+    spec = SPECS["short"]
+    recipe = make_recipe(name, spec).override(changes)
+    with pytest.raises(ConfigError, match=said):
+        recipe.learner(spec, 10_000, 1)
+
+
 def test_how_replay_is_sampled_is_two_settings() -> None:
     spec, gamma = SPECS["continuous"], 0.9
     recipe = make_recipe("sac", spec).override({"capacity": 777, "gamma": gamma})

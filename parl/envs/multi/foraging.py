@@ -17,6 +17,7 @@ STEPS = np.array(
 )  # [A, 2] stay, N, S, W, E, load
 LOAD = 5
 MAX_PLAYER_LEVEL = 2
+MOST = 1_000  # cells in a row, players and foods
 UNSEEN = np.array([-1, -1, 0], np.float32)  # row, column and level of what is not there
 
 
@@ -46,6 +47,13 @@ class Foraging:
     coop: bool = False
     sight: int | None = None
     max_steps: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("size", "players", "foods"):
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(f"{name} must be from 1 to {MOST}, not {getattr(self, name)}")
+        if self.players > self.size**2:
+            raise ValueError(f"{self.players} players do not fit on {self.size} x {self.size}")
 
     @property
     def id(self) -> str:

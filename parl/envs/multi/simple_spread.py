@@ -14,6 +14,7 @@ from parl.envs.team import team_spec
 
 RADIUS = 0.15
 LOCAL_RATIO = 0.5  # weight of an agent's own collisions against what all share
+MOST = 1_000  # agents
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class SimpleSpread:
     num_agents: int = 3
     continuous: bool = False
     max_steps: int = 25
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_agents <= MOST:
+            raise ValueError(f"num_agents must be from 1 to {MOST}, not {self.num_agents}")
 
     @property
     def id(self) -> str:
