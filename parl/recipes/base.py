@@ -98,6 +98,21 @@ class Recipe:
 class OnPolicyRecipe(Recipe):
     """Settings of algorithms that learn from each rollout once."""
 
+    def check_minibatches(self, num_envs: int, whole: bool) -> None:
+        """Raises ConfigError where a rollout does not divide; `whole`: an environment's stays one.
+
+        The algorithm has to have minibatches.
+        """
+        data = f"{num_envs} environment{'s' * (num_envs > 1)}"
+        if not whole:
+            data += f" x {self.length} step{'s' * (self.length > 1)}"
+        samples, minibatches = num_envs * (1 if whole else self.length), self.algorithm.minibatches
+        if samples % minibatches:
+            raise ConfigError(
+                f"{data} do not divide into {minibatches} minibatches; change --num-envs or "
+                f"{'--minibatches' if whole else '--length'}."
+            )
+
     def on_policy(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> OnPolicy:
         """The learner around an algorithm with its networks."""
         return OnPolicy(self.normalized(algorithm, groups))

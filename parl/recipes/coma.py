@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 
+from parl.agents.learner import Learner
 from parl.algorithms.coma import COMA
 from parl.core.model import Model
 from parl.core.spec import Discrete, EnvSpec
@@ -41,6 +42,10 @@ class COMARecipe(SharedRecipe, ActorCriticRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         length = min(max(spec.max_steps or 32, 8), 32)
         return cls(length=length, sharing=usual_sharing(spec), normalize_reward=True)
+
+    def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+        self.check_minibatches(num_envs, whole=False)  # critics see the state and need no memory
+        return super().learner(spec, steps, num_envs)
 
     def actor(self, spec: EnvSpec) -> Model:
         head = self.policy_head(spec)

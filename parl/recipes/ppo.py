@@ -10,7 +10,6 @@ from typing import Self
 
 from parl.agents.learner import Learner
 from parl.algorithms.ppo import PPO
-from parl.core.errors import ConfigError
 from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
 from parl.recipes.actor_critic import FOR_IMAGES, ActorCriticRecipe
@@ -37,13 +36,5 @@ class PPORecipe(ActorCriticRecipe):
         return cls(algorithm=DISCRETE, length=32)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        minibatches, data = self.algorithm.minibatches, f"{num_envs} environments"
-        samples = num_envs
-        if self.recurrent == "none":
-            samples, data = num_envs * self.length, f"{data} x {self.length} steps"
-        if samples % minibatches:
-            raise ConfigError(
-                f"{data} do not divide into {minibatches} minibatches; change --num-envs or "
-                f"{'--length' if self.recurrent == 'none' else '--minibatches'}."
-            )
+        self.check_minibatches(num_envs, whole=self.recurrent != "none")
         return super().learner(spec, steps, num_envs)

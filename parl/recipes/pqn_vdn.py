@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 from parl.agents.learner import Learner
 from parl.algorithms.pqn import PQN
-from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import Discrete, EnvSpec
 from parl.models import DropoutMLP
@@ -42,12 +41,7 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
         return cls(algorithm=algorithm, sharing=sharing, length=length, normalize_reward=True)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        count = num_envs if self.recurrent != "none" else num_envs * self.length
-        if count % self.algorithm.minibatches:
-            raise ConfigError(
-                f"{count} samples do not divide into {self.algorithm.minibatches} minibatches; "
-                "change --num-envs or --minibatches."
-            )
+        self.check_minibatches(num_envs, whole=self.recurrent != "none")
         algorithm = self.algorithm.replace(
             q=self.agents(spec, lambda space: self.network(space, spec)),
             mixer=Sum(),

@@ -7,6 +7,7 @@ Walker2d and Ant; on Hopper it has -1, on Humanoid -2.
 from dataclasses import dataclass
 from typing import Self
 
+from parl.agents.learner import Learner
 from parl.algorithms.redq import REDQ
 from parl.core.errors import ConfigError
 from parl.core.model import Model
@@ -35,12 +36,15 @@ class REDQRecipe(ControlRecipe):
         algorithm = PAPER.replace(target_entropy=entropy)
         return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
 
-    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+    def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         if (subset := self.algorithm.subset) > self.num_critics:
             raise ConfigError(
                 f"subset {subset} critics cannot be drawn from num_critics {self.num_critics}; "
                 "lower --subset or raise --num-critics."
             )
+        return super().learner(spec, steps, num_envs)
+
+    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, MLP(self.hidden, kernel_init=GLOROT)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
         return actor, Ensemble(ActionValue(space, torso), self.num_critics)

@@ -301,6 +301,7 @@ def test_critics_are_an_ensemble_of_the_wanted_size() -> None:
     [
         ("redq", {"subset": 3, "num_critics": 2}, "subset 3 critics cannot be drawn from num_crit"),
         ("redq", {"num_critics": 1}, "subset 2 critics cannot be drawn from num_critics 1"),
+        ("droq", {"subset": 3}, "subset 3 critics cannot be drawn from num_critics 2"),
         ("tqc", {"drop": 25}, "drop 25 leaves none of the 25 quantiles"),
         ("tqc", {"quantiles": 2}, "drop 2 leaves none of the 2 quantiles"),
     ],

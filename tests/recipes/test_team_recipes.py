@@ -138,3 +138,6 @@ def test_unknown_cells_and_uneven_minibatches_are_refused() -> None:
     recipe = make_recipe("pqn_vdn", given).override({"minibatches": 7})
     with pytest.raises(ConfigError, match="do not divide into 7 minibatches"):
         recipe.learner(given, 10_000, recipe.num_envs)
+    recipe = make_recipe("coma", given).override({"num_envs": 3, "length": 5})
+    with pytest.raises(ConfigError, match="3 environments x 5 steps do not divide into 4 minib"):
+        recipe.learner(given, 10_000, 3)
