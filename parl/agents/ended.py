@@ -39,7 +39,8 @@ def ended(returns: Array, lengths: Array, last: Array) -> Ended:
 
 def both(one: Ended, other: Ended) -> Ended:
     """Of the episodes of both; of jax or numpy arrays."""
-    low, high = jnp.minimum, jnp.maximum
+    low: Any = jnp.minimum
+    high: Any = jnp.maximum
     if isinstance(one.return_min, np.ndarray | np.generic):
         low, high = np.minimum, np.maximum
     return Ended(

@@ -28,7 +28,7 @@ def check_env(env: Any, steps: int = 200, seed: int = 0) -> list[str]:
 
 def played(factory: EnvFactory, steps: int, seed: int) -> list[str]:
     """What steps with random actions find."""
-    one, other = factory.vector(2, seed), factory.vector(2, seed)
+    one, other = factory.vector(2, seed, 0), factory.vector(2, seed, 2)
     findings, spec = [], factory.spec
     obs, again = one.reset(), other.reset()
     pairs = zip(jax.tree.leaves(obs), jax.tree.leaves(again), strict=True)
