@@ -483,6 +483,57 @@ def more_players_than_steps() -> None:
     np.testing.assert_allclose(moves.reward[jnp.arange(4), 0, jnp.arange(4)], 1.0)
 
 
+class Limited(Turns):
+    """x is paid the number of the move and y one more, until `length` moves set all `flags`."""
+
+    flags = "terminations"
+
+    def rules(self, mover: str) -> None:
+        self.rewards = {a: float(self.time + (a == "y")) for a in self.agents}
+        if self.time >= self.length:
+            setattr(self, self.flags, dict.fromkeys(self.agents, True))
+
+
+@case("cut-after-odd-moves")
+def games_cut_after_any_number_of_moves() -> None:
+    """Each mover is paid until its next move, and is valued behind a cut, not behind an end."""
+    for length in (1, 2, 3, 5):
+        for flags, after in (("terminations", 0.0), ("truncations", 0.5)):
+            game = type("Game", (Limited,), {"length": length, "flags": flags})
+            steps = play(game, length)
+            for name in ("ippo", "iql"):
+                moves = transitions(name, game, steps, next_value=8.0, gamma=0.5)
+                for time in range(length):
+                    mine, ends = time % 2, time + 2 >= length
+                    place = time, 0, mine
+                    assert bool(moves.active[place]) and not bool(moves.active[time, 0, 1 - mine])
+                    paid = steps.reward[time : time + 2, 0, mine].sum()
+                    np.testing.assert_allclose(moves.reward[place], paid)
+                    np.testing.assert_allclose(moves.discount[place], after if ends else 0.5)
+
+
+@case("a-waiting-player-is-out")
+def a_player_that_is_out_while_it_waits() -> None:
+    """Its last move has all that it is paid until then and no more discount; others go on."""
+
+    class Out(Turns):
+        names, length = ("x", "y", "z"), 8
+
+        def rules(self, mover: str) -> None:
+            self.rewards = {a: 1.0 if a == mover else 0.25 for a in self.agents}
+            if self.time == 4:
+                self.terminations["z"], self.rewards["z"] = True, -3.0
+            if self.time >= self.length:
+                self.terminations = dict.fromkeys(self.agents, True)
+
+    moves = transitions("ippo", Out, play(Out, 8), next_value=8.0, gamma=0.5)
+    movers = [0, 1, 2, 0, 1, 0, 1, 0]
+    assert moves.active[:, 0].argmax(-1).tolist() == movers
+    at = jnp.arange(8), 0, jnp.array(movers)
+    np.testing.assert_allclose(moves.reward[at], [1.5, 1.5, -2, 1.25, 1.25, 1.25, 1.25, 1])
+    np.testing.assert_allclose(moves.discount[at], [0.5, 0.5, 0, 0.5, 0.5, 0.5, 0, 0])
+
+
 class Alive(gymnasium.Env):
     """Reward 1, cut after 5 steps: with a discount of 0.9 the value is 10."""
 
