@@ -115,6 +115,8 @@ class Agent(base.Agent):
         """
         if isinstance(data, Rollout):
             return super().learn(Rollout(self.translated(data.steps), data.memory))
+        if not isinstance(data, Step):
+            raise ConfigError(f"learn takes what parl.transition gives, not {data!r:.60}.")
         return super().learn(self.translated(data))
 
     def translated(self, steps: Step) -> Step:
@@ -129,8 +131,15 @@ class Agent(base.Agent):
         action = extras.pop("action", None)
         if action is None:
             action = back(self.translator.actions(flat(steps.action)))
-        return steps._replace(
-            obs=seen(steps.obs), action=action, next_obs=seen(steps.next_obs), extras=extras
+        return Step(
+            seen(steps.obs),
+            action,
+            np.asarray(steps.reward, np.float32),
+            np.asarray(steps.discount, np.float32),
+            seen(steps.next_obs),
+            np.asarray(steps.first, bool),
+            np.asarray(steps.last, bool),
+            extras,
         )
 
     # --- keeping ------------------------------------------------------------------------------

@@ -346,6 +346,23 @@ def test_rollouts_of_another_length_do_not_reach_replay() -> None:
     np.testing.assert_array_equal(made.replay.rows["float32"][:6, 0], np.arange(6))
 
 
+def test_what_cannot_be_learned_from_is_one_sentence() -> None:
+    see = np.zeros(4)
+    for reward in (None, "1", np.ones(2), [1.0, 2.0], 1j):
+        with pytest.raises(ConfigError, match="is not one number"):
+            parl.transition(see, 0, reward, see, False, False)  # pyright: ignore
+    for reward in (1, np.float64(1), np.ones(1), True):
+        step = parl.transition(see, 0, reward, see, False, False).steps  # pyright: ignore
+        assert step.reward.shape == (1, 1) and step.reward.dtype == np.float32
+    with pytest.raises(ConfigError, match=r"what parl\.transition gives, not 3"):
+        q_agent().learn(3)  # pyright: ignore
+    with pytest.raises(SpaceError, match=r"action \[0\.5\] is not one of the space"):
+        q_agent().learn(parl.transition(see, 0.5, 1.0, see, False, False))
+    steps = rollout(0, 2).steps
+    wide = Rollout(Step(*[np.asarray(x, float) for x in steps[:-1]], {}), ())
+    assert q_agent(warmup=9).learn(wide) == {}, "numbers of any type"
+
+
 def test_replay_in_host_memory_learns() -> None:
     made = q_agent(parl.NumpyReplay(10))
     metrics = [made.learn(rollout(i, 1)) for i in range(4)]

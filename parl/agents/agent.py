@@ -43,14 +43,18 @@ def transition(
 ) -> Rollout:
     """One step of one environment as a Rollout with axes [1, 1, ...]; `next_obs` is unreset.
 
-    Observations and actions are the environment's, `extras` those of the agent that sampled.
+    Observations and actions are the environment's, `extras` those of the agent that sampled. Raises
+    ConfigError for a reward that is not one number.
     """
     if isinstance(reward, Mapping):
         raise ConfigError(
             "the step of an environment with several agents was given: train them with parl.train, "
             "as a loop of your own can only act."
         )
-    paid, discount = np.float32(reward), np.float32(1.0 - terminated)
+    paid = np.asarray(reward)
+    if paid.size != 1 or paid.dtype.kind not in "biuf":
+        raise ConfigError(f"the reward {reward!r:.60} is not one number.")
+    paid, discount = paid.astype(np.float32).reshape(()), np.float32(1.0 - terminated)
     last = bool(terminated or truncated)
     step = Step(obs, action, paid, discount, next_obs, bool(first), last, extras or {})
     return Rollout(Step(*map(lifted, step)), ())

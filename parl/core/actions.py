@@ -60,7 +60,7 @@ class ActionMap:
         if not self.choices:
             scale = np.where(self.scale > 0, self.scale, 1)
             return ((flat - self.offset) / scale).clip(*self.reach).astype(np.float32)
-        if (flat < self.low).any() or (flat > self.high).any():
+        if not ((flat >= self.low) & (flat <= self.high) & (flat == np.floor(flat))).all():
             raise ValueError(f"action {taken.tolist()} is not one of the space")
         choice = (flat - self.offset).astype(np.int32)
         return choice if self.shape else choice[:, 0]
