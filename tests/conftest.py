@@ -33,6 +33,14 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_word_of_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test reads on stderr does not depend on how slow the machine is."""
+    from parl import announce
+
+    monkeypatch.setattr(announce, "AFTER_S", 3600.0)
+
+
+@pytest.fixture(autouse=True)
 def room_for_programs() -> Iterator[None]:
     """Lets compiled programs go before the process may have no more memory maps, 65,530 of them.
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,18 @@ def test_nothing_of_others_is_written_over(tmp_path: Path, odd: str) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["a" * 256, "nul\0", "file", "file/below"])
-def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a" * 256, "is longer than 255 bytes"),
+        ("nul\0", "holds the character NUL"),
+        ("file", "cannot use .* as a run's directory"),
+        ("file/below", "cannot use .* as a run's directory"),
+    ],
+)
+def test_names_that_cannot_be(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot use .* as a run's directory"):
+    with pytest.raises(ConfigError, match=said):
         RunDir(tmp_path / name).claim("mine")
     with pytest.raises(ConfigError):
         RunDir(tmp_path / name).config()
@@ -418,6 +427,14 @@ def test_other_versions_are_told() -> None:
 # -- signals --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def hang_up() -> Iterator[None]:
+    """SIGHUP is not ignored, whoever started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(signum: int) -> None:
     signal.raise_signal(signum)
 
@@ -431,6 +448,7 @@ def send(signum: int) -> None:
         (signal.SIGINT, 130, SystemExit),
     ],
 )
+@pytest.mark.usefixtures("hang_up")
 def test_a_signal_ends_what_may_end_at_once(signum: int, code: int, kind: type) -> None:
     with pytest.raises(parl.Interrupted) as caught, Signals(at_once="nothing is left"):
         send(signum)
@@ -478,6 +496,7 @@ def test_a_save_under_way_may_finish() -> None:
             send(signal.SIGTERM)
 
 
+@pytest.mark.usefixtures("hang_up")
 def test_where_nothing_is_lost_an_earlier_signal_counts() -> None:
     with Signals() as signals:
         with pytest.raises(Interrupted, match="SIGHUP: saved"), signals.may_raise("saved"):
