@@ -13,6 +13,7 @@ from gymnasium import spaces
 import parl
 from parl.core.errors import ConfigError, EnvError, ParlError
 from parl.core.spec import Box, Discrete, EnvSpec
+from parl.envs import gymnasium_checks
 from parl.envs.factory import make_factory
 
 MODULE = """
@@ -195,7 +196,9 @@ def test_check_env_finds_nothing_in_good_ones() -> None:
     assert parl.check_env(answers(Z, 0.0, False, NO), 3) == []
 
 
-def test_check_env_tells_what_training_would_not_notice(capsys: Any) -> None:
+def test_check_env_tells_what_training_would_not_notice(capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(gymnasium_checks, "REPORTED", set())  # each name is told of once a process
+
     class Odd(Local):
         def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
             return np.random.default_rng().random(1).astype(np.float32) + 2, {}
