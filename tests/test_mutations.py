@@ -20,7 +20,8 @@ def make_run(path: Path, seed: int) -> Path:
     run = RunDir.create(path, RunConfig("sac", "jax:Pendulum-v1", run_id=f"run {seed}"))
     for env_steps in (100, 200):
         net = {"kernel": draw.normal(size=(8, 8)), "bias": draw.normal(size=8)}
-        tree = {"net": net, "target": {"kernel": draw.normal(size=(8, 8))}, "replay": {"rows": np.zeros(300)}}
+        replay, target = {"rows": np.zeros(300)}, {"kernel": draw.normal(size=(8, 8))}
+        tree = {"net": net, "target": target, "replay": replay}
         run.save(env_steps, tree, {"run_id": f"run {seed}", "best": [1.5, 100], "exact": True})
     return path
 
