@@ -22,12 +22,12 @@ import jax.numpy as jnp
 from rollouts import Line, write
 
 from parl import ops
-from parl.agents.fused import Fused
+from parl.agents.execution.fused import Fused
 from parl.api import prepare
-from parl.build import make_execution, resolve
-from parl.config import RunConfig
 from parl.core.types import Array
 from parl.envs import jax_vector
+from parl.runs.build import make_execution, resolve
+from parl.runs.config import RunConfig
 
 AGENTS = (2, 4, 8, 16, 32)
 NUM_ENVS = 16

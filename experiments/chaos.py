@@ -24,7 +24,7 @@ import numpy as np
 from rollouts import Learning, Line, write
 from watch import Watched, psutil, watch
 
-from parl.agents.host import Fragment
+from parl.agents.execution.collector import Fragment
 from parl.remote import Restart, RolloutPool, chaos, connect, disconnect
 
 SHARES = {"kill": 0.4, "raise_": 0.3, "nan": 0.15, "slow": 0.1, "hang": 0.05}

@@ -31,7 +31,7 @@ from study import NOTE, Cell, Study, load
 
 import parl
 from parl.core.errors import ConfigError, ParlError
-from parl.run_dir import RunDir, write_json
+from parl.runs.directory import RunDir, write_json
 
 HERE = Path(__file__).parent
 STOPPED = 128  # exit codes beyond it are those of signals

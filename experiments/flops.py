@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from parl.agents.learner import example_rollout
-from parl.build import Parts
+from parl.runs.build import Parts
 
 
 def gflop_per_step(parts: Parts) -> float:

@@ -32,17 +32,17 @@ import numpy as np
 
 import parl
 from parl import api
-from parl.build import load_state, make_execution, resolve
 from parl.cli import main as command_line
-from parl.clock import Clock
 from parl.core.checkpoint import write_manifest
 from parl.core.errors import ParlError
-from parl.hooks import Hooks
-from parl.progress import Progress
 from parl.recipes import recipe_class
-from parl.run_dir import RunDir
-from parl.session import go_on
-from parl.training import Trainer
+from parl.report.progress import Progress
+from parl.runs.build import load_state, make_execution, resolve
+from parl.runs.clock import Clock
+from parl.runs.directory import RunDir
+from parl.runs.hooks import Hooks
+from parl.runs.session import go_on
+from parl.runs.trainer import Trainer
 
 Random = np.random.Generator
 RECIPES = {

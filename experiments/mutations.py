@@ -20,7 +20,7 @@ import numpy as np
 
 import parl
 from parl.core.errors import CheckpointError
-from parl.run_dir import RunDir
+from parl.runs.directory import RunDir
 
 Random = np.random.Generator
 Files = dict[str, bytes]  # name -> content

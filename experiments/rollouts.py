@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 import parl
-from parl.agents.ended import nothing
-from parl.agents.execution import Seeds, init_learner
-from parl.agents.host import Fragment
-from parl.build import make_collector, resolve
-from parl.config import RunConfig
+from parl.agents.execution.collector import Fragment
+from parl.agents.execution.ended import nothing
+from parl.agents.execution.protocol import Seeds, init_learner
 from parl.core.types import Rollout
 from parl.envs.protocol import Transition
+from parl.runs.build import make_collector, resolve
+from parl.runs.config import RunConfig
 
 
 class Learning:

@@ -38,7 +38,7 @@ RUN = Path("run")
 # what a process does in its place, before `parl` begins
 WAIT_AT = "(print('HERE', flush=True), time.sleep(600))"
 BUILD_WAITS = f"import parl.api as api; api.make_execution = lambda *_: {WAIT_AT}"
-PACE = """import parl.training as t; advance = t.Trainer.advance
+PACE = """import parl.runs.trainer as t; advance = t.Trainer.advance
 def slowly(self, n): advance(self, n); time.sleep(0.3)
 t.Trainer.advance = slowly"""
 SAVE_WAITS = """import parl.core.checkpoint as c; sync, calls = c.sync, []
@@ -47,16 +47,16 @@ def slow(file):
     if len(calls) > 3: print('HERE', flush=True); time.sleep(SECONDS)
     sync(file)
 c.sync = slow"""
-EVALUATION_WAITS = """import parl.training as t; evaluate = t.Trainer.evaluate
+EVALUATION_WAITS = """import parl.runs.trainer as t; evaluate = t.Trainer.evaluate
 def slow(self, *args):
     print('HERE', flush=True)
     while not self.signals.signum: time.sleep(0.1)
     return evaluate(self, *args)
 t.Trainer.evaluate = slow"""
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-DIES_BEFORE_CONFIG = f"import parl.run_dir as r; r.RunDir.write_config = lambda *_: {KILL}"
-DIES_BEFORE_RESULT = f"import parl.run_dir as r; r.RunDir.write_result = lambda *_: {KILL}"
-DIES_BEFORE_LINE = f"import parl.training as t; t.Trainer.complete = lambda *_: {KILL}"
+DIES_BEFORE_CONFIG = f"import parl.runs.directory as r; r.RunDir.write_config = lambda *_: {KILL}"
+DIES_BEFORE_RESULT = f"import parl.runs.directory as r; r.RunDir.write_result = lambda *_: {KILL}"
+DIES_BEFORE_LINE = f"import parl.runs.trainer as t; t.Trainer.complete = lambda *_: {KILL}"
 DIES_WRITING = f"""import parl.core.checkpoint as c; write, calls = c.write_manifest, []
 def dies(*args):
     calls.append(args)

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parl.build import Parts, resolve
-from parl.config import RUN_FIELDS, RunConfig
 from parl.core.errors import ConfigError
 from parl.core.yaml_text import parse_yaml
+from parl.runs.build import Parts, resolve
+from parl.runs.config import RUN_FIELDS, RunConfig
 
 STUDIES = Path(__file__).parent / "studies"
 NOTE = "cell.json"  # in a run directory: the cell, its cost and the commits it ran on

@@ -10,7 +10,7 @@ from study import Cell, Study
 from study_record import Record
 
 from parl import ops
-from parl.plotting import plot_curves
+from parl.report.plotting import plot_curves
 
 REFERENCE = Path(__file__).parent / "reference" / "control.csv"
 YARDSTICK = "sac"  # whose published returns stand in for those of an algorithm without any

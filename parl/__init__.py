@@ -6,6 +6,8 @@ Names are loaded when they are first used, so that `import parl` is quick.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from parl.core.moved import install
+
 __version__ = "0.1.0"
 
 HOMES = {
@@ -15,13 +17,13 @@ HOMES = {
     "load": "parl.api",
     "Agent": "parl.face",
     "Run": "parl.api",
-    "Stop": "parl.hooks",
-    "plot_curves": "parl.plotting",
+    "Stop": "parl.runs.hooks",
+    "plot_curves": "parl.report.plotting",
     "transition": "parl.agents.agent",
     "OnPolicy": "parl.agents.learner",
     "OffPolicy": "parl.agents.learner",
-    "Replay": "parl.agents.replay",
-    "NumpyReplay": "parl.agents.replay",
+    "Replay": "parl.agents.replay.ring",
+    "NumpyReplay": "parl.agents.replay.ring",
     "Algorithm": "parl.core.algorithm",
     "Model": "parl.core.model",
     "Step": "parl.core.types",
@@ -34,7 +36,7 @@ HOMES = {
     "MultiDiscrete": "parl.core.spec",
     "EnvSpec": "parl.core.spec",
     "ParlError": "parl.core.errors",
-    "Interrupted": "parl.interruption",
+    "Interrupted": "parl.runs.interruption",
     "ConfigError": "parl.core.errors",
     "SpaceError": "parl.core.errors",
     "MissingPackage": "parl.core.errors",
@@ -56,8 +58,8 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.agents.agent import transition as transition
     from parl.agents.learner import OffPolicy as OffPolicy
     from parl.agents.learner import OnPolicy as OnPolicy
-    from parl.agents.replay import NumpyReplay as NumpyReplay
-    from parl.agents.replay import Replay as Replay
+    from parl.agents.replay.ring import NumpyReplay as NumpyReplay
+    from parl.agents.replay.ring import Replay as Replay
     from parl.api import Run as Run
     from parl.api import evaluate as evaluate
     from parl.api import load as load
@@ -83,15 +85,17 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.core.types import static as static
     from parl.envs.check import check_env as check_env
     from parl.face import Agent as Agent
-    from parl.hooks import Stop as Stop
-    from parl.interruption import Interrupted as Interrupted
-    from parl.plotting import plot_curves as plot_curves
     from parl.remote import Restart as Restart
     from parl.remote import RolloutPool as RolloutPool
     from parl.remote import chaos as chaos
     from parl.remote import connect as connect
     from parl.remote import disconnect as disconnect
     from parl.remote import remote_class as remote_class
+    from parl.report.plotting import plot_curves as plot_curves
+    from parl.runs.hooks import Stop as Stop
+    from parl.runs.interruption import Interrupted as Interrupted
+
+install()
 
 
 def __getattr__(name: str) -> Any:

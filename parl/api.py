@@ -10,8 +10,17 @@ from typing import Any, NamedTuple
 
 import jax
 
-from parl.announce import announced
-from parl.build import (
+from parl.core.errors import ConfigError, nearest
+from parl.core.memory import keep_freed_memory
+from parl.core.settings import Setting, checked, path_of
+from parl.envs.factory import make_factory
+from parl.face import Agent as Agent
+from parl.models.encoder import has_images
+from parl.recipes import algorithm_name
+from parl.recipes.auto import AUTO, doubt, pick
+from parl.report.announce import announced
+from parl.report.progress import Progress
+from parl.runs.build import (
     Parts,
     load_state,
     make_evaluator,
@@ -20,27 +29,18 @@ from parl.build import (
     rival_of,
     run_seeds,
 )
-from parl.clock import Clock
-from parl.config import RUN_FIELDS, RunConfig, new_run_id, versions
-from parl.core.errors import ConfigError, nearest
-from parl.core.memory import keep_freed_memory
-from parl.core.settings import Setting, checked, path_of
-from parl.envs.factory import make_factory
-from parl.episodes import Rules
-from parl.evaluation import Evaluation
-from parl.face import Agent as Agent
-from parl.hooks import HOOKS, Hooks, with_settings
-from parl.interruption import Signals, ending
-from parl.models.encoder import has_images
-from parl.preparation import prepare as prepare
-from parl.progress import Progress
-from parl.recipes import algorithm_name
-from parl.recipes.auto import AUTO, doubt, pick
-from parl.remarks import long_warmup, rounding
-from parl.run_dir import RunDir
-from parl.schedules import explained, extended, horizon
-from parl.session import finished, go_on, resumed, started
-from parl.training import Trainer
+from parl.runs.clock import Clock
+from parl.runs.config import RUN_FIELDS, RunConfig, new_run_id, versions
+from parl.runs.directory import RunDir
+from parl.runs.episodes import Rules
+from parl.runs.evaluation import Evaluation
+from parl.runs.hooks import HOOKS, Hooks, with_settings
+from parl.runs.interruption import Signals, ending
+from parl.runs.preparation import prepare as prepare
+from parl.runs.remarks import long_warmup, rounding
+from parl.runs.schedules import explained, extended, horizon
+from parl.runs.session import finished, go_on, resumed, started
+from parl.runs.trainer import Trainer
 
 
 class Run(NamedTuple):
@@ -164,7 +164,7 @@ def drive(
     restore: Callable[[Trainer], None] | None = None,
 ) -> Run:
     """Runs to the end, from the start or from where `restore` puts it, and draws the curve."""
-    from parl.plotting import plot_run  # only now: it loads matplotlib
+    from parl.report.plotting import plot_run  # only now: it loads matplotlib
 
     if has_images(parts.factory.spec.observation_space):
         keep_freed_memory()

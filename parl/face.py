@@ -13,7 +13,6 @@ import numpy as np
 from parl.agents import agent as base
 from parl.agents.learner import Learner
 from parl.agents.learner_json import learner_from_json
-from parl.build import check_same, recipe_for
 from parl.core import checkpoint
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
@@ -23,8 +22,9 @@ from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
 from parl.envs.native import Alone, Seen, Translator, check_finite, translator
-from parl.preparation import prepare
 from parl.recipes import OBJECT, make_recipe
+from parl.runs.build import check_same, recipe_for
+from parl.runs.preparation import prepare
 
 
 class Agent(base.Agent):

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
 from parl.core.types import Step
-from parl.envs.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 
 
 class Parallel(ParallelEnv):

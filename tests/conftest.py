@@ -35,7 +35,7 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def no_word_of_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test reads on stderr does not depend on how slow the machine is."""
-    from parl import announce
+    from parl.report import announce
 
     monkeypatch.setattr(announce, "AFTER_S", 3600.0)
 

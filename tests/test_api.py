@@ -11,10 +11,10 @@ import pytest
 import parl
 from parl.algorithms.dqn import DQN
 from parl.core.errors import CheckpointError, ConfigError, EnvError
-from parl.envs.cartpole import CartPole
+from parl.envs.classic.cartpole import CartPole
 from parl.envs.factory import from_jax
-from parl.evaluation import Evaluator
 from parl.recipes import make_recipe
+from parl.runs.evaluation import Evaluator
 
 SPEC = parl.EnvSpec("CartPole-v1", parl.Box((4,)), parl.Discrete(2))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from benches import after, compare, load, settings
 
-from parl.build import resolve
-from parl.config import RunConfig
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
 
 
 @pytest.fixture(scope="module")

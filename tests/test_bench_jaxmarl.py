@@ -6,8 +6,8 @@ import jax
 import pytest
 from benches import after, load, settings
 
-from parl.build import Parts, resolve
-from parl.config import RunConfig
+from parl.runs.build import Parts, resolve
+from parl.runs.config import RunConfig
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from parl.agents.learner import OffPolicy
-from parl.build import Parts, resolve
-from parl.config import RunConfig
 from parl.core.errors import ConfigError
+from parl.runs.build import Parts, resolve
+from parl.runs.config import RunConfig
 
 
 def parts(algorithm: str, env: str = "jax:CartPole-v1", **fields: Any) -> Parts:

@@ -10,19 +10,19 @@ import pytest
 from gymnasium import spaces
 
 import parl
-from parl.agents import ended as ends
-from parl.budget import Budget
-from parl.clock import Clock
+from parl.agents.execution.protocol import ended as ends
 from parl.core.algorithm import Algorithm
-from parl.envs.cartpole import CartPole
+from parl.envs.classic.cartpole import CartPole
 from parl.envs.factory import from_gymnasium, from_jax
 from parl.envs.info import LastNumbers, number_in
-from parl.episodes import Rules, Stopped
-from parl.evaluation import Evaluator
-from parl.meter import Meter, per_seed, told_of
 from parl.ops import t_interval
-from parl.progress import short, spread
-from parl.result import returns_line, summary
+from parl.report.progress import short, spread
+from parl.runs.budget import Budget
+from parl.runs.clock import Clock
+from parl.runs.episodes import Rules, Stopped
+from parl.runs.evaluation import Evaluator
+from parl.runs.meter import Meter, per_seed, told_of
+from parl.runs.result import returns_line, summary
 
 
 class Always(Algorithm):

@@ -16,14 +16,14 @@ from gymnasium import spaces
 import parl
 from parl.algorithms.dqn import DQN
 from parl.api import kept_config
-from parl.build import resolve
-from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
 from parl.core.errors import CheckpointError, ConfigError, SpaceError
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
 from parl.envs.native import translator
 from parl.recipes import RECIPES, fits, make_recipe, recipe_class
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
 
 Box, INF = spaces.Box, np.inf
 

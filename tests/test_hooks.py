@@ -7,7 +7,7 @@ import pytest
 import parl
 from parl.cli import main
 from parl.core.errors import ConfigError
-from parl.hooks import HookError, Hooks, Stop, logger, stop_at, tell
+from parl.runs.hooks import HookError, Hooks, Stop, logger, stop_at, tell
 
 TINY = {
     "env": "jax:CartPole-v1",

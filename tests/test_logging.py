@@ -9,7 +9,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from parl.core.errors import ParlError
-from parl.logging import RunLog, plain, read_metrics
+from parl.report.metrics import RunLog, plain, read_metrics
 
 
 def events(directory):
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 def test_a_full_disk_under_tensorboard(tmp_path, monkeypatch):
     log = RunLog(tmp_path)
     log.write({"env_steps": 8, "x": 1})
-    monkeypatch.setattr("parl.logging.FLUSH_S", 0)
+    monkeypatch.setattr("parl.report.metrics.FLUSH_S", 0)
 
     def fail():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parl.config import RunConfig
 from parl.core import checkpoint
-from parl.run_dir import RunDir
+from parl.runs.config import RunConfig
+from parl.runs.directory import RunDir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 import parl
-from parl.algorithms.self_play import SelfPlay, SelfPlayMemory
-from parl.build import resolve
+from parl.algorithms.wrappers.self_play import SelfPlay, SelfPlayMemory
 from parl.cli import main
-from parl.config import RunConfig
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step
-from parl.crossplay import Crossplay, Referee, draw, matrices_of, plain
 from parl.envs.factory import make_factory
-from parl.evaluation import Contest, Player
-from parl.opponents import random_player
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
+from parl.runs.crossplay import Crossplay, Referee, draw, matrices_of, plain
+from parl.runs.evaluation import Contest, Player
+from parl.runs.opponents import random_player
 
 ENV = "jax:tic_tac_toe"
 TINY = {"hidden": (4,), "num_envs": 8, "length": 9, "epochs": 1, "minibatches": 1}

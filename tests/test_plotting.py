@@ -8,8 +8,8 @@ import pytest
 
 from parl import ops
 from parl.core.errors import ParlError
-from parl.logging import RunLog
-from parl.plotting import aligned, curves_figure, plot_curves, plot_run, run_figure, series
+from parl.report.metrics import RunLog
+from parl.report.plotting import aligned, curves_figure, plot_curves, plot_run, run_figure, series
 
 CONFIG = {"algorithm": "ppo", "env": "CartPole-v1", "seed": 3, "num_seeds": 1}
 RESULT = {"return_mean": 31.0, "return_std": 2.5, "episodes": 20, "env_steps": 4000, "wall_s": 5.2}
@@ -149,7 +149,7 @@ def test_plot_run_writes_a_png(tmp_path):
 def test_plotting_leaves_pyplot_alone(tmp_path):
     write(tmp_path, ONE_SEED, CONFIG)
     code = (
-        "import sys, pathlib, parl.plotting as p\n"
+        "import sys, pathlib, parl.report.plotting as p\n"
         "assert 'matplotlib' not in sys.modules\n"
         f"p.plot_run(pathlib.Path({str(tmp_path)!r}))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

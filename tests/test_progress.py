@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from parl.progress import Display, Progress, fitting, short
+from parl.report.progress import Display, Progress, fitting, short
 
 
 class Clock:

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 import parl
-from parl import run_checkpoints
-from parl.config import RunConfig, new_run_id
 from parl.core import checkpoint, pieces
 from parl.core.errors import CheckpointError, ConfigError, ParlError
 from parl.core.locks import Held, Lock, read_lock
 from parl.core.pieces import Ring
-from parl.interruption import Interrupted, Signals
-from parl.logging import RunLog, read_metrics
-from parl.run_dir import RunDir, write_json
-from parl.session import changed, default_out, started
+from parl.report.metrics import RunLog, read_metrics
+from parl.runs import checkpoints as run_checkpoints
+from parl.runs.config import RunConfig, new_run_id
+from parl.runs.directory import RunDir, write_json
+from parl.runs.interruption import Interrupted, Signals
+from parl.runs.session import changed, default_out, started
 
 CONFIG = RunConfig("ppo", "jax:CartPole-v1", run_id="mine")
 
@@ -461,7 +461,7 @@ def test_a_signal_ends_what_may_end_at_once(signum: int, code: int, kind: type) 
 def test_a_script_ends_with_the_signals_code_and_its_sentence(signum: int, code: int) -> None:
     script = f"""if True:
         import signal
-        from parl.interruption import ending
+        from parl.runs.interruption import ending
 
         @ending("so it is")
         def train():

@@ -12,12 +12,12 @@ import optax
 import pytest
 
 import parl
-from parl.algorithms.normalized import Normalized
-from parl.build import resolve
-from parl.config import RunConfig
+from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.errors import ConfigError
 from parl.recipes import RECIPES, recipe_class
-from parl.schedules import explained, extended, restarted
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
+from parl.runs.schedules import explained, extended, restarted
 
 ENVS = {"Discrete": "jax:CartPole-v1", "Box": "jax:Pendulum-v1"}
 SMALL: dict[str, Any] = {

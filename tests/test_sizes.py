@@ -6,12 +6,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from parl import sizes
-from parl.build import resolve
-from parl.config import RunConfig
 from parl.core.errors import ConfigError
 from parl.envs.factory import EnvFactory, make_factory
-from parl.remarks import long_warmup, rounding
+from parl.runs import sizes
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
+from parl.runs.remarks import long_warmup, rounding
 
 GIB = 2**30
 

@@ -15,18 +15,18 @@ import pytest
 from optax.tree_utils import tree_get_all_with_path
 
 import parl
-from parl import run_checkpoints
 from parl.algorithms.ppo import PPO
-from parl.config import RunConfig, from_dict
 from parl.core import pieces
 from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.pieces import files_of
 from parl.core.seeding import run_keys
-from parl.logging import read_metrics
-from parl.meter import per_seed
-from parl.run_dir import RunDir
-from parl.training import Diverged, Trainer, not_finite
+from parl.report.metrics import read_metrics
+from parl.runs import checkpoints as run_checkpoints
+from parl.runs.config import RunConfig, from_dict
+from parl.runs.directory import RunDir
+from parl.runs.meter import per_seed
+from parl.runs.trainer import Diverged, Trainer, not_finite
 
 TINY = {"hidden": (8,), "eval_episodes": 2, "steps": 2_560, "eval_every": 256}
 

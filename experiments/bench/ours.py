@@ -19,12 +19,12 @@ import jax
 import numpy as np
 
 import parl
-from parl.agents.execution import Execution
+from parl.agents.execution.protocol import Execution
 from parl.agents.learner import OffPolicy
 from parl.api import prepare
-from parl.build import make_execution, resolve
-from parl.config import RunConfig
 from parl.core.yaml_text import parse_yaml
+from parl.runs.build import make_execution, resolve
+from parl.runs.config import RunConfig
 
 
 class Timing(NamedTuple):

@@ -47,8 +47,8 @@ def ours(job: Job, seconds: float) -> dict[str, Any]:
     import jax
 
     from parl.api import prepare
-    from parl.build import make_execution, resolve
-    from parl.config import RunConfig
+    from parl.runs.build import make_execution, resolve
+    from parl.runs.config import RunConfig
 
     prepare()
     settings: dict[str, Any] = {

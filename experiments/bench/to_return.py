@@ -28,7 +28,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parl.plotting import COLORS, PALE, decorate, new_figure, save
+from parl.report.plotting import COLORS, PALE, decorate, new_figure, save
 
 HERE = Path(__file__).parent
 EVERY, EPISODES = 5_000, 10  # steps between SBX' evaluations, and episodes of each

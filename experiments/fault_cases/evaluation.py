@@ -176,7 +176,7 @@ def numbers_are_shown_to_their_scale() -> None:
     class Huge(Env):
         pay = 3e38
 
-    from parl.result import returns_line
+    from parl.runs.result import returns_line
 
     small = parl.train("ppo", Small, new(), steps=64, eval_episodes=2, **PPO)
     assert returns_line(small.result).startswith("return 0.19 ± 0 over"), small.result

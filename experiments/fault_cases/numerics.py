@@ -14,10 +14,10 @@ from gymnasium import spaces
 import parl
 from fault_cases import case
 from parl import ops
-from parl.agents.replay import NumpyReplay, Replay
+from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.algorithms.dqn import DQN
-from parl.algorithms.normalized import Normalized
 from parl.algorithms.ppo import PPO
+from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step
 

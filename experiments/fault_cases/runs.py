@@ -225,7 +225,7 @@ def sweep() -> None:
 @case("S17-replay", seconds=300)
 def replay() -> None:
     """Replay is in a checkpoint, in the newest only, or in none."""
-    from parl import run_checkpoints
+    from parl.runs import checkpoints as run_checkpoints
 
     has = lambda out: [
         (Path(out) / "checkpoints" / str(s) / "replay.bin").exists() for s in saved(out)
@@ -260,8 +260,8 @@ parl.resume("r", 10**8, quiet=True)
 @case("S17-incremental", seconds=300)
 def incremental() -> None:
     """Of a large replay a save writes what is new, the disk holds it once, and all is exact."""
-    from parl import run_checkpoints
     from parl.core import pieces
+    from parl.runs import checkpoints as run_checkpoints
 
     settings = SAC | {"steps": 1024, "eval_every": 64, "checkpoint_every": 64}
     whole = parl.train("sac", out="whole", checkpoint_replay="yes", **settings)
@@ -350,7 +350,7 @@ def foreign_out() -> None:
 @case("R-eval-loop", seconds=300)
 def eval_loop() -> None:
     """Reading the newest checkpoint never fails while a run with --keep 1 goes on."""
-    from parl.run_dir import RunDir
+    from parl.runs.directory import RunDir
 
     job = start(f"train ppo {FLAGS} --steps 100000000 --eval-every 128 --keep 1 --out r")
     while not Path("r/config.json").exists():

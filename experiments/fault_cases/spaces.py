@@ -132,7 +132,7 @@ def channels_first() -> None:
     import jax
     import jax.numpy as jnp
 
-    from parl.envs.gymnasium_spaces import convert_space
+    from parl.envs.adapters.gymnasium_spaces import convert_space
     from parl.models.encoder import Encoder
 
     def first_kernel(shape: Any) -> Any:
@@ -150,7 +150,7 @@ def nested_legal() -> None:
     """An entry called legal that is no mask is seen by the network."""
     import jax.numpy as jnp
 
-    from parl.envs.gymnasium_spaces import convert_space
+    from parl.envs.adapters.gymnasium_spaces import convert_space
     from parl.models.encoder import Encoder
 
     task = spaces.Dict(legal=spaces.MultiBinary(3), y=Box(-1, 1, (1,)))
@@ -165,7 +165,7 @@ def nested_legal() -> None:
 @case("F16")
 def values_that_do_not_fit() -> None:
     """What a space cannot hold is an error; what lies outside a box is told once."""
-    from parl.envs.gymnasium import GymnasiumVectorEnv
+    from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 
     class Wrong(Env):
         def __init__(self, space: Any, value: Any):
@@ -257,7 +257,7 @@ def mistakes_of_environments() -> None:
 @case("9a-spaces")
 def bytes_that_are_no_pixels() -> None:
     """Bytes of 0 .. 2 are the numbers that they are, of all types."""
-    from parl.envs.gymnasium_team import flattener
+    from parl.envs.adapters.gymnasium_team import flattener
 
     for dtype in (np.int8, np.uint8, np.int64):
         view = flattener(Box(0, 2, (3,), dtype))[1](np.array([0, 1, 2], dtype))

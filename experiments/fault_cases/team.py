@@ -14,7 +14,7 @@ from fault_cases import case
 from parl import ops
 from parl.core.errors import EnvError
 from parl.core.types import Step
-from parl.envs.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 
 QUIET: dict[str, Any] = {"quiet": True, "absolute_episodes": 0}
 
@@ -318,8 +318,8 @@ def auto_in_a_game_of_two_sides() -> None:
 @case("10a")
 def the_dead_are_in_no_statistics() -> None:
     """Equal views look equal to shared networks, though b dies early."""
-    from parl.agents.execution import Seeds
-    from parl.agents.host import Collector
+    from parl.agents.execution.collector import Collector
+    from parl.agents.execution.protocol import Seeds
 
     class Early(Parallel):
         length = 10
@@ -380,8 +380,8 @@ def rewards_that_only_last_tells() -> None:
 @case("14a")
 def who_has_won_among_three() -> None:
     """The pool's books and an evaluation agree: the second has won."""
-    from parl.algorithms.self_play import outcome
-    from parl.evaluation import scores_of
+    from parl.algorithms.wrappers.self_play import outcome
+    from parl.runs.evaluation import scores_of
 
     pay, one = np.array([1.0, 3.0, -4.0]), jnp.ones((1, 1), bool)
     steps = Step(None, None, jnp.asarray(pay)[None, None], None, None, one, one, {})
@@ -560,8 +560,8 @@ class Alive(gymnasium.Env):
 @case("F14", seconds=600)
 def an_entry_called_alive() -> None:
     """A single agent's entry of that name is an observation: values are those of any other name."""
-    from parl.build import load_state
-    from parl.run_dir import RunDir
+    from parl.runs.build import load_state
+    from parl.runs.directory import RunDir
 
     settings: dict[str, Any] = {"critic_learning_rate": 3e-3, "tau": 0.05, "hidden": (16,)}
     settings |= {"warmup": 64, "batch_size": 32, "capacity": 3000, "gamma": 0.9, "steps": 2500}

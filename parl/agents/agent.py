@@ -9,7 +9,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from parl.agents.distributed import learn_from_host
+from parl.agents.execution.pooled import learn_from_host
 from parl.agents.learner import (
     Learner,
     LearnerState,

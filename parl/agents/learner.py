@@ -8,8 +8,8 @@ from flax import struct
 from jax.custom_batching import sequential_vmap
 
 from parl import ops
-from parl.agents.replay import Replay, ReplayState
-from parl.agents.sampling import Wrapper
+from parl.agents.replay.ring import Replay, ReplayState
+from parl.agents.replay.sampling import Wrapper
 from parl.core.algorithm import Algorithm
 from parl.core.errors import DamagedCheckpoint
 from parl.core.pieces import Ring

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from parl.agents.learner import Learner, OffPolicy, OnPolicy
-from parl.agents.replay import NumpyReplay, Replay
-from parl.agents.sampling import NStep, Prioritized
+from parl.agents.replay.ring import NumpyReplay, Replay
+from parl.agents.replay.sampling import NStep, Prioritized
 from parl.core.algorithm import Algorithm
 from parl.core.errors import CheckpointError
 

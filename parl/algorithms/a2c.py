@@ -6,7 +6,7 @@ Mnih et al. 2016, arXiv:1602.01783, in its synchronous form. Shapes: T time, B e
 import optax
 
 from parl import ops
-from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
+from parl.algorithms.shared.actor_critic import ActorCritic, ActorCriticState
 from parl.core.types import Array, Metrics, Params, Rollout, descend
 
 

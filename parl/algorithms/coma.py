@@ -14,8 +14,8 @@ import optax
 from flax import struct
 
 from parl import ops
-from parl.algorithms.actor_critic import ActorCritic
-from parl.algorithms.minibatches import as_samples, sweep
+from parl.algorithms.shared.actor_critic import ActorCritic
+from parl.algorithms.shared.minibatches import as_samples, sweep
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, descend, static
 from parl.models import modes, recurrent

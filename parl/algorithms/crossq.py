@@ -5,8 +5,8 @@ Bhatt et al. 2024, arXiv:1902.05605. The networks are to be batch-(re)normalised
 
 from typing import Any
 
-from parl.algorithms.critics import joint
 from parl.algorithms.sac import SAC, SACState
+from parl.algorithms.shared.critics import joint
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Params, Step
 from parl.ops.value_distributions import ValueDistribution

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from parl import ops
-from parl.algorithms.q_learning import QLearning, greedy
+from parl.algorithms.shared.q_learning import QLearning, greedy
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Step, descend, static
 from parl.models import modes

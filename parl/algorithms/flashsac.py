@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from parl.algorithms.critics import joint
 from parl.algorithms.sac import SAC
+from parl.algorithms.shared.critics import joint
 from parl.core.types import Array, Params, Step
 from parl.models import modes
 from parl.ops.value_distributions import ValueDistribution

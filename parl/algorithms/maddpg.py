@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from parl import ops
-from parl.algorithms.critics import regress, start
-from parl.algorithms.q_learning import greedy
+from parl.algorithms.shared.critics import regress, start
+from parl.algorithms.shared.q_learning import greedy
 from parl.algorithms.td3 import TD3, TD3State
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Array, Metrics, Params, Step, static

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from parl import ops
-from parl.algorithms.actor_critic import ActorCritic, ActorCriticState
-from parl.algorithms.minibatches import as_samples, swap_axes, sweep
-from parl.algorithms.normalized import Stats
+from parl.algorithms.shared.actor_critic import ActorCritic, ActorCriticState
+from parl.algorithms.shared.minibatches import as_samples, swap_axes, sweep
+from parl.algorithms.wrappers.normalized import Stats
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, static
 

@@ -15,9 +15,9 @@ import optax
 from flax import struct
 
 from parl import ops
-from parl.algorithms.minibatches import as_samples, swap_axes, sweep
-from parl.algorithms.q_learning import QLearning, greedy
 from parl.algorithms.qmix import init_mixed, mix, team_transitions
+from parl.algorithms.shared.minibatches import as_samples, swap_axes, sweep
+from parl.algorithms.shared.q_learning import QLearning, greedy
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, static

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from parl import ops
 from parl.algorithms.dqn import DQN, DQNState
-from parl.algorithms.minibatches import swap_axes
-from parl.algorithms.q_learning import greedy
+from parl.algorithms.shared.minibatches import swap_axes
+from parl.algorithms.shared.q_learning import greedy
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Params, Rollout, Step, static

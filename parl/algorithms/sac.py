@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from parl.algorithms.critics import Optimizer, every, learn, regress, start
+from parl.algorithms.shared.critics import Optimizer, every, learn, regress, start
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec

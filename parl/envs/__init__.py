@@ -8,8 +8,8 @@ def as_pettingzoo(env: Any) -> Any:
 
     A ParallelEnv, or an AECEnv where agents take turns. Raises EnvError for a single agent.
     """
+    from parl.envs.adapters.to_pettingzoo import export
     from parl.envs.factory import make_factory  # only now: `import parl` stays quick
-    from parl.envs.to_pettingzoo import export
 
     game = make_factory(env).jax
     if game is None:

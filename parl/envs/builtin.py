@@ -8,16 +8,16 @@ from typing import Any
 
 from parl.core.errors import EnvError, nearest
 from parl.core.settings import Setting, checked, kinds
-from parl.envs.acrobot import Acrobot
-from parl.envs.cartpole import CartPole, CartPoleMasked
-from parl.envs.mountain_car import MountainCarContinuous
+from parl.envs.classic.acrobot import Acrobot
+from parl.envs.classic.cartpole import CartPole, CartPoleMasked
+from parl.envs.classic.mountain_car import MountainCarContinuous
+from parl.envs.classic.pendulum import Pendulum
 from parl.envs.multi.board_games import CONNECT_FOUR, TIC_TAC_TOE
 from parl.envs.multi.foraging import Foraging
 from parl.envs.multi.matrix_games import CLIMBING, MatrixGame, TwoStep, penalty
 from parl.envs.multi.simple_speaker_listener import SimpleSpeakerListener
 from parl.envs.multi.simple_spread import SimpleSpread
 from parl.envs.multi.simple_tag import SimpleTag
-from parl.envs.pendulum import Pendulum
 from parl.envs.protocol import JaxEnv
 
 JAX_ENVS: dict[str, Callable[..., JaxEnv]] = {

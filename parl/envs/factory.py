@@ -79,7 +79,7 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
     if callable(env):
         return from_gymnasium(env, found)
     if is_pettingzoo(env):
-        from parl.envs.pettingzoo import copies_of, name_of
+        from parl.envs.adapters.pettingzoo import copies_of, name_of
 
         return from_gymnasium(copies_of(env), id or name_of(env))
     raise EnvError(
@@ -116,23 +116,23 @@ def from_id(id: str) -> EnvFactory:
     if suite.prefix == "jax:":
         return from_jax(make_builtin(name, **arguments))
     if suite.prefix == "pz:":
-        from parl.envs.pettingzoo import make_pettingzoo  # only now: it loads PettingZoo
+        from parl.envs.adapters.pettingzoo import make_pettingzoo  # only now: it loads PettingZoo
 
         return from_gymnasium(make_pettingzoo(name, **arguments), id)
     if suite.prefix == "jaxmarl:":
-        from parl.envs.jaxmarl_suite import JaxMarl  # only now: it loads JaxMARL
+        from parl.envs.adapters.jaxmarl_suite import JaxMarl  # only now: it loads JaxMARL
 
         return from_jax(JaxMarl(name, **arguments))
     if suite.prefix == "ale:":
-        from parl.envs.atari import make_atari  # only now: it loads Gymnasium
+        from parl.envs.adapters.atari import make_atari  # only now: it loads Gymnasium
 
         return from_gymnasium(make_atari(name, **arguments), id)
     if suite.prefix == "dmc:":
-        from parl.envs.control_suite import make_dm_control  # only now: it loads MuJoCo
+        from parl.envs.adapters.control_suite import make_dm_control  # only now: it loads MuJoCo
 
         return from_gymnasium(make_dm_control(path), id)
     if suite.prefix == "brax:":
-        from parl.envs.brax_suite import Brax  # only now: it loads Brax
+        from parl.envs.adapters.brax_suite import Brax  # only now: it loads Brax
 
         return from_jax(Brax(path))
     raise EnvError(f"{id}: environments of {suite.title} cannot be stepped by this version.")
@@ -150,7 +150,7 @@ def from_jax(env: JaxEnv) -> EnvFactory:
 
 def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFactory:
     """The factory for a registered Gymnasium environment, made with these arguments."""
-    from parl.envs.gymnasium import make_gymnasium  # only now: it loads Gymnasium
+    from parl.envs.adapters.gymnasium import make_gymnasium  # only now: it loads Gymnasium
 
     return from_gymnasium(make_gymnasium(name, **arguments), id)
 
@@ -160,7 +160,7 @@ def from_gymnasium(make: Callable[[], Any], id: str) -> EnvFactory:
 
     Without an id it is called by the class of what is made.
     """
-    from parl.envs.gymnasium import GymnasiumVectorEnv, class_name
+    from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, class_name
 
     probe = GymnasiumVectorEnv(make, 1, 0, id or None)
     name = id or class_name(probe.envs[0])

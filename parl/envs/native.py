@@ -57,8 +57,8 @@ class Alone:
         self.stack: Callable[[Sequence[Any]], Any] = stacker(self.space)
         self.informed = False
         if spec.native is not None:
-            from parl.envs.gymnasium import observer  # only now: it loads Gymnasium
-            from parl.envs.gymnasium_json import space_of
+            from parl.envs.adapters.gymnasium import observer  # only now: it loads Gymnasium
+            from parl.envs.adapters.gymnasium_json import space_of
 
             self.space = space_of(spec.native["observation"])
             self.informed = bool(spec.native["informed"])
@@ -83,7 +83,7 @@ class Alone:
 
     def masks(self, infos: Any, count: int) -> np.ndarray:
         """[B, A] bool, from a list of what the environment told, or a dict of arrays of it."""
-        from parl.envs.gymnasium_masks import stack_masks
+        from parl.envs.adapters.gymnasium_masks import stack_masks
 
         given = infos[MASK] if isinstance(infos, Mapping) else [(x or {}).get(MASK) for x in infos]
         if len(given) != count or any(mask is None for mask in given):

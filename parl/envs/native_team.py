@@ -7,8 +7,8 @@ import numpy as np
 
 from parl.core.errors import ConfigError, EnvError, SpaceError, nearest
 from parl.core.spec import Discrete, EnvSpec, example
-from parl.envs.gymnasium_json import space_of
-from parl.envs.gymnasium_team import mask_in, seat
+from parl.envs.adapters.gymnasium_json import space_of
+from parl.envs.adapters.gymnasium_team import mask_in, seat
 from parl.envs.native import Seen
 from parl.envs.team import only_first, own_actions
 

@@ -1,6 +1,5 @@
 """Networks: the only importers of flax.linen and flax.nnx."""
 
-from parl.models.agents import Agents
 from parl.models.cnn import NatureCNN
 from parl.models.control import Critic, DeterministicPolicy, SquashedNormalPolicy
 from parl.models.encoder import Encoder
@@ -16,6 +15,7 @@ from parl.models.heads import (
     policy_head,
 )
 from parl.models.mlp import MLP
+from parl.models.per_agent import Agents
 from parl.models.recurrent import CELLS, Recurrent, cell_output
 from parl.models.torsos import BatchNormMLP, DropoutMLP, FlashTorso, SimBa, SimBaV2
 

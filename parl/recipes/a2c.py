@@ -6,7 +6,7 @@ from typing import Self
 from parl.algorithms.a2c import A2C
 from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
-from parl.recipes.actor_critic import FOR_IMAGES, ActorCriticRecipe
+from parl.recipes.shared.actor_critic import FOR_IMAGES, ActorCriticRecipe
 
 DISCRETE = A2C()
 IMAGES = A2C(entropy_cost=0.01, value_cost=0.25)

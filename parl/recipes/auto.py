@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.models.encoder import has_images
-from parl.recipes.control import short
+from parl.recipes.shared.control import short
 
 AUTO = "auto"
 TEAMS = ("mappo", "coma", "qmix", "vdn", "pqn_vdn")  # learn from what all agents are paid together

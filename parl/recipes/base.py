@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from parl.agents.learner import Learner, OffPolicy, OnPolicy
-from parl.agents.replay import NumpyReplay, Replay
-from parl.agents.sampling import NStep, Prioritized
-from parl.algorithms.normalized import Normalized
+from parl.agents.replay.ring import NumpyReplay, Replay
+from parl.agents.replay.sampling import NStep, Prioritized
+from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.model import Model

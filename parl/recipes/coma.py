@@ -10,8 +10,8 @@ from parl.algorithms.coma import COMA
 from parl.core.model import Model
 from parl.core.spec import Discrete, EnvSpec
 from parl.models import Critic, orthogonal_torso
-from parl.recipes.actor_critic import ActorCriticRecipe
-from parl.recipes.multi_agent import SharedRecipe, usual_sharing
+from parl.recipes.shared.actor_critic import ActorCriticRecipe
+from parl.recipes.shared.multi_agent import SharedRecipe, usual_sharing
 
 DEFAULT = COMA(
     team_reward=True,

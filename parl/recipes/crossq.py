@@ -18,7 +18,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
 from parl.models.control import Critic
 from parl.models.torsos import BatchNormMLP
-from parl.recipes.control import ControlRecipe, short
+from parl.recipes.shared.control import ControlRecipe, short
 
 PAPER = CrossQ(learning_rate=1e-3, critic_learning_rate=1e-3, policy_period=3)
 

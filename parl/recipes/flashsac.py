@@ -17,7 +17,7 @@ from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import FlashTorso, UnitDense
 from parl.ops.noise import Noise, Repeated
-from parl.recipes.control import ScaledRecipe, short
+from parl.recipes.shared.control import ScaledRecipe, short
 
 PAPER = FlashSAC(policy_period=2, tau=0.01, initial_temperature=0.01)
 SIGMA = 0.15  # the policy's target entropy is that of a normal this wide

@@ -11,7 +11,7 @@ from typing import Self
 from parl.algorithms.impala import IMPALA
 from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
-from parl.recipes.actor_critic import FOR_IMAGES, ActorCriticRecipe
+from parl.recipes.shared.actor_critic import FOR_IMAGES, ActorCriticRecipe
 
 DISCRETE = IMPALA(learning_rate=2e-3)
 CONTINUOUS = IMPALA()

@@ -16,8 +16,8 @@ from parl.algorithms.ppo import PPO
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Value
-from parl.recipes.multi_agent import SharedRecipe, usual_sharing
 from parl.recipes.ppo import PPORecipe
+from parl.recipes.shared.multi_agent import SharedRecipe, usual_sharing
 
 INDEPENDENT = PPO(
     epochs=10,

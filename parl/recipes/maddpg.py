@@ -16,7 +16,7 @@ from parl.core.spec import Box, Discrete, EnvSpec
 from parl.models import MLP, ActionValue, Agents, DiscreteValues, Ensemble
 from parl.models.control import DeterministicPolicy
 from parl.recipes.base import OffPolicyRecipe
-from parl.recipes.multi_agent import SharedRecipe, usual_sharing
+from parl.recipes.shared.multi_agent import SharedRecipe, usual_sharing
 
 PAPER = MADDPG(
     policy_period=1,

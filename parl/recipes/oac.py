@@ -7,7 +7,7 @@ from parl.algorithms.oac import OAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy
-from parl.recipes.control import ControlRecipe, short, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, short, uniform_torso
 
 PAPER = OAC()
 

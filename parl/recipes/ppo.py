@@ -12,7 +12,7 @@ from parl.agents.learner import Learner
 from parl.algorithms.ppo import PPO
 from parl.core.spec import Box, EnvSpec
 from parl.models.encoder import is_image
-from parl.recipes.actor_critic import FOR_IMAGES, ActorCriticRecipe
+from parl.recipes.shared.actor_critic import FOR_IMAGES, ActorCriticRecipe
 
 DISCRETE = PPO(epochs=8, minibatches=2, learning_rate=1e-3, gamma=0.98, lambda_=0.8)
 IMAGES = PPO(epochs=4, minibatches=4, learning_rate=2.5e-4, clip=0.1, entropy_cost=0.01)

@@ -11,9 +11,9 @@ from parl.core.spec import Discrete, EnvSpec
 from parl.models import DropoutMLP
 from parl.models.mixers import Sum
 from parl.recipes.base import OnPolicyRecipe
-from parl.recipes.memory import with_memory
-from parl.recipes.multi_agent import SharedRecipe, usual_discount, usual_sharing
 from parl.recipes.qmix import value_head
+from parl.recipes.shared.memory import with_memory
+from parl.recipes.shared.multi_agent import SharedRecipe, usual_discount, usual_sharing
 
 DEFAULT = PQN(learning_rate=1e-3, epsilon_steps=100_000, epochs=4, minibatches=4)
 

@@ -17,8 +17,8 @@ from parl.core.spec import Discrete, EnvSpec
 from parl.models import MLP, DiscreteValues
 from parl.models.mixers import Independent, QMixer, Sum
 from parl.recipes.base import OffPolicyRecipe
-from parl.recipes.memory import with_memory
-from parl.recipes.multi_agent import SharedRecipe, usual_discount, usual_sharing
+from parl.recipes.shared.memory import with_memory
+from parl.recipes.shared.multi_agent import SharedRecipe, usual_discount, usual_sharing
 
 FEW_STEPS = 4
 SHORT = QMIX(learning_rate=3e-3, target_period=50, epsilon_end=1.0, huber_delta=1e3)

@@ -14,7 +14,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
 from parl.models.control import GLOROT
-from parl.recipes.control import ControlRecipe, short
+from parl.recipes.shared.control import ControlRecipe, short
 
 PAPER = REDQ(policy_period=20)
 ENTROPY = {"Hopper": -1.0, "Humanoid": -2.0}

@@ -15,7 +15,7 @@ from parl.algorithms.sac import SAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
-from parl.recipes.control import ControlRecipe, short
+from parl.recipes.shared.control import ControlRecipe, short
 
 SETTINGS = SAC(critic_learning_rate=1e-3)
 

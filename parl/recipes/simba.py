@@ -20,7 +20,7 @@ from parl.models import Ensemble
 from parl.models.control import ORTHOGONAL, Critic, SquashedNormalPolicy
 from parl.models.modes import decayed
 from parl.models.torsos import SimBa
-from parl.recipes.control import ControlRecipe, horizon_gamma, short
+from parl.recipes.shared.control import ControlRecipe, horizon_gamma, short
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 

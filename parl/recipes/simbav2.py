@@ -19,7 +19,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import SimBaV2, SimBaV2Head
-from parl.recipes.control import ScaledRecipe, horizon_gamma, short
+from parl.recipes.shared.control import ScaledRecipe, horizon_gamma, short
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 

@@ -12,7 +12,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble
 from parl.models.control import DeterministicPolicy
-from parl.recipes.control import ControlRecipe, short, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, short, uniform_torso
 
 PAPER = TD3(learning_rate=1e-3, critic_learning_rate=1e-3)
 

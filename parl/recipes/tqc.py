@@ -17,7 +17,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
 from parl.models.control import Critic
 from parl.ops.value_distributions import Quantiles
-from parl.recipes.control import ControlRecipe, short, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, short, uniform_torso
 
 PAPER = TQC()
 DROPPED = {"HalfCheetah": 0, "Hopper": 5}  # elsewhere 2

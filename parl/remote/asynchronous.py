@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 
-from parl.agents.host import Fragment
+from parl.agents.execution.collector import Fragment
 from parl.remote.failure import revive
 from parl.remote.ledger import Books
 from parl.remote.supervisor import Event, Restart, Slot, Supervisor

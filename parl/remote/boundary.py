@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from parl.agents.host import Collector, Fragment
+from parl.agents.execution.collector import Collector, Fragment
 from parl.core.checkpoint import is_key, named_leaves
 from parl.core.errors import EnvError, ParlError, RemoteError
 from parl.core.spec import example

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Self
 
-from parl.agents.host import CollectorState, Fragment
+from parl.agents.execution.collector import CollectorState, Fragment
 from parl.core.errors import CheckpointError, ConfigError
 from parl.remote.asynchronous import Arrival, Asynchronous
 from parl.remote.boundary import to_numpy

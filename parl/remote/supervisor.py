@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from parl.agents.host import CollectorState
+from parl.agents.execution.collector import CollectorState
 from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.core.seeding import env_seed
 from parl.remote.chaos import draw
 from parl.remote.failure import Failure
+from parl.remote.gauge import Meter
 from parl.remote.lifeline import Sign, show
-from parl.remote.meter import Meter
 from parl.remote.process import Backend, Died, Process
 from parl.remote.worker import Build, Close, Collect, MakeWorker, Reply, Request
 

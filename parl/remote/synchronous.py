@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from parl.agents.host import CollectorState, Fragment
+from parl.agents.execution.collector import CollectorState, Fragment
 from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.remote.failure import Failure, revive
 from parl.remote.ledger import Books

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from parl.agents.host import Collector, CollectorState, Fragment
+from parl.agents.execution.collector import Collector, CollectorState, Fragment
 from parl.core.errors import ConfigError, EnvError
 from parl.remote.boundary import Guarded, check_fragment, contiguous
 from parl.remote.chaos import Fault, faulty

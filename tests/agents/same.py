@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import Case, make, params_of, save, state_of
 
-from parl.agents.execution import Execution, Report
+from parl.agents.execution.protocol import Execution, Report
 
 
 def quick(names: Iterable[str], *chosen: str) -> list[Any]:

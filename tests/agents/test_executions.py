@@ -22,14 +22,14 @@ from tiny import (
     state_of,
 )
 
-from parl.agents.distributed import Pooled
-from parl.agents.execution import Execution
-from parl.agents.fused import Fused, collect, is_broken
-from parl.agents.host import Collector
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.fused import Fused, collect, is_broken
+from parl.agents.execution.pooled import Pooled
+from parl.agents.execution.protocol import Execution
 from parl.core.errors import ConfigError, EnvError
 from parl.core.types import Step
+from parl.envs.classic.pendulum import Pendulum
 from parl.envs.jax_vector import JaxVectorEnv
-from parl.envs.pendulum import Pendulum
 
 ALGORITHMS = ("ppo", "dqn", "sac", "es")
 MORE = ("normalized", "recurrent", "pg")

@@ -9,7 +9,7 @@ import pytest
 from flax import struct
 
 from parl.agents.agent import Agent, transition
-from parl.agents.distributed import learn_from_host
+from parl.agents.execution.pooled import learn_from_host
 from parl.agents.learner import (
     MAX_BAD,
     LearnerState,
@@ -22,8 +22,8 @@ from parl.agents.learner import (
     ring_of,
     seed_axes,
 )
-from parl.agents.replay import NumpyReplay, Replay
-from parl.agents.sampling import NStep
+from parl.agents.replay.ring import NumpyReplay, Replay
+from parl.agents.replay.sampling import NStep
 from parl.core.algorithm import Algorithm
 from parl.core.errors import DamagedCheckpoint
 from parl.core.pieces import Ring

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parl.agents.priorities import WIDTH, Priorities
+from parl.agents.replay.priorities import WIDTH, Priorities
 
 COUNT = 3 * WIDTH * WIDTH // 2  # three levels
 ON_HOST = pytest.mark.parametrize("on_host", [False, True], ids=["device", "numpy"])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tiny import Case, make
 
-from parl.agents.distributed import Pooled
-from parl.agents.fused import Fused
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.pooled import Pooled
 from parl.agents.learner import LearnerState, OffPolicy, attach, detach
-from parl.agents.replay import Layout, NumpyReplay, Replay, ReplayState
+from parl.agents.replay.ring import Layout, NumpyReplay, Replay, ReplayState
 from parl.core.errors import ConfigError
 
 

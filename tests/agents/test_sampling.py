@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from parl.agents.learner import LearnerState, OffPolicy, attach, detach, seed_axes
-from parl.agents.replay import NumpyReplay, Replay, ReplayState
-from parl.agents.sampling import NStep, Prioritized
+from parl.agents.replay.ring import NumpyReplay, Replay, ReplayState
+from parl.agents.replay.sampling import NStep, Prioritized
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step

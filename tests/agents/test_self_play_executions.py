@@ -8,16 +8,16 @@ import pytest
 from same import assert_resumes
 from tiny import params_of, state_of
 
-from parl.agents.distributed import Pooled
-from parl.agents.execution import Execution, Seeds
-from parl.agents.fused import Fused
-from parl.agents.host import Collector
-from parl.agents.pool import InlinePool
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.pool import InlinePool
+from parl.agents.execution.pooled import Pooled
+from parl.agents.execution.protocol import Execution, Seeds
 from parl.core.seeding import env_seed
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.multi.board_games import TIC_TAC_TOE
-from parl.opponents import with_opponent
 from parl.recipes import make_recipe
+from parl.runs.opponents import with_opponent
 
 NUM_ENVS, LENGTH, SEEDS = 8, 9, Seeds((5,))
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny import ENVS, LENGTH, SEEDS, Case, make, make_learner, params_of, save, state_of
 
-from parl.agents.host import Collector
-from parl.agents.streaming import Streamed
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.streamed import Streamed
 from parl.core.seeding import env_seed
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.remote import RolloutPool, chaos

@@ -16,11 +16,11 @@ from same import assert_alone_as_among_several, assert_fused_is_host, assert_res
 from team_games import Scatter
 from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make
 
-from parl.agents.execution import act
-from parl.agents.fused import Fused
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.protocol import act
 from parl.core.errors import EnvError
 from parl.envs.factory import from_jax
-from parl.evaluation import Evaluator
+from parl.runs.evaluation import Evaluator
 
 
 @pytest.mark.parametrize("name", quick(TEAM, "mappo"))

@@ -7,18 +7,18 @@ from typing import Any
 import jax
 from team_games import Scatter
 
-from parl.agents.distributed import Pooled
-from parl.agents.execution import Execution, Seeds
-from parl.agents.fused import Fused
-from parl.agents.host import Collector
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.pool import InlinePool
+from parl.agents.execution.pooled import Pooled
+from parl.agents.execution.protocol import Execution, Seeds
 from parl.agents.learner import Learner
-from parl.agents.pool import InlinePool
 from parl.core import checkpoint
 from parl.core.seeding import env_seed
-from parl.envs.cartpole import CartPole
-from parl.envs.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.classic.cartpole import CartPole
+from parl.envs.classic.pendulum import Pendulum
 from parl.envs.jax_vector import JaxVectorEnv
-from parl.envs.pendulum import Pendulum
 from parl.recipes import make_recipe
 
 OFF_POLICY = {"capacity": 100, "batch_size": 4, "updates": 2, "warmup": 30}

@@ -9,8 +9,8 @@ import pytest
 from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, played, steps
 
 from parl import ops
-from parl.algorithms import actor_critic
-from parl.algorithms.actor_critic import ActorCritic, Memory
+from parl.algorithms.shared import actor_critic
+from parl.algorithms.shared.actor_critic import ActorCritic, Memory
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout
 from parl.models import CELLS, MLP, CategoricalPolicy, Recurrent, Value, cell_output

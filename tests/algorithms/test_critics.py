@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from parl.algorithms import critics
-from parl.algorithms.critics import every, in_lockstep, start
+from parl.algorithms.shared import critics
+from parl.algorithms.shared.critics import every, in_lockstep, start
 from parl.models.torsos import UnitDense
 
 

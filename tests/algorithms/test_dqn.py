@@ -10,7 +10,7 @@ from handmade import Function, foreign_words, line_count, steps
 
 from parl.algorithms import dqn
 from parl.algorithms.dqn import DQN, DQNState
-from parl.algorithms.q_learning import QPolicy
+from parl.algorithms.shared.q_learning import QPolicy
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Rollout
 

@@ -11,7 +11,7 @@ from handmade import Function, foreign_words, line_count, steps
 from parl import ops
 from parl.algorithms import es
 from parl.algorithms.es import ES, ESPolicy, ESState, centred_ranks, first_returns, perturbations
-from parl.algorithms.normalized import Normalized
+from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array, Rollout, Step
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from handmade import foreign_words, steps
 
-from parl.algorithms import normalized
-from parl.algorithms.normalized import LIMIT, Normalized, Stats
+from parl.algorithms.wrappers import normalized
+from parl.algorithms.wrappers.normalized import LIMIT, Normalized, Stats
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout, Step

@@ -10,9 +10,9 @@ from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, line_
 
 from parl import ops
 from parl.algorithms import ppo
-from parl.algorithms.actor_critic import ActorCriticState
-from parl.algorithms.minibatches import sweep
 from parl.algorithms.ppo import PPO, Sample
+from parl.algorithms.shared.actor_critic import ActorCriticState
+from parl.algorithms.shared.minibatches import sweep
 from parl.core.errors import ConfigError
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Net, Rollout

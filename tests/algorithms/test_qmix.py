@@ -20,8 +20,8 @@ from team import (
 )
 
 from parl.algorithms import qmix
-from parl.algorithms.minibatches import swap_axes
 from parl.algorithms.qmix import QMIX
+from parl.algorithms.shared.minibatches import swap_axes
 from parl.core.types import Rollout, Step
 from parl.models import CELLS, MLP, Agents, DiscreteValues, Recurrent, cell_output
 from parl.models.mixers import Independent, QMixer, Sum

@@ -8,8 +8,8 @@ import numpy as np
 from critical import BATCH, KEY, SPEC
 from handmade import foreign_words
 
-from parl.algorithms import resets
-from parl.algorithms.resets import Resetting
+from parl.algorithms.wrappers import resets
+from parl.algorithms.wrappers.resets import Resetting
 from parl.core.algorithm import Algorithm
 from parl.core.types import Rollout
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from team import rollout, team_spec
 
-from parl.algorithms.match import Match, MatchPolicy, Uniform, sides_of
 from parl.algorithms.ppo import PPO
 from parl.algorithms.qmix import team_transitions
-from parl.algorithms.self_play import START, SelfPlay, outcome
+from parl.algorithms.wrappers.match import Match, MatchPolicy, Uniform, sides_of
+from parl.algorithms.wrappers.self_play import START, SelfPlay, outcome
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout, Step
-from parl.evaluation import scores_of
 from parl.recipes import make_recipe
+from parl.runs.evaluation import scores_of
 
 B, N, M, P = 8, 2, 2, 3
 

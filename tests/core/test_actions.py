@@ -10,7 +10,7 @@ from gymnasium import spaces
 from parl.core.actions import ActionMap, number_map
 from parl.core.errors import SpaceError
 from parl.core.spec import Box, Discrete, MultiDiscrete
-from parl.envs.gymnasium_spaces import convert_actions
+from parl.envs.adapters.gymnasium_spaces import convert_actions
 
 INF = np.inf
 Space = spaces.Box

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parl.config import RunConfig, RunSettings, from_dict
 from parl.core.errors import ConfigError
 from parl.core.settings import Setting, checked, suggestion
 from parl.core.yaml_text import parse_yaml
 from parl.recipes import RECIPES, recipe_class
-from parl.settings_file import read_settings
+from parl.runs.config import RunConfig, RunSettings, from_dict
+from parl.runs.settings_file import read_settings
 
 
 @pytest.mark.parametrize("value", [100_000, 1e5, "1e5", np.int64(100_000), np.float32(1e5)])

@@ -9,7 +9,7 @@ from parl.core.spec import Box, Discrete
 pytest.importorskip("ale_py")
 pytest.importorskip("cv2")
 
-from parl.envs.atari import make_atari
+from parl.envs.adapters.atari import make_atari
 from parl.envs.factory import from_id
 
 

@@ -25,7 +25,7 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
 
 
 brax_envs = pytest.importorskip("brax.envs")
-from parl.envs.brax_suite import Brax  # noqa: E402
+from parl.envs.adapters.brax_suite import Brax  # noqa: E402
 
 NAME = "inverted_pendulum?backend=spring"
 

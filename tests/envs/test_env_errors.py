@@ -10,10 +10,10 @@ from gymnasium import spaces
 import parl
 from parl.core.errors import EnvError
 from parl.core.spec import Box
-from parl.envs import gymnasium_checks as checks
+from parl.envs.adapters import gymnasium_checks as checks
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium_team import flattener, numbers
 from parl.envs.factory import make_factory
-from parl.envs.gymnasium import GymnasiumVectorEnv
-from parl.envs.gymnasium_team import flattener, numbers
 
 SEEN = np.zeros(2, np.float32)
 

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from parl.core.errors import CheckpointError, EnvError, MissingPackage, SpaceError
 from parl.core.spec import Box, Discrete, MultiDiscrete
-from parl.envs.gymnasium import GymnasiumVectorEnv, convert_space, make_gymnasium
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, convert_space, make_gymnasium
 from parl.envs.protocol import EnvState
 
 CLASSIC = [
@@ -554,7 +554,7 @@ def test_no_state_before_the_first_reset():
 def test_remarks_of_mujoco_are_logged_and_not_printed(capfd, caplog, tmp_path, monkeypatch) -> None:
     """Neither on the terminal nor in a file where the run was started; what comes later is."""
     mujoco = pytest.importorskip("mujoco")
-    from parl.envs.mujoco_log import remarks_logged
+    from parl.envs.adapters.mujoco_log import remarks_logged
 
     monkeypatch.chdir(tmp_path)
     before = mujoco.get_mju_user_warning()

@@ -9,8 +9,8 @@ from gymnasium import spaces
 from parl.core.errors import ConfigError, SpaceError
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import spec_from_json, spec_to_json
-from parl.envs.gymnasium_json import describe, space_of
-from parl.envs.gymnasium_spaces import convert_actions, convert_space
+from parl.envs.adapters.gymnasium_json import describe, space_of
+from parl.envs.adapters.gymnasium_spaces import convert_actions, convert_space
 
 INF, MOST = np.inf, np.iinfo(np.int64).max
 Box = spaces.Box

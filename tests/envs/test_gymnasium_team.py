@@ -9,10 +9,10 @@ from gymnasium import spaces
 
 from parl.core.errors import SpaceError
 from parl.core.spec import Box, Discrete
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium_team import TupleTeam, flattener
+from parl.envs.adapters.resilient import resilient
 from parl.envs.factory import make_factory
-from parl.envs.gymnasium import GymnasiumVectorEnv
-from parl.envs.gymnasium_team import TupleTeam, flattener
-from parl.envs.resilient import resilient
 
 
 class Pair(gymnasium.Env):

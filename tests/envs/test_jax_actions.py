@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parl.core.spec import Box, EnvSpec
-from parl.envs.cartpole import CartPole
+from parl.envs.classic.cartpole import CartPole
 from parl.envs.factory import from_jax
 from parl.envs.native import Seen, translator
 

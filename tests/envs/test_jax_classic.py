@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from parl.core.spec import Box, Discrete, EnvSpec
-from parl.envs.acrobot import Acrobot
-from parl.envs.cartpole import CartPole, CartPoleMasked
-from parl.envs.mountain_car import MountainCarContinuous
-from parl.envs.pendulum import Pendulum
+from parl.envs.classic.acrobot import Acrobot
+from parl.envs.classic.cartpole import CartPole, CartPoleMasked
+from parl.envs.classic.mountain_car import MountainCarContinuous
+from parl.envs.classic.pendulum import Pendulum
 from parl.envs.protocol import JaxEnv
 
 Policy = Callable[[np.random.Generator, np.ndarray], Any]

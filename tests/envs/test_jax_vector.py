@@ -16,7 +16,7 @@ from jax import lax
 from parl.core.errors import CheckpointError, EnvError
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.envs import jax_vector
-from parl.envs.cartpole import CartPole
+from parl.envs.classic.cartpole import CartPole
 from parl.envs.jax_vector import JaxVectorEnv, VectorState, autostep, reset
 from parl.envs.protocol import EnvState, Transition
 

@@ -10,12 +10,12 @@ import pytest
 from gymnasium import spaces
 
 from parl import ops
-from parl.agents.execution import Seeds
-from parl.agents.host import Collector
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.protocol import Seeds
 from parl.core.errors import EnvError, SpaceError
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 from parl.envs.factory import from_jax, make_factory
-from parl.envs.gymnasium import GymnasiumVectorEnv
 from parl.envs.jax_checks import checked
 from parl.recipes import make_recipe
 

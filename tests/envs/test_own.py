@@ -13,7 +13,7 @@ from gymnasium import spaces
 import parl
 from parl.core.errors import ConfigError, EnvError, ParlError
 from parl.core.spec import Box, Discrete, EnvSpec
-from parl.envs import gymnasium_checks
+from parl.envs.adapters import gymnasium_checks
 from parl.envs.factory import make_factory
 
 MODULE = """

@@ -138,7 +138,7 @@ def test_specs_are_those_of_the_adapter(
     kind: Any, module: str, options: dict[str, Any], continuous: bool
 ) -> None:
     pytest.importorskip("mpe2")
-    from parl.envs.pettingzoo import as_team
+    from parl.envs.adapters.pettingzoo import as_team
 
     ours, team = (
         kind(continuous=continuous, **options).spec,

@@ -13,11 +13,11 @@ from pettingzoo import AECEnv, ParallelEnv
 
 from parl.core.errors import EnvError, MissingPackage, SpaceError
 from parl.core.spec import Box, Discrete
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.pettingzoo import as_team, make_pettingzoo
+from parl.envs.adapters.resilient import resilient
 from parl.envs.factory import make_factory
-from parl.envs.gymnasium import GymnasiumVectorEnv
 from parl.envs.jax_vector import JaxVectorEnv
-from parl.envs.pettingzoo import as_team, make_pettingzoo
-from parl.envs.resilient import resilient
 
 
 def names_of(count: int) -> list[str]:

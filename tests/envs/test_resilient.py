@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from parl.core.errors import EnvError
-from parl.envs.gymnasium import GymnasiumVectorEnv
-from parl.envs.resilient import Resilient, resilient
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.resilient import Resilient, resilient
 
 
 class Fragile(gymnasium.Env):

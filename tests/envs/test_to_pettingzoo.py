@@ -14,10 +14,10 @@ from pettingzoo.utils.conversions import parallel_to_aec, turn_based_aec_to_para
 
 from parl.core.errors import EnvError
 from parl.envs import as_pettingzoo
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.pettingzoo import as_team
+from parl.envs.adapters.to_pettingzoo import export
 from parl.envs.builtin import JAX_ENVS
-from parl.envs.gymnasium import GymnasiumVectorEnv
-from parl.envs.pettingzoo import as_team
-from parl.envs.to_pettingzoo import export
 
 NAMES = [name for name, make in JAX_ENVS.items() if make().spec.num_agents]
 TURNS = ["tic_tac_toe", "connect_four"]

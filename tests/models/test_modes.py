@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from parl.algorithms.critics import learn, start
+from parl.algorithms.shared.critics import learn, start
 from parl.core.errors import ConfigError
 from parl.models import modes
 from parl.models.norms import BatchNorm, RMSNorm

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 import parl
-from parl.build import resolve
 from parl.cli import main
-from parl.config import RunConfig
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
 from parl.envs.factory import make_factory
 from parl.recipes import RECIPES, make_recipe
 from parl.recipes.auto import doubt, pick
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
 
 CHEAP = "hidden (128, 128), actor_hidden (128, 128), num_envs 8"
 VECTOR, IMAGE, TORQUES = Box((17,)), Box((84, 84, 4), "uint8"), Box((6,), low=-1.0, high=1.0)

@@ -12,13 +12,13 @@ import pytest
 from parl.agents.learner import OffPolicy
 from parl.algorithms.crossq import CrossQ
 from parl.algorithms.flashsac import FlashSAC
-from parl.algorithms.normalized import Normalized
 from parl.algorithms.oac import OAC
 from parl.algorithms.redq import REDQ
-from parl.algorithms.resets import Resetting
 from parl.algorithms.sac import SAC
 from parl.algorithms.td3 import TD3
 from parl.algorithms.tqc import TQC
+from parl.algorithms.wrappers.normalized import Normalized
+from parl.algorithms.wrappers.resets import Resetting
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Step
 from parl.models import Ensemble

@@ -9,9 +9,9 @@ import pytest
 
 from parl import recipes
 from parl.agents.learner import OffPolicy, OnPolicy
-from parl.agents.replay import NumpyReplay, Replay
-from parl.agents.sampling import NStep, Prioritized
-from parl.algorithms.normalized import Normalized
+from parl.agents.replay.ring import NumpyReplay, Replay
+from parl.agents.replay.sampling import NStep, Prioritized
+from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.errors import ConfigError, SpaceError
 from parl.core.settings import as_tuple
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete

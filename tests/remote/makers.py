@@ -5,15 +5,15 @@ from functools import partial
 import jax
 import numpy as np
 
-from parl.agents.ended import nothing
-from parl.agents.execution import Seeds
-from parl.agents.host import Collector, CollectorState, Fragment
+from parl.agents.execution.collector import Collector, CollectorState, Fragment
+from parl.agents.execution.ended import nothing
+from parl.agents.execution.protocol import Seeds
 from parl.core.errors import EnvError
 from parl.core.seeding import env_seed
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Rollout, Step
-from parl.envs.cartpole import CartPole
-from parl.envs.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.classic.cartpole import CartPole
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.protocol import EnvState, Transition
 from parl.recipes import make_recipe

@@ -130,7 +130,7 @@ pool.close()
 """
 OCCUPIED = POOL.replace(
     "pool.close()",
-    """from parl.cluster_table import show
+    """from parl.cli.cluster_table import show
 from parl.remote.occupants import introduce
 introduce("ppo on Toy-v0", "/runs/toy")
 show()

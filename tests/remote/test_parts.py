@@ -9,8 +9,8 @@ from parl.core.errors import ConfigError, RemoteError
 from parl.remote.boundary import Guarded, to_numpy
 from parl.remote.chaos import chaos, draw, parse
 from parl.remote.failure import Failure, describe, revive
+from parl.remote.gauge import Meter, smooth
 from parl.remote.ledger import Books, Ledger
-from parl.remote.meter import Meter, smooth
 
 
 def test_the_ledger_is_an_identity():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import parl
-from parl.crossplay import crossplay
+from parl.runs.crossplay import crossplay
 
 pytestmark = pytest.mark.usefixtures("cluster")
 TINY = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from makers import ToyCollector, ToyEnv, toy_maker
 
-from parl.agents.execution import Seeds
-from parl.build import make_collector
+from parl.agents.execution.protocol import Seeds
 from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted, RemoteError
 from parl.remote import RolloutPool, chaos, remote_class
 from parl.remote.lifeline import Printed
 from parl.remote.sendable import unsendable
+from parl.runs.build import make_collector
 
 
 def make_pool(maker=None):
@@ -125,7 +125,7 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
         def close(self):
             living.remove(self)
 
-    monkeypatch.setattr("parl.build.Collector", lambda envs, *_: ToyCollector(envs[0]))
+    monkeypatch.setattr("parl.runs.build.Collector", lambda envs, *_: ToyCollector(envs[0]))
     make = partial(make_collector, vector, None, Seeds((0,)), 3, (), 3)
     pool = RolloutPool(make, 3, 3, 10, mode="async", backend="inline", seed=5)
     pool.publish(np.float32(0.5), 0)

@@ -1,0 +1,5 @@
+"""Where experience comes from: one program on the device, the host, or workers of Ray."""
+
+from parl.agents.execution.protocol import Execution as Execution
+from parl.agents.execution.protocol import Report as Report
+from parl.agents.execution.protocol import Seeds as Seeds

@@ -1,0 +1,80 @@
+"""Pools: what fills rollouts for an execution that learns elsewhere.
+
+`InlinePool` collects in this process, parl.remote's RolloutPool in Ray actors.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from parl.agents.execution.collector import Collector, CollectorState, Fragment
+
+
+class Pool(Protocol):
+    """Collectors, in the order of their workers."""
+
+    num_workers: int
+
+    def publish(self, policy: Any, version: int) -> None:
+        """Makes a policy the one that the next fragments are collected with."""
+        ...
+
+    def collect(self, random: bool) -> list[Fragment]:
+        """One fragment of every worker."""
+        ...
+
+    def get_states(self) -> list[CollectorState]: ...
+
+    def set_states(self, states: list[CollectorState]) -> None: ...
+
+    def metrics(self) -> dict[str, float]:
+        """What a run logs of the pool itself."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of the pool itself, as plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Has `collect` raise Halted soon after `stopped` is true, where it waits for others."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class InlinePool:
+    """Collectors in this process, one after the other."""
+
+    def __init__(self, collectors: list[Collector], length: int):
+        self.collectors, self.length, self.policy = collectors, length, None
+        self.num_workers = len(collectors)
+
+    def publish(self, policy: Any, version: int) -> None:
+        self.policy = policy
+
+    def collect(self, random: bool) -> list[Fragment]:
+        return [c.collect(self.policy, self.length, random) for c in self.collectors]
+
+    def get_states(self) -> list[CollectorState]:
+        return [collector.get_state() for collector in self.collectors]
+
+    def set_states(self, states: list[CollectorState]) -> None:
+        for collector, state in zip(self.collectors, states, strict=True):
+            collector.set_state(state)
+
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Nothing is waited for."""
+
+    def close(self) -> None:
+        for collector in self.collectors:
+            collector.close()

@@ -1,0 +1,256 @@
+"""Host and Ray execution: learning from the rollouts of a pool of collectors.
+
+The pool says where the collectors run, see pool.py: in this process or in Ray actors.
+All else is the same code, so that synchronous runs are the same numbers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from parl.agents.execution.collector import CollectorState, Fragment
+from parl.agents.execution.ended import total
+from parl.agents.execution.pool import InlinePool, Pool
+from parl.agents.execution.protocol import (
+    Report,
+    Seeds,
+    Snapshot,
+    batch_mesh,
+    init_learner,
+    mean_of_finite,
+    warmup_iterations,
+)
+from parl.agents.learner import (
+    Learner,
+    LearnerState,
+    OffPolicy,
+    attach,
+    detach,
+    lacks_replay,
+    observe,
+    ring_of,
+    seed_axes,
+)
+from parl.core.checkpoint import Checkpoint
+from parl.core.errors import CheckpointError, ConfigError
+from parl.core.sharding import batches_over, split, whole
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Rollout
+from parl.envs.protocol import EnvState, VectorEnv
+
+
+class Pooled:
+    """Runs a pool and a learner; the pool's rollouts are joined along the environments' axis.
+
+    One iteration learns from [length, num_envs] steps: a fragment of every worker.
+    """
+
+    def __init__(
+        self, pool: Pool, spec: EnvSpec, learner: Learner, seeds: Seeds, num_envs: int, length: int
+    ):
+        if seeds.vmapped and isinstance(learner, OffPolicy) and learner.on_host:
+            raise ConfigError(
+                "a replay in host memory serves one seed at a time; "
+                "set replay_on_host=False or train the seeds one by one."
+            )
+        self.pool, self.spec, self.learner, self.seeds = pool, spec, learner, seeds
+        self.steps_per_iteration = num_envs * length
+        self.warmup = warmup_iterations(learner, self.steps_per_iteration)
+        self.iteration = 0
+        self.keys = seeds.keys().learn
+        self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
+        self.state = self.place(init_learner(learner, spec, seeds, length, num_envs))
+        self.axes = seed_axes(self.state)
+        self.fill, self.learn = self.programs()
+        self.extract = jax.jit(seeds.vmap(learner.algorithm.policy))
+        self.pool.publish(self.policy, 0)
+
+    def programs(self) -> tuple[Any, Any]:
+        """Storing and learning, compiled at their first calls; both return the next policy."""
+        learner, axes, vmap = self.learner, self.axes, self.seeds.vmap
+        if isinstance(learner, OffPolicy) and learner.on_host:
+            return learn_from_host(learner, self.mesh)
+
+        def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+            state = learner.fill(state, rollout)
+            return state, learner.policy(state)
+
+        def learn(
+            state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+        ) -> tuple[LearnerState, Any, Metrics]:
+            key = jax.random.fold_in(key, iteration)
+            state, metrics = learner.learn(state, rollout, key)
+            return state, learner.policy(state), metrics
+
+        fill = vmap(fill, (axes, 0), (axes, 0))
+        learn = vmap(learn, (axes, 0, 0, None), (axes, 0, 0))
+        place, spread = self.mesh and whole(self.mesh), batches_over(self.mesh)
+        return (
+            jax.jit(spread(fill), donate_argnums=0, out_shardings=place),
+            jax.jit(spread(learn), donate_argnums=0, out_shardings=place),
+        )
+
+    def place(self, state: LearnerState) -> LearnerState:
+        """Brings the state to all devices of the run; replay in host memory stays there."""
+        if self.mesh is None:
+            return state
+        everywhere = whole(self.mesh)
+        place = lambda x: jax.device_put(x, everywhere) if isinstance(x, jax.Array) else x
+        return jax.tree.map(place, state)
+
+    def advance(self, iterations: int) -> Report:
+        metrics, ended = [], []
+        for _ in range(iterations):
+            filling = self.iteration < self.warmup
+            parts = self.collect(random=filling)
+            ended += [part.ended for part in parts]
+            rollout = self.divide(self.join([part.rollout for part in parts]))
+            if filling:
+                self.state, policy = self.fill(self.state, rollout)
+            else:
+                clock = np.int32(self.iteration)
+                self.state, policy, info = self.learn(self.state, rollout, self.keys, clock)
+                metrics.append(info)
+            self.iteration += 1
+            self.pool.publish(policy, self.iteration)
+        mean = {}
+        if metrics:
+            metrics = jax.device_get(metrics)
+            mean = {name: mean_of_finite([m[name] for m in metrics]) for name in metrics[0]}
+        return Report(mean, total(ended))
+
+    def collect(self, random: bool) -> list[Fragment]:
+        """What one iteration learns from."""
+        return self.pool.collect(random=random)
+
+    def join(self, rollouts: list[Rollout]) -> Rollout:
+        """The workers' rollouts as one."""
+        if len(rollouts) == 1:
+            return rollouts[0]
+        axis = len(self.seeds.lead)
+        concatenate = lambda axis: lambda *x: np.concatenate(x, axis)
+        return Rollout(
+            jax.tree.map(concatenate(axis + 1), *[rollout.steps for rollout in rollouts]),
+            jax.tree.map(concatenate(axis), *[rollout.memory for rollout in rollouts]),
+        )
+
+    def divide(self, rollout: Rollout) -> Rollout:
+        """Its environments divided among the devices; replay takes it whole."""
+        if self.mesh is None or isinstance(self.learner, OffPolicy):
+            return rollout
+        num_envs = rollout.steps.first.shape[1]
+        steps = jax.device_put(rollout.steps, split(self.mesh, num_envs, axis=1))
+        return Rollout(steps, jax.device_put(rollout.memory, split(self.mesh, num_envs)))
+
+    @property
+    def policy(self) -> Any:
+        return self.extract(self.state.train)
+
+    def set_state(self, state: LearnerState) -> None:
+        self.state = self.place(state)
+
+    @property
+    def train(self) -> Any:
+        return self.state.train
+
+    def stats(self) -> dict[str, float]:
+        return {f"pool/{name}": value for name, value in self.pool.metrics().items()}
+
+    def snapshot(self, replay: bool = True) -> Snapshot:
+        state, rows = detach(self.state, replay)
+        run = {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys}
+        workers = self.snapshot_workers()
+        tree = {"run": run, "replay": rows} | workers.tree
+        return workers._replace(tree=tree, ring=ring_of(self.learner, state, self.iteration))
+
+    def snapshot_workers(self) -> Snapshot:
+        """Where the workers stand."""
+        states = self.pool.get_states()
+        arrays = [{"collector": w.arrays, "envs": [env.arrays for env in w.envs]} for w in states]
+        envs = [[{"meta": env.meta, "exact": env.exact} for env in w.envs] for w in states]
+        meta = {"workers": envs, "pool": self.pool.state_dict()}
+        exact = all(env.exact for w in states for env in w.envs)
+        return Snapshot({"workers": arrays}, meta, exact)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        template = {
+            "learner": detach(self.state)[0],
+            "iteration": np.int64(0),
+            "keys": self.keys,
+        }
+        run = checkpoint.restore("run", template)
+        rows = checkpoint.under("replay")
+        self.state = self.place(attach(run["learner"], rows, self.state))
+        self.iteration = int(run["iteration"])
+        self.warmup = warmup_iterations(self.learner, self.steps_per_iteration)
+        if lacks_replay(run["learner"], rows):
+            self.warmup += self.iteration
+        self.restore_workers(checkpoint)
+        self.pool.publish(self.policy, self.iteration)
+
+    def restore_workers(self, checkpoint: Checkpoint) -> None:
+        """Has the workers go on from where they stood."""
+        workers = checkpoint.meta["workers"]
+        if len(workers) != self.pool.num_workers:
+            raise CheckpointError(
+                f"{checkpoint.path} was saved by {len(workers)} rollout workers, this run has "
+                f"{self.pool.num_workers}; resume with as many."
+            )
+        states = []
+        for w, envs in enumerate(workers):
+            parts = [
+                EnvState(checkpoint.under(f"workers/{w}/envs/{i}"), env["meta"], env["exact"])
+                for i, env in enumerate(envs)
+            ]
+            states.append(CollectorState(checkpoint.under(f"workers/{w}/collector"), parts))
+        self.pool.load_state_dict(checkpoint.meta["pool"])
+        self.pool.set_states(states)
+
+    def lend(self) -> list[VectorEnv] | None:
+        return self.pool.collectors[0].envs if isinstance(self.pool, InlinePool) else None
+
+    def restart(self) -> None:
+        if isinstance(self.pool, InlinePool):
+            self.pool.collectors[0].restart()
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        self.pool.heed(stopped)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, Any]:
+    """The programs for a replay in host memory: only the updates are compiled."""
+    improve = jax.jit(batches_over(mesh)(learner.improve), donate_argnums=0)
+    see = jax.jit(partial(observe, learner.algorithm), donate_argnums=0)
+    policy = jax.jit(learner.algorithm.policy)
+
+    def store(state: LearnerState, rollout: Rollout) -> LearnerState:
+        seen = see(state.replace(replay=None), rollout)  # replay stays where it is
+        return seen.replace(replay=learner.store(state.replay, rollout))
+
+    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+        state = store(state, rollout)
+        return state, policy(state.train)
+
+    def learn(
+        state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+    ) -> tuple[LearnerState, Any, Metrics]:
+        state = store(state, rollout)
+        k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
+        shape = (learner.updates, learner.batch_size)
+        index = learner.replay.index(state.replay, k_sample, shape)
+        batches = learner.replay.take(state.replay, index)
+        bare = state.replace(replay=None)  # stays where it is
+        improved, metrics = improve(bare, jax.tree.map(jnp.asarray, batches), k_update)
+        replay = learner.replay.learned(state.replay, index, metrics.get("td_error"))
+        metrics = jax.tree.map(np.mean, jax.device_get(metrics))
+        return improved.replace(replay=replay), policy(improved.train), metrics
+
+    return fill, learn

@@ -1,0 +1,206 @@
+"""What the three executions share: the trainer drives any of them through `Execution`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from parl import ops
+from parl.agents.execution.ended import Ended
+from parl.agents.learner import Learner, LearnerState, OffPolicy, example_rollout
+from parl.core.algorithm import Algorithm
+from parl.core.checkpoint import Checkpoint
+from parl.core.errors import EnvError
+from parl.core.pieces import Ring
+from parl.core.seeding import RunKeys, run_keys
+from parl.core.sharding import mesh_for
+from parl.core.spec import EnvSpec
+from parl.core.types import Array
+from parl.envs.protocol import VectorEnv
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One seed, or several whose runs carry an axis [K] in front of everything."""
+
+    values: tuple[int, ...]
+    vmapped: bool = False
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The leading axes of a run's arrays: () or (K,)."""
+        return (len(self.values),) if self.vmapped else ()
+
+    def stack(self, trees: list[Any]) -> Any:
+        """One tree per seed as one tree with the leading axes."""
+        if not self.vmapped:
+            return trees[0]
+        return jax.tree.map(lambda *x: (jnp if is_jax(x[0]) else np).stack(x), *trees)
+
+    def take(self, tree: Any, index: int) -> Any:
+        """The part of the seed with this index, without the leading axes."""
+        return jax.tree.map(lambda x: x[index], tree) if self.vmapped else tree
+
+    def vmap(self, function: Any, in_axes: Any = 0, out_axes: Any = 0) -> Any:
+        """`function` over the leading axes."""
+        return jax.vmap(function, in_axes, out_axes) if self.vmapped else function
+
+    def keys(self) -> RunKeys:
+        """The keys of the runs."""
+        return self.stack([run_keys(seed) for seed in self.values])
+
+
+def is_jax(x: Any) -> bool:
+    """Whether x is a jax array rather than a numpy one."""
+    return isinstance(x, jax.Array)
+
+
+class Report(NamedTuple):
+    """What some iterations brought; arrays have the leading axes of the seeds, () or [K]."""
+
+    metrics: dict[str, np.ndarray]  # means of what is finite; empty while warming up
+    ended: Ended  # the episodes that ended
+
+
+def mean_of(total: Any, count: Any) -> np.ndarray:
+    """total / count, NaN where nothing was counted."""
+    total, count = np.asarray(total), np.asarray(count)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(total.dtype)
+
+
+def mean_of_finite(values: Any) -> np.ndarray:
+    """The mean [...] of what is finite in values [n, ...], NaN where nothing is."""
+    values = np.asarray(values)
+    finite = np.isfinite(values)
+    return mean_of(np.where(finite, values, 0).sum(0), finite.sum(0))
+
+
+class Snapshot(NamedTuple):
+    """A run in the form a checkpoint takes."""
+
+    tree: dict[str, Any]
+    meta: dict[str, Any]
+    exact: bool  # whether environments continue bit for bit
+    ring: Ring | None = None  # where replay stands, so that only its changes need be saved
+
+
+class Execution(Protocol):
+    """A run in progress: collects and learns, one iteration after the other."""
+
+    seeds: Seeds
+    learner: Learner
+    iteration: int  # rollouts collected so far
+    steps_per_iteration: int  # environment steps of one seed
+    warmup: int  # the first iteration that learns; those before it only store
+    mesh: Mesh | None  # devices that share one seed's work
+
+    def advance(self, iterations: int) -> Report:
+        """Runs some iterations. Raises EnvError where an environment misbehaves."""
+        ...
+
+    @property
+    def policy(self) -> Any:
+        """The current policy, with the leading axes of the seeds."""
+        ...
+
+    @property
+    def state(self) -> LearnerState:
+        """The learner's current state, with the leading axes of the seeds."""
+        ...
+
+    def set_state(self, state: LearnerState) -> None:
+        """Goes on with another state of the same form."""
+        ...
+
+    @property
+    def train(self) -> Any:
+        """The algorithm's current state, a part of `state`."""
+        ...
+
+    def stats(self) -> dict[str, float]:
+        """Numbers on collecting that a run logs, by the names they are logged under."""
+        ...
+
+    def snapshot(self, replay: bool = True) -> Snapshot:
+        """The run as it stands, with what replay holds or without."""
+        ...
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same run.
+
+        One without replay has it filled anew before learning goes on. Raises CheckpointError.
+        """
+        ...
+
+    def lend(self) -> Sequence[VectorEnv] | None:
+        """Each seed's environments, to be evaluated in; None where there is nothing to lend."""
+        ...
+
+    def restart(self) -> None:
+        """Begins new episodes, after the environments were lent."""
+        ...
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Has `advance` raise Halted soon after `stopped` is true, where it waits for others."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def batch_mesh(learner: Learner, num_envs: int) -> Mesh | None:
+    """The devices among which one seed's batches are split; None where there is only one."""
+    return mesh_for(learner.batch_size if isinstance(learner, OffPolicy) else num_envs)
+
+
+def init_learner(
+    learner: Learner, spec: EnvSpec, seeds: Seeds, length: int, num_envs: int
+) -> LearnerState:
+    """The learner's state before the first iteration."""
+    algorithm = learner.algorithm
+    init = lambda key: algorithm.init(key, spec)
+    # one after the other: orthogonal initialisation takes far longer to compile vmapped
+    all_seeds = partial(jax.lax.map, init) if seeds.vmapped else init
+    train = jax.jit(all_seeds)(seeds.keys().init)
+    example = example_rollout(algorithm, seeds.take(train, 0), spec, length, num_envs)
+    return learner.init(train, example, seeds.lead)
+
+
+def act(
+    algorithm: Algorithm,
+    spec: EnvSpec,
+    policy: Any,
+    obs: Any,
+    first: Array,
+    memory: Any,
+    key: Array,
+    random: bool,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Exploring actions for obs [B, *O], with memory reset where an episode opens.
+
+    `random` replaces the policy's actions by uniform ones, for warm-up.
+    """
+    memory = ops.where_first(first, algorithm.memory(first.shape), memory)
+    action, memory, extras = algorithm.act(policy, obs, memory, key, explore=True)
+    if random:
+        legal = ops.legal_actions(obs)
+        shape = (*first.shape, *spec.agent_shape)
+        action = ops.uniform_action(key, spec.action_space, shape, legal)
+    return action, memory, extras
+
+
+def stuck(spec: EnvSpec) -> EnvError:
+    """The error of an environment that leaves an agent nothing to do."""
+    return EnvError(
+        f"{spec.id} has an observation whose mask `legal` leaves no legal action; "
+        "give an agent that cannot act one that does nothing."
+    )
+
+
+def warmup_iterations(learner: Learner, steps_per_iteration: int) -> int:
+    """Iterations that fill before the first that learns."""
+    return -(-learner.warmup // steps_per_iteration)

@@ -1,0 +1,5 @@
+"""Replay: a ring of rows, and how they are drawn from it."""
+
+from parl.agents.replay.ring import NumpyReplay as NumpyReplay
+from parl.agents.replay.ring import Replay as Replay
+from parl.agents.replay.ring import ReplayState as ReplayState

@@ -1,0 +1,1 @@
+"""What several papers share: actor-critic, critics, Q-learning, minibatches."""

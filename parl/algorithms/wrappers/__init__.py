@@ -1,0 +1,1 @@
+"""Algorithms around an algorithm: normalised, with resets, in self-play, in a match."""

@@ -1,0 +1,55 @@
+"""Periodic resets: what was learned is forgotten, what was collected is not.
+
+Nikishin et al. 2022, arXiv:2205.07802. Early data weigh less on a network that starts anew, which
+lets an algorithm make many updates per step.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from parl.algorithms.shared.critics import every
+from parl.algorithms.wrappers.base import Wrapper
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Rollout, static
+
+
+class ResettingState(struct.PyTreeNode):
+    """The wrapped algorithm's state, and how many updates there were."""
+
+    inner: Any
+    updates: Array  # [] int32
+
+
+class Resetting(Wrapper):
+    """Gives `inner` a fresh state, networks and optimisers, after every `period` updates.
+
+    Normalisation statistics survive where `Normalized` is outside of it.
+    """
+
+    spec: EnvSpec = static(default=None)
+    period: int = static(default=200_000)
+
+    def init(self, key: Array, spec: EnvSpec) -> ResettingState:
+        return ResettingState(self.inner.init(key, spec), jnp.zeros((), jnp.int32))
+
+    def policy(self, state: ResettingState) -> Any:
+        return self.inner.policy(state.inner)
+
+    def act(
+        self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        return self.inner.act(policy, obs, memory, key, explore)
+
+    def observe(self, state: ResettingState, rollout: Rollout) -> ResettingState:
+        return state.replace(inner=self.inner.observe(state.inner, rollout))
+
+    def update(self, state: ResettingState, batch: Any, key: Array) -> tuple[Any, Metrics]:
+        k_update, k_reset = jax.random.split(key)
+        inner, metrics = self.inner.update(state.inner, batch, k_update)
+        fresh = lambda: (self.inner.init(k_reset, self.spec), {})
+        updates = state.updates + 1
+        inner, _ = every(self.period, updates, fresh, inner)
+        return ResettingState(inner, updates), metrics

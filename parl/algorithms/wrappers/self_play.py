@@ -1,0 +1,278 @@
+"""Self-play as a wrapper of any algorithm for several agents: the others' sides are played by a
+pool of frozen policies.
+
+Opponents are drawn by prioritised matchmaking (Vinyals et al. 2019, doi:10.1038/s41586-019-1724-z,
+methods) and rated by Elo. The pool is part of the state, so that a run resumes with it.
+Shapes: T time, B environments, N agents, P policies in the pool, M of them drawn.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from parl import ops
+from parl.algorithms.wrappers.base import Wrapper
+from parl.algorithms.wrappers.match import choose
+from parl.core.algorithm import Algorithm
+from parl.core.spec import EnvSpec
+from parl.core.types import Array, Metrics, Rollout, Step, static
+
+START = 1000.0  # the rating of a player that has not played
+
+
+class Pool(struct.PyTreeNode):
+    """Frozen policies, and how the learner does against each of them."""
+
+    policies: Any  # [P, ...]
+    size: Array  # [] int32, how many of them there are; the rest is filling
+    games: Array  # [P] those of late
+    score: Array  # [P] won of them, a draw counts half
+    ratings: Array  # [P]
+    rating: Array  # [] the learner's own
+
+    @property
+    def known(self) -> Array:
+        """[P] bool, which entries are in use."""
+        return jnp.arange(len(self.games)) < self.size
+
+    @property
+    def win_rate(self) -> Array:
+        """[P] the share of games that the learner wins; 1/2 before any."""
+        return (self.score + 1.0) / (self.games + 2.0)
+
+
+class SelfPlayState(struct.PyTreeNode):
+    """The wrapped algorithm's state, the pool, and who is drawn from it."""
+
+    inner: Any
+    pool: Pool
+    drawn: Array  # [M] int32, indices into the pool
+    age: Array  # [] int32, steps of each environment since the draw
+    seed: Array  # [] uint32, of the draws
+    updates: Array  # [] int32
+    rollouts: Array  # [] int32, since the first update
+
+
+class SelfPlayPolicy(struct.PyTreeNode):
+    """What acting needs."""
+
+    learner: Any
+    opponents: Any  # [M, ...] frozen policies
+    drawn: Array  # [M] int32
+
+
+class SelfPlayMemory(NamedTuple):
+    """What holds for an episode, and what both players remember; [B, ...]."""
+
+    learner: Any
+    opponent: Any
+    side: Array  # [B] int32, the learner's; -1 before the first step
+    drawn: Array  # [B] int32, whom it met in the first step
+
+
+class SelfPlay(Wrapper):
+    """`inner` plays one side of each game and learns from it; `opponent` plays the others.
+
+    In equal slices of the environments M opponents play; the learner's side alternates from one
+    environment to the next and is drawn anew in every game. Opponents are `frozen` [P, ...] if
+    given; else they are earlier policies of the learner itself, which enter every `admit_every`
+    rollouts, where the pool is full in place of the one that is beaten most surely. A share `noise`
+    of the opponents' actions is random, so that the learner meets more than their habits. Greedy
+    acting (explore=False) plays all sides.
+    """
+
+    opponent: Algorithm  # `inner` itself where its own policies are the opponents
+    random: Algorithm  # whose actions are the opponents' where they are random
+    frozen: Any = None  # [P, ...] policies of `opponent`
+    sides: tuple[int, ...] = static(default=())  # of each agent, 0 .. S - 1
+    pool_size: int = static(default=16)  # P, without `frozen`
+    matches: int = static(default=4)  # M
+    match_steps: int = static(default=50)  # for how long a draw holds, at least
+    admit_every: int = static(default=10)  # rollouts between admissions
+    k: float = 16.0  # of Elo
+    noise: float = 0.0
+    decay: float = 0.95  # of the games that count, per rollout: win rates follow the learner
+
+    def init(self, key: Array, spec: EnvSpec) -> SelfPlayState:
+        k_inner, k_draw = jax.random.split(key)
+        inner = self.inner.init(k_inner, spec)
+        policies, size = self.frozen, 1
+        if policies is None:
+            copies = lambda x: jnp.stack([x] * self.pool_size)
+            policies = jax.tree.map(copies, self.inner.policy(inner))
+        leaves = jax.tree.leaves(policies)
+        entries = leaves[0].shape[0] if leaves else 1
+        if self.frozen is not None:
+            policies, size = jax.tree.map(jnp.array, policies), entries
+        ratings = jnp.full(entries, START)
+        games, score = jnp.zeros(entries), jnp.zeros(entries)
+        pool = Pool(policies, jnp.int32(size), games, score, ratings, jnp.asarray(START))
+        drawn = jnp.arange(self.matches, dtype=jnp.int32) % size
+        zeros = [jnp.zeros((), jnp.int32) for _ in range(3)]
+        return SelfPlayState(
+            inner, pool, drawn, zeros[0], jax.random.bits(k_draw), zeros[1], zeros[2]
+        )
+
+    def policy(self, state: SelfPlayState) -> SelfPlayPolicy:
+        opponents = jax.tree.map(lambda x: x[state.drawn], state.pool.policies)
+        return SelfPlayPolicy(self.inner.policy(state.inner), opponents, state.drawn)
+
+    def memory(self, batch_shape: tuple[int, ...]) -> SelfPlayMemory:
+        nobody = jnp.full(batch_shape, -1, jnp.int32)
+        learner, opponent = self.inner.memory(batch_shape), self.opponent.memory(batch_shape)
+        return SelfPlayMemory(learner, opponent, nobody, nobody)
+
+    def act(
+        self, policy: SelfPlayPolicy, obs: Any, memory: SelfPlayMemory, key: Array, explore: bool
+    ) -> tuple[Array, SelfPlayMemory, dict[str, Any]]:
+        """Extras `side` [B] and `opponent` [B], -1 where the game was begun by another one."""
+        if not explore:
+            action, kept, extras = self.inner.act(policy.learner, obs, memory.learner, key, False)
+            return action, memory._replace(learner=kept), extras
+        k_learner, k_opponent, k_side, k_noise = jax.random.split(key, 4)
+        action, kept, extras = self.inner.act(
+            policy.learner, obs, memory.learner, k_learner, explore
+        )
+        theirs, remembered, drawn = self.answer(policy, obs, memory.opponent, k_opponent)
+        k_which, k_random = jax.random.split(k_noise)
+        is_random = jax.random.bernoulli(k_which, self.noise, theirs.shape[:2])  # [B, N]
+        theirs = choose(is_random, self.random.act((), obs, (), k_random, True)[0], theirs)
+        count, opens = max(self.sides) + 1, memory.side < 0
+        turn = jnp.arange(len(drawn)) + jax.random.randint(k_side, (), 0, count)
+        side = jnp.where(opens, (turn % count).astype(jnp.int32), memory.side)
+        met = jnp.where(opens, drawn, memory.drawn)
+        extras = extras | {"side": side, "opponent": jnp.where(met == drawn, met, -1)}
+        memory = SelfPlayMemory(kept, remembered, side, met)
+        return choose(self.mine(side), action, theirs), memory, extras
+
+    def mine(self, side: Array) -> Array:
+        """Whether agents are of the learner's side [...]: [..., N] bool."""
+        return jnp.asarray(side)[..., None] == np.array(self.sides)
+
+    def answer(
+        self, policy: SelfPlayPolicy, obs: Any, memory: Any, key: Array
+    ) -> tuple[Array, Any, Array]:
+        """(opponents' actions [B, N, ...], their memories, who plays in each environment [B]).
+
+        Of the M drawn as many play as divide B.
+        """
+        size = obs["alive"].shape[0]
+        count = math.gcd(size, self.matches)
+        apart = lambda tree: jax.tree.map(
+            lambda x: x.reshape(count, size // count, *x.shape[1:]), tree
+        )
+        joined = lambda tree: jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), tree)
+
+        def play(policy: Any, obs: Any, memory: Any, key: Array) -> tuple[Any, Any]:
+            return self.opponent.act(policy, obs, memory, key, True)[:2]
+
+        opponents = jax.tree.map(lambda x: x[:count], policy.opponents)
+        obs = jax.tree.map(jnp.asarray, obs)
+        action, memory = jax.vmap(play)(
+            opponents, apart(obs), apart(memory), jax.random.split(key, count)
+        )
+        return joined(action), joined(memory), jnp.repeat(policy.drawn[:count], size // count)
+
+    def own(self, rollout: Rollout) -> Rollout:
+        """The rollout as `inner` sees it: to it, the other sides' agents are not there."""
+        steps = rollout.steps
+        mine = self.mine(steps.extras["side"])
+        hide = lambda obs: obs | {"alive": obs["alive"] & mine}
+        extras = {k: x for k, x in steps.extras.items() if k not in ("side", "opponent")}
+        steps = steps._replace(obs=hide(steps.obs), next_obs=hide(steps.next_obs), extras=extras)
+        return Rollout(steps, rollout.memory.learner)
+
+    def items(self, rollout: Rollout) -> Any:
+        return self.inner.items(self.own(rollout))
+
+    def update(self, state: SelfPlayState, batch: Any, key: Array) -> tuple[Any, Metrics]:
+        """Updates `inner` on a rollout as it was collected, or on a batch of its `items`."""
+        if isinstance(batch, Rollout) and isinstance(batch.memory, SelfPlayMemory):
+            batch = self.own(batch)
+        inner, metrics = self.inner.update(state.inner, batch, key)
+        pool = state.pool
+        known = {
+            "elo": pool.rating,
+            "opponent_elo": ops.mean(pool.ratings, pool.known),
+            "pool_win_rate": ops.mean(pool.win_rate, pool.known),
+            "pool_size": pool.size.astype(jnp.float32),
+        }
+        return state.replace(inner=inner, updates=state.updates + 1), metrics | known
+
+    def observe(self, state: SelfPlayState, rollout: Rollout) -> SelfPlayState:
+        """Counts the games that ended, admits and draws; nothing of it while warming up."""
+        inner = self.inner.observe(state.inner, self.own(rollout))
+        learns = state.updates > 0
+        rollouts, age = state.rollouts + learns, state.age + rollout.steps.first.shape[0]
+        pool = self.scored(state.pool, rollout.steps)
+        if self.frozen is None:
+            due = rollouts % self.admit_every == 0
+            pool = self.admitted(pool, self.inner.policy(inner), due)
+        pool = jax.tree.map(lambda new, old: jnp.where(learns, new, old), pool, state.pool)
+        key = jax.random.fold_in(jax.random.key(state.seed), rollouts)
+        chances = jnp.log(ops.matchmaking(pool.win_rate, pool.known))
+        drawn = jax.random.categorical(key, chances, shape=state.drawn.shape).astype(jnp.int32)
+        due = learns & (age >= self.match_steps)
+        drawn, age = jnp.where(due, drawn, state.drawn), jnp.where(due, 0, age)
+        return state.replace(inner=inner, pool=pool, drawn=drawn, age=age, rollouts=rollouts)
+
+    def scored(self, pool: Pool, steps: Step) -> Pool:
+        """The pool after the games that ended, those of one opponent as one match."""
+        index = steps.extras["opponent"]  # [T, B]
+        counts = steps.last & (index >= 0)
+        hits = counts[..., None] & (index[..., None] == jnp.arange(len(pool.games)))  # [T, B, P]
+        games = hits.sum((0, 1)).astype(jnp.float32)
+        paid, own = standing(steps, self.mine(steps.extras["side"]), self.sides)
+        total = lambda score: jnp.where(hits, score[..., None], 0.0).sum((0, 1))
+        score = total(ops.game_score(paid, own))
+        mean = total(ops.duel_score(paid, own)) / jnp.maximum(games, 1.0)
+        rating, ratings = ops.elo(pool.rating, pool.ratings, mean, games > 0, self.k)
+        games, score = self.decay * pool.games + games, self.decay * pool.score + score
+        return pool.replace(games=games, score=score, rating=rating, ratings=ratings)
+
+    def admitted(self, pool: Pool, policy: Any, due: Array) -> Pool:
+        """The pool with a policy of the learner's, with its rating, where `due` []."""
+        easiest = jnp.argmax(jnp.where(pool.known, pool.win_rate, 0.0))
+        size = len(pool.games)
+        place = jnp.where(pool.size < size, pool.size, easiest)
+        enter = lambda entries, x: entries.at[place].set(jnp.where(due, x, entries[place]))
+        return Pool(
+            jax.tree.map(enter, pool.policies, policy),
+            jnp.minimum(pool.size + due, size),
+            enter(pool.games, 0.0),
+            enter(pool.score, 0.0),
+            enter(pool.ratings, pool.rating),
+            pool.rating,
+        )
+
+
+def outcome(steps: Step, mine: Array, sides: tuple[int, ...] = ()) -> Array:
+    """[T, B] 1 where the learner's side is ahead of all others in a game, 1/2 level with the best.
+
+    `mine` [T, B, N] are its agents, `sides` those of all, by default each its own. A side is paid
+    what its agents are on average, counted from the start of the game or of the rollout: exact
+    where rollouts hold whole games, or where only the last step is paid.
+    """
+    return ops.game_score(*standing(steps, mine, sides))
+
+
+def standing(steps: Step, mine: Array, sides: tuple[int, ...] = ()) -> tuple[Array, Array]:
+    """(what each side has been paid, which of them is the learner's) [T, B, S], as in `outcome`."""
+
+    def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+        reward, first = x
+        total = reward + jnp.where(first[:, None], 0.0, total)
+        return total, total
+
+    start = jnp.zeros_like(steps.reward[0])
+    paid = jax.lax.scan(forward, start, (jnp.asarray(steps.reward), jnp.asarray(steps.first)))[1]
+    of = np.array(sides or range(mine.shape[-1]))
+    members = [np.flatnonzero(of == side) for side in range(of.max() + 1)]
+    mean = lambda index: paid[..., index].mean(-1)
+    own = lambda index: mine[..., index].any(-1)
+    stack = lambda part: jnp.stack([part(index) for index in members], -1)
+    return stack(mean), stack(own)

@@ -1,0 +1,62 @@
+"""parl list: algorithms and environments, and how to install them."""
+
+import importlib.util
+import sys
+import textwrap
+
+from rich.console import Console
+from rich.table import Table
+
+from parl.cli.printing import HELP
+from parl.core.errors import ConfigError
+from parl.envs.factory import JAX_ENVS, SUITES, Suite
+from parl.recipes import KINDS, RECIPES, recipe_class
+
+WIDTH = 200  # columns where nobody looks: no line is broken in a pipe or a file
+
+
+def run(arguments: list[str]) -> int:
+    """parl list."""
+    if HELP & set(arguments):
+        print("usage: parl list\n\nAlgorithms, and environments with how to install them.")
+        return 0
+    if arguments:
+        raise ConfigError(f"list takes no arguments, not '{arguments[0]}'.")
+    show()
+    return 0
+
+
+def show() -> None:
+    """Prints both tables and the names of the built-in environments."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH)
+    names = ", ".join(f"jax:{name}" for name in JAX_ENVS)
+    console.print(algorithms(), "", suites(), "", "built in:")
+    print(textwrap.fill(names, 100, initial_indent="  ", subsequent_indent="  "))
+
+
+def algorithms() -> Table:
+    """Every algorithm, the actions it takes and what it is."""
+    table = Table("algorithm", "action spaces", "what it is", box=None, title_justify="left")
+    table.add_row("auto", "any", "Whichever of these the environment asks for.")
+    for name in RECIPES:
+        recipe = recipe_class(name)
+        spaces = ", ".join(KINDS[kind.__name__] for kind in recipe.serves)
+        table.add_row(name, spaces, (recipe.__doc__ or "").splitlines()[0])
+    return table
+
+
+def suites() -> Table:
+    """Every family of environments, whether it is installed and how it can be."""
+    table = Table("prefix", "environments", "installed", "to install", box=None)
+    for suite in SUITES:
+        table.add_row(suite.prefix or "(none)", suite.title, *state(suite))
+    return table
+
+
+def state(suite: Suite) -> tuple[str, str]:
+    """Whether a suite is there, and the command that brings it."""
+    if suite.prefix == "jax:":
+        return "yes", "comes with PARL"
+    found = importlib.util.find_spec(suite.module) is not None
+    installed = "not served yet" if not suite.served else "yes" if found else "no"
+    return installed, f"pip install {suite.pip}"

@@ -1,0 +1,76 @@
+"""parl cluster start | join | status | stop."""
+
+import dataclasses
+from typing import Any
+
+import tyro
+
+from parl.cli.flags import Flags, parse
+from parl.cli.printing import HELP
+from parl.core.errors import ConfigError
+from parl.core.settings import declared
+
+USAGE = """usage: parl cluster start [flags] | join HOST:PORT [flags] | status | stop
+
+  start    a Ray cluster with this machine as its first node
+  join     makes this machine a node of the cluster at HOST:PORT
+  status   what the cluster of this machine has, and what of it is free
+  stop     ends what runs here of a cluster
+
+'parl cluster start --help' lists the flags of start, 'parl cluster join --help' those of join."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterStartFlags(Flags):
+    """Start a Ray cluster with this machine as its first node."""
+
+    port: int = 6379
+    """Port that other nodes and programs call."""
+    host: str = "127.0.0.1"
+    """Address of this machine to listen at; for any but loopback, set RAY_AUTH_MODE=token."""
+    num_cpus: int | None = declared(None, low=0)
+    """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterJoinFlags(Flags):
+    """Make this machine a node of the Ray cluster at HOST:PORT."""
+
+    address: tyro.conf.Positional[str]
+    """HOST:PORT of the cluster."""
+    num_cpus: int | None = declared(None, low=0)
+    """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
+
+
+def run(arguments: list[str]) -> int:
+    """parl cluster start [flags] | join HOST:PORT | status | stop."""
+    action, rest = (arguments or [""])[0], arguments[1:]
+    flags: Any = None
+    if action in HELP or (action in ("status", "stop") and HELP & set(rest)):
+        print(USAGE)
+        return 0
+    if not action:
+        raise ConfigError("cluster needs one of start [flags], join HOST:PORT, status or stop.")
+    if action in ("start", "join"):
+        shape = ClusterStartFlags if action == "start" else ClusterJoinFlags
+        flags = parse(shape, rest, f"parl cluster {action}")
+    elif action not in ("status", "stop") or rest:
+        raise ConfigError(
+            "cluster takes one of start [flags], join HOST:PORT, status or stop, not "
+            f"'{' '.join(arguments)}'."
+        )
+
+    from parl.remote import cluster
+
+    if action == "start":
+        address = cluster.start(flags.host, flags.port, flags.num_cpus).address
+        print(f"cluster at {address}; `parl cluster stop` ends it")
+    elif action == "join":
+        print(f"a node of {cluster.join(flags.address, flags.num_cpus).address} runs here")
+    elif action == "status":
+        from parl.cli.cluster_table import show
+
+        show()
+    else:
+        print(*(f"stopped the node of {node.address}" for node in cluster.stop()), sep="\n")
+    return 0

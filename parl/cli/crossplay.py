@@ -1,0 +1,52 @@
+"""parl crossplay RUN RUN ... [flags]."""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from parl.cli.flags import Flags, parse
+from parl.core.settings import declared
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossplayFlags(Flags):
+    """Play the policies of runs against each other."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of the runs, two or more."""
+    checkpoint: str = "latest"
+    """Whose policies: those of the latest or of the best checkpoints, or the environment steps of
+    one."""
+    episodes: int = declared(100, low=1, high=1_000_000)
+    """Episodes of each pair."""
+    seed: int = declared(0, low=0)
+    """Seed of the environments."""
+    sample: bool = False
+    """Policies sample their actions; else they take the likeliest, and a game without chance is
+    always the same."""
+    actors: int = declared(0, low=0, high=100_000)
+    """Ray actors that play the rows side by side; 0 for none."""
+    address: str = "local"
+    """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
+    out: Path | None = None
+    """Directory for crossplay.json and crossplay.png."""
+
+
+def run(arguments: list[str]) -> int:
+    """parl crossplay RUN RUN ... [--episodes N] [--actors N] [--out DIR]."""
+    flags = parse(CrossplayFlags, arguments, "parl crossplay")
+    from parl.runs import crossplay
+
+    how = flags.episodes, flags.seed, flags.sample, flags.actors, flags.address, flags.checkpoint
+    result = crossplay.crossplay(flags.runs, *how)
+    for title, matrix in crossplay.matrices(result).items():
+        table = Table("row \\ column", *result.names, title=title, title_justify="left", box=None)
+        for name, row in zip(result.names, matrix, strict=True):
+            table.add_row(name, *(f"{x:.2f}" for x in row))
+        Console(highlight=False, soft_wrap=True, markup=False).print(table, "")
+    if flags.out is not None:
+        print(f"written: {', '.join(map(str, crossplay.write(result, flags.out)))}")
+    return 0

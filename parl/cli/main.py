@@ -1,0 +1,90 @@
+"""The command line: a table of commands, and what holds for all of them.
+
+Bad input is one sentence on stderr and exit code 2; Ctrl-C, SIGTERM and SIGHUP save first and exit
+with 130, 143 and 129.
+"""
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import parl
+from parl.cli.printing import HELP
+from parl.core.errors import ConfigError, ParlError, nearest
+from parl.runs.interruption import Interrupted, Signals
+
+USAGE = """usage: parl COMMAND ...
+
+  parl train ALGO --env ID [flags]   train and write a run directory; ALGO auto picks one
+  parl resume DIR [--steps N]        continue a run where its last checkpoint is
+  parl eval DIR [--episodes N]       greedy returns of a run's policy
+  parl crossplay RUN RUN ...         the policies of runs against each other
+  parl list                          algorithms and environments
+  parl cluster start|join|status|stop   a Ray cluster of one or more machines
+  parl --version                     the version of PARL
+
+'parl COMMAND --help' explains a command. 'parl train ALGO --env ID --help' lists every setting with
+its default for that environment. --debug with any command shows the whole traceback of an error."""
+
+# the module of each command: its flags, and run(arguments) -> exit code
+COMMANDS = {
+    "train": "parl.cli.train",
+    "resume": "parl.cli.resume",
+    "eval": "parl.cli.evaluate",
+    "crossplay": "parl.cli.crossplay",
+    "list": "parl.cli.catalogue",
+    "cluster": "parl.cli.cluster",
+}
+DEBUG = "--debug"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    code = run(arguments)
+    session: Any = sys.modules.get("parl.remote.connect")
+    if session is not None:
+        session.exit_code = code  # where Ray does not let go of this process
+    return code
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG in arguments
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # modules beside the user are found, as with python -m
+    try:
+        with Signals(at_once="interrupted."):
+            code = dispatch([each for each in arguments if each != DEBUG])
+        sys.stdout.flush()
+        return code
+    except (ParlError, Interrupted) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"parl: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # whoever read along, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print("parl: interrupted.", file=sys.stderr)
+        return 130
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Runs the command named first."""
+    if not arguments or arguments[0] in HELP:
+        print(USAGE)
+        return 0 if arguments else 2
+    if arguments == ["--version"]:
+        print(f"parl {parl.__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        raise ConfigError(f"unknown command '{name}'.{nearest(name, COMMANDS)} Known: {known}.")
+    return importlib.import_module(COMMANDS[name]).run(rest)

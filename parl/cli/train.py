@@ -1,0 +1,156 @@
+"""parl train ALGO --env ID [flags]."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from parl.cli.flags import flag_of, flag_values, parse, unknown
+from parl.cli.printing import HELP, print_result
+from parl.core.errors import ConfigError
+from parl.core.settings import brief
+from parl.report.announce import announced
+from parl.runs.config import RunSettings
+from parl.runs.settings_file import read_settings
+
+USAGE = """usage: parl train ALGO --env ID [flags]
+
+Trains an algorithm on an environment and writes a run directory with its metrics, checkpoints,
+result and learning curve. 'parl list' names the algorithms and environments; ALGO auto picks one.
+
+  --env ID         HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), my_lab:Maze (your own)
+  --steps N        environment steps of each seed
+  --num-seeds K    seeds trained together
+  --actors N       rollout actors on Ray
+  --out DIR        the run directory
+  --config FILE    a YAML file with any of the settings
+
+'parl train ALGO --env ID --help' lists every setting with its default for that environment."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainFlags(RunSettings):
+    """Settings of the run; the recipe's follow."""
+
+    env: str = ""
+    """Environment: HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), ale:Pong-v5, ..."""
+    env_arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An argument of the environment, name=value; repeat for more. Also: --env 'ID?name=value'."""
+    out: Path | None = None
+    """Run directory; if not given, a new one under runs/."""
+    config: Path | None = None
+    """YAML file with any of these settings and the algorithm, or a run's config.json; flags win."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run(arguments: list[str]) -> int:
+    """parl train ALGO --env ID ...; a file of --config may name both."""
+    if len(arguments) == 1 and arguments[0] in HELP:
+        print(USAGE)
+        return 0
+    named = bool(arguments) and not arguments[0].startswith("-")
+    rest = arguments[named:]
+    file = (flag_values(rest, "--config") or [None])[-1]
+    given = read_settings(file) if file else {}
+    algorithm = arguments[0] if named else given.get("algorithm")
+    if algorithm is None:
+        raise ConfigError("train needs an algorithm first: parl train sac --env HalfCheetah-v5.")
+    given.pop("algorithm", None)
+    env = (flag_values(rest, "--env") or [given.get("env") or ""])[-1]
+    for what, name in (("algorithm", algorithm), ("env", env)):
+        if not isinstance(name, str):
+            raise ConfigError(f"{file}: {what} must be a name, not {brief(name)}.")
+    more = flag_values(rest, "--env-arg") or environment_arguments(given.get("env_arg", ()))
+    given["env_arg"] = tuple(more)
+
+    asks_help = not {"-h", "--help"}.isdisjoint(rest)
+    with announced(quiet="--quiet" in rest or asks_help):
+        from parl import api
+        from parl.envs.ids import with_arguments
+        from parl.recipes import plain_name
+        from parl.recipes.auto import AUTO, pick
+
+        algorithm = plain_name(algorithm)
+        factory, recipe = opened(algorithm, with_arguments(env, more) if env else "", asks_help)
+        flags, settings = train_flags(algorithm, recipe, given, rest, bool(env))
+    if algorithm == AUTO and flags.quiet:
+        print(pick(factory.spec, factory.jax is not None).line(factory.spec))
+    run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
+    done = api.train(algorithm, factory, flags.out, flags.quiet, **run_fields, **settings)
+    print_result(done.result, done.path)
+    return 0
+
+
+def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
+    """The environment's factory and the recipe for it; to explain settings a recipe will do."""
+    from parl.core.loading import is_path
+    from parl.envs.factory import make_factory
+    from parl.recipes import recipe_class
+    from parl.recipes.auto import AUTO
+    from parl.runs.build import recipe_for
+
+    if algorithm == AUTO and not env and asks_help:
+        said = "Picks an algorithm: with --env ID its name and its settings are shown here, too."
+        parse(TrainFlags, ["--help"], "parl train auto", description=said)  # ends here
+    if algorithm != AUTO:
+        if not is_path(algorithm):
+            recipe_class(algorithm)  # raises for an unknown one
+        if not env and asks_help:
+            default: Any = recipe_class(algorithm)
+            return None, default()
+    if not env:
+        raise ConfigError(
+            f"train{' auto' * (algorithm == AUTO)} needs an environment: --env HalfCheetah-v5, "
+            "--env jax:CartPole-v1."
+        )
+    factory = make_factory(env)
+    return factory, recipe_for(algorithm, factory)[1]
+
+
+def train_flags(
+    algorithm: str,
+    recipe: Any,
+    given: dict[str, Any],
+    arguments: list[str],
+    for_env: bool = True,
+) -> tuple[TrainFlags, dict[str, Any]]:
+    """The parsed flags and the recipe's settings that differ from the recipe's own.
+
+    `given` are settings of a file, which flags win over; `for_env`: the recipe's are those for an
+    environment.
+    """
+    defaults = recipe.settings()
+    base = {field.name: field for field in dataclasses.fields(TrainFlags)}
+    if odd := given.keys() - base.keys() - defaults.keys():
+        raise unknown("setting", sorted(odd)[0], [*base, *defaults])
+    fields = [
+        (name, Annotated[kind, flag_of(name, recipe.declared(name).doc)], defaults[name])
+        for name, kind in recipe.types().items()
+    ]
+    shape = dataclasses.make_dataclass(
+        "TrainFlags",
+        [(name, kind, dataclasses.field(default=value)) for name, kind, value in fields],
+        bases=(TrainFlags,),
+        frozen=True,
+        kw_only=True,
+    )
+    own = {name: value for name, value in given.items() if name in defaults}
+    rest = {name: value for name, value in given.items() if name not in defaults}
+    default = shape(**rest, **{k: recipe.override(own).settings()[k] for k in own})
+    origin = sys.modules[type(recipe).__module__].__doc__ or ""  # of the settings
+    if not for_env:
+        origin += "\n\nDefaults depend on the environment; with --env ID those for it are shown."
+    flags = parse(shape, arguments, f"parl train {algorithm}", default, origin)
+    chosen = {name: getattr(flags, name) for name in defaults}
+    return flags, {name: value for name, value in chosen.items() if value != defaults[name]}
+
+
+def environment_arguments(given: Any) -> list[str]:
+    """What a file says of the environment's arguments, as the flags would: name=value."""
+    if isinstance(given, dict):
+        return [f"{name}={json.dumps(value)}" for name, value in given.items()]
+    return [str(x) for x in (given if isinstance(given, list | tuple) else [given])]

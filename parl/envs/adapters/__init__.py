@@ -1,0 +1,1 @@
+"""Environments of other packages, as the vector environments that executions step."""

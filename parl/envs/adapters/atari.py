@@ -1,0 +1,48 @@
+"""Atari games as Mnih et al. 2015 showed them to their agent, doi:10.1038/nature14236.
+
+Every fourth frame, the brighter of the last two, grey, 84x84, four of them stacked as channels; up
+to 30 frames without action after a reset. Rewards are the game's own. Actions stick with the
+probability of the game's registration, 0.25 for `-v5`: Machado et al. 2018, arXiv:1709.06009.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces, wrappers
+
+from parl.core.errors import EnvError
+from parl.envs.adapters.gymnasium import make_gymnasium
+
+FRAMES = 4  # skipped, and stacked
+
+
+def make_atari(name: str, /, **kwargs: Any) -> Callable[[], gymnasium.Env]:
+    """A maker of a game such as 'Pong' or 'Pong-v5'; keyword arguments are the emulator's.
+
+    Raises EnvError for an unknown one.
+    """
+    if "frameskip" in kwargs:
+        raise EnvError(f"ale:{name} skips {FRAMES} frames; frameskip is no argument of it.")
+    id = f"ALE/{name}" if "-v" in name else f"ALE/{name}-v5"
+    return partial(_make, make_gymnasium(id, frameskip=1, **kwargs))
+
+
+def _make(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+    env = wrappers.AtariPreprocessing(make(), frame_skip=FRAMES)
+    return FramesLast(wrappers.FrameStackObservation(env, FRAMES))
+
+
+class FramesLast(gymnasium.ObservationWrapper):
+    """Stacked frames [F, H, W] as channels [H, W, F], which is what convolutions take."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        frames, height, width = env.observation_space.shape or (0, 0, 0)
+        self.observation_space = spaces.Box(0, 255, (height, width, frames), np.uint8)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        """[H, W, F] of [F, H, W]."""
+        return np.moveaxis(np.asarray(observation), 0, -1)

@@ -1,0 +1,1 @@
+"""What several recipes share: settings and networks of a family of algorithms."""

@@ -1,0 +1,101 @@
+"""What the recipes of continuous control have in common."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import optax
+
+from parl.agents.learner import Learner
+from parl.algorithms.wrappers.normalized import Normalized
+from parl.algorithms.wrappers.resets import Resetting
+from parl.core.algorithm import Algorithm
+from parl.core.model import Model
+from parl.core.spec import Box, EnvSpec
+from parl.models import MLP
+from parl.models.control import UNIFORM
+from parl.ops.noise import Colored, Noise, White
+from parl.ops.value_distributions import Histogram
+from parl.recipes.base import OffPolicyRecipe
+
+SHORT = 200  # steps; episodes up to it are of environments that are learned in some thousand steps
+
+
+@dataclass(frozen=True)
+class ControlRecipe(OffPolicyRecipe):
+    """Settings of off-policy actor-critics. Steps and updates come in bursts of `length`."""
+
+    serves: ClassVar[tuple[type, ...]] = (Box,)
+    derived: ClassVar[tuple[str, ...]] = ("noise", "optimizer")
+
+    length: int = 8
+    updates: int = 8
+    warmup: int = 5_000
+    noise_color: float = 0.0  # of exploration: 0 white, 1 pink, 2 red
+    reset_every: int = 0  # updates between fresh networks; 0: never
+
+    def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+        actor, critic = self.networks(spec)
+        rollouts = max(steps - self.warmup, 0) // (num_envs * self.length)
+        algorithm = self.algorithm.replace(
+            actor=actor,
+            critic=critic,
+            noise=self.noise(spec.action.shape[-1]),
+            optimizer=self.optimizer(rollouts * self.updates),
+        )
+        if self.reset_every:
+            algorithm = Resetting(algorithm, spec, self.reset_every)
+        return self.off_policy(algorithm)
+
+    def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
+        """(actor, critic)."""
+        raise NotImplementedError  # abstract
+
+    def noise(self, size: int) -> Noise:
+        """Exploration noise for `size` action dimensions."""
+        return Colored(size, self.noise_color) if self.noise_color else White()
+
+    def optimizer(self, updates: int) -> Any:
+        """From a learning rate to an optimiser, for that many updates in all."""
+        return optax.adam
+
+
+@dataclass(frozen=True)
+class ScaledRecipe(ControlRecipe):
+    """Settings of categorical critics: rewards are scaled so that returns stay within a bound."""
+
+    num_critics: int = 2
+    bins: int = 101
+    return_bound: float = 5.0
+
+    @property
+    def histogram(self) -> Any:
+        """The form of the critics' values."""
+        return partial(Histogram, low=-self.return_bound, high=self.return_bound)
+
+    def normalized(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> Algorithm:
+        return Normalized(
+            algorithm,
+            self.algorithm.gamma,
+            self.normalize_obs,
+            normalize_reward=True,
+            num_envs=self.num_envs,
+            return_bound=self.return_bound,
+        )
+
+
+def short(spec: EnvSpec) -> bool:
+    """Whether episodes are short."""
+    return (spec.max_steps or 1000) <= SHORT
+
+
+def uniform_torso(hidden: tuple[int, ...]) -> MLP:
+    """Weights within 1 / sqrt(inputs), the default of PyTorch, in which many references ran."""
+    return MLP(hidden, jax.nn.relu, UNIFORM)
+
+
+def horizon_gamma(spec: EnvSpec) -> float:
+    """A discount for the length of episodes: Hansen et al. 2024, arXiv:2310.16828, app. H."""
+    fifth = (spec.max_steps or 1000) / 5
+    return min(max((fifth - 1) / fifth, 0.95), 0.995)

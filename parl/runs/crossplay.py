@@ -1,0 +1,173 @@
+"""Cross-play: the policies of runs against each other, as a table, JSON and a picture.
+
+R runs. Row r plays column c: in games whose sides are alike on every side in turn, else the row is
+the first side and the column all others.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from parl.core.errors import ConfigError
+from parl.envs.factory import EnvFactory, make_factory
+from parl.report.plotting import heat_map, save
+from parl.runs.build import load_player
+from parl.runs.directory import RunDir, write_json
+from parl.runs.evaluation import Contest, Player
+from parl.runs.opponents import check
+from parl.runs.preparation import prepare
+
+Row = list[tuple[float, float | None]]  # mean return and win rate against each column
+
+
+class Crossplay(NamedTuple):
+    """What the policies of rows make against those of columns."""
+
+    env: str
+    names: list[str]  # [R]
+    returns: np.ndarray  # [R, R] mean returns of the row's side
+    win_rate: np.ndarray | None  # [R, R] games that the row wins, draws count half; by turns only
+    episodes: int  # of each pair
+
+
+def crossplay(
+    runs: Sequence[str | Path],
+    episodes: int = 100,
+    seed: int = 0,
+    sample: bool = False,
+    actors: int = 0,
+    address: str = "local",
+    checkpoint: str = "latest",
+) -> Crossplay:
+    """Plays the policies of runs on one environment against each other, the latest or the best.
+
+    `sample` has policies sample their actions; else they are greedy. With `actors` the rows are
+    shared out among so many Ray actors, of a cluster of their own or of that at `address`; the
+    numbers are the same. Raises ConfigError for less than two runs, runs of different environments,
+    and games that have a single side.
+    """
+    if len(runs) < 2:
+        raise ConfigError("crossplay needs at least two runs: parl crossplay RUN RUN.")
+    envs = [RunDir(run).config().env for run in runs]
+    for run, env in zip(runs, envs, strict=True):
+        if env != envs[0]:
+            raise ConfigError(
+                f"runs of different environments cannot meet: {runs[0]} is on {envs[0]}, {run} on "
+                f"{env}."
+            )
+    check("self", make_factory(envs[0]).spec)
+    job = [Path(run).resolve() for run in runs], episodes, seed, sample, checkpoint
+    if actors:
+        rows = rows_of_actors(job, min(actors, len(runs)), address)
+    else:
+        rows = list(map(RunsReferee(*job).row, range(len(runs))))
+    return Crossplay(envs[0], names_of(runs), *matrices_of(rows), episodes)
+
+
+def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
+    """All rows, each played by one of some Ray actors."""
+    from parl.remote import connect, remote_class  # only now: it loads Ray
+
+    connect(address, num_cpus=actors if address == "local" else None)
+    remote = remote_class(RunsReferee, wait=False)
+    referees = [remote(*job) for _ in range(actors)]
+    rows = [referees[row % actors].row(row) for row in range(len(job[0]))]
+    return [row.get() for row in rows]
+
+
+def kind_of(run: str | Path) -> str:
+    """Equal for runs whose policies one compiled program can play."""
+    config = RunDir(run).config()
+    return repr((config.algorithm, sorted(config.settings.items())))
+
+
+def names_of(runs: Sequence[str | Path]) -> list[str]:
+    """The last parts of the runs' paths, numbered where they are not unique."""
+    names = [Path(run).resolve().name for run in runs]
+    return [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
+
+
+class Referee:
+    """Plays players against each other; those of one kind share their compiled programs."""
+
+    def __init__(
+        self,
+        factory: EnvFactory,
+        players: Sequence[Player],
+        kinds: Sequence[Any],
+        episodes: int,
+        seed: int,
+        sample: bool,
+    ):
+        self.factory, self.players, self.kinds = factory, players, kinds
+        self.episodes, self.seed, self.sample = episodes, seed, sample
+        self.contests: dict[Any, Contest] = {}
+
+    def row(self, index: int) -> Row:
+        """One player against each, itself too."""
+        return [self.play(index, column) for column in range(len(self.players))]
+
+    def play(self, row: int, column: int) -> tuple[float, float | None]:
+        """(mean return, win rate or None) of one player against another."""
+        player, other = self.players[row], self.players[column]
+        kinds = self.kinds[row], self.kinds[column]
+        if kinds not in self.contests:
+            only_first = len(set(self.factory.spec.groups)) > 1
+            samples = self.sample, self.sample
+            self.contests[kinds] = Contest(
+                self.factory, player.algorithm, self.episodes, other, samples, only_first
+            )
+        contest = self.contests[kinds]
+        games = contest(player.policy, self.seed, opponent=other.policy)
+        found = contest.summary([games])
+        return float(found.mean), None if found.scores is None else float(np.mean(found.scores))
+
+
+class RunsReferee(Referee):
+    """The policies of runs against each other; may live in another process."""
+
+    def __init__(
+        self, runs: Sequence[Path], episodes: int, seed: int, sample: bool, checkpoint: str
+    ):
+        prepare()
+        env = RunDir(runs[0]).config().env
+        players = [load_player(run, env, checkpoint=checkpoint) for run in runs]
+        kinds = [kind_of(run) for run in runs]
+        super().__init__(make_factory(env), players, kinds, episodes, seed, sample)
+
+
+def matrices_of(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray | None]:
+    """(returns [R, R], win rates [R, R] or None) of the rows."""
+    returns = np.array([[mean for mean, _ in row] for row in rows])
+    wins = [[score for _, score in row] for row in rows]
+    return returns, None if wins[0][0] is None else np.array(wins)
+
+
+def write(result: Crossplay, out: Path) -> list[Path]:
+    """Writes crossplay.json and crossplay.png into a directory; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "crossplay.json", plain(result))
+    return [out / "crossplay.json", draw(result, out / "crossplay.png")]
+
+
+def matrices(result: Crossplay) -> dict[str, np.ndarray]:
+    """What there is to show, by its title."""
+    shown = {"mean return of the row": result.returns}
+    return shown if result.win_rate is None else shown | {"win rate of the row": result.win_rate}
+
+
+def plain(result: Crossplay) -> dict[str, Any]:
+    """The result as JSON holds it."""
+    lists = {k: x.tolist() if isinstance(x, np.ndarray) else x for k, x in result._asdict().items()}
+    return {name: x for name, x in lists.items() if x is not None}
+
+
+def draw(result: Crossplay, path: Path) -> Path:
+    """Writes a heat map of the last of the matrices as PNG."""
+    title, matrix = list(matrices(result).items())[-1]
+    reach = max(float(np.abs(matrix).max()), 1e-6)
+    limits = (0.0, 1.0) if result.win_rate is not None else (-reach, reach)
+    figure = heat_map(matrix, result.names, f"{title}, {result.env}", "against", limits)
+    return save(figure, path)

@@ -1,0 +1,213 @@
+"""Greedy evaluation on environments of its own, for every execution.
+
+Each of `episodes` episodes counts once and whichever ends first does not count more: environment i
+of B plays its share of them, so that short episodes are not favoured. In games of several sides a
+policy may be played against an opponent.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parl import ops
+from parl.algorithms.wrappers.match import Match, MatchPolicy, sides_of
+from parl.core.algorithm import Algorithm
+from parl.core.seeding import EVALUATION, env_seed
+from parl.envs.factory import EnvFactory
+from parl.envs.info import mean_told
+from parl.envs.protocol import VectorEnv
+from parl.runs.episodes import MAX_ENVS, RULES, FusedPlayer, Games, HostPlayer, Rules
+
+
+class Evaluation(NamedTuple):
+    """Whole episodes under a policy; several agents' returns are summed up.
+
+    Against an opponent they are those of the policy's own side.
+    """
+
+    returns: np.ndarray  # [episodes], or [K, episodes] for K seeds
+    agents: np.ndarray | None = None  # [..., episodes, N] of each of several agents
+    sides: np.ndarray | None = None  # [..., W] mean returns of the policy on each side it plays
+    scores: np.ndarray | None = None  # [..., episodes] 1 where a game was won, 1/2 where drawn
+    lengths: np.ndarray | None = None  # [..., episodes] steps
+    cut: np.ndarray | None = None  # [..., episodes] bool: not ended by the environment
+    infos: dict[str, np.ndarray] = {}  # noqa: RUF012  [..., episodes] NaN where nothing was told
+
+    @property
+    def mean(self) -> Any:
+        """Mean return: a float, or a list of one per seed."""
+        return self.returns.mean(-1).tolist()
+
+    @property
+    def std(self) -> Any:
+        """Standard deviation over episodes: a float, or a list of one per seed."""
+        return self.returns.std(-1).tolist()
+
+    def metrics(self) -> dict[str, Any]:
+        """What there is to tell by name: a number each, or a list of one per seed."""
+        known: dict[str, Any] = {"return_mean": self.mean, "return_std": self.std}
+        if self.scores is not None:
+            known["win_rate"] = (self.scores == 1.0).mean(-1).tolist()
+            known["draw_rate"] = (self.scores == 0.5).mean(-1).tolist()
+        if self.lengths is not None and self.cut is not None:
+            known["length_mean"] = self.lengths.mean(-1).tolist()
+            known["cut_episodes"] = self.cut.sum(-1).tolist()
+        for name, values in self.infos.items():
+            told = ~np.isnan(values)
+            total = np.where(told, values, 0.0).sum(-1)
+            known[f"info/{name}"] = mean_told(total, told.sum(-1))
+        return known
+
+    def cut_line(self, env: str) -> str:
+        """Says that episodes were cut; empty where none was."""
+        if self.cut is None or self.lengths is None or not self.cut.any():
+            return ""
+        steps = self.lengths[self.cut].max()
+        return (
+            f"{self.cut.sum()} of {self.cut.size} evaluation episodes were cut after {steps:,} "
+            f"steps, where {env} had not ended them; --eval-max-steps sets another limit."
+        )
+
+
+def joined(parts: list[Games]) -> Games:
+    """Some games with one more axis in front of everything."""
+    infos = {name: np.stack([part.infos[name] for part in parts]) for name in parts[0].infos}
+    returns, lengths, cut = (
+        np.stack(part) for part in zip(*(part[:3] for part in parts), strict=True)
+    )
+    return Games(returns, lengths, cut, infos)
+
+
+def of_seeds(games: list[Games]) -> Games:
+    """The games of each seed as one, with an axis of seeds where there are several."""
+    return joined(games) if len(games) > 1 else games[0]
+
+
+class Evaluator:
+    """Plays up to `episodes` episodes; made once for a run, so that its programs compile once."""
+
+    def __init__(
+        self, factory: EnvFactory, algorithm: Algorithm, episodes: int, rules: Rules = RULES
+    ):
+        self.factory, self.episodes, self.rules = factory, episodes, rules
+        self.host, self.fused = HostPlayer(algorithm, rules), None
+        if factory.jax is not None:
+            self.fused = FusedPlayer(factory.jax, algorithm, episodes, rules)
+
+    def __call__(
+        self,
+        policy: Any,
+        seed: int,
+        when: int = 0,
+        episodes: int | None = None,
+        lent: VectorEnv | None = None,
+    ) -> Games:
+        """The games of one policy, fewer than `self.episodes` if so told.
+
+        The same seed and time give the same episodes, but not in an environment that is lent.
+        Raises Stopped where the rules say so.
+        """
+        number, count = env_seed(seed, EVALUATION, when), episodes or self.episodes
+        if lent is not None:
+            return self.host(lent, policy, count, jax.random.key(number))
+        if self.fused is not None:
+            return self.fused(policy, count, jax.random.key(number))
+        return self.play_host(policy, number, count)
+
+    def play_host(self, policy: Any, seed: int, episodes: int | None = None) -> Games:
+        """The games of one policy in a numpy vector environment."""
+        count = episodes or self.episodes
+        env = self.factory.vector(min(count, MAX_ENVS), seed, self.rules.first)
+        try:
+            return self.host(env, policy, count, jax.random.key(seed))
+        finally:
+            env.close()
+
+    def summary(self, games: list[Games]) -> "Evaluation":
+        """The evaluation of what each seed's policy played."""
+        all_of = of_seeds(games)
+        told = {"lengths": all_of.lengths, "cut": all_of.cut, "infos": all_of.infos}
+        if games[0].returns.ndim == 1:
+            return Evaluation(all_of.returns, **told)
+        return Evaluation(all_of.returns.sum(-1), all_of.returns, **told)
+
+
+class Player(NamedTuple):
+    """Who plays a side of a game: an algorithm that acts, and its policy."""
+
+    algorithm: Algorithm
+    policy: Any
+
+
+class Contest:
+    """Plays a policy on every side in turn, an opponent on all others; used like an Evaluator.
+
+    `samples` says whether the policy and the opponent sample their actions; as it stands, only the
+    opponent does, so that games differ. With `only_first` the policy is always the first side.
+    """
+
+    def __init__(
+        self,
+        factory: EnvFactory,
+        algorithm: Algorithm,
+        episodes: int,
+        opponent: Player,
+        samples: tuple[bool, bool] = (False, True),
+        only_first: bool = False,
+        rules: Rules = RULES,
+    ):
+        self.opponent, self.has_winner = opponent, factory.spec.takes_turns
+        self.sides = np.array(sides_of(factory.spec))  # [N]
+        self.count = int(self.sides.max()) + 1  # S
+        self.played = 1 if only_first else self.count  # W, sides that the policy plays
+        share = max(episodes // self.played, 1)
+        self.episodes = share * self.played
+        match = Match(algorithm, opponent.algorithm, sides_of(factory.spec), samples)
+        self.evaluator = Evaluator(factory, match, share, rules)
+
+    def __call__(
+        self,
+        policy: Any,
+        seed: int,
+        when: int = 0,
+        episodes: int | None = None,
+        lent: VectorEnv | None = None,
+        opponent: Any = None,
+    ) -> Games:
+        """Games [W, episodes / W] with returns [W, episodes / W, N], the policy on side w.
+
+        `opponent` is another policy in place of the opponent's own.
+        """
+        other = self.opponent.policy if opponent is None else opponent
+        share = None if episodes is None else max(episodes // self.played, 1)
+        play = lambda side: self.evaluator(
+            MatchPolicy(policy, other, np.int32(side)), seed, when, share, lent
+        )
+        return joined([play(side) for side in range(self.played)])
+
+    def summary(self, games: list[Games]) -> Evaluation:
+        """The evaluation of what each seed's policy played, with scores in games of turns."""
+        all_of = of_seeds(games)
+        played = all_of.returns  # [..., W, E, N]
+        totals = np.stack([played[..., self.sides == s].sum(-1) for s in range(self.count)], -1)
+        own = np.stack([totals[..., w, :, w] for w in range(self.played)], -2)
+        flat = lambda x: x.reshape(*x.shape[:-2], -1)
+        size = np.bincount(self.sides)  # a side is ahead by what its agents are paid on average
+        means = totals / size, own / size[: self.played, None]
+        scores = flat(scores_of(means[1], means[0])) if self.has_winner else None
+        infos = {name: flat(values) for name, values in all_of.infos.items()}
+        return Evaluation(
+            flat(own), None, own.mean(-1), scores, flat(all_of.lengths), flat(all_of.cut), infos
+        )
+
+
+def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """[..., W, E] 1 where the return of a game is above all others', 1/2 where level with the best.
+
+    own [..., W, E] are the returns of side w in the games [w], totals [..., W, E, S] of all sides.
+    """
+    is_own = np.eye(*totals.shape[-3::2], dtype=bool)[:, None]  # [W, 1, S]
+    paid = jnp.asarray(np.where(is_own, own[..., None], totals))
+    return np.asarray(ops.game_score(paid, jnp.asarray(is_own)), float)

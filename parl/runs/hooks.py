@@ -1,0 +1,105 @@
+"""Functions of the user's own that a run calls, and how they end it early.
+
+They get plain values and change nothing of what is learned: with and without them a run has the
+same parameters. One that raises ends the run like an interrupt: saved, to be resumed.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from parl.core.errors import ConfigError, ParlError
+from parl.core.loading import load
+from parl.runs.config import RunConfig
+
+Hook = Callable[[dict[str, Any]], Any]
+
+
+class Stop(Exception):
+    """Returned or raised by a hook: the run evaluates, saves and ends here, for this reason."""
+
+    def __init__(self, reason: str = "a hook asked for it"):
+        super().__init__(reason)
+        self.reason = reason
+
+
+class HookError(ParlError):
+    """A function named by a setting raised."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a run calls, each with one dict of plain values. A hook may return or raise `Stop`."""
+
+    on_start: Hook | None = None
+    """Before the first step: path, env_steps, config."""
+    on_record: Hook | None = None
+    """For each line of metrics.jsonl: the line."""
+    on_evaluation: Hook | None = None
+    """After each evaluation: env_steps and its numbers, as result.json names them."""
+    on_checkpoint: Hook | None = None
+    """After each checkpoint: env_steps, path."""
+    on_end: Hook | None = None
+    """After the last step: what result.json holds."""
+
+    def __post_init__(self) -> None:
+        for name, hook in vars(self).items():
+            if hook is not None and not callable(hook):
+                raise ConfigError(f"{name} must be a function of one dict, not {hook!r}.")
+
+
+HOOKS = tuple(f.name for f in dataclasses.fields(Hooks))
+
+
+def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
+    """The user's hooks, then those that the settings of the run ask for."""
+    loggers = [Hooks(on_record=logger(name)) for name in config.log]
+    if config.stop_at is None:
+        return [hooks, *loggers]
+    return [hooks, *loggers, Hooks(on_evaluation=partial(stop_at, config.stop_at))]
+
+
+def logger(name: str) -> Hook:
+    """The function `module:function` that takes each line of metrics. Raises ConfigError."""
+    found = load(name)
+    if not callable(found):
+        raise ConfigError(f"log '{name}' must name a function of one dict, not {found!r}.")
+
+    def log(line: dict[str, Any]) -> Any:
+        try:
+            return found(line)
+        except Stop:
+            raise
+        except Exception as error:
+            raise HookError(f"{name} raised {type(error).__name__}: {error}") from error
+
+    return log
+
+
+def stop_at(least: float, evaluation: dict[str, Any]) -> Stop | None:
+    """Ends a run whose evaluations, the mean over seeds, have come to a return."""
+    found = evaluation["return"]
+    if found is None:  # no episode has ended
+        return None
+    value = found["mean"]
+    return Stop(f"the return {value:g} has come to {least:g}") if value >= least else None
+
+
+def tell(hooks: Sequence[Hooks], name: str, values: dict[str, Any]) -> str:
+    """Calls every hook of a name; the reason to stop, or an empty string."""
+    reason = ""
+    for each in hooks:
+        hook: Hook | None = getattr(each, name)
+        if hook is None:
+            continue
+        try:
+            answer = hook(values)
+        except Stop as stop:
+            answer = stop
+        if isinstance(answer, Stop):
+            reason = reason or answer.reason
+    return reason

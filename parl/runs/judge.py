@@ -1,0 +1,145 @@
+"""Judging policies while a run trains: how many episodes, of what, and which was best."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from parl.agents.execution.ended import Ended, total
+from parl.agents.execution.protocol import Execution
+from parl.core.checkpoint import Checkpoint
+from parl.core.spec import EnvSpec
+from parl.envs.protocol import VectorEnv
+from parl.runs.budget import MOST, Budget
+from parl.runs.build import Parts, make_evaluator
+from parl.runs.config import RunConfig
+from parl.runs.episodes import MAX_STEPS, Rules
+from parl.runs.evaluation import Contest, Evaluation, Evaluator
+
+LEAST_LIMIT = 1_000  # steps of an episode without a time limit, however short the run
+
+
+def limit_of(config: RunConfig, spec: EnvSpec) -> int:
+    """Steps after which an evaluation episode is cut.
+
+    Where the environment has no time limit: a tenth of the run's steps, within bounds.
+    """
+    unlimited = min(max(config.steps // 10, LEAST_LIMIT), MAX_STEPS)
+    return config.eval_max_steps or max(spec.max_steps or 0, unlimited)
+
+
+class Judge:
+    """Evaluates every seed's policy; where a run is not to be evaluated, training returns judge."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        execution: Execution,
+        stopped: Callable[[], bool],
+    ):
+        config, spec, layout = parts.config, parts.judged.spec, parts.layout
+        num_envs = config.num_seeds * layout.workers * layout.envs_per_worker
+        algorithm = execution.learner.algorithm
+        self.config, self.execution = config, execution
+        limit, self.several = limit_of(config, spec), bool(spec.num_agents)
+        rules = Rules(limit, config.info_names, first=num_envs, stopped=stopped)
+        self.make = lambda episodes: make_evaluator(parts, algorithm, episodes, rules)
+        self.evaluates = config.eval_env != "none" and config.eval_episodes != 0
+        self.budget = Budget(limit, config.steps)
+        self.best: tuple[float, int] | None = None  # (mean return, environment steps)
+        self.recent: list[Ended] = []  # training episodes since the last judgement
+        self.evaluator: Evaluator | Contest | None = None
+
+    def trained(self, ended: Ended) -> None:
+        """Notes training episodes."""
+        self.budget.trained(ended)
+        if not self.evaluates:
+            self.recent = [total([*self.recent, ended])]
+
+    def episodes(self, env_steps: int, at_end: bool = False) -> int:
+        """Episodes of an evaluation that is due now; 0 where it is not worth its time."""
+        if not self.evaluates:
+            return 0
+        if self.config.eval_episodes is not None:
+            return self.config.eval_episodes
+        if at_end:
+            return self.budget.at_end(env_steps, leaving_some=self.several)
+        return self.budget.now(env_steps)
+
+    def evaluate(self, env_steps: int, episodes: int) -> Evaluation:
+        """Plays so many episodes with each seed's policy."""
+        if self.evaluator is None:
+            self.evaluator = self.make(self.config.eval_episodes or MOST)
+        lent = self.execution.lend() if self.config.eval_env == "train" else None
+        policy = self.execution.policy
+        evaluation = self.played(self.evaluator, policy, env_steps, episodes, lent)
+        if lent:
+            self.execution.restart()
+        assert evaluation.lengths is not None
+        self.budget.evaluated(evaluation.lengths)
+        self.note(float(np.mean(evaluation.mean)), env_steps)
+        return evaluation
+
+    def look_back(self, env_steps: int) -> Ended | None:
+        """The training episodes since the last look, as the judgement of the policy now."""
+        ended, self.recent = total(self.recent) if self.recent else None, []
+        if ended is not None and np.all(ended.count):
+            self.note(float(np.mean(ended.return_sum / ended.count)), env_steps)
+        return ended
+
+    def note(self, mean: float, env_steps: int) -> None:
+        """Whether this is the best so far."""
+        if self.best is None or mean > self.best[0]:
+            self.best = mean, env_steps
+
+    def absolute_episodes(self, env_steps: int) -> int:
+        """Episodes of the best policy at the end."""
+        if not self.evaluates or self.best is None:
+            return 0
+        if self.config.absolute_episodes is not None:
+            return self.config.absolute_episodes
+        return self.budget.absolute(env_steps)
+
+    def absolute(self, checkpoint: Checkpoint, env_steps: int, episodes: int) -> Evaluation:
+        """A saved policy over fresh episodes: Gorsane et al. 2022, arXiv:2209.10485."""
+        train = checkpoint.restore("run/learner/train", self.execution.train)
+        learner, seeds = self.execution.learner, self.execution.seeds
+        policy = jax.jit(seeds.vmap(learner.algorithm.policy))(train)
+        lent = self.execution.lend() if self.config.eval_env == "train" else None
+        return self.played(self.make(episodes), policy, env_steps + 1, episodes, lent)
+
+    def played(
+        self,
+        evaluator: Evaluator | Contest,
+        policy: Any,
+        when: int,
+        episodes: int,
+        lent: Sequence[VectorEnv] | None,
+    ) -> Evaluation:
+        """What an evaluator finds of every seed's policy, in environments that are lent if any."""
+        take = self.execution.seeds.take
+        games = [
+            evaluator(take(policy, k), seed, when, episodes, lent[k] if lent else None)
+            for k, seed in enumerate(self.config.seeds)
+        ]
+        return evaluator.summary(games)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint's meta holds."""
+        return {"best": self.best, "budget": self.budget.state()}
+
+    def load(self, meta: dict[str, Any]) -> None:
+        """Continues from a checkpoint's meta. Raises ValueError for what cannot be."""
+        self.best = best_in(meta)
+        self.budget.load(meta.get("budget", {}))  # checkpoints of earlier versions have none
+
+
+def best_in(meta: dict[str, Any]) -> tuple[float, int] | None:
+    """The best judgement and its step in a checkpoint's meta. Raises ValueError."""
+    match meta["best"]:
+        case None:
+            return None
+        case [int() | float() as mean, int() as env_steps]:
+            return float(mean), env_steps
+    raise ValueError(f"its best is {meta['best']!r}")

@@ -1,0 +1,74 @@
+"""What a line of metrics tells of the time since the line before."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from parl.agents.execution.ended import Ended, total
+from parl.agents.execution.protocol import Report, mean_of_finite
+from parl.envs.info import mean_told
+from parl.runs.clock import Clock, pace
+
+
+class Meter:
+    """Collects what iterations report for one line, and counts training steps by the clock."""
+
+    def __init__(self, env_steps: int, clock: Clock):
+        self.reports: list[Report] = []
+        self.env_steps, self.clock = env_steps, clock  # where each seed stood
+        self.steps, self.seconds = clock.steps, clock.read()["train"]
+
+    def add(self, report: Report) -> None:
+        """One more report of an execution."""
+        self.reports.append(report)
+
+    def rate(self) -> float | None:
+        """Environment steps of each seed per second of training since the start."""
+        clock = self.clock
+        return pace(clock.steps - self.steps, clock.read()["train"] - self.seconds)
+
+    def losses(self) -> dict[str, Any]:
+        """Means of the algorithm's metrics over the reports: numbers, or lists of one per seed."""
+        learned = [report.metrics for report in self.reports if report.metrics]
+        names = learned[-1] if learned else ()
+        return {name: mean_of_finite([m[name] for m in learned]).tolist() for name in names}
+
+    def ended(self) -> Ended | None:
+        """The episodes that ended."""
+        return total([report.ended for report in self.reports]) if self.reports else None
+
+
+def told_of(ended: Ended | None, names: Sequence[str]) -> dict[str, Any]:
+    """What a line says of the episodes that ended: each a number, or a list of one per seed.
+
+    None where a seed has none; `names` are those of the numbers of `info`.
+    """
+    lines = ("return_mean", "return_min", "return_max", "length_mean")
+    if ended is None or not np.all(ended.count):
+        count = 0 if ended is None else ended.count
+        return {"episodes": plain(count)} | dict.fromkeys(lines)
+    told: dict[str, Any] = {
+        "episodes": plain(ended.count),
+        "return_mean": plain(ended.return_sum / ended.count),
+        "return_min": plain(ended.return_min),
+        "return_max": plain(ended.return_max),
+        "length_mean": plain(ended.length_sum / ended.count),
+    }
+    for i, name in enumerate(names[: np.shape(ended.info_count)[-1]]):
+        told[f"info/{name}"] = mean_told(ended.info_sum[..., i], ended.info_count[..., i])
+    return told
+
+
+def plain(x: Any) -> Any:
+    """A number, or a list of them."""
+    return np.asarray(x).tolist()
+
+
+def per_seed(name: str, value: Any) -> dict[str, Any]:
+    """A number under its name; a list as its mean, and itself under `<name>_seeds`."""
+    if isinstance(value, list):
+        known = [x for x in value if x is not None]
+        mean = float(np.mean(known)) if known else None
+        return {name: mean, f"{name}_seeds": value}
+    return {name: value}

@@ -1,0 +1,82 @@
+"""What result.json says of the last policy's returns, and how a person reads it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from parl import ops
+from parl.agents.execution.ended import Ended
+from parl.report.progress import short, spread
+from parl.runs.evaluation import Evaluation
+from parl.runs.meter import told_of
+
+
+def told_at_end(
+    evaluation: Evaluation | None, ended: Ended | None, names: Sequence[str]
+) -> dict[str, Any]:
+    """The returns of the last evaluation, or where there was none of the last training episodes.
+
+    `return` holds numbers whatever the number of seeds, see `summary`; all others are numbers of a
+    single seed and lists of several.
+    """
+    if evaluation is None:
+        told = told_of(ended, names)
+        mean = told["return_mean"]
+        return {**told, "return_std": None, "of": "training", "return": summary(mean)}
+    played = evaluation.returns.shape[-1]
+    several = evaluation.returns.ndim > 1
+    told = {
+        **evaluation.metrics(),
+        "episodes": played,
+        "of": "evaluation",
+        "return": summary(evaluation.mean if several else evaluation.returns.tolist(), several),
+        "returns": evaluation.returns.tolist(),
+    }
+    if evaluation.agents is not None:  # means of each agent's own
+        told["agent_returns"] = evaluation.agents.mean(-2).tolist()
+    if evaluation.sides is not None:
+        told["side_returns"] = evaluation.sides.tolist()
+    return told
+
+
+def summary(scores: Any, of_seeds: bool = True) -> dict[str, Any] | None:
+    """Mean and 95 % interval of scores, one for each seed or for each episode of one seed.
+
+    The interval is Student's t, and a point where there is one score. None of nothing.
+    """
+    if scores is None:
+        return None
+    values = np.atleast_1d(np.array(scores, float))
+    mean, low, high = ops.t_interval(values)
+    count = len(values)
+    over = f"{count} {'seed' if of_seeds else 'episode'}{'s' * (count > 1)}"
+    means = values.tolist() if of_seeds else [mean]
+    return {"mean": mean, "low": low, "high": high, "over": over, "seeds": means}
+
+
+def returns_line(result: dict[str, Any], how: str = "greedy") -> str:
+    """Mean and spread of the returns, for people; `how` the episodes were played."""
+    of = result["return"]
+    if of is None:
+        return "return unknown: no episode ended"
+    episodes = int(np.max(result["episodes"]))
+    kind = how if result["of"] == "evaluation" else "training"
+    played = f"{episodes:,} {kind} episode{'s' * (episodes != 1)}"
+    if len(of["seeds"]) > 1:
+        each = ", ".join(map(short, of["seeds"]))
+        return (
+            f"return {short(of['mean'])} (95% t interval over {of['over']}: {short(of['low'])} to "
+            f"{short(of['high'])}; {each}), {played} each"
+        )
+    std = result["return_std"]
+    value = short(of["mean"]) if std is None else spread(of["mean"], std)
+    return f"return {value} over {played}"
+
+
+def time_line(result: dict[str, Any]) -> str:
+    """Steps and what the time went into, for people."""
+    parts = {"training": "train_s", "compiling": "compile_s", "evaluating": "eval_s"}
+    spent = ", ".join(f"{what} {result[name]:.1f} s" for what, name in parts.items())
+    rate = "" if result["sps"] is None else f", {short(result['sps'])} steps/s"
+    return f"{result['env_steps']:,} steps in {result['wall_s']:.1f} s ({spent}{rate})"

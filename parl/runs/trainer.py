@@ -1,0 +1,468 @@
+"""The trainer: drives any execution, and does all that is not learning.
+
+Evaluation, checkpoints, logs, progress and interruption happen between iterations and change
+nothing of what is learned: a run's parameters do not depend on how often any of them happens.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from parl.agents.execution.ended import Ended
+from parl.agents.execution.protocol import Execution, Report
+from parl.agents.learner import MAX_BAD
+from parl.core.checkpoint import NONSENSE, Checkpoint, named_leaves, params_sha256
+from parl.core.errors import DamagedCheckpoint, EnvError, Halted, ParlError, RemoteError
+from parl.core.finite import not_finite
+from parl.core.manifest import quantity
+from parl.report.metrics import RunLog, plain
+from parl.report.progress import Progress
+from parl.runs.build import Parts
+from parl.runs.clock import Clock
+from parl.runs.directory import RunDir
+from parl.runs.episodes import Stopped
+from parl.runs.evaluation import Evaluation
+from parl.runs.hooks import Hooks, tell
+from parl.runs.interruption import Signals, interrupted
+from parl.runs.judge import Judge
+from parl.runs.meter import Meter, per_seed, told_of
+from parl.runs.result import told_at_end
+from parl.runs.schedules import restarted
+
+CHUNK_SECONDS = 0.5  # between two looks at signals and the clock
+LOG_POINTS = 100  # of a run, beside the evaluations
+
+
+class Diverged(ParlError):
+    """Learning arrived at NaN or infinity."""
+
+    exit_code = 1
+
+
+class Trainer:
+    """One run from where it stands to its last step."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        execution: Execution,
+        run: RunDir,
+        progress: Progress,
+        clock: Clock,
+        hooks: Sequence[Hooks] = (),
+    ):
+        self.config, self.execution, self.run = parts.config, execution, run
+        self.progress, self.clock = progress, clock
+        self.signals = Signals()
+        stopped = lambda: bool(self.signals.signum)
+        execution.heed(stopped)
+        self.judge = Judge(parts, execution, stopped=stopped)
+        self.last_saved = -1
+        self.rate = 0.0  # iterations per second
+        self.resumed_at: int | None = None
+        self.resumed_iteration = self.updates_before = 0  # of the execution; of earlier sessions
+        self.due: dict[str, Any] | None = None  # a line of metrics that is not written yet
+        self.said_cut = False
+        self.evaluated: tuple[int, Evaluation] | None = None  # the last one, at what step
+        self.hooks, self.stopping = hooks, ""  # why the run is to end early
+        self.began = time.perf_counter()
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def train(self) -> dict[str, Any]:
+        """Runs to the end; returns what result.json holds."""
+        written = self.resumed_at and self.resumed_at - (self.due is not None)
+        settings, seeds = self.config.told(), self.config.seeds
+        self.log = RunLog(self.run.path, written, settings=settings, seeds=seeds)
+        self.meter = Meter(self.env_steps, self.clock)
+        try:
+            with self.signals:
+                try:
+                    self.begin()
+                    self.compile()
+                    self.clock.switch("train")
+                    while self.going:
+                        self.advance(self.chunk())
+                        self.between()
+                    return self.finish()
+                except (Stopped, Halted):
+                    self.leave()
+                    raise
+                except (RemoteError, EnvError) as error:
+                    if self.config.execution == "ray" and self.last_saved >= 0:
+                        self.rescue(error)
+                    raise
+        finally:
+            self.log.close()
+
+    def begin(self) -> None:
+        """The first checkpoint, or what was due when the one to go on from was saved."""
+        start = {"path": str(self.run.path), "env_steps": self.env_steps}
+        self.tell("on_start", start | {"config": dataclasses.asdict(self.config)})
+        if self.resumed_at is None:
+            with self.signals.save():
+                self.save("setting up", "start")
+                self.run.write_config(self.config)  # from here on it is a run
+            self.promise()
+        elif self.due is not None and self.env_steps < self.config.steps:
+            self.complete()
+        if self.signals.name:
+            self.leave()
+
+    def compile(self) -> None:
+        """The first iteration of each phase, which compiles it: warming up, then learning."""
+        for boundary in (0, self.execution.warmup):
+            self.advance_to(boundary)
+            if self.execution.iteration == boundary and self.going:
+                with self.doing("compiling", "compile"):
+                    self.take(self.execution.advance(1))
+                self.between()
+
+    def advance_to(self, iteration: int) -> None:
+        """Runs up to an iteration."""
+        self.clock.switch("train")
+        while self.execution.iteration < iteration and self.going:
+            self.advance(min(self.chunk(), iteration - self.execution.iteration))
+            self.between()
+
+    def advance(self, iterations: int) -> None:
+        """Runs some iterations and learns how fast they are."""
+        begin = time.perf_counter()
+        self.take(self.execution.advance(iterations))
+        self.clock.steps += iterations * self.execution.steps_per_iteration
+        self.rate = iterations / (time.perf_counter() - begin)
+
+    def take(self, report: Report) -> None:
+        """Notes what an execution reports."""
+        self.meter.add(report)
+        self.judge.trained(report.ended)
+
+    def chunk(self) -> int:
+        """Iterations until something is due, or until it is time to look up."""
+        step, now = self.execution.steps_per_iteration, self.env_steps
+        every = self.config.eval_every, self.config.checkpoint_every, self.log_every
+        due = min([(now // n + 1) * n for n in every] + [self.config.steps])
+        wanted = -(-(due - now) // step)
+        return max(1, min(wanted, int(self.rate * CHUNK_SECONDS) or 1))
+
+    def between(self) -> None:
+        """Whatever is due between two chunks: saved first, so that evaluating can lose nothing."""
+        self.check()
+        hours = (time.perf_counter() - self.began) / 3600
+        if self.config.max_hours is not None and hours >= self.config.max_hours:
+            self.stopping = self.stopping or f"{self.config.max_hours:g} hours are over"
+        at_end = not self.going
+        if at_end or self.episodes_due() or self.passed(self.log_every):
+            self.due = self.line()
+        if self.signals.name:
+            self.leave()
+        if at_end:
+            return  # finish() does the rest
+        if self.passed(self.config.eval_every) and not self.judge.evaluates:
+            self.judged(None, self.judge.look_back(self.env_steps))
+        asked = self.signals.asked_to_save()
+        if (asked or self.passed(self.config.checkpoint_every)) and self.is_sound():
+            self.save()
+        if self.due is not None:
+            self.complete()
+        if self.is_best_unsaved() and self.is_sound():
+            self.save()
+
+    def complete(self) -> None:
+        """Writes the line that is due, with an evaluation if that is due, too."""
+        episodes = self.episodes_due()
+        self.record(self.evaluate(episodes) if episodes else None)
+
+    def episodes_due(self) -> int:
+        """Episodes that are to be played now."""
+        due = self.passed(self.config.eval_every)
+        return self.judge.episodes(self.env_steps) if due else 0
+
+    def rescue(self, error: ParlError) -> None:
+        """Saves what was learned before rollout workers failed, and says so in their error."""
+        if self.env_steps > self.last_saved:
+            self.save()
+        error.args = (
+            f"{error} The run is saved at step {self.env_steps}; go on with 'parl resume "
+            f"{self.run.path}'.",
+        )
+
+    def leave(self) -> None:
+        """Saves and raises Interrupted."""
+        if self.last_saved != self.env_steps:
+            self.save()
+        raise interrupted(
+            f"saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
+            self.signals.signum,
+        )
+
+    def is_sound(self) -> bool:
+        """Whether the last update was good: after a bad one all may be lost already."""
+        return not np.any(self.execution.state.bad_in_row)
+
+    def passed(self, every: int) -> bool:
+        """Whether a multiple of `every` steps lies within the last iteration's reach."""
+        before = self.env_steps - self.execution.steps_per_iteration
+        return self.env_steps // every > max(before, 0) // every
+
+    @contextmanager
+    def doing(self, phase: str, what: str) -> Iterator[None]:
+        """Shows a phase and counts its time as spent on `what`."""
+        self.progress.phase(phase)
+        with self.clock.spending(what):
+            yield
+        self.progress.phase("training")
+
+    # --- what is due ------------------------------------------------------------------------
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of each seed so far."""
+        return self.execution.iteration * self.execution.steps_per_iteration
+
+    @property
+    def going(self) -> bool:
+        """Whether there are steps to be made, and nobody asked for an end."""
+        return self.env_steps < self.config.steps and not self.stopping
+
+    def tell(self, name: str, values: dict[str, Any]) -> None:
+        """Calls the user's hooks; what they raise ends the run, saved."""
+        try:
+            reason = tell(self.hooks, name, values)
+        except Exception:
+            if self.last_saved != self.env_steps:
+                self.write()
+            raise
+        self.stopping = self.stopping or reason
+
+    def judged(self, evaluation: Evaluation | None, ended: Ended | None) -> None:
+        """Tells the user's hooks of a judgement."""
+        found = told_at_end(evaluation, ended, self.config.info_names)
+        self.tell("on_evaluation", {"env_steps": self.env_steps, **found})
+
+    @property
+    def updates(self) -> int:
+        """Updates of each seed so far: the learner's, per iteration that learned."""
+        begin = max(self.resumed_iteration, self.execution.warmup)
+        learned = max(0, self.execution.iteration - begin)
+        return self.updates_before + learned * getattr(self.execution.learner, "updates", 1)
+
+    @property
+    def skipped_updates(self) -> Any:
+        """Updates that were thrown away because of NaN or infinity: a number or one per seed."""
+        skipped = np.asarray(self.execution.state.skipped)
+        return (skipped * getattr(self.execution.learner, "updates", 1)).tolist()
+
+    @property
+    def log_every(self) -> int:
+        return max(self.config.steps // LOG_POINTS, 1)
+
+    def evaluate(self, episodes: int) -> Evaluation:
+        """So many episodes of every seed; not played again at the same step."""
+        if self.evaluated is not None and self.evaluated[0] == self.env_steps:
+            return self.evaluated[1]
+        with self.doing("evaluating", "eval"):
+            evaluation = self.judge.evaluate(self.env_steps, episodes)
+        mean, std = float(np.mean(evaluation.mean)), float(np.mean(evaluation.std))
+        played = evaluation.returns.shape[-1]
+        self.progress.evaluated(self.env_steps, mean, std, played)
+        if not self.said_cut and (line := evaluation.cut_line(self.config.env)):
+            self.progress.message(line)
+            self.said_cut = True
+        self.evaluated = self.env_steps, evaluation
+        self.judged(evaluation, None)
+        return evaluation
+
+    def absolute(self) -> dict[str, Any]:
+        """The best policy of the run over fresh episodes."""
+        best, episodes = self.judge.best, self.judge.absolute_episodes(self.env_steps)
+        if not episodes or best is None:
+            return {}
+        saved = self.run.saved()
+        steps = best[1] if best[1] in saved else saved[-1]
+        found = self.run.checked(steps, self.config.run_id, replay=False)
+        with self.doing("evaluating the best", "eval"):
+            evaluation = self.judge.absolute(found, self.env_steps, episodes)
+        played = {"episodes": evaluation.returns.shape[-1], "env_steps": steps}
+        return {f"absolute/{k}": x for k, x in (evaluation.metrics() | played).items()}
+
+    def line(self) -> dict[str, Any]:
+        """A line of metrics of everything since the last, and shows it."""
+        meter, self.meter = self.meter, Meter(self.env_steps, self.clock)
+        rate, losses = meter.rate(), meter.losses()
+        line: dict[str, Any] = {"env_steps": self.env_steps}
+        line |= {"wall_s": round(self.clock.total, 3)} | self.spent()
+        line["sps"] = None if rate is None else round(rate * self.config.num_seeds, 1)
+        line["updates"] = self.updates
+        told = told_of(meter.ended(), self.config.info_names)
+        for name, value in (losses | {"skipped_updates": self.skipped_updates} | told).items():
+            line |= per_seed(name, value)
+        shown = None if line["return_mean"] is None else float(line["return_mean"])
+        self.progress.update(self.env_steps, rate, shown, losses)
+        return plain(line | self.execution.stats())
+
+    def record(self, evaluation: Evaluation | None) -> None:
+        """Writes the line that is due, and has the checkpoint of this step say what was found."""
+        line, self.due = self.due or {}, None
+        if evaluation is not None:
+            for name, value in evaluation.metrics().items():
+                line |= per_seed(f"eval/{name}", value)
+            line["eval/episodes"] = evaluation.returns.shape[-1]
+        self.log.write(line)
+        if self.last_saved == self.env_steps:
+            if evaluation is not None and self.config.eval_env == "train":
+                self.save()  # the environments that were lent have begun anew
+            else:
+                self.run.amend(self.env_steps, self.judge.state() | {"due": None})
+                self.prune()
+        self.tell("on_record", line)
+
+    def spent(self) -> dict[str, float]:
+        """Seconds by what they were spent on, as they are logged."""
+        return {f"{name}_s": round(x, 3) for name, x in self.clock.read().items()}
+
+    # --- saving -----------------------------------------------------------------------------
+
+    def is_best_unsaved(self) -> bool:
+        """Whether this is the best policy so far and no checkpoint has it."""
+        best = self.judge.best
+        return best is not None and best[1] == self.env_steps != self.last_saved
+
+    def check(self) -> None:
+        """Raises Diverged where a seed learns no more; its last checkpoint stays the newest."""
+        bad = np.atleast_1d(self.execution.state.bad_in_row)
+        if (bad >= MAX_BAD).any():
+            seed = self.config.seeds[int(bad.argmax())]
+            raise Diverged(
+                f"learning of seed {seed} diverged before step {self.env_steps}: {bad.max()} "
+                "updates in a row became NaN or infinite; the run is back at its last good "
+                f"checkpoint, {self.run.checkpoints / str(self.last_saved)}, train anew with a "
+                "lower --learning-rate."
+            )
+
+    def save(self, phase: str = "saving", spent_on: str = "save") -> None:
+        """Writes a checkpoint, removes those that are not kept, and tells the user's hooks."""
+        self.write(phase, spent_on)
+        path = self.run.checkpoints / str(self.env_steps)
+        self.tell("on_checkpoint", {"env_steps": self.env_steps, "path": str(path)})
+
+    def write(self, phase: str = "saving", spent_on: str = "save") -> None:
+        """Writes a checkpoint and removes those that are not kept."""
+        if bad := not_finite(self.execution.train):
+            raise Diverged(
+                f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
+                f"step {self.last_saved} are good, try a lower --learning-rate."
+            )
+        with self.doing(phase, spent_on), self.signals.save():
+            shot = self.execution.snapshot(replay=self.config.checkpoint_replay != "no")
+            seconds = self.clock.read()
+            meta = shot.meta | {
+                "run_id": self.config.run_id,
+                "schedule_from": self.config.schedule_from,
+                "exact": shot.exact,
+                "wall_s": sum(seconds.values()),
+                "compile_s": seconds["compile"],
+                "seconds": seconds,
+                "timed_steps": self.clock.steps,
+                **self.judge.state(),
+                "due": self.due,
+                "updates": self.updates,
+                "devices": self.devices,
+                "versions": self.config.versions,
+                "config": self.config.settings | {"algorithm": self.config.algorithm},
+            }
+            self.run.save(self.env_steps, shot.tree, meta, shot.ring)
+            self.last_saved = self.env_steps
+            self.prune()
+        if self.env_steps:
+            self.promise()
+
+    def promise(self) -> None:
+        """What a signal says that ends the run without another save."""
+        self.signals.then = (
+            f"ended at once; go on from step {self.last_saved} with 'parl resume {self.run.path}'"
+        )
+
+    def prune(self) -> None:
+        """Removes the checkpoints, and the replay in them, that are not kept."""
+        best, run_id = self.judge.best, self.config.run_id
+        self.run.prune(self.config.keep, best[1] if best else None, run_id)
+        if self.config.checkpoint_replay == "auto":
+            self.run.keep_one_replay(self.last_saved, run_id)
+        self.run.sweep()
+
+    @property
+    def devices(self) -> dict[str, Any]:
+        """What the run's numbers are computed on."""
+        mesh = self.execution.mesh
+        return {"kind": jax.devices()[0].device_kind, "count": mesh.size if mesh else 1}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of this run. Raises CheckpointError where that cannot be."""
+        meta = checkpoint.meta
+        try:
+            self.execution.restore(checkpoint)
+            self.restore_books(meta)
+        except (DamagedCheckpoint, *NONSENSE) as error:
+            raise DamagedCheckpoint(f"{checkpoint.path} cannot be resumed: {error}.") from error
+        if bad := not_finite(self.execution.train):
+            raise DamagedCheckpoint(f"{checkpoint.path} has NaN or infinity in '{bad}'.")
+        if meta.get("schedule_from", 0) != self.config.schedule_from:
+            self.execution.set_state(restarted(self.execution.state))
+
+    def restore_books(self, meta: dict[str, Any]) -> None:
+        """Continues the counts. Raises an error of NONSENSE where they cannot be."""
+        if self.env_steps != meta["env_steps"]:
+            raise ValueError(f"it is in truth of step {self.env_steps}")
+        compiling, whole = quantity(meta["compile_s"]), quantity(meta["wall_s"])
+        # earlier versions told only these two
+        older = {"compile": compiling, "train": max(whole - compiling, 0.0)}
+        seconds = {name: quantity(x) for name, x in meta.get("seconds", older).items()}
+        steps = int(quantity(meta.get("timed_steps", self.env_steps)))
+        updates = int(quantity(meta.get("updates", self.updates)))
+        due = meta.get("due")
+        if due is not None and due["env_steps"] != self.env_steps:
+            raise ValueError(f"its metrics are of step {due['env_steps']!r}")
+        self.judge.load(meta)
+        self.clock.add(seconds, steps)
+        self.updates_before, self.due = updates, due
+        self.resumed_iteration = self.execution.iteration
+        self.last_saved = self.resumed_at = self.env_steps
+
+    def finish(self) -> dict[str, Any]:
+        """The last checkpoint, then the last evaluation and the result."""
+        if self.last_saved != self.env_steps:
+            self.save()
+        episodes = self.judge.episodes(self.env_steps, at_end=True)
+        evaluation = self.evaluate(episodes) if episodes else None
+        ended = self.judge.look_back(self.env_steps)
+        if self.due is not None:
+            self.record(evaluation)
+        judged = told_at_end(evaluation, ended, self.config.info_names)
+        absolute = self.absolute()
+        rate = self.clock.rate()
+        result = {
+            "algorithm": self.config.algorithm,
+            "env": self.config.env,
+            "seeds": list(self.config.seeds),
+            **judged,
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "skipped_updates": self.skipped_updates,
+            "wall_s": round(self.clock.total, 3),
+            **self.spent(),
+            "sps": None if rate is None else round(rate * self.config.num_seeds, 1),
+            "params_sha256": params_sha256(named_leaves(self.execution.snapshot(False).tree)),
+            **absolute,
+        }
+        if self.stopping:
+            result["stopped"] = self.stopping
+        result = plain(result)
+        self.run.write_result(result)
+        self.tell("on_end", result)
+        return result
