@@ -1,13 +1,8 @@
 """Models small enough to compute by hand, and what an algorithm's source may not mention."""
 
-import inspect
-import io
-import keyword
-import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -16,8 +11,6 @@ import numpy as np
 
 from parl import ops
 from parl.core.types import Rollout, Step
-
-FOREIGN = "env envs environment replay buffer loop device devices logger config pmean ray gymnasium"
 
 
 @dataclass(frozen=True)
@@ -103,18 +96,3 @@ def played(algorithm: Any, state: Any) -> list[Rollout]:
     both = steps(**fields, reward=np.ones((8, 3)), extras={"log_prob": log_prob})
     half = lambda start: jax.tree.map(lambda x: x[start : start + 4], both)
     return [Rollout(half(start), memories[start]) for start in (0, 4)]
-
-
-def foreign_words(module: ModuleType, least: int = 30) -> set[str]:
-    """Identifiers of a module's source that belong to other layers; prose may mention them."""
-    source = inspect.getsource(module)
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    names = {
-        t.string for t in tokens if t.type == tokenize.NAME and not keyword.iskeyword(t.string)
-    }
-    assert len(names) > least
-    return names & set(FOREIGN.split())
-
-
-def line_count(module: ModuleType) -> int:
-    return len(inspect.getsource(module).splitlines())

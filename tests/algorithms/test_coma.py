@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 from team import (
     ACTIONS,
     AGENTS,
@@ -90,8 +90,3 @@ def test_the_target_moves_at_its_period() -> None:
     twice, _ = update(once, batch, jax.random.key(2))
     assert_trees_close(once.target, state.target, rtol=0, atol=0)
     assert_trees_close(twice.target, twice.critic.params, rtol=0, atol=0)
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(coma) == set()
-    assert line_count(coma) <= 165

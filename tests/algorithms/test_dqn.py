@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import Function, foreign_words, line_count, steps
+from handmade import Function, steps
 
-from parl.algorithms import dqn
 from parl.algorithms.dqn import DQN, DQNState
 from parl.algorithms.shared.q_learning import QPolicy
 from parl.core.spec import Discrete, EnvSpec
@@ -143,8 +142,3 @@ def test_update_takes_adams_step_on_the_clipped_gradient() -> None:
     np.testing.assert_allclose(moved, [[0, -0.01], [0, 0], [0.01, 0]], rtol=1e-4, atol=1e-8)
     mu = np.asarray(state.net.opt[1][0].mu)
     np.testing.assert_allclose(np.linalg.norm(mu), 0.1 * 0.1, rtol=1e-5)
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(dqn) == set()
-    assert line_count(dqn) <= 145

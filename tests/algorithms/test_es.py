@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import Function, foreign_words, line_count, steps
+from handmade import Function, steps
 
 from parl import ops
-from parl.algorithms import es
 from parl.algorithms.es import ES, ESPolicy, ESState, centred_ranks, first_returns, perturbations
 from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.spec import Box, EnvSpec
@@ -182,8 +181,3 @@ def test_the_mean_climbs_a_quadratic() -> None:
     assert mean[0] < -8  # |(1, -2) - (0.5, 1)|^2 = 9.25
     assert mean[-50:].mean() > -0.05
     np.testing.assert_allclose(end.net.params, top, atol=0.1)
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(es) == set()
-    assert line_count(es) <= 145

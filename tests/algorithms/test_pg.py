@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from handmade import foreign_words, line_count, steps
+from handmade import steps
 from test_a2c import ACTOR, ENTROPY, PARAMS, SPEC
 
-from parl.algorithms import pg
 from parl.algorithms.pg import PG, PGState
 from parl.core.types import Net, Rollout
 
@@ -81,8 +80,3 @@ def test_acting() -> None:
     np.testing.assert_allclose(np.mean(action == 0), 0.75, atol=0.05)
     assert memory == () and extras == {} and not algorithm.tolerates_lag
     assert not algorithm.act(policy, obs, (), jax.random.key(0), explore=False)[0].any()
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(pg) == set()
-    assert line_count(pg) <= 90

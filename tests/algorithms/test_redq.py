@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from critical import ACTOR, BATCH, KEY, SPEC, critic_loss
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 
-from parl.algorithms import redq
 from parl.algorithms.redq import REDQ
 from parl.models import MLP, ActionValue, Ensemble
 from parl.models.control import Critic
@@ -85,8 +84,3 @@ def test_dropout_makes_two_critics_many() -> None:
 
     np.testing.assert_allclose(values(0.0, 1), values(0.0, 2), rtol=1e-5)
     assert (np.abs(values(0.5, 1) - values(0.5, 2)) > 1e-4).all()
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(redq, least=10) == set()
-    assert line_count(redq) <= 50

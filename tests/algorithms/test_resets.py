@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from critical import BATCH, KEY, SPEC
-from handmade import foreign_words
 
-from parl.algorithms.wrappers import resets
 from parl.algorithms.wrappers.resets import Resetting
 from parl.core.algorithm import Algorithm
 from parl.core.types import Rollout
@@ -73,7 +71,3 @@ def test_everything_else_is_the_inner_algorithms() -> None:
     steps = jax.tree.map(lambda x: np.asarray(x)[None], BATCH)
     assert RULE.items(Rollout(steps, ())).reward.shape == (2,)
     assert not RULE.episodic and not RULE.tolerates_lag
-
-
-def test_source_mentions_no_other_layer() -> None:
-    assert foreign_words(resets) == set()

