@@ -64,7 +64,7 @@ def measure(algorithm: str, agents: int, seconds: float) -> dict[str, float]:
 
     def learn(_: Any) -> Any:
         execution.advance(1)
-        return execution.train
+        return execution.algorithm_state
 
     program = execution.programs[False].lower(execution.run, jnp.int32(1)).compile()
     held = program.memory_analysis()

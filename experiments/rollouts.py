@@ -32,7 +32,7 @@ class Learning:
             make_collector, parts.factory.vector, learner.algorithm, seeds, num_envs
         )
         self.state = init_learner(learner, parts.factory.spec, seeds, length, num_envs)
-        self.policy = jax.jit(learner.algorithm.policy)(self.state.train)
+        self.policy = jax.jit(learner.algorithm.policy)(self.state.algorithm_state)
         self.key, self.updates = jax.random.key(0), 0
 
         def learn(state: Any, rollout: Rollout, key: Any, clock: Any) -> tuple[Any, Any]:

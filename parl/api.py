@@ -224,7 +224,7 @@ def evaluate(
     parts = parts._replace(rival=rival_of(parts.config, parts.factory.spec, env))
     evaluator = make_evaluator(parts, own, episodes, rules)
     take = run_seeds(parts.config).take
-    games = [evaluator(own.policy(take(state.train, k)), seed + k) for k in range(seeds)]
+    games = [evaluator(own.policy(take(state.algorithm_state, k)), seed + k) for k in range(seeds)]
     return evaluator.summary(games)
 
 
@@ -256,7 +256,7 @@ def load(
             f"{path} has {count} seed{'s' * (count > 1)}, so seed_index must be from 0 to "
             f"{count - 1}, not {seed_index!r}."
         )
-    train = run_seeds(parts.config).take(state.train, seed_index)
+    train = run_seeds(parts.config).take(state.algorithm_state, seed_index)
     agent = Agent.around(
         parts.learner, kept_config(parts), parts.factory.spec, parts.config.seed + seed_index
     )

@@ -27,7 +27,7 @@ from parl.runs.build import check_same, recipe_for
 from parl.runs.preparation import prepare
 
 
-class Agent(base.Agent):
+class Agent(base.LearnerAgent):
     """Acts and learns in a loop of the user's own, in the environment's own spaces.
 
     `algorithm` is an Algorithm with its networks, or a Learner around one (which adds replay).

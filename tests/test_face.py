@@ -78,7 +78,7 @@ def learned(made: parl.Agent, obs: Any, action: Any) -> np.ndarray:
     """The network's action that the algorithm is shown for one of the environment's."""
     extras = {"log_prob": 0.0}
     made.learn(parl.transition(obs, action, 1.0, obs, False, False, extras))
-    return np.asarray(made.state.train["action"])
+    return np.asarray(made.state.algorithm_state["action"])
 
 
 ACTIONS = [
@@ -188,7 +188,7 @@ def test_lists_are_observations_and_the_networks_action_is_kept_where_clipping_l
     assert made.sample([0, 0, 0]) == 10
     assert set(made.extras) == {"log_prob", "action"} and made.extras["action"] == 2.5
     made.learn(parl.transition([0, 0, 0], 10, 1.0, [0, 0, 0], False, False, made.extras))
-    np.testing.assert_array_equal(made.state.train["action"], [2.5])
+    np.testing.assert_array_equal(made.state.algorithm_state["action"], [2.5])
     with pytest.raises(ConfigError, match=r"log_prob.*extras=agent\.extras"):
         made.learn(parl.transition([0, 0, 0], [10.0], 1.0, [0, 0, 0], False, False))
 

@@ -140,7 +140,9 @@ def test_single_bad_updates_are_skipped_and_counted(
     assert lines[-1]["skipped_updates"] == np.mean(skipped)
     directory = RunDir(run.path)
     for step in directory.saved():
-        arrays = directory.checked(step, directory.config().run_id).under("run/learner/train")
+        arrays = directory.checked(step, directory.config().run_id).under(
+            "run/learner/algorithm_state"
+        )
         assert all(np.isfinite(x).all() for x in arrays.values())
 
 

@@ -40,7 +40,7 @@ def timed(execution: Execution, steps: int) -> Timing:
     iterations = max(steps // execution.steps_per_iteration, 1)
     start = time.perf_counter()
     execution.advance(iterations)
-    jax.block_until_ready(execution.train)
+    jax.block_until_ready(execution.algorithm_state)
     seconds = time.perf_counter() - start
     iterations *= len(execution.seeds.values)
     learner = execution.learner

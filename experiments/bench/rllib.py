@@ -65,11 +65,11 @@ def ours(job: Job, seconds: float) -> dict[str, Any]:
     )
     execution = make_execution(resolve(config))
     execution.advance(5)
-    jax.block_until_ready(execution.train)
+    jax.block_until_ready(execution.algorithm_state)
     done, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < seconds:
         execution.advance(5)
-        jax.block_until_ready(execution.train)
+        jax.block_until_ready(execution.algorithm_state)
         done += 5
     execution.close()
     steps = done * execution.steps_per_iteration

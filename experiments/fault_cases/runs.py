@@ -171,10 +171,12 @@ def best() -> None:
     scores = {x["env_steps"]: x["eval/return_mean"] for x in lines if "eval/return_mean" in x}
     step = max(scores, key=lambda s: (scores[s], -s))
     assert saved("r") == sorted({896, 1024, step})
-    arrays = lambda s: checkpoint.read(Path("r/checkpoints") / str(s)).under("run/learner/train")
+    arrays = lambda s: checkpoint.read(Path("r/checkpoints") / str(s)).under(
+        "run/learner/algorithm_state"
+    )
     for which, want in (("best", step), ("latest", 1024), (896, 896), ("896", 896)):
         agent = parl.load("r", checkpoint=which)
-        found = checkpoint.named_leaves(agent.state.train)
+        found = checkpoint.named_leaves(agent.state.algorithm_state)
         for name, array in arrays(want).items():
             if not checkpoint.is_key(found[name]):
                 assert np.array_equal(np.asarray(found[name]), array), (which, name)

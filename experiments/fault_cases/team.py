@@ -337,7 +337,7 @@ def the_dead_are_in_no_statistics() -> None:
     algorithm = agent.learner.algorithm
     collector = Collector([GymnasiumVectorEnv(Early, 1, 0, "t")], algorithm, Seeds((0,)))
     rollout = jax.tree.map(jnp.asarray, collector.collect(agent.weights, 40).rollout)
-    stats = algorithm.observe(agent.state.train, rollout).obs["['view']"]
+    stats = algorithm.observe(agent.state.algorithm_state, rollout).obs["['view']"]
     np.testing.assert_allclose(stats.mean[:, 0], 100.5, atol=0.01)
     np.testing.assert_allclose(stats.std[:, 0], 0.5, atol=0.05)
     same = stats(jnp.full((2, 2), 100.0))[:, 0]
@@ -355,7 +355,7 @@ def padded_numbers_of_actions() -> None:
 
     agent = parl.Agent.make("ippo", Two)
     obs = GymnasiumVectorEnv(Two, 1, 0, "t").reset()
-    algorithm, params = agent.learner.algorithm, agent.state.train.net.params
+    algorithm, params = agent.learner.algorithm, agent.state.algorithm_state.net.params
     pi, _ = recurrent.step(algorithm.actor, params["actor"], obs, ())
     one = np.zeros((1, 2, 5), np.float32)
     other = one.copy()
@@ -573,5 +573,5 @@ def an_entry_called_alive() -> None:
         parts, state = load_state(RunDir(run.path), make)
         obs = {"x": np.ones((1, 1), np.float32), key: np.zeros(1, np.int32)}
         critic, action = parts.learner.algorithm.critic, np.zeros((1, 1), np.float32)
-        value = np.ravel(critic.apply(state.train.critic.params, obs, action))
+        value = np.ravel(critic.apply(state.algorithm_state.critic.params, obs, action))
         np.testing.assert_allclose(value, 10.0, atol=1.5, err_msg=key)

@@ -15,10 +15,10 @@ from parl.agents.learner import (
     LearnerState,
     OffPolicy,
     OnPolicy,
-    attach,
-    detach,
     example_rollout,
-    guard,
+    skip_if_not_finite,
+    with_rows,
+    without_rows,
 )
 from parl.agents.learner_json import learner_to_json, replay_of
 from parl.core.algorithm import Algorithm
@@ -69,7 +69,7 @@ def lifted(value: Any) -> Any:
     return np.asarray(value)[None, None]
 
 
-class Agent:
+class LearnerAgent:
     """Acts and learns in a loop of the user's own, in the spaces of the networks.
 
     `algorithm` is an Algorithm with its networks, or a Learner around one (which adds replay).
@@ -81,8 +81,8 @@ class Agent:
         )
         self.algorithm, self.spec, self.seed = self.learner.algorithm, spec, seed
         self.keys = run_keys(seed)
-        train = jax.jit(lambda key: self.algorithm.init(key, spec))(self.keys.init)
-        self.state = LearnerState.fresh(train)  # replay is made for the first rollout
+        algorithm_state = jax.jit(lambda key: self.algorithm.init(key, spec))(self.keys.init)
+        self.state = LearnerState.fresh(algorithm_state)  # replay is made for the first rollout
         self.rollout_shape: tuple[int, int] | None = None  # [T, B] that replay was made for
         self.env_steps = self.updates = self.acts = 0
         self.memories: dict[int, Any] = {}  # of acting, by the size of the batch
@@ -91,7 +91,7 @@ class Agent:
         self._act = jax.jit(self.acting, static_argnames="explore")
         self._fill, self._learn = programs(self.learner)
         self._update = jax.jit(self.update, donate_argnums=0)
-        self.weights = self._policy(self.state.train)
+        self.weights = self._policy(self.state.algorithm_state)
 
     def acting(
         self, weights: Any, obs: Any, memory: Any, key: Any, time: Any, explore: bool
@@ -143,7 +143,7 @@ class Agent:
             key = jax.random.fold_in(self.keys.learn, self.updates)
             state, metrics = self._update(self.state.replace(replay=None), data, key)
             self.state = state.replace(replay=self.replay)
-            self.weights = self._policy(self.state.train)
+            self.weights = self._policy(self.state.algorithm_state)
         self.updates += bool(metrics)
         return {name: float(np.mean(x)) for name, x in metrics.items()}
 
@@ -179,7 +179,9 @@ class Agent:
     def wanted(self) -> tuple[str, ...]:
         """The names of what acting gives beside the actions."""
         if self._wanted is None:
-            steps = example_rollout(self.algorithm, self.state.train, self.spec, 1, 1).steps
+            steps = example_rollout(
+                self.algorithm, self.state.algorithm_state, self.spec, 1, 1
+            ).steps
             self._wanted = tuple(steps.extras)
         return self._wanted
 
@@ -187,8 +189,8 @@ class Agent:
 
     def update(self, state: LearnerState, batch: Any, key: Any) -> tuple[LearnerState, Any]:
         """One update of the algorithm on a batch, in place of one of the learner on a rollout."""
-        train, metrics = self.algorithm.update(state.train, batch, key)
-        return guard(state, train), metrics
+        algorithm_state, metrics = self.algorithm.update(state.algorithm_state, batch, key)
+        return skip_if_not_finite(state, algorithm_state), metrics
 
     @property
     def replay(self) -> Any:
@@ -203,8 +205,10 @@ class Agent:
     def empty_replay(self, rollout_shape: tuple[int, int]) -> Any:
         """The learner's replay for rollouts of this [T, B], None where it has none."""
         self.rollout_shape = rollout_shape
-        example = example_rollout(self.algorithm, self.state.train, self.spec, *rollout_shape)
-        return self.learner.init(self.state.train, example).replay
+        example = example_rollout(
+            self.algorithm, self.state.algorithm_state, self.spec, *rollout_shape
+        )
+        return self.learner.init(self.state.algorithm_state, example).replay
 
     def get_weights(self) -> Any:
         """The policy as a tree of numpy arrays."""
@@ -219,7 +223,7 @@ class Agent:
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the tree of arrays, the metadata) that the whole agent is, replay included."""
-        state, rows = detach(self.state)
+        state, rows = without_rows(self.state)
         meta = {"agent": self.manifest(), "rollout_shape": self.rollout_shape, "seed": self.seed}
         counters = {name: getattr(self, name) for name in COUNTERS}
         return {"state": state, "replay": rows}, meta | counters
@@ -252,14 +256,19 @@ class Agent:
         empty = self.state
         if saved.meta["rollout_shape"]:
             empty = empty.replace(replay=self.empty_replay(tuple(saved.meta["rollout_shape"])))
-        self.state = attach(saved.restore("state", detach(empty)[0]), saved.under("replay"), empty)
+        self.state = with_rows(
+            saved.restore("state", without_rows(empty)[0]), saved.under("replay"), empty
+        )
         for name in COUNTERS:
             setattr(self, name, saved.meta[name])
-        return self.adopt(self.state.train)
+        return self.adopt(self.state.algorithm_state)
 
-    def adopt(self, train: Any) -> Self:
+    def adopt(self, algorithm_state: Any) -> Self:
         """Takes an algorithm's state for its own."""
-        self.state, self.weights = self.state.replace(train=train), self._policy(train)
+        self.state, self.weights = (
+            self.state.replace(algorithm_state=algorithm_state),
+            self._policy(algorithm_state),
+        )
         return self
 
 

@@ -9,7 +9,7 @@ from jax.custom_batching import sequential_vmap
 
 from parl import ops
 from parl.agents.replay.ring import Replay, ReplayState
-from parl.agents.replay.sampling import Wrapper
+from parl.agents.replay.sampling import Sampler
 from parl.core.algorithm import Algorithm
 from parl.core.errors import DamagedCheckpoint
 from parl.core.pieces import Ring
@@ -23,27 +23,31 @@ MAX_BAD = 10  # results in a row that are thrown away: learning is lost
 class LearnerState(struct.PyTreeNode):
     """What learning changes."""
 
-    train: Any  # the algorithm's state
+    algorithm_state: Any  # the algorithm's state
     replay: Any = None  # a ReplayState where the learner has one
     skipped: Any = 0  # [] int32, updates and rollouts that were thrown away, see `guard`
     bad_in_row: Any = 0  # [] int32, how many of them there were since the last good one
 
     @classmethod
-    def fresh(cls, train: Any, replay: Any = None, lead: tuple[int, ...] = ()) -> "LearnerState":
+    def fresh(
+        cls, algorithm_state: Any, replay: Any = None, lead: tuple[int, ...] = ()
+    ) -> "LearnerState":
         """The state before the first rollout."""
-        return cls(train, replay, jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32))
+        return cls(algorithm_state, replay, jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32))
 
 
-def guard(state: LearnerState, train: Any, usable: Any = True) -> LearnerState:
-    """`state` with the new `train`, or as it was, but one more skipped, where that is not finite.
+def skip_if_not_finite(
+    state: LearnerState, algorithm_state: Any, usable: Any = True
+) -> LearnerState:
+    """`state` with the new `algorithm_state`, or unchanged but one more skipped if not finite.
 
     One NaN or infinity in any leaf is enough, or data that are not `usable` [] bool. A count of
     MAX_BAD in a row stays, so that it does not matter how often somebody looks at it.
     """
-    new, good = kept_if_finite(state.train, train, usable)
+    new, good = kept_if_finite(state.algorithm_state, algorithm_state, usable)
     lost = state.bad_in_row >= MAX_BAD
     return state.replace(
-        train=new,
+        algorithm_state=new,
         skipped=state.skipped + ~good,
         bad_in_row=jnp.where(good & ~lost, 0, state.bad_in_row + ~good),
     )
@@ -69,9 +73,11 @@ def observe(algorithm: Algorithm, state: LearnerState, rollout: Rollout) -> Lear
 
     One that cannot be learned from, or whose statistics are not finite, is not seen, but counted.
     """
-    train = algorithm.observe(state.train, rollout)
-    train, good = kept_if_finite(state.train, train, ops.is_usable(rollout.steps))
-    return state.replace(train=train, skipped=state.skipped + ~good)
+    algorithm_state = algorithm.observe(state.algorithm_state, rollout)
+    algorithm_state, good = kept_if_finite(
+        state.algorithm_state, algorithm_state, ops.is_usable(rollout.steps)
+    )
+    return state.replace(algorithm_state=algorithm_state, skipped=state.skipped + ~good)
 
 
 class OnPolicy(struct.PyTreeNode):
@@ -80,16 +86,18 @@ class OnPolicy(struct.PyTreeNode):
     algorithm: Algorithm
     warmup: int = static(default=0)  # environment steps before learning
 
-    def init(self, train: Any, rollout: Rollout, lead: tuple[int, ...] = ()) -> LearnerState:
+    def init(
+        self, algorithm_state: Any, rollout: Rollout, lead: tuple[int, ...] = ()
+    ) -> LearnerState:
         """The state before the first rollout, around the algorithm's state [*lead, ...].
 
         `rollout` gives the shapes of one seed's rollout.
         """
-        return LearnerState.fresh(train, lead=lead)
+        return LearnerState.fresh(algorithm_state, lead=lead)
 
     def policy(self, state: LearnerState) -> Any:
         """What actors need."""
-        return self.algorithm.policy(state.train)
+        return self.algorithm.policy(state.algorithm_state)
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
         """Observes without learning: the warm-up."""
@@ -99,28 +107,30 @@ class OnPolicy(struct.PyTreeNode):
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """Updates, then observes: the update must see the statistics that acting saw."""
-        train, metrics = self.algorithm.update(state.train, rollout, key)
-        train = self.algorithm.observe(train, rollout)
-        return guard(state, train, ops.is_usable(rollout.steps)), metrics
+        algorithm_state, metrics = self.algorithm.update(state.algorithm_state, rollout, key)
+        algorithm_state = self.algorithm.observe(algorithm_state, rollout)
+        return skip_if_not_finite(state, algorithm_state, ops.is_usable(rollout.steps)), metrics
 
 
 class OffPolicy(struct.PyTreeNode):
     """Stores the rollout, then makes `updates` updates on fresh samples."""
 
     algorithm: Algorithm
-    replay: Replay | Wrapper
+    replay: Replay | Sampler
     batch_size: int = static(default=256)
     updates: int = static(default=1)
     warmup: int = static(default=0)  # environment steps of random actions before learning
 
-    def init(self, train: Any, rollout: Rollout, lead: tuple[int, ...] = ()) -> LearnerState:
+    def init(
+        self, algorithm_state: Any, rollout: Rollout, lead: tuple[int, ...] = ()
+    ) -> LearnerState:
         items = jax.eval_shape(self.algorithm.items, rollout)
         replay = self.replay.init(items, lead, stride=rollout.steps.first.shape[1])
-        return LearnerState.fresh(train, replay, lead)
+        return LearnerState.fresh(algorithm_state, replay, lead)
 
     def policy(self, state: LearnerState) -> Any:
         """What actors need."""
-        return self.algorithm.policy(state.train)
+        return self.algorithm.policy(state.algorithm_state)
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
         """Stores without learning: the warm-up, so that learn() needs no branch."""
@@ -139,11 +149,11 @@ class OffPolicy(struct.PyTreeNode):
         k_sample, k_update = jax.random.split(key)
         index = self.replay.index(state.replay, k_sample, (self.updates, self.batch_size))
         batches = self.replay.take(state.replay, index)
-        state, metrics = self.improve(state, batches, k_update)
+        state, metrics = self.update_many(state, batches, k_update)
         replay = self.replay.learned(state.replay, index, metrics.get("td_error"))
         return state.replace(replay=replay), jax.tree.map(jnp.mean, metrics)
 
-    def improve(
+    def update_many(
         self, state: LearnerState, batches: Any, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """One update per leading index of `batches`; if any goes wrong, none was made.
@@ -151,12 +161,14 @@ class OffPolicy(struct.PyTreeNode):
         Metrics are those of each update, [updates, ...].
         """
         keys = jax.random.split(key, self.updates)
-        update = lambda train, x: self.algorithm.update(train, as_batch(x[0]), x[1])
-        burst = lambda train, xs: jax.lax.scan(update, train, xs)
+        update = lambda algorithm_state, x: self.algorithm.update(
+            algorithm_state, as_batch(x[0]), x[1]
+        )
+        burst = lambda algorithm_state, xs: jax.lax.scan(update, algorithm_state, xs)
         if self.algorithm.seeds_in_turn and jax.default_backend() == "cpu":
             burst = sequential_vmap(burst)
-        train, metrics = burst(state.train, (batches, keys))
-        return guard(state, train), metrics
+        algorithm_state, metrics = burst(state.algorithm_state, (batches, keys))
+        return skip_if_not_finite(state, algorithm_state), metrics
 
     @property
     def on_host(self) -> bool:
@@ -178,7 +190,7 @@ def seed_axes(state: LearnerState) -> LearnerState:
     return LearnerState(0, axes.replace(cursor=None, size=None))
 
 
-def detach(state: LearnerState, replay: bool = True) -> tuple[LearnerState, dict[str, Any]]:
+def without_rows(state: LearnerState, replay: bool = True) -> tuple[LearnerState, dict[str, Any]]:
     """(the state without replay's rows, the rows that are in use): what a checkpoint holds.
 
     Without `replay` there are no rows.
@@ -200,13 +212,13 @@ def ring_of(learner: Learner, state: LearnerState, adds: int) -> Ring | None:
     if state.replay is None or not isinstance(learner, OffPolicy):
         return None
     layers: list[Any] = [learner.replay]
-    while isinstance(layers[-1], Wrapper):
+    while isinstance(layers[-1], Sampler):
         layers.append(layers[-1].inner)
     ours = all(type(layer).__module__.startswith("parl.") for layer in layers)
     return Ring(int(state.replay.cursor), adds * state.replay.count if ours else None)
 
 
-def attach(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> LearnerState:
+def with_rows(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> LearnerState:
     """The inverse of `detach`; `empty` is a state with unused rows, which are written to.
 
     Where no rows were kept, replay is empty. Raises DamagedCheckpoint for what no ring can hold.
@@ -244,14 +256,14 @@ def check_ring(ring: ReplayState, used: dict[str, Any], empty: ReplayState) -> N
 
 
 def example_rollout(
-    algorithm: Algorithm, train: Any, spec: EnvSpec, length: int, num_envs: int
+    algorithm: Algorithm, algorithm_state: Any, spec: EnvSpec, length: int, num_envs: int
 ) -> Rollout:
     """Shapes of a rollout [length, num_envs, ...], traced, not computed."""
 
     def rollout() -> Rollout:
         obs = jax.tree.map(jnp.asarray, example(spec.observation_space, (num_envs,)))
         memory, key = algorithm.memory((num_envs,)), jax.random.key(0)
-        policy = algorithm.policy(train)
+        policy = algorithm.policy(algorithm_state)
         action, _, extras = algorithm.act(policy, obs, memory, key, explore=True)
         number, flag = jnp.zeros(num_envs), jnp.zeros(num_envs, bool)
         reward = jnp.zeros((num_envs, *spec.agent_shape))

@@ -36,7 +36,7 @@ class A2C(ActorCritic):
 
     def loss(self, params: Params, batch: Rollout) -> tuple[Array, Metrics]:
         """Section 4.3: policy gradient and entropy, and half the squared value error."""
-        pi, value, next_value = self.evaluate(params, batch)
+        pi, value, next_value = self.values_of(params, batch)
         log_prob = pi.log_prob(batch.steps.action)
         log_rhos = log_prob - batch.steps.extras["log_prob"]
         deltas = self.transitions(batch.steps, value, next_value)

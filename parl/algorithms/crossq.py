@@ -6,7 +6,7 @@ Bhatt et al. 2024, arXiv:1902.05605. The networks are to be batch-(re)normalised
 from typing import Any
 
 from parl.algorithms.sac import SAC, SACState
-from parl.algorithms.shared.critics import joint
+from parl.algorithms.shared.critics import joint_pass
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Params, Step
 from parl.ops.value_distributions import ValueDistribution
@@ -22,12 +22,12 @@ class CrossQ(SAC):
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         return super().init(key, spec).replace(target=())
 
-    def evaluate(
+    def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
         """One pass of the critics for both, section 3; no gradient flows to the next values."""
-        return joint(self.critic, params, batch, next_action, key)
+        return joint_pass(self.critic, params, batch, next_action, key)
 
-    def follow(self, target: Params, params: Params) -> Any:
+    def update_target(self, target: Params, params: Params) -> Any:
         """There is no target."""
         return ()

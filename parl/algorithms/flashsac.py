@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from parl.algorithms.sac import SAC
-from parl.algorithms.shared.critics import joint
+from parl.algorithms.shared.critics import joint_pass
 from parl.core.types import Array, Params, Step
 from parl.models import modes
 from parl.ops.value_distributions import ValueDistribution
@@ -19,16 +19,16 @@ from parl.ops.value_distributions import ValueDistribution
 class FlashSAC(SAC):
     """SAC whose networks, the target too, are normalised by current and next steps together."""
 
-    def evaluate(
+    def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
         """Joint passes of the critics and of their target."""
         k_now, k_next = jax.random.split(key)
-        _, next_values, _ = joint(self.critic, target, batch, next_action, k_next)
-        values, _, new = joint(self.critic, params, batch, next_action, k_now)
+        _, next_values, _ = joint_pass(self.critic, target, batch, next_action, k_next)
+        values, _, new = joint_pass(self.critic, params, batch, next_action, k_now)
         return values, next_values, new
 
-    def propose(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
+    def policy_of(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
         """A joint pass of the actor, of which only the first half is learned from."""
         obs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.obs, batch.next_obs)
         pi, new = modes.train(self.actor, params, obs, key=key)

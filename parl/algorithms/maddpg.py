@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from parl import ops
-from parl.algorithms.shared.critics import regress, start
+from parl.algorithms.shared.critics import critic_regression, init_net
 from parl.algorithms.shared.q_learning import greedy
 from parl.algorithms.td3 import TD3, TD3State
 from parl.core.spec import Discrete, EnvSpec
@@ -38,12 +38,14 @@ class MADDPG(TD3):
 
     def init(self, key: Array, spec: EnvSpec) -> TD3State:
         k_actor, k_critic = jax.random.split(key)
-        actor = start(self.optimizer(self.learning_rate), modes.init(self.actor, k_actor, spec.obs))
+        actor = init_net(
+            self.optimizer(self.learning_rate), modes.init(self.actor, k_actor, spec.obs)
+        )
         space: Any = spec.action_space
         size = space.n if isinstance(space, Discrete) else space.shape[-1]
         actions = jnp.zeros((1, *spec.agent_shape, size * spec.agent_shape[0]))
         critic = modes.init(self.critic, k_critic, spec.obs, actions, renewed=True)
-        return self.begin(actor, start(self.optimizer(self.critic_learning_rate), critic))
+        return self.init_state(actor, init_net(self.optimizer(self.critic_learning_rate), critic))
 
     def act(
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
@@ -70,7 +72,9 @@ class MADDPG(TD3):
         target = least(next_values).backup(*self.paid(batch))
         taken = same_for_all(self.as_vectors(batch))
         values, new = modes.train(self.critic, params, batch.obs, taken, key=key)
-        loss, metrics = regress(as_values(values), target, batch, self.taking_part(batch.obs))
+        loss, metrics = critic_regression(
+            as_values(values), target, batch, self.taking_part(batch.obs)
+        )
         return loss, (metrics, new)
 
     def taking_part(self, obs: Any) -> Array:

@@ -82,7 +82,7 @@ class PPO(ActorCritic):
         one that acted, which on-policy is the same.
         """
         steps, acted = batch.steps, batch.steps.extras["log_prob"]
-        pi, value, next_value = self.evaluate(params, batch)
+        pi, value, next_value = self.values_of(params, batch)
         if self.normalize_value:
             value, next_value = values.restore(value), values.restore(next_value)
         log_prob = pi.log_prob(steps.action) if self.corrected else acted

@@ -17,7 +17,7 @@ class REDQ(SAC):
 
     subset: int = static(default=2)  # critics of a target, M in the paper
 
-    def evaluate(
+    def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
         """As SAC's, but only `subset` of the target critics are evaluated: algorithm 1."""
@@ -25,7 +25,7 @@ class REDQ(SAC):
         size = jax.tree.leaves(target)[0].shape[0]
         members = jax.random.choice(k_subset, size, (self.subset,), replace=False)
         target = jax.tree.map(lambda x: x[members], target)
-        return super().evaluate(params, target, batch, next_action, key)
+        return super().critic_values(params, target, batch, next_action, key)
 
     def policy_value(self, values: ValueDistribution) -> Array:
         """The mean over all critics: algorithm 1."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from parl.algorithms.shared.critics import Optimizer, every, learn, regress, start
+from parl.algorithms.shared.critics import Optimizer, critic_regression, every_n, init_net, learn
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
@@ -54,14 +54,14 @@ class SAC(Algorithm):
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         k_actor, k_critic = jax.random.split(key)
         optimizer = self.optimizer(self.critic_learning_rate)
-        actor = start(
+        actor = init_net(
             self.optimizer(self.learning_rate),
             modes.init(self.actor, k_actor, spec.obs, renewed=True),
         )
-        critic = start(
+        critic = init_net(
             optimizer, modes.init(self.critic, k_critic, spec.obs, spec.action, renewed=True)
         )
-        alpha = start(optimizer, jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)))
+        alpha = init_net(optimizer, jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)))
         target = jax.tree.map(jnp.copy, critic.params)  # a donated buffer may not appear twice
         return SACState(actor, critic, alpha, target, jnp.zeros((), jnp.int32))
 
@@ -86,15 +86,15 @@ class SAC(Algorithm):
         critic, info = learn(
             optimizer, self.critic_loss, state.critic, state, batch, k_critic, k_critic_net
         )
-        target = self.follow(state.target, critic.params)
+        target = self.update_target(state.target, critic.params)
         state = state.replace(critic=critic, target=target, updates=state.updates + 1)
-        improve = lambda: self.improve(state, batch, k_policy, k_policy_net)
-        (actor, alpha), more = every(
+        improve = lambda: self.update_policy(state, batch, k_policy, k_policy_net)
+        (actor, alpha), more = every_n(
             self.policy_period, state.updates, improve, (state.actor, state.alpha)
         )
         return state.replace(actor=actor, alpha=alpha), info | more
 
-    def improve(
+    def update_policy(
         self, state: SACState, batch: Step, key: Array, k_net: Array
     ) -> tuple[tuple[Net, Net], Metrics]:
         """Actor and temperature after a step each."""
@@ -110,17 +110,17 @@ class SAC(Algorithm):
         """Soft Bellman residual, eq. 5 and 6."""
         pi = self.actor.apply(state.actor.params, batch.next_obs)
         next_action, log_prob = pi.sample_and_log_prob(key)
-        values, next_values, statistics = self.evaluate(
+        values, next_values, statistics = self.critic_values(
             params, state.target, batch, next_action, k_net
         )
         cost = jnp.exp(state.alpha.params) * log_prob
         target = self.next_value(next_values).backup(
             batch.reward, self.gamma * batch.discount, cost
         )
-        loss, metrics = regress(values, target, batch)
+        loss, metrics = critic_regression(values, target, batch)
         return loss, (metrics, statistics)
 
-    def evaluate(
+    def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
         """(values [C, B] of the batch, of the next actions, new statistics of the critics)."""
@@ -137,7 +137,7 @@ class SAC(Algorithm):
         """What the policy maximises [B], of the critics [C, B]."""
         return values.mean.min(0)
 
-    def follow(self, target: Params, params: Params) -> Params:
+    def update_target(self, target: Params, params: Params) -> Params:
         """The target network after a step towards the critics."""
         return optax.incremental_update(params, target, self.tau)
 
@@ -146,14 +146,14 @@ class SAC(Algorithm):
     ) -> tuple[Array, tuple[Metrics, Params]]:
         """Reparameterised policy objective, eq. 9."""
         k_actor, k_critic = jax.random.split(k_net)
-        pi, statistics = self.propose(params, batch, k_actor)
+        pi, statistics = self.policy_of(params, batch, k_actor)
         action, log_prob = pi.sample_and_log_prob(key)
         values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)
         q = self.policy_value(as_values(values))
         loss = jnp.mean(jnp.exp(state.alpha.params) * log_prob - q)
         return loss, ({"actor_loss": loss, "entropy": -log_prob.mean()}, statistics)
 
-    def propose(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
+    def policy_of(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
         """(policies over the actions of the batch's obs, new statistics of the actor)."""
         return modes.train(self.actor, params, batch.obs, key=key)
 

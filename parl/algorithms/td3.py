@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from parl.algorithms.shared.critics import Optimizer, every, learn, regress, start
+from parl.algorithms.shared.critics import Optimizer, critic_regression, every_n, init_net, learn
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
@@ -52,14 +52,14 @@ class TD3(Algorithm):
 
     def init(self, key: Array, spec: EnvSpec) -> TD3State:
         k_actor, k_critic = jax.random.split(key)
-        actor = start(
+        actor = init_net(
             self.optimizer(self.learning_rate),
             modes.init(self.actor, k_actor, spec.obs, renewed=True),
         )
         critic = modes.init(self.critic, k_critic, spec.obs, spec.action, renewed=True)
-        return self.begin(actor, start(self.optimizer(self.critic_learning_rate), critic))
+        return self.init_state(actor, init_net(self.optimizer(self.critic_learning_rate), critic))
 
-    def begin(self, actor: Net, critic: Net) -> TD3State:
+    def init_state(self, actor: Net, critic: Net) -> TD3State:
         """The state before the first update of these networks."""
         target = {"actor": actor.params, "critic": critic.params}
         target = jax.tree.map(jnp.copy, target)  # a donated buffer may not appear twice
@@ -85,13 +85,15 @@ class TD3(Algorithm):
         optimizer = self.optimizer(self.critic_learning_rate)
         critic, info = learn(optimizer, self.critic_loss, state.critic, state, batch, k_critic)
         state = state.replace(critic=critic, updates=state.updates + 1)
-        improve = lambda: self.improve(state, batch, k_policy)
-        (actor, target), more = every(
+        improve = lambda: self.update_policy(state, batch, k_policy)
+        (actor, target), more = every_n(
             self.policy_period, state.updates, improve, (state.actor, state.target)
         )
         return state.replace(actor=actor, target=target), info | more
 
-    def improve(self, state: TD3State, batch: Step, key: Array) -> tuple[tuple[Net, Any], Metrics]:
+    def update_policy(
+        self, state: TD3State, batch: Step, key: Array
+    ) -> tuple[tuple[Net, Any], Metrics]:
         """Actor and targets after a step each."""
         optimizer = self.optimizer(self.learning_rate)
         actor, info = learn(optimizer, self.actor_loss, state.actor, state, batch, key)
@@ -109,7 +111,7 @@ class TD3(Algorithm):
         )
         target = least(as_values(next_values)).backup(batch.reward, self.gamma * batch.discount)
         values, new = modes.train(self.critic, params, batch.obs, batch.action, key=k_now)
-        loss, metrics = regress(as_values(values), target, batch)
+        loss, metrics = critic_regression(as_values(values), target, batch)
         return loss, (metrics, new)
 
     def smooth(self, action: Array, key: Array) -> Array:

@@ -32,7 +32,9 @@ from parl.core.errors import CheckpointError, DamagedCheckpoint
 from parl.core.manifest import ARRAYS, Entry, check_sizes, entries_of, read_text
 from parl.core.memory import available_memory
 
-SCHEMA = 1
+SCHEMA = 2
+# names of arrays in schema 1, as patterns, and what they are called now
+RENAMED = {r"^(run/learner|state)/train/": r"\1/algorithm_state/"}
 UNUSABLE = ValueError, LookupError, TypeError, AttributeError, ArithmeticError
 NONSENSE = (*UNUSABLE, RecursionError, MemoryError)  # errors of taking a file at its word
 EMPTY = np.zeros(0, np.uint8)
@@ -51,7 +53,7 @@ def is_key(x: Any) -> bool:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path, such as 'learner/train/actor/params/Dense_0/kernel'."""
+    """Leaves by path, such as 'learner/algorithm_state/actor/params/Dense_0/kernel'."""
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
     return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
@@ -339,11 +341,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest's JSON, after its checksum was verified."""
     text = read_text(path)
     manifest = json.loads(text)
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+    if not isinstance(manifest, dict) or manifest.get("schema") not in (1, SCHEMA):
         raise DamagedCheckpoint(f"{path} is not a manifest of schema {SCHEMA}.")
     checksum = str(manifest["checksum"])
     if sha256(text.replace(checksum.encode(), BLANK.encode(), 1)) != checksum:
         raise DamagedCheckpoint(f"{path} is corrupt: its checksum does not match.")
+    return manifest if manifest["schema"] == SCHEMA else with_new_names(manifest)
+
+
+def with_new_names(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of schema 1 with the names that its arrays have now."""
+    entries = manifest["arrays"]
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            for old, new in RENAMED.items():
+                entry["name"] = re.sub(old, new, entry["name"])
     return manifest
 
 

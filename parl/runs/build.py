@@ -228,7 +228,7 @@ def load_player(
         raise ConfigError(f"{path} is a run on {played}, not on {env_id}: it cannot play there.")
     parts, state = load_state(run, env, checkpoint=checkpoint, plays=False)
     algorithm = parts.learner.algorithm
-    policy = algorithm.policy(run_seeds(parts.config).take(state.train, 0))
+    policy = algorithm.policy(run_seeds(parts.config).take(state.algorithm_state, 0))
     return Player(algorithm, jax.device_get(policy))
 
 
@@ -258,7 +258,7 @@ def load_state(
     parts = parts._replace(config=config)
 
     def restored(found: Checkpoint) -> Any:
-        train = found.restore(f"run/learner/train{wrapped}", state.train)
+        train = found.restore(f"run/learner/algorithm_state{wrapped}", state.algorithm_state)
         if bad := not_finite(train):
             raise DamagedCheckpoint(f"{found.path} has NaN or infinity in '{bad}'.")
         return train

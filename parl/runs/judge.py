@@ -103,9 +103,11 @@ class Judge:
 
     def absolute(self, checkpoint: Checkpoint, env_steps: int, episodes: int) -> Evaluation:
         """A saved policy over fresh episodes: Gorsane et al. 2022, arXiv:2209.10485."""
-        train = checkpoint.restore("run/learner/train", self.execution.train)
+        algorithm_state = checkpoint.restore(
+            "run/learner/algorithm_state", self.execution.algorithm_state
+        )
         learner, seeds = self.execution.learner, self.execution.seeds
-        policy = jax.jit(seeds.vmap(learner.algorithm.policy))(train)
+        policy = jax.jit(seeds.vmap(learner.algorithm.policy))(algorithm_state)
         lent = self.execution.lend() if self.config.eval_env == "train" else None
         return self.played(self.make(episodes), policy, env_steps + 1, episodes, lent)
 

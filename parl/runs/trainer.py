@@ -353,7 +353,7 @@ class Trainer:
 
     def write(self, phase: str = "saving", spent_on: str = "save") -> None:
         """Writes a checkpoint and removes those that are not kept."""
-        if bad := not_finite(self.execution.train):
+        if bad := not_finite(self.execution.algorithm_state):
             raise Diverged(
                 f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
                 f"step {self.last_saved} are good, try a lower --learning-rate."
@@ -410,7 +410,7 @@ class Trainer:
             self.restore_books(meta)
         except (DamagedCheckpoint, *NONSENSE) as error:
             raise DamagedCheckpoint(f"{checkpoint.path} cannot be resumed: {error}.") from error
-        if bad := not_finite(self.execution.train):
+        if bad := not_finite(self.execution.algorithm_state):
             raise DamagedCheckpoint(f"{checkpoint.path} has NaN or infinity in '{bad}'.")
         if meta.get("schedule_from", 0) != self.config.schedule_from:
             self.execution.set_state(restarted(self.execution.state))

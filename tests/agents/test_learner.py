@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from flax import struct
 
-from parl.agents.agent import Agent, transition
+from parl.agents.agent import LearnerAgent, transition
 from parl.agents.execution.pooled import learn_from_host
 from parl.agents.learner import (
     MAX_BAD,
     LearnerState,
     OffPolicy,
     OnPolicy,
-    attach,
-    detach,
-    guard,
     lacks_replay,
     ring_of,
     seed_axes,
+    skip_if_not_finite,
+    with_rows,
+    without_rows,
 )
 from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.agents.replay.sampling import NStep
@@ -78,22 +78,32 @@ def play(learner: Any, rewards: list[float]) -> LearnerState:
 @pytest.mark.parametrize("bad", [-1.0, 1e3], ids=["nan", "infinity in another leaf"])
 def test_a_bad_update_is_as_if_it_had_not_been(bad: float) -> None:
     state = play(OnPolicy(Toy()), [4.0, bad, bad, 9.0, bad])
-    np.testing.assert_array_equal(state.train.total, [5.0, 5.0])
-    np.testing.assert_allclose(state.train.overflow, np.exp(9.0), rtol=1e-6)
-    assert (int(state.train.observed), int(state.skipped), int(state.bad_in_row)) == (2, 3, 1)
+    np.testing.assert_array_equal(state.algorithm_state.total, [5.0, 5.0])
+    np.testing.assert_allclose(state.algorithm_state.overflow, np.exp(9.0), rtol=1e-6)
+    assert (int(state.algorithm_state.observed), int(state.skipped), int(state.bad_in_row)) == (
+        2,
+        3,
+        1,
+    )
 
 
 def test_what_came_of_a_bad_update_is_the_state_before_it_to_the_bit() -> None:
     good, after = play(OnPolicy(Toy()), [0.3]), play(OnPolicy(Toy()), [0.3, -1.0])
-    for a, b in zip(jax.tree.leaves(good.train), jax.tree.leaves(after.train), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(good.algorithm_state), jax.tree.leaves(after.algorithm_state), strict=True
+    ):
         assert a.tobytes() == b.tobytes()
 
 
 def test_replay_takes_what_was_not_learned_from() -> None:
     """Batches of the one item that replay can hold, bursts of two updates."""
     state = play(OffPolicy(Toy(), Replay(1), batch_size=4, updates=2), [4.0, -1.0, 9.0])
-    np.testing.assert_array_equal(state.train.total, [10.0, 10.0])
-    assert (int(state.train.observed), int(state.skipped), int(state.bad_in_row)) == (3, 1, 0)
+    np.testing.assert_array_equal(state.algorithm_state.total, [10.0, 10.0])
+    assert (int(state.algorithm_state.observed), int(state.skipped), int(state.bad_in_row)) == (
+        3,
+        1,
+        0,
+    )
 
 
 def test_one_bad_update_of_a_burst_takes_all_of_it_along() -> None:
@@ -101,10 +111,10 @@ def test_one_bad_update_of_a_burst_takes_all_of_it_along() -> None:
     state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
     batches = jax.tree.map(lambda x: jnp.stack([x[0]] * 3), rollout(4.0).steps)
     mixed = batches._replace(reward=jnp.array([[4.0], [-1.0], [4.0]]))
-    state, _ = learner.improve(state, mixed, KEY)
-    assert not state.train.total.any() and int(state.skipped) == 1
-    state, _ = learner.improve(state, batches, KEY)
-    np.testing.assert_array_equal(state.train.total, [6.0, 6.0])
+    state, _ = learner.update_many(state, mixed, KEY)
+    assert not state.algorithm_state.total.any() and int(state.skipped) == 1
+    state, _ = learner.update_many(state, batches, KEY)
+    np.testing.assert_array_equal(state.algorithm_state.total, [6.0, 6.0])
 
 
 def test_replay_in_host_memory_is_guarded_too() -> None:
@@ -115,7 +125,11 @@ def test_replay_in_host_memory_is_guarded_too() -> None:
     for i, reward in enumerate([4.0, -1.0, 9.0]):
         state, policy, _ = learn(state, rollout(reward), KEY, np.int32(i))
     np.testing.assert_array_equal(policy, [10.0, 10.0])
-    assert (int(state.train.observed), int(state.skipped), int(state.replay.size)) == (3, 1, 1)
+    assert (int(state.algorithm_state.observed), int(state.skipped), int(state.replay.size)) == (
+        3,
+        1,
+        1,
+    )
 
 
 def test_each_seed_is_guarded_on_its_own() -> None:
@@ -126,7 +140,7 @@ def test_each_seed_is_guarded_on_its_own() -> None:
     learn = jax.jit(jax.vmap(learner.learn, (axes, 0, None), (axes, 0)))
     both = [rollout(4.0), rollout(-1.0)]
     state, _ = learn(state, jax.tree.map(lambda *x: np.stack(x), *both), KEY)
-    np.testing.assert_array_equal(state.train.total, [[2.0, 2.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(state.algorithm_state.total, [[2.0, 2.0], [0.0, 0.0]])
     np.testing.assert_array_equal(state.skipped, [0, 1])
     np.testing.assert_array_equal(state.bad_in_row, [0, 1])
 
@@ -141,17 +155,17 @@ def test_too_many_in_a_row_are_remembered() -> None:
 
 def test_leaves_that_are_no_floats_are_no_reason() -> None:
     train = {"count": jnp.int32(2**31 - 1), "key": jax.random.key(1), "flag": jnp.bool_(True)}
-    state = guard(LearnerState.fresh(train), train | {"count": jnp.int32(0)})
-    assert int(state.skipped) == 0 and int(state.train["count"]) == 0
+    state = skip_if_not_finite(LearnerState.fresh(train), train | {"count": jnp.int32(0)})
+    assert int(state.skipped) == 0 and int(state.algorithm_state["count"]) == 0
     half = {"x": jnp.ones(2, jnp.bfloat16), "key": jax.random.key(1)}
     bad = {"x": jnp.array([1.0, jnp.inf], jnp.bfloat16), "key": jax.random.key(2)}
-    state = guard(LearnerState.fresh(half), bad)
-    assert state.train["x"].tolist() == [1.0, 1.0]
-    assert jax.random.key_data(state.train["key"]).tolist() == [0, 1]
+    state = skip_if_not_finite(LearnerState.fresh(half), bad)
+    assert state.algorithm_state["x"].tolist() == [1.0, 1.0]
+    assert jax.random.key_data(state.algorithm_state["key"]).tolist() == [0, 1]
 
 
 def test_an_agent_counts_what_it_did_not_learn() -> None:
-    agent = Agent(Toy(), SPEC)
+    agent = LearnerAgent(Toy(), SPEC)
     for reward in (4.0, -1.0, 9.0):
         agent.learn(rollout(reward))
     np.testing.assert_array_equal(agent.weights, [5.0, 5.0])
@@ -181,14 +195,16 @@ def test_seeds_are_updated_together_or_in_turn_alike(monkeypatch: pytest.MonkeyP
         learner = OffPolicy(algorithm, Replay(1), batch_size=1, updates=2)
         train = jax.vmap(algorithm.init, (0, None))(keys, SPEC)
         state = LearnerState.fresh(train, lead=(3,))
-        improve = jax.vmap(learner.improve)
+        improve = jax.vmap(learner.update_many)
         loops = str(jax.make_jaxpr(improve)(state, batches, keys)).count(" scan[")
         return improve(state, batches, keys)[0], loops
 
     (together, one), (in_turn, two) = made(Toy()), made(InTurn())
     assert (one, two) == (1, 2)
-    np.testing.assert_allclose(in_turn.train.total[:, 0], [1 + 2**0.5, 3**0.5 + 2, 5**0.5 + 6**0.5])
-    np.testing.assert_array_equal(in_turn.train.total, together.train.total)
+    np.testing.assert_allclose(
+        in_turn.algorithm_state.total[:, 0], [1 + 2**0.5, 3**0.5 + 2, 5**0.5 + 6**0.5]
+    )
+    np.testing.assert_array_equal(in_turn.algorithm_state.total, together.algorithm_state.total)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert made(InTurn())[1] == 1
 
@@ -199,16 +215,16 @@ def test_replay_leaves_a_state_and_comes_back(kind: type[Replay]) -> None:
     items = {"x": np.arange(4.0, dtype=np.float32)[:, None]}
     fresh = lambda: LearnerState.fresh(None, replay.init(items))
     state = fresh().replace(replay=replay.add(fresh().replay, items))
-    bare, rows = detach(state)
+    bare, rows = without_rows(state)
     assert {name: row.shape for name, row in rows.items()} == {"float32": (4, 1)}
     assert bare.replay.rows == {} and not lacks_replay(bare, rows)
-    again = attach(bare, rows, fresh())
+    again = with_rows(bare, rows, fresh())
     np.testing.assert_array_equal(again.replay.rows["float32"][:, 0], [0, 1, 2, 3, 0, 0, 0, 0])
     assert int(again.replay.cursor) == 4
 
-    bare, rows = detach(state, replay=False)
+    bare, rows = without_rows(state, replay=False)
     assert rows == {} and lacks_replay(bare, rows)
-    empty = attach(bare, rows, fresh()).replay
+    empty = with_rows(bare, rows, fresh()).replay
     assert (int(empty.size), int(empty.cursor)) == (0, 0) and not empty.rows["float32"].any()
 
 
@@ -232,10 +248,10 @@ def test_a_ring_that_cannot_be_is_refused(change: dict[str, int]) -> None:
     replay = Replay(8)
     items = {"x": np.ones((4, 1), np.float32)}
     state = LearnerState.fresh(None, replay.add(replay.init(items), items))
-    bare, rows = detach(state)
+    bare, rows = without_rows(state)
     broken = bare.replace(replay=bare.replay.replace(**change))
     with pytest.raises(DamagedCheckpoint, match="its replay"):
-        attach(broken, rows, LearnerState.fresh(None, replay.init(items)))
+        with_rows(broken, rows, LearnerState.fresh(None, replay.init(items)))
 
 
 # -- data that nothing can be learned from --------------------------------------------------------
@@ -258,12 +274,16 @@ def test_a_rollout_beyond_float32_is_counted_and_not_seen(replay: Any, bad: floa
         fill = lambda *x: fill_host(*x)[0]
         act = lambda state, reward, i: learn_host(state, rollout(reward), KEY, np.int32(i))[0]
     state = fill(fill(state, rollout(4.0)), rollout(bad))
-    assert (int(state.train.observed), int(state.skipped), int(state.bad_in_row)) == (1, 1, 0)
+    assert (int(state.algorithm_state.observed), int(state.skipped), int(state.bad_in_row)) == (
+        1,
+        1,
+        0,
+    )
     state = act(act(state, 4.0, 0), bad, 1)
-    assert (int(state.train.observed), int(state.skipped)) == (2, 2)
+    assert (int(state.algorithm_state.observed), int(state.skipped)) == (2, 2)
     state = act(state, 4.0, 2)
     expected = [4.0, 4.0] if replay is None else [12.0, 12.0]
-    np.testing.assert_array_equal(state.train.total, expected)
+    np.testing.assert_array_equal(state.algorithm_state.total, expected)
     assert int(state.skipped) == 2 and int(state.bad_in_row) == 0
 
 
@@ -280,5 +300,5 @@ def test_statistics_that_overflow_are_not_taken() -> None:
     state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
     for reward in (1.0, 9e18, 2.0):
         state = jax.jit(learner.fill)(state, rollout(reward))
-    np.testing.assert_array_equal(state.train.total, [50.0, 50.0])
-    assert (int(state.train.observed), int(state.skipped)) == (2, 1)
+    np.testing.assert_array_equal(state.algorithm_state.total, [50.0, 50.0])
+    assert (int(state.algorithm_state.observed), int(state.skipped)) == (2, 1)

@@ -12,7 +12,7 @@ from tiny import Case, make
 
 from parl.agents.execution.fused import Fused
 from parl.agents.execution.pooled import Pooled
-from parl.agents.learner import LearnerState, OffPolicy, attach, detach
+from parl.agents.learner import LearnerState, OffPolicy, with_rows, without_rows
 from parl.agents.replay.ring import Layout, NumpyReplay, Replay, ReplayState
 from parl.core.errors import ConfigError
 
@@ -150,11 +150,11 @@ def test_packing_is_lossless_for_any_leading_axes() -> None:
 @pytest.mark.parametrize("adds", [0, 2, 5])
 def test_detach_and_attach(replay: Replay, adds: int) -> None:
     state = LearnerState({"w": jnp.ones(2)}, filled(replay, adds))
-    rest, used = detach(state)
+    rest, used = without_rows(state)
     assert rest.replay is not None and rest.replay.rows == {}
     assert used["float32"].shape == (min(3 * adds, 9), 4), "empty slots are not saved"
     saved = jax.tree.map(np.array, used)
-    back = attach(rest, saved, LearnerState({}, replay.init(items(0, 3))))
+    back = with_rows(rest, saved, LearnerState({}, replay.init(items(0, 3))))
     assert back.replay is not None and state.replay is not None
     for name, row in state.replay.rows.items():
         np.testing.assert_array_equal(back.replay.rows[name], row)

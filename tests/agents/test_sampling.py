@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parl.agents.learner import LearnerState, OffPolicy, attach, detach, seed_axes
+from parl.agents.learner import LearnerState, OffPolicy, seed_axes, with_rows, without_rows
 from parl.agents.replay.ring import NumpyReplay, Replay, ReplayState
 from parl.agents.replay.sampling import NStep, Prioritized
 from parl.core.algorithm import Algorithm
@@ -252,15 +252,15 @@ def test_a_learner_tells_replay_of_the_errors() -> None:
     state = learner.init(jnp.zeros(()), ROLLOUT)
     assert state.replay.stride == 2, "two environments"
     state, metrics = jax.jit(learner.learn)(state, ROLLOUT, KEY)
-    assert metrics["td_error"].shape == () and state.train == 2
+    assert metrics["td_error"].shape == () and state.algorithm_state == 2
     np.testing.assert_allclose(state.replay.priorities[np.arange(6)], [0, 10, 1, 11, 2, 12])
 
 
 def test_checkpoints_and_seeds_take_priorities_along() -> None:
     replay = Prioritized(Replay(100))
     state = LearnerState(jnp.zeros(2), filled(replay, 1))
-    rest, used = detach(state)
-    back = attach(rest, jax.tree.map(np.array, used), LearnerState({}, filled(replay, 0)))
+    rest, used = without_rows(state)
+    back = with_rows(rest, jax.tree.map(np.array, used), LearnerState({}, filled(replay, 0)))
     np.testing.assert_array_equal(
         back.replay.priorities.levels[0], state.replay.priorities.levels[0]
     )

@@ -55,13 +55,17 @@ def test_fused_and_host_play_and_learn_the_same(name: str) -> None:
     ours, theirs = params_of(fused), params_of(host)
     for key, x in ours.items():
         np.testing.assert_allclose(x, theirs[key], rtol=1e-3, atol=1e-4, err_msg=key)
-    pool, other = fused.train.pool, host.train.pool
+    pool, other = fused.algorithm_state.pool, host.algorithm_state.pool
     assert int(pool.size) == 3
     if name == "ippo":  # IQL's few games may all have been against those replaced since
         assert float(pool.games.sum()) > 8
     for field in ("games", "score", "ratings", "rating"):
         np.testing.assert_allclose(getattr(pool, field), getattr(other, field), rtol=1e-5)
-    assert float(pool.rating) != 1000.0 and set(np.asarray(fused.train.drawn)) <= {0, 1, 2}
+    assert float(pool.rating) != 1000.0 and set(np.asarray(fused.algorithm_state.drawn)) <= {
+        0,
+        1,
+        2,
+    }
     np.testing.assert_allclose(report.metrics["elo"], host_report.metrics["elo"], rtol=1e-5)
     assert report.ended.count == host_report.ended.count > 20 and report.ended.return_sum == 0
 

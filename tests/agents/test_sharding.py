@@ -32,7 +32,7 @@ assert len(jax.devices()) == 2
 run = make(Case("dqn", "fused", 2))
 learn = run.programs[False] = run.programs[False].lower(run.run, 3).compile()
 run.advance(3)
-kernel = max(jax.tree.leaves(run.train), key=lambda x: x.size)
+kernel = max(jax.tree.leaves(run.algorithm_state), key=lambda x: x.size)
 assert len(kernel.sharding.device_set) == 2, kernel.sharding
 text = learn.as_text()
 assert "num_partitions=2" in text

@@ -151,4 +151,4 @@ def state_of(run: Execution) -> dict[str, Any]:
 
 def params_of(run: Execution) -> dict[str, Any]:
     """All that is learned, by name, as numpy arrays."""
-    return checkpoint.named_leaves(jax.device_get(run.train))
+    return checkpoint.named_leaves(jax.device_get(run.algorithm_state))

@@ -82,7 +82,7 @@ def test_it_learns_with_memory() -> None:
     algorithm = A2C(actor=ADDING_ACTOR, critic=ADDING_CRITIC, gamma=0.5)
     state = algorithm.init(jax.random.key(0), SPEC)
     rollout = played(algorithm, state)[1]
-    _, value, next_value = algorithm.evaluate(state.net.params, rollout)
+    _, value, next_value = algorithm.values_of(state.net.params, rollout)
     advantage, _ = algorithm.targets(value, algorithm.transitions(rollout.steps, value, next_value))
     log_prob = rollout.steps.extras["log_prob"]
     _, metrics = algorithm.loss(state.net.params, rollout)

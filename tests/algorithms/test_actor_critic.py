@@ -68,7 +68,7 @@ def test_values_of_next_observations_remember_the_episode() -> None:
         sums = np.zeros((4, 3), np.float32)
         for t in range(4):
             sums[t] = total = np.where(recorded.first[t], 0, total) + recorded.obs[t, :, 0]
-        _, value, next_value = RECURRENT.evaluate(state.net.params, rollout)
+        _, value, next_value = RECURRENT.values_of(state.net.params, rollout)
         np.testing.assert_allclose(value, sums, rtol=1e-5, atol=1e-6)
         expected = sums + recorded.next_obs[..., 0]
         np.testing.assert_allclose(next_value, expected, rtol=1e-5, atol=1e-6)
@@ -77,7 +77,7 @@ def test_values_of_next_observations_remember_the_episode() -> None:
 def test_sequences_give_what_single_steps_gave() -> None:
     """With networks as the recipes make them, across resets and on from mid-episode."""
     state = start(GRU)
-    evaluate = jax.jit(lambda rollout: GRU.evaluate(state.net.params, rollout))
+    evaluate = jax.jit(lambda rollout: GRU.values_of(state.net.params, rollout))
     for rollout in played(GRU, state):
         recorded = rollout.steps
         pi, value, next_value = evaluate(rollout)
@@ -146,7 +146,7 @@ def test_the_agent_axis_is_one_more_batch_axis() -> None:
     both = steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3)), last=EVERYWHERE)
     params = {"actor": jnp.float32(1), "critic": jnp.float32(2)}
     algorithm = ActorCritic(actor=ACTOR, critic=CRITIC)
-    _, value, next_value = algorithm.evaluate(params, Rollout(both, ()))
+    _, value, next_value = algorithm.values_of(params, Rollout(both, ()))
     np.testing.assert_allclose(value, 2 * obs[..., 0], rtol=1e-6)
     np.testing.assert_allclose(next_value, 2 * next_obs[..., 0], rtol=1e-6)
 
@@ -158,7 +158,7 @@ def test_a_shared_encoder_stands_before_actor_and_critic() -> None:
     assert set(algorithm.policy(state)) == {"encoder", "actor"}
     obs, next_obs = np.random.default_rng(0).normal(size=(2, 4, 3, 1))  # [T, B, O]
     batch = Rollout(steps(obs=obs, next_obs=next_obs, reward=np.ones((4, 3)), last=EVERYWHERE), ())
-    pi, value, next_value = algorithm.evaluate(state.net.params, batch)
+    pi, value, next_value = algorithm.values_of(state.net.params, batch)
     np.testing.assert_allclose(value, 3 * obs[..., 0], rtol=1e-6)
     np.testing.assert_allclose(next_value, 3 * next_obs[..., 0], rtol=1e-6)
     np.testing.assert_allclose(pi.logits, 3 * obs * [1, -1], rtol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from parl.algorithms.shared import critics
-from parl.algorithms.shared.critics import every, in_lockstep, start
+from parl.algorithms.shared.critics import every_n, in_lockstep, init_net
 from parl.models.torsos import UnitDense
 
 
@@ -16,7 +16,7 @@ def counting(state: Any, period: int) -> Any:
     """One more update; the policy's counter goes up every `period` of them."""
     count, policy = state[0] + 1, state[1]
     step = lambda: (policy + 1, {"loss": jnp.float32(3)})
-    policy, metrics = every(period, count, step, policy)
+    policy, metrics = every_n(period, count, step, policy)
     return (count, policy), metrics["loss"]
 
 
@@ -56,7 +56,7 @@ def test_lockstep_of_one() -> None:
 def test_weights_of_fixed_norm_start_and_stay_there() -> None:
     layer, x = UnitDense(2), np.ones((4, 5), np.float32)
     optimizer = optax.adam(0.1)
-    net = start(optimizer, layer.init(jax.random.key(0), x))
+    net = init_net(optimizer, layer.init(jax.random.key(0), x))
     loss = lambda params: (jnp.sum(layer.apply(params, x) - 3.0) ** 2, ({}, {}))  # type: ignore
     for _ in range(3):
         before = net.params["params"]["unit_kernel"]

@@ -68,12 +68,12 @@ def test_there_is_no_target(state: Any) -> None:
 def test_statistics_are_those_of_both_batches_together(state: Any) -> None:
     """SAC's own pass would normalise the next actions by moments that have not seen them."""
     action, params = jnp.array([[0.9], [-0.7]]), state.critic.params
-    _, joint, new = real(CrossQ).evaluate(params, (), BATCH, action, KEY)
+    _, joint, new = real(CrossQ).critic_values(params, (), BATCH, action, KEY)
     first = new["batch_stats"]["member"]["torso"]["BatchNorm_0"]
     obs = np.concatenate([BATCH.obs, BATCH.next_obs])
     inputs = np.concatenate([obs, np.concatenate([BATCH.action, action])], -1)
     np.testing.assert_allclose(first["mean"], 0.01 * np.stack([inputs.mean(0)] * 2), rtol=1e-5)
-    _, apart, other = real(SAC).evaluate(params, params, BATCH, action, KEY)
+    _, apart, other = real(SAC).critic_values(params, params, BATCH, action, KEY)
     np.testing.assert_allclose(
         other["batch_stats"]["member"]["torso"]["BatchNorm_0"]["mean"][0, 0],
         0.01 * BATCH.obs.mean(),

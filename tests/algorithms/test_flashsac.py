@@ -30,7 +30,9 @@ def state() -> Any:
 def test_both_networks_see_both_batches(state: Any) -> None:
     next_action = jnp.array([[0.9], [-0.7]])
     action = np.concatenate([BATCH.action, next_action])
-    now, following, new = RULE.evaluate(state.critic.params, state.target, BATCH, next_action, KEY)
+    now, following, new = RULE.critic_values(
+        state.critic.params, state.target, BATCH, next_action, KEY
+    )
     for values, params, part in ((now, state.critic.params, 0), (following, state.target, 1)):
         whole, _ = modes.train(CRITIC, params, OBS, action, key=KEY)
         expected = whole.mean[:, 2 * part : 2 * part + 2]
@@ -41,7 +43,7 @@ def test_both_networks_see_both_batches(state: Any) -> None:
 
 
 def test_the_policy_sees_both_batches_and_proposes_for_one(state: Any) -> None:
-    pi, new = RULE.propose(state.actor.params, BATCH, KEY)
+    pi, new = RULE.policy_of(state.actor.params, BATCH, KEY)
     whole, _ = modes.train(ACTOR, state.actor.params, OBS, key=KEY)
     assert pi.mean.shape == (2, 1)
     np.testing.assert_allclose(pi.mean, whole.mean[:2], rtol=1e-5)

@@ -24,7 +24,7 @@ def next_values(subset: int, draws: int = 2000) -> np.ndarray:
 
     def draw(key: Any) -> Any:
         action = jnp.zeros((2, 1))
-        _, values, _ = rule.evaluate(CRITIC.params, jnp.arange(10.0), BATCH, action, key)
+        _, values, _ = rule.critic_values(CRITIC.params, jnp.arange(10.0), BATCH, action, key)
         assert values.mean.shape == (subset, 2), "no other critics are evaluated"
         return rule.next_value(values).mean[0]
 
@@ -64,7 +64,7 @@ def test_an_ensemble_evaluates_the_drawn_members_only() -> None:
     rule = REDQ(critic=critic, subset=2)
     target = critic.init(KEY, SPEC.obs, SPEC.action)
     action = jnp.full((2, 1), 0.3)
-    values, chosen, _ = rule.evaluate(target, target, BATCH, action, jax.random.key(1))
+    values, chosen, _ = rule.critic_values(target, target, BATCH, action, jax.random.key(1))
     everyone = np.asarray(critic.apply(target, BATCH.next_obs, action))
     assert values.mean.shape == (5, 2) and chosen.mean.shape == (2, 2)
     members = [int(np.abs(everyone - row).sum(-1).argmin()) for row in np.asarray(chosen.mean)]
@@ -79,7 +79,7 @@ def test_dropout_makes_two_critics_many() -> None:
         critic = Ensemble(Critic(SPEC.observation_space, DropoutMLP((32,), rate)), 2)
         params = critic.init(KEY, SPEC.obs, SPEC.action)
         action, k = jnp.full((2, 1), 0.3), jax.random.key(key)
-        now, following, _ = REDQ(critic=critic).evaluate(params, params, BATCH, action, k)
+        now, following, _ = REDQ(critic=critic).critic_values(params, params, BATCH, action, k)
         return np.sort(np.concatenate([now.mean, following.mean], -1), 0)
 
     np.testing.assert_allclose(values(0.0, 1), values(0.0, 2), rtol=1e-5)

@@ -31,18 +31,26 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "jax:Pendulum-v1",
         TINY | {"minibatches": 2, "normalize_obs": True, "normalize_reward": True},
     ),
-    "ppo-memory": ("ppo", "jax:CartPoleMasked-v1", TINY | {"minibatches": 2, "recurrent": "gru", "memory_size": 4}),
+    "ppo-memory": (
+        "ppo",
+        "jax:CartPoleMasked-v1",
+        TINY | {"minibatches": 2, "recurrent": "gru", "memory_size": 4},
+    ),
     "sac-fused": ("sac", "jax:Pendulum-v1", RING),
     "sac-host": ("sac", "Pendulum-v1", RING),
     "dqn-host": ("dqn", "CartPole-v1", RING | {"n_step": 3, "priority": 0.5}),
     "td3-seeds": ("td3", "jax:Pendulum-v1", RING | {"num_seeds": 2}),
     "crossq-host": ("crossq", "Pendulum-v1", RING | {"actor_hidden": (8,)}),
-    "es-fused": ("es", "jax:CartPole-v1", {"hidden": (8,), "num_envs": 8, "eval_episodes": 1, "noise_size": 500}),
+    "es-fused": (
+        "es",
+        "jax:CartPole-v1",
+        {"hidden": (8,), "num_envs": 8, "eval_episodes": 1, "noise_size": 500},
+    ),
     "mappo-fused": ("mappo", "jax:simple_spread", ON_TEAM),
     "qmix-fused": ("qmix", "jax:simple_spread", SEGMENTS),
     "maddpg-fused": ("maddpg", "jax:simple_spread", RING | {"capacity": 64}),
     "ippo-self-play": ("ippo", "jax:tic_tac_toe", ON_TEAM | {"opponent": "self"}),
-}  # fmt: skip
+}
 STEPS, HALF = 1_024, 512
 
 
@@ -56,7 +64,15 @@ def main(out: Path) -> None:
         run, scale = out / name, 64 if algorithm == "es" else 1
         steps, half = STEPS * scale, HALF * scale
         parl.train(
-            algorithm, env, run, quiet=True, steps=steps, eval_every=half, keep=9, seed=3, **settings
+            algorithm,
+            env,
+            run,
+            quiet=True,
+            steps=steps,
+            eval_every=half,
+            keep=9,
+            seed=3,
+            **settings,
         )
         saved = sorted(int(path.name) for path in (run / "checkpoints").iterdir())
         middle = min(saved, key=lambda step: abs(step - half))

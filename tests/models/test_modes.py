@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from parl.algorithms.shared.critics import learn, start
+from parl.algorithms.shared.critics import init_net, learn
 from parl.core.errors import ConfigError
 from parl.models import modes
 from parl.models.norms import BatchNorm, RMSNorm
@@ -52,7 +52,7 @@ def test_the_optimiser_leaves_statistics_to_the_batches() -> None:
     """Adam's step is 0 where the gradient is; weight decay is masked."""
     net = BatchNormMLP((4,), renorm_after=0)
     optimizer = optax.adamw(0.1, weight_decay=0.5, mask=modes.decayed)
-    before = start(optimizer, net.init(KEY, X))
+    before = init_net(optimizer, net.init(KEY, X))
 
     def loss(params: Any) -> Any:
         out, new = modes.train(net, params, X, key=KEY)

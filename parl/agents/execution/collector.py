@@ -12,7 +12,7 @@ import numpy as np
 
 from parl import ops
 from parl.agents.execution.ended import Ended, both, nothing
-from parl.agents.execution.protocol import Seeds, act, stuck
+from parl.agents.execution.protocol import Seeds, act, no_legal_action
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
 from parl.core.errors import CheckpointError
@@ -110,7 +110,7 @@ class Collector:
         ended = nothing(self.seeds.lead, len(self.told.names))
         for _ in range(length):
             if ops.is_stuck(self.obs, self.envs[0].spec.action_space):
-                raise stuck(self.envs[0].spec)
+                raise no_legal_action(self.envs[0].spec)
             action, self.memory, extras = program(
                 policy, self.obs, self.first, self.memory, self.key, np.int32(self.time)
             )

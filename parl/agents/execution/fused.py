@@ -22,18 +22,18 @@ from parl.agents.execution.protocol import (
     batch_mesh,
     init_learner,
     mean_of,
-    stuck,
+    no_legal_action,
     warmup_iterations,
 )
 from parl.agents.learner import (
     Learner,
     LearnerState,
     OffPolicy,
-    attach,
-    detach,
     lacks_replay,
     ring_of,
     seed_axes,
+    with_rows,
+    without_rows,
 )
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint, with_default
@@ -71,7 +71,7 @@ class Tally(NamedTuple):
     counted: dict[str, Array]  # [] int32 each, of how many
     ended: Ended  # [] each, the episodes that ended; `return_sum` is scaled
     broken: Array  # [] int32, iterations in which the environment gave NaN or infinity
-    stuck: Array  # [] int32, iterations in which it left an agent no legal action
+    no_legal_action: Array  # [] int32, iterations in which it left an agent no legal action
 
 
 def collect(
@@ -257,7 +257,7 @@ class Fused:
         tally = jax.device_get(tally)
         self.iteration += iterations
         if np.any(tally.stuck):
-            raise stuck(self.env.spec)
+            raise no_legal_action(self.env.spec)
         if np.any(tally.broken):
             steps = self.iteration * self.steps_per_iteration
             raise EnvError(
@@ -268,7 +268,7 @@ class Fused:
 
     @property
     def policy(self) -> Any:
-        return self.seeds.vmap(self.learner.algorithm.policy)(self.train)
+        return self.seeds.vmap(self.learner.algorithm.policy)(self.algorithm_state)
 
     @property
     def state(self) -> LearnerState:
@@ -278,24 +278,24 @@ class Fused:
         self.run = self.place(self.run.replace(learner=state))
 
     @property
-    def train(self) -> Any:
-        return self.state.train
+    def algorithm_state(self) -> Any:
+        return self.state.algorithm_state
 
     def stats(self) -> dict[str, float]:
         return {}
 
     def snapshot(self, replay: bool = True) -> Snapshot:
-        state, rows = detach(self.run.learner, replay)
+        state, rows = without_rows(self.run.learner, replay)
         tree = {"run": self.run.replace(learner=state), "replay": rows}
         return Snapshot(tree, {}, True, ring_of(self.learner, state, self.iteration))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         empty = self.run.learner
-        template = self.run.replace(learner=detach(empty)[0])
+        template = self.run.replace(learner=without_rows(empty)[0])
         lengths = np.zeros(self.run.actor.lengths.shape, np.int32)  # older ones did not count
         run = with_default(checkpoint, "run/actor/lengths", lengths).restore("run", template)
         rows = checkpoint.under("replay")
-        self.run = self.place(run.replace(learner=attach(run.learner, rows, empty)))
+        self.run = self.place(run.replace(learner=with_rows(run.learner, rows, empty)))
         self.iteration = int(run.iteration)
         self.warmup = warmup_iterations(self.learner, self.steps_per_iteration)
         if lacks_replay(run.learner, rows):

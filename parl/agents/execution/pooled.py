@@ -29,12 +29,12 @@ from parl.agents.learner import (
     Learner,
     LearnerState,
     OffPolicy,
-    attach,
-    detach,
     lacks_replay,
     observe,
     ring_of,
     seed_axes,
+    with_rows,
+    without_rows,
 )
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
@@ -149,20 +149,20 @@ class Pooled:
 
     @property
     def policy(self) -> Any:
-        return self.extract(self.state.train)
+        return self.extract(self.state.algorithm_state)
 
     def set_state(self, state: LearnerState) -> None:
         self.state = self.place(state)
 
     @property
-    def train(self) -> Any:
-        return self.state.train
+    def algorithm_state(self) -> Any:
+        return self.state.algorithm_state
 
     def stats(self) -> dict[str, float]:
         return {f"pool/{name}": value for name, value in self.pool.metrics().items()}
 
     def snapshot(self, replay: bool = True) -> Snapshot:
-        state, rows = detach(self.state, replay)
+        state, rows = without_rows(self.state, replay)
         run = {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys}
         workers = self.snapshot_workers()
         tree = {"run": run, "replay": rows} | workers.tree
@@ -179,13 +179,13 @@ class Pooled:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         template = {
-            "learner": detach(self.state)[0],
+            "learner": without_rows(self.state)[0],
             "iteration": np.int64(0),
             "keys": self.keys,
         }
         run = checkpoint.restore("run", template)
         rows = checkpoint.under("replay")
-        self.state = self.place(attach(run["learner"], rows, self.state))
+        self.state = self.place(with_rows(run["learner"], rows, self.state))
         self.iteration = int(run["iteration"])
         self.warmup = warmup_iterations(self.learner, self.steps_per_iteration)
         if lacks_replay(run["learner"], rows):
@@ -227,7 +227,7 @@ class Pooled:
 
 def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, Any]:
     """The programs for a replay in host memory: only the updates are compiled."""
-    improve = jax.jit(batches_over(mesh)(learner.improve), donate_argnums=0)
+    improve = jax.jit(batches_over(mesh)(learner.update_many), donate_argnums=0)
     see = jax.jit(partial(observe, learner.algorithm), donate_argnums=0)
     policy = jax.jit(learner.algorithm.policy)
 
@@ -237,7 +237,7 @@ def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, 
 
     def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
         state = store(state, rollout)
-        return state, policy(state.train)
+        return state, policy(state.algorithm_state)
 
     def learn(
         state: LearnerState, rollout: Rollout, key: Array, iteration: Array
@@ -251,6 +251,6 @@ def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, 
         improved, metrics = improve(bare, jax.tree.map(jnp.asarray, batches), k_update)
         replay = learner.replay.learned(state.replay, index, metrics.get("td_error"))
         metrics = jax.tree.map(np.mean, jax.device_get(metrics))
-        return improved.replace(replay=replay), policy(improved.train), metrics
+        return improved.replace(replay=replay), policy(improved.algorithm_state), metrics
 
     return fill, learn

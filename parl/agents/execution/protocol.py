@@ -118,7 +118,7 @@ class Execution(Protocol):
         ...
 
     @property
-    def train(self) -> Any:
+    def algorithm_state(self) -> Any:
         """The algorithm's current state, a part of `state`."""
         ...
 
@@ -165,9 +165,9 @@ def init_learner(
     init = lambda key: algorithm.init(key, spec)
     # one after the other: orthogonal initialisation takes far longer to compile vmapped
     all_seeds = partial(jax.lax.map, init) if seeds.vmapped else init
-    train = jax.jit(all_seeds)(seeds.keys().init)
-    example = example_rollout(algorithm, seeds.take(train, 0), spec, length, num_envs)
-    return learner.init(train, example, seeds.lead)
+    algorithm_state = jax.jit(all_seeds)(seeds.keys().init)
+    example = example_rollout(algorithm, seeds.take(algorithm_state, 0), spec, length, num_envs)
+    return learner.init(algorithm_state, example, seeds.lead)
 
 
 def act(
@@ -193,7 +193,7 @@ def act(
     return action, memory, extras
 
 
-def stuck(spec: EnvSpec) -> EnvError:
+def no_legal_action(spec: EnvSpec) -> EnvError:
     """The error of an environment that leaves an agent nothing to do."""
     return EnvError(
         f"{spec.id} has an observation whose mask `legal` leaves no legal action; "

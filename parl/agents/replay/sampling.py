@@ -20,7 +20,7 @@ LARGEST = 1e9  # error; beside larger ones a sum of float32 forgets all other pr
 HUGE = 1e20  # of a priority, whatever the exponent: float32 has room for the sum of many
 
 
-class Wrapper(struct.PyTreeNode):
+class Sampler(struct.PyTreeNode):
     """A replay around another, which does whatever is not overridden."""
 
     inner: Any  # a Replay or a Wrapper
@@ -59,7 +59,7 @@ class Wrapper(struct.PyTreeNode):
         return self.inner.on_host
 
 
-class NStep(Wrapper):
+class NStep(Sampler):
     """Single steps are stored and `n` of them in a row given back as one. Sutton & Barto 2018, 7.1.
 
     The reward is the discounted sum of the window's, next_obs and last are those at its end, and
@@ -109,7 +109,7 @@ class NStep(Wrapper):
         )
 
 
-class Prioritized(Wrapper):
+class Prioritized(Sampler):
     """Items are drawn in proportion to (td_error + epsilon)^alpha, new ones as the largest so far.
 
     Schaul et al. 2016, arXiv:1511.05952, section 3. Steps get `weight` in their extras, the

@@ -89,12 +89,12 @@ class ActorCritic(Algorithm):
         params = {}
         if self.encoder is not None:
             params["encoder"] = modes.init(self.encoder, jax.random.fold_in(key, 2), spec.obs)
-        obs = self.see(params, spec.obs)
+        obs = self.encode(params, spec.obs)
         params["actor"] = recurrent.init(self.actor, k_actor, obs)
         params["critic"] = recurrent.init(self.critic, k_critic, obs)
         return ActorCriticState(Net(params, self.optimizer.init(params)))
 
-    def see(self, params: Params, obs: Any) -> Any:
+    def encode(self, params: Params, obs: Any) -> Any:
         """What actor and critic are shown: obs, or its features [..., F] with its masks."""
         if self.encoder is None:
             return obs
@@ -118,7 +118,7 @@ class ActorCritic(Algorithm):
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
         actor, critic = memory or Memory()
-        obs = self.see(policy, obs)
+        obs = self.encode(policy, obs)
         pi, actor = recurrent.step(self.actor, policy["actor"], obs, actor)
         if recurrent.is_recurrent(self.critic):
             _, critic = recurrent.step(self.critic, policy["critic"], obs, critic)
@@ -131,12 +131,12 @@ class ActorCritic(Algorithm):
     def unroll(self, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Array, Any]:
         """(policies, values [T, B], the critic's memory after each step) of sequences."""
         actor, critic = memory or Memory()
-        obs = self.see(params, obs)
+        obs = self.encode(params, obs)
         pi, _ = recurrent.unroll(self.actor, params["actor"], obs, first, actor)
         value, memories = recurrent.unroll(self.critic, params["critic"], obs, first, critic)
         return pi, value, memories
 
-    def evaluate(self, params: Params, batch: Rollout) -> tuple[Any, Array, Array]:
+    def values_of(self, params: Params, batch: Rollout) -> tuple[Any, Array, Array]:
         """(policies, values, values of next_obs) [T, B, ...] of a rollout.
 
         A recurrent critic sees each next_obs with its memory of the episode so far.
@@ -144,7 +144,7 @@ class ActorCritic(Algorithm):
         steps = batch.steps
         pi, value, memories = self.unroll(params, steps.obs, steps.first, batch.memory)
         critic = lambda obs, memory: recurrent.step(
-            self.critic, params["critic"], self.see(params, obs), memory
+            self.critic, params["critic"], self.encode(params, obs), memory
         )
         next_value = recurrent.following(critic, steps.next_obs, memories, value, ops.cut(steps))
         return pi, value, next_value

@@ -19,7 +19,7 @@ from parl.ops.value_distributions import ValueDistribution, as_values
 Optimizer = Callable[[Any], optax.GradientTransformation]  # of a learning rate
 
 
-def start(optimizer: optax.GradientTransformation, params: Params) -> Net:
+def init_net(optimizer: optax.GradientTransformation, params: Params) -> Net:
     """Initial parameters, those of fixed norm at it, with a fresh optimiser state."""
     params = modes.project(params)
     return Net(params, optimizer.init(params))
@@ -38,7 +38,7 @@ def learn(
     return net._replace(params=modes.renew(modes.project(net.params), statistics)), metrics
 
 
-def regress(
+def critic_regression(
     values: ValueDistribution, target: Array, batch: Step, active: Array | None = None
 ) -> tuple[Array, Metrics]:
     """The loss of values [C, B] from one target [B, ...], a constant: mean over B, sum over C.
@@ -58,7 +58,7 @@ def regress(
     return loss, {"critic_loss": loss, "q": values.mean.mean(), "td_error": td_error}
 
 
-def joint(
+def joint_pass(
     critic: Model, params: Params, batch: Step, next_action: Array, key: Array
 ) -> tuple[ValueDistribution, ValueDistribution, Params]:
     """(values [C, B] of the batch, of the next actions, new statistics), all of one pass.
@@ -74,7 +74,7 @@ def joint(
     return half(slice(size)), half(slice(size, None)), new
 
 
-def every(
+def every_n(
     period: int, count: Array, step: Callable[[], tuple[Any, Metrics]], unchanged: Any
 ) -> tuple[Any, Metrics]:
     """`step()` where `period` divides `count` [] int32, else `unchanged`, the same structure.

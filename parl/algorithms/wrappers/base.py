@@ -6,7 +6,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.types import Rollout
 
 
-class Wrapper(Algorithm):
+class AlgorithmWrapper(Algorithm):
     """Base of algorithms around `inner`: collects, remembers and stores as it does."""
 
     inner: Algorithm

@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 
 from parl import ops
-from parl.algorithms.wrappers.base import Wrapper
+from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
@@ -118,7 +118,7 @@ def normalize(stats: dict[str, Stats], obs: Any) -> Any:
     return jax.tree_util.tree_map_with_path(apply, obs)
 
 
-class Normalized(Wrapper):
+class Normalized(AlgorithmWrapper):
     """Feeds `inner` observations of mean 0 and variance 1, and rewards of unit return.
 
     Rewards are divided by the standard deviation of the discounted return (Engstrom et al. 2020,

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from parl.algorithms.shared.critics import every
-from parl.algorithms.wrappers.base import Wrapper
+from parl.algorithms.shared.critics import every_n
+from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, static
 
@@ -23,7 +23,7 @@ class ResettingState(struct.PyTreeNode):
     updates: Array  # [] int32
 
 
-class Resetting(Wrapper):
+class Resetting(AlgorithmWrapper):
     """Gives `inner` a fresh state, networks and optimisers, after every `period` updates.
 
     Normalisation statistics survive where `Normalized` is outside of it.
@@ -51,5 +51,5 @@ class Resetting(Wrapper):
         inner, metrics = self.inner.update(state.inner, batch, k_update)
         fresh = lambda: (self.inner.init(k_reset, self.spec), {})
         updates = state.updates + 1
-        inner, _ = every(self.period, updates, fresh, inner)
+        inner, _ = every_n(self.period, updates, fresh, inner)
         return ResettingState(inner, updates), metrics

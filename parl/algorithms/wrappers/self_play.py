@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 
 from parl import ops
-from parl.algorithms.wrappers.base import Wrapper
+from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.algorithms.wrappers.match import choose
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
@@ -35,7 +35,7 @@ class Pool(struct.PyTreeNode):
     rating: Array  # [] the learner's own
 
     @property
-    def known(self) -> Array:
+    def in_use(self) -> Array:
         """[P] bool, which entries are in use."""
         return jnp.arange(len(self.games)) < self.size
 
@@ -74,7 +74,7 @@ class SelfPlayMemory(NamedTuple):
     drawn: Array  # [B] int32, whom it met in the first step
 
 
-class SelfPlay(Wrapper):
+class SelfPlay(AlgorithmWrapper):
     """`inner` plays one side of each game and learns from it; `opponent` plays the others.
 
     In equal slices of the environments M opponents play; the learner's side alternates from one
@@ -197,8 +197,8 @@ class SelfPlay(Wrapper):
         pool = state.pool
         known = {
             "elo": pool.rating,
-            "opponent_elo": ops.mean(pool.ratings, pool.known),
-            "pool_win_rate": ops.mean(pool.win_rate, pool.known),
+            "opponent_elo": ops.mean(pool.ratings, pool.in_use),
+            "pool_win_rate": ops.mean(pool.win_rate, pool.in_use),
             "pool_size": pool.size.astype(jnp.float32),
         }
         return state.replace(inner=inner, updates=state.updates + 1), metrics | known
@@ -214,7 +214,7 @@ class SelfPlay(Wrapper):
             pool = self.admitted(pool, self.inner.policy(inner), due)
         pool = jax.tree.map(lambda new, old: jnp.where(learns, new, old), pool, state.pool)
         key = jax.random.fold_in(jax.random.key(state.seed), rollouts)
-        chances = jnp.log(ops.matchmaking(pool.win_rate, pool.known))
+        chances = jnp.log(ops.matchmaking(pool.win_rate, pool.in_use))
         drawn = jax.random.categorical(key, chances, shape=state.drawn.shape).astype(jnp.int32)
         due = learns & (age >= self.match_steps)
         drawn, age = jnp.where(due, drawn, state.drawn), jnp.where(due, 0, age)
@@ -236,7 +236,7 @@ class SelfPlay(Wrapper):
 
     def admitted(self, pool: Pool, policy: Any, due: Array) -> Pool:
         """The pool with a policy of the learner's, with its rating, where `due` []."""
-        easiest = jnp.argmax(jnp.where(pool.known, pool.win_rate, 0.0))
+        easiest = jnp.argmax(jnp.where(pool.in_use, pool.win_rate, 0.0))
         size = len(pool.games)
         place = jnp.where(pool.size < size, pool.size, easiest)
         enter = lambda entries, x: entries.at[place].set(jnp.where(due, x, entries[place]))
