@@ -1,15 +1,36 @@
 """Shared by all tests: compiled programs are kept from one session to the next."""
 
+import importlib.util
 import itertools
+import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # compiling takes most of the tests' time, and tiny networks run fast enough without
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+QUICK_TO_COMPILE = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": "1",
+}
+
+
+def known_flags(names: Iterable[str]) -> list[str]:
+    """Those flags that the installed XLA has; an unknown one would end the process."""
+    found = importlib.util.find_spec("jaxlib")
+    folders = (found.submodule_search_locations if found else None) or []
+    libraries = [file for folder in folders for file in Path(folder).glob("*.so")]
+    library = max(libraries, key=lambda file: file.stat().st_size)
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return [name for name in names if text.find(name.encode()) >= 0]
+
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "XLA_FLAGS" not in os.environ:
+    flags = [f"--{name}={QUICK_TO_COMPILE[name]}" for name in known_flags(QUICK_TO_COMPILE)]
+    os.environ["XLA_FLAGS"] = " ".join(flags)
 
 MANY_MAPS = 30_000
 TESTS = itertools.count(1)
