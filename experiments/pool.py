@@ -66,7 +66,7 @@ def dead(seconds: float) -> list[Line]:
             stream = pool.stream()
             all_warm(pool, stream)
             taken, spent = count(stream, seconds)
-            os.kill(ray.get(pool.crew.slots[0].process.started)[1], signal.SIGKILL)
+            os.kill(ray.get(pool.supervisor.slots[0].process.started)[1], signal.SIGKILL)
             while not pool.stats()["given_up"]:
                 next(stream)
             left, while_dead = count(stream, seconds)
@@ -191,7 +191,7 @@ def lag(seconds: float) -> list[Line]:
             pool.publish(learning.policy, learning.updates)
             stream = pool.stream()
             all_warm(pool, stream)
-            pool.crew.meter.lags.clear()
+            pool.supervisor.meter.lags.clear()
             start, learned = time.perf_counter(), learning.updates
             for arrival in stream:
                 pool.publish(learning.learn(arrival.fragment), learning.updates)

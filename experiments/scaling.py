@@ -28,7 +28,7 @@ from pool import all_warm, count
 from rollouts import Learning, Line, make_sleeper, write
 
 from parl.remote import RolloutPool, connect, disconnect
-from parl.remote.asynchronous import FEW
+from parl.remote.asynchronous import WORKERS_PER_EXTRA_FRAGMENT
 from parl.remote.supervisor import Slot
 from parl.remote.worker import Collect
 
@@ -50,7 +50,9 @@ class Costs(NamedTuple):
 
 def simulate(costs: Costs, workers: int, fragments: int = 20_000) -> float:
     """Fragments per second of the modelled pool, over the second half of a run."""
-    batch = workers // FEW + 1  # fragments handed out at most between two looks
+    batch = (
+        workers // WORKERS_PER_EXTRA_FRAGMENT + 1
+    )  # fragments handed out at most between two looks
     draw = random.Random(0)
     duration = lambda: max(draw.gauss(costs.fragment, costs.jitter), 0.1 * costs.fragment)
     finishing = [(costs.fragment * (1 + i / workers), i) for i in range(workers)]
@@ -124,7 +126,7 @@ def look_cost(workers: int = 500) -> float:
     The workers are one, asleep for an hour, in as many slots, with a request of each.
     """
     with sleepers(1, 3600.0) as pool:
-        crew, loop = pool.crew, pool.asynchronous
+        crew, loop = pool.supervisor, pool.asynchronous
         assert loop is not None
         (slot,) = crew.slots
         ray.get(slot.process.started)  # type: ignore[union-attr]

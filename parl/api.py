@@ -25,8 +25,8 @@ from parl.runs.build import (
     load_state,
     make_evaluator,
     make_execution,
+    opponent_player,
     resolve,
-    rival_of,
     run_seeds,
 )
 from parl.runs.clock import Clock
@@ -221,7 +221,7 @@ def evaluate(
     if log_info is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, log_info=log_info))
     rules = Rules(max_steps, parts.config.info_names, sample)
-    parts = parts._replace(rival=rival_of(parts.config, parts.factory.spec, env))
+    parts = parts._replace(rival=opponent_player(parts.config, parts.factory.spec, env))
     evaluator = make_evaluator(parts, own, episodes, rules)
     take = run_seeds(parts.config).take
     games = [evaluator(own.policy(take(state.algorithm_state, k)), seed + k) for k in range(seeds)]
@@ -260,7 +260,7 @@ def load(
     agent = Agent.around(
         parts.learner, kept_config(parts), parts.factory.spec, parts.config.seed + seed_index
     )
-    return agent.adopt(train)
+    return agent.with_algorithm_state(train)
 
 
 def kept_config(parts: Parts) -> dict[str, Any]:

@@ -261,9 +261,9 @@ class LearnerAgent:
         )
         for name in COUNTERS:
             setattr(self, name, saved.meta[name])
-        return self.adopt(self.state.algorithm_state)
+        return self.with_algorithm_state(self.state.algorithm_state)
 
-    def adopt(self, algorithm_state: Any) -> Self:
+    def with_algorithm_state(self, algorithm_state: Any) -> Self:
         """Takes an algorithm's state for its own."""
         self.state, self.weights = (
             self.state.replace(algorithm_state=algorithm_state),

@@ -30,7 +30,9 @@ CELLS: dict[str, Any] = {  # of a number of features; their weights may be drawn
     "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
     "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
 }
-SELDOM = 8  # steps between two cuts of an episode, from which on looking them up saves time
+STEPS_BETWEEN_CUTS = (
+    8  # steps between two cuts of an episode, from which on looking them up saves time
+)
 
 
 class Recurrent(nn.Module):
@@ -124,7 +126,7 @@ def following(
     parts = jax.lax.stop_gradient((next_obs, memories, outputs))
     next_obs, memories, outputs = jax.tree.map(flat, parts)
     asked = jnp.asarray(cut).at[-1].set(True).ravel()
-    room = (1 + lead[0] // SELDOM) * lead[1]
+    room = (1 + lead[0] // STEPS_BETWEEN_CUTS) * lead[1]
 
     def ask(rows: Any) -> Any:
         output, _ = apply(*jax.tree.map(lambda x: x[rows], (next_obs, memories)))

@@ -99,7 +99,7 @@ class Transitions(NamedTuple):
 
 def between_turns(
     active: Array,
-    known: Array,
+    next_value_known: Array,
     reward: Array,
     discount: Array,
     last: Array,
@@ -111,8 +111,8 @@ def between_turns(
     """Transitions from one move of an agent to its next, for the estimators of returns.
 
     active [T, ..., N] bool; reward, value, next_value [T, ..., N]; discount (without gamma) and
-    last likewise or without trailing axes; known [T, ..., N] bool: next_value means something, as
-    it does where the agent is active in the next observation.
+    last likewise or without trailing axes; next_value_known [T, ..., N] bool: next_value means
+    something, as it does where the agent is active in the next observation.
 
     At a step where an agent is active, its reward is the sum of what it is paid until its next
     move, undiscounted; its discount is gamma, or 0 if the game terminated meanwhile; its next value
@@ -127,27 +127,29 @@ def between_turns(
     discount, last = full(discount), full(last)
 
     def backward(following: Any, step: Any) -> tuple[Any, Any]:
-        acts_next, sound, paid, kept, worth, ended = following
-        acts, known, reward, discount, last, next_value = step
-        here = last | acts_next  # whatever follows belongs to another transition
-        sound = jnp.where(here, known, sound)
-        paid = reward + weighted(discount, jnp.where(here, 0.0, paid))
-        kept = discount * jnp.where(here, 1.0, kept)
-        worth = jnp.where(here, next_value, worth)
+        acts_next, valid, paid, discounted, value_after, ended = following
+        acts, next_value_known, reward, discount, last, next_value = step
+        ends_transition = last | acts_next  # whatever follows belongs to another transition
+        valid = jnp.where(ends_transition, next_value_known, valid)
+        paid = reward + weighted(discount, jnp.where(ends_transition, 0.0, paid))
+        discounted = discount * jnp.where(ends_transition, 1.0, discounted)
+        value_after = jnp.where(ends_transition, next_value, value_after)
         ended = last | (~acts_next & ended)
-        return (acts, sound, paid, kept, worth, ended), (sound, paid, kept, worth, ended)
+        told = valid, paid, discounted, value_after, ended
+        return (acts, *told), told
 
     zero, no = jnp.zeros_like(reward[0]), jnp.zeros_like(last[0])
-    end = no, known[-1], zero, zero + 1, next_value[-1], ~no
-    steps = active, known, reward, discount, last, next_value
-    sound, paid, kept, worth, ended = jax.lax.scan(backward, end, steps, reverse=True)[1]
-    counts = active & (sound | (kept == 0))
+    end = no, next_value_known[-1], zero, zero + 1, next_value[-1], ~no
+    steps = active, next_value_known, reward, discount, last, next_value
+    _, told = jax.lax.scan(backward, end, steps, reverse=True)
+    valid, paid, discounted, value_after, ended = told
+    counts = active & (valid | (discounted == 0))
     return Transitions(
         reward=jnp.where(counts, paid, 0.0),
-        discount=jnp.where(counts, gamma * kept, 1.0),
+        discount=jnp.where(counts, gamma * discounted, 1.0),
         last=active & ended,
         value=value,
-        next_value=jnp.where(counts, worth, value),
+        next_value=jnp.where(counts, value_after, value),
         lambda_=jnp.where(counts, lambda_, 1.0),
         active=counts,
     )
@@ -174,10 +176,10 @@ def own_transitions(
     alive, next_alive = (jnp.asarray(obs["alive"]) for obs in (steps.obs, steps.next_obs))
     last = expand_like(steps.last, alive) | agents_cut(steps)
     active, acts_next = active_agents(steps.obs), active_agents(steps.next_obs)
-    known = acts_next | (next_alive & closes(steps))
+    next_value_known = acts_next | (next_alive & closes(steps))
     discount = expand_like(steps.discount, alive) * next_alive
     tail = last, value, next_value, gamma, lambda_
-    return between_turns(active, known, steps.reward, discount, *tail)
+    return between_turns(active, next_value_known, steps.reward, discount, *tail)
 
 
 def member_transitions(
@@ -196,12 +198,12 @@ def member_transitions(
     value = jnp.where(alive, value, mean_of_team(value, active))
     next_value = jnp.where(acts_next, next_value, mean_of_team(next_value, movers))
     left = next_alive.any(-1, keepdims=True)
-    known = acts_next.any(-1, keepdims=True) | (left & closes(steps))
+    next_value_known = acts_next.any(-1, keepdims=True) | (left & closes(steps))
     reward = team_reward(steps.reward, alive)
     discount = expand_like(steps.discount, alive) * left
     last = expand_like(steps.last, alive) | agents_cut(steps)
     tail = last, value, next_value, gamma, lambda_
-    moves = between_turns(acts, known, reward, discount, *tail)
+    moves = between_turns(acts, next_value_known, reward, discount, *tail)
     return moves._replace(active=moves.active & active)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from parl.core.types import Array
 
-LIMIT = 1e19  # the squares of larger numbers are infinite in float32
+LARGEST_SQUARED = 1e19  # the squares of larger numbers are infinite in float32
 
 
 def is_usable(tree: Any, axes: int = 0) -> Any:
@@ -18,7 +18,9 @@ def is_usable(tree: Any, axes: int = 0) -> Any:
     """
     leaves = jax.tree.leaves(tree)
     floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
-    fits = lambda x: (abs(x.astype("float32")) <= LIMIT).reshape(*x.shape[:axes], -1).all(-1)
+    fits = lambda x: (
+        (abs(x.astype("float32")) <= LARGEST_SQUARED).reshape(*x.shape[:axes], -1).all(-1)
+    )
     usable: Any = np.ones(leaves[0].shape[:axes], bool)
     for leaf in floats:
         usable = usable & fits(leaf)

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 
 from parl.core.types import Array
 
-SCALE = 400.0  # a lead of this many points means ten wins for a loss
+POINTS_PER_TENFOLD = 400.0  # a lead of this many points means ten wins for a loss
 
 
 def expected_score(rating: Array | float, other: Array) -> Array:
     """What a player of this rating scores against others [...]: 1 a win, 1/2 a draw. Elo 1978."""
-    return 1.0 / (1.0 + 10.0 ** ((other - rating) / SCALE))
+    return 1.0 / (1.0 + 10.0 ** ((other - rating) / POINTS_PER_TENFOLD))
 
 
 def game_score(paid: Array, own: Array) -> Array:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.models.encoder import has_images
-from parl.recipes.shared.control import short
+from parl.recipes.shared.control import has_short_episodes
 
 AUTO = "auto"
 TEAMS = ("mappo", "coma", "qmix", "vdn", "pqn_vdn")  # learn from what all agents are paid together
-FEW = 4  # actions of joints: Hopper has 3, HalfCheetah 6
+FEW_ACTIONS = 4  # actions of joints: Hopper has 3, HalfCheetah 6
 # Steps of a simulator cost far less than updates: so many of the former, few and cheap ones of the
 # latter. On HalfCheetah a return of 5,000 comes about six times as soon as with 256 units and one
 # update a step.
@@ -65,7 +65,7 @@ def doubt(algorithm: str, spec: EnvSpec) -> str:
 def for_torques(spec: EnvSpec, actions: Box) -> Pick:
     """The soonest at a high return of those measured for continuous actions on vectors."""
     what = f"it has continuous actions, {actions}, on vectors"
-    if actions.shape[-1] <= FEW and not short(spec):
+    if actions.shape[-1] <= FEW_ACTIONS and not has_short_episodes(spec):
         return Pick("ppo", f"{what}, few enough to be learned soonest from many cheap steps")
     return Pick("crossq", f"{what}, which few updates teach", CHEAP)
 

@@ -18,7 +18,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
 from parl.models.control import Critic
 from parl.models.torsos import BatchNormMLP
-from parl.recipes.shared.control import ControlRecipe, short
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes
 
 PAPER = CrossQ(learning_rate=1e-3, critic_learning_rate=1e-3, policy_period=3)
 
@@ -36,7 +36,7 @@ class CrossQRecipe(ControlRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         algorithm = PAPER.replace(target_entropy=-float(spec.action.shape[-1]))
-        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, after = spec.observation_space, self.renorm_after

@@ -17,7 +17,7 @@ from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import FlashTorso, UnitDense
 from parl.ops.noise import Noise, Repeated
-from parl.recipes.shared.control import ScaledRecipe, short
+from parl.recipes.shared.control import ScaledRecipe, has_short_episodes
 
 PAPER = FlashSAC(policy_period=2, tau=0.01, initial_temperature=0.01)
 SIGMA = 0.15  # the policy's target entropy is that of a normal this wide
@@ -40,7 +40,7 @@ class FlashSACRecipe(ScaledRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         entropy = spec.action.shape[-1] * math.log(SIGMA * math.sqrt(2 * math.pi * math.e))
         algorithm = PAPER.replace(target_entropy=entropy)
-        return cls(algorithm, warmup=1_000 if short(spec) else 10_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 10_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, linear = spec.observation_space, partial(UnitDense, use_bias=True)

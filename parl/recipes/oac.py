@@ -7,7 +7,7 @@ from parl.algorithms.oac import OAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy
-from parl.recipes.shared.control import ControlRecipe, short, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes, uniform_torso
 
 PAPER = OAC()
 
@@ -23,7 +23,7 @@ class OACRecipe(ControlRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         algorithm = OAC(target_entropy=-spec.action.shape[-1])
-        return cls(algorithm, warmup=1_000 if short(spec) else 10_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 10_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, uniform_torso(self.hidden)

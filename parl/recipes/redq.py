@@ -14,7 +14,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
 from parl.models.control import GLOROT
-from parl.recipes.shared.control import ControlRecipe, short
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes
 
 PAPER = REDQ(policy_period=20)
 ENTROPY = {"Hopper": -1.0, "Humanoid": -2.0}
@@ -34,7 +34,7 @@ class REDQRecipe(ControlRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         entropy = ENTROPY.get(spec.id.partition("-")[0], -spec.action.shape[-1] / 2)
         algorithm = PAPER.replace(target_entropy=entropy)
-        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         if (subset := self.algorithm.subset) > self.num_critics:

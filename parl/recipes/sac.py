@@ -15,7 +15,7 @@ from parl.algorithms.sac import SAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
-from parl.recipes.shared.control import ControlRecipe, short
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes
 
 SETTINGS = SAC(critic_learning_rate=1e-3)
 
@@ -31,7 +31,7 @@ class SACRecipe(ControlRecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         algorithm = SETTINGS.replace(target_entropy=-spec.action.shape[-1] / 2)
-        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, orthogonal_torso(self.hidden, jax.nn.relu)

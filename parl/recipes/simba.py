@@ -20,7 +20,7 @@ from parl.models import Ensemble
 from parl.models.control import ORTHOGONAL, Critic, SquashedNormalPolicy
 from parl.models.modes import decayed
 from parl.models.torsos import SimBa
-from parl.recipes.shared.control import ControlRecipe, horizon_gamma, short
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes, horizon_gamma
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 
@@ -43,7 +43,7 @@ class SimBaRecipe(ControlRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
         algorithm = PAPER.replace(target_entropy=entropy, gamma=gamma)
-        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, SimBa(self.actor_width, self.actor_blocks)

@@ -19,7 +19,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import SimBaV2, SimBaV2Head
-from parl.recipes.shared.control import ScaledRecipe, horizon_gamma, short
+from parl.recipes.shared.control import ScaledRecipe, has_short_episodes, horizon_gamma
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 
@@ -40,7 +40,7 @@ class SimBaV2Recipe(ScaledRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
         algorithm = PAPER.replace(target_entropy=entropy, gamma=gamma)
-        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, SimBaV2(self.actor_width, self.actor_blocks)

@@ -12,7 +12,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble
 from parl.models.control import DeterministicPolicy
-from parl.recipes.shared.control import ControlRecipe, short, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes, uniform_torso
 
 PAPER = TD3(learning_rate=1e-3, critic_learning_rate=1e-3)
 
@@ -28,7 +28,7 @@ class TD3Recipe(ControlRecipe):
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
-        return cls(warmup=1_000 if short(spec) else 10_000)
+        return cls(warmup=1_000 if has_short_episodes(spec) else 10_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, uniform_torso(self.hidden)

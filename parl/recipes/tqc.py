@@ -17,7 +17,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
 from parl.models.control import Critic
 from parl.ops.value_distributions import Quantiles
-from parl.recipes.shared.control import ControlRecipe, short, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, has_short_episodes, uniform_torso
 
 PAPER = TQC()
 DROPPED = {"HalfCheetah": 0, "Hopper": 5}  # elsewhere 2
@@ -37,7 +37,7 @@ class TQCRecipe(ControlRecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         drop = DROPPED.get(spec.id.partition("-")[0], 2)
         algorithm = TQC(target_entropy=-spec.action.shape[-1], drop=drop)
-        return cls(algorithm, warmup=1_000 if short(spec) else 5_000)
+        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         if (drop := self.algorithm.drop) >= self.quantiles:

@@ -20,7 +20,9 @@ from parl.remote.worker import Build, Collect, Weights
 
 ERRORS = 3  # in a row that a worker's environment may raise, where nothing else is said
 QUEUE_BYTES = 2**30  # of fragments that wait; beyond it the oldest are dropped
-FEW = 32  # workers; for each so many, one fragment more is handed out before all are looked at
+WORKERS_PER_EXTRA_FRAGMENT = (
+    32  # workers; for each so many, one fragment more is handed out before all are looked at
+)
 
 
 class Arrival(NamedTuple):
@@ -47,21 +49,21 @@ class Asynchronous:
 
     def __init__(
         self,
-        crew: Supervisor,
+        supervisor: Supervisor,
         books: Books,
         restart: Restart,
         max_in_flight: int,
         max_policy_lag: int | None,
         min_workers: int,
     ):
-        self.crew, self.books, self.restart = crew, books, restart
+        self.supervisor, self.books, self.restart = supervisor, books, restart
         self.errors = ERRORS if restart.errors is None else restart.errors
         self.max_in_flight, self.max_policy_lag = max_in_flight, max_policy_lag
         self.min_workers = min_workers
         self.queue: deque[Waiting] = deque()
         self.queue_bytes = 0
-        for slot in crew.slots:
-            crew.assign(slot)
+        for slot in supervisor.slots:
+            supervisor.assign(slot)
 
     def stream(
         self, weights: Callable[[], Weights], length: Callable[[], int], random: bool
@@ -69,12 +71,12 @@ class Asynchronous:
         """Fragments, without end. Raises where fewer than `min_workers` workers are left."""
         while True:
             waiting = Counter(one.slot.index for one in self.queue)
-            for slot in self.crew.slots:
+            for slot in self.supervisor.slots:
                 self.top_up(slot, waiting[slot.index], weights(), length(), random)
-            for event in self.crew.events(0.0 if self.queue else 1.0):
+            for event in self.supervisor.events(0.0 if self.queue else 1.0):
                 self.on(event)
             self.check_workers()
-            for _ in range(len(self.crew.slots) // FEW + 1):
+            for _ in range(len(self.supervisor.slots) // WORKERS_PER_EXTRA_FRAGMENT + 1):
                 arrival = self.next(weights().version)
                 if arrival is None:
                     break
@@ -83,7 +85,7 @@ class Asynchronous:
     def wait_for_one(self) -> None:
         """Waits until a worker has its environments."""
         while True:
-            for event in self.crew.events(1.0):
+            for event in self.supervisor.events(1.0):
                 self.on(event)
                 if event.died is None and event.reply and not event.reply.failure:
                     return
@@ -91,11 +93,11 @@ class Asynchronous:
 
     def check_workers(self) -> None:
         """Raises what the first worker that was given up failed of, if too few are left."""
-        lost = [slot for slot in self.crew.slots if slot.given_up]
-        if len(self.crew.slots) - len(lost) < self.min_workers:
+        lost = [slot for slot in self.supervisor.slots if slot.given_up]
+        if len(self.supervisor.slots) - len(lost) < self.min_workers:
             slot = lost[0]
             assert slot.failure is not None
-            self.crew.listen()  # what was printed before it failed
+            self.supervisor.listen()  # what was printed before it failed
             raise revive(slot.failure, f"rollout worker {slot.index}")
 
     def next(self, version: int) -> Arrival | None:
@@ -107,21 +109,21 @@ class Asynchronous:
             stale = self.max_policy_lag is not None and lag > self.max_policy_lag
             self.books.leave("dropped_stale" if stale else "trained", one.steps)
             if not stale:
-                self.crew.meter.lags.append(lag)
+                self.supervisor.gauge.lags.append(lag)
                 return Arrival(one.fragment, one.slot.index, one.version, lag)
         return None
 
     def top_up(self, slot: Slot, waiting: int, weights: Weights, length: int, random: bool) -> None:
         """Asks a worker for as many fragments as it may have under way beside those that wait."""
         if slot.retiring and not slot.collecting:
-            self.crew.retire(slot)
-            self.crew.renew(slot)
-            self.crew.assign(slot)
-            self.crew.meter.recycled += 1
+            self.supervisor.stop(slot)
+            self.supervisor.renew(slot)
+            self.supervisor.assign(slot)
+            self.supervisor.gauge.recycled += 1
         if slot.given_up or slot.retiring or self.queue_bytes > QUEUE_BYTES:
             return
         for _ in range(self.max_in_flight - waiting - len(slot.collecting)):
-            self.crew.submit(slot, Collect(length, random, weights))
+            self.supervisor.submit(slot, Collect(length, random, weights))
 
     def on(self, event: Event) -> None:
         """Deals with what happened to one worker."""
@@ -133,7 +135,7 @@ class Asynchronous:
             self.rebuild(slot)
         elif reply and reply.fragment is not None:
             assert isinstance(event.request, Collect)
-            steps = event.request.length * self.crew.envs_per_worker
+            steps = event.request.length * self.supervisor.envs_per_worker
             size = sum(leaf.nbytes for leaf in jax.tree.leaves(reply.fragment))
             self.queue.append(Waiting(reply.fragment, slot, reply.version, steps, size))
             self.queue_bytes += size
@@ -148,26 +150,26 @@ class Asynchronous:
         if slot.deaths > self.restart.deaths:
             slot.given_up = True
             return
-        self.crew.renew(slot)
-        self.crew.assign(slot)
+        self.supervisor.renew(slot)
+        self.supervisor.assign(slot)
 
     def rebuild(self, slot: Slot) -> None:
         """A new environment, in the same process, for one that raised."""
         slot.errors += 1
         if slot.errors > self.errors:
             slot.given_up = True
-            self.lose(slot.fall())
-            self.crew.retire(slot)
+            self.lose(slot.drop_pending())
+            self.supervisor.stop(slot)
             return
-        self.crew.meter.rebuilds += 1
+        self.supervisor.gauge.rebuilds += 1
         self.renew(slot)
 
     def renew(self, slot: Slot) -> None:
         """Has a worker make its collector anew, from fresh seeds, after what is under way."""
-        self.crew.renew(slot)
-        self.crew.submit(slot, Build(self.crew.identity(slot)), kept=False)
+        self.supervisor.renew(slot)
+        self.supervisor.submit(slot, Build(self.supervisor.seed_index(slot)), wanted=False)
 
     def lose(self, requests: Iterable[Collect]) -> None:
         """Enters lost fragments into the books."""
         for request in requests:
-            self.books.lose(request.length * self.crew.envs_per_worker)
+            self.books.lose(request.length * self.supervisor.envs_per_worker)

@@ -8,7 +8,7 @@ SMOOTHING = 0.1  # weight of the newest fragment in the moving averages
 SHORTEST, LONGEST = 0.05, 0.2  # seconds of work in a fragment, whose handling costs 1 ms
 
 
-class Meter:
+class Gauge:
     """Moving averages and counts."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from parl.remote.asynchronous import Arrival, Asynchronous
 from parl.remote.boundary import to_numpy
 from parl.remote.ledger import Books
 from parl.remote.process import Inline, OnRay
-from parl.remote.supervisor import ROOM, Restart, Supervisor, Terms
+from parl.remote.supervisor import WAIT_FOR_CPUS_S, Restart, Supervisor, Terms
 from parl.remote.synchronous import Synchronous
 from parl.remote.worker import MakeWorker, Weights
 
@@ -63,7 +63,7 @@ class RolloutPool:
         max_memory: int | None = None,
         seed: int = 0,
         say: Callable[[str], None] = lambda text: None,
-        room: float = ROOM,
+        room: float = WAIT_FOR_CPUS_S,
     ):
         if num_workers < 1 or max_in_flight < 1 or not 1 <= min_workers <= num_workers:
             raise ConfigError(
@@ -78,12 +78,12 @@ class RolloutPool:
         self.books = Books()
         self.published: Weights | None = None
         terms = Terms(None if deadline == "auto" else deadline, room, say=say)
-        self.crew = Supervisor(
+        self.supervisor = Supervisor(
             self.backend, make_worker, envs_per_worker, num_workers, seed, terms, spares, max_memory
         )
         self.sync: Synchronous | None = None
         self.asynchronous: Asynchronous | None = None
-        common = self.crew, self.books, restart or Restart()
+        common = self.supervisor, self.books, restart or Restart()
         if mode == "sync":
             self.sync = Synchronous(*common)
         else:
@@ -105,7 +105,7 @@ class RolloutPool:
         order = self.published.order + 1 if self.published else 0
         self.published = Weights(self.backend.store(to_numpy(policy)), order, version)
         if self.asynchronous:
-            for slot in self.crew.slots:
+            for slot in self.supervisor.slots:
                 if slot.process is not None and len(slot.pending) > 1:  # a fragment that waits
                     slot.process.publish(self.published)
 
@@ -122,7 +122,7 @@ class RolloutPool:
     def tuned_length(self) -> int:
         """Steps of the next fragment."""
         if self.auto:
-            self.length = self.crew.meter.tuned(self.length)
+            self.length = self.supervisor.gauge.tuned(self.length)
         return self.length
 
     @property
@@ -149,7 +149,7 @@ class RolloutPool:
 
     def stats(self) -> dict[str, Any]:
         """What there is to know, in plain numbers. Asserts that the ledger adds up."""
-        slots = self.crew.slots
+        slots = self.supervisor.slots
         report: dict[str, Any] = {
             "ledger": self.books.report(),
             "workers": sum(slot.warm for slot in slots),
@@ -157,7 +157,7 @@ class RolloutPool:
             "given_up": {s.index: s.failure._asdict() for s in slots if s.given_up and s.failure},
             "fragment_steps": self.length,
             "version": self.published.version if self.published else None,
-            **self.crew.meter.report(),
+            **self.supervisor.gauge.report(),
         }
         if self.sync:
             report |= {"recovered_exact": self.sync.exact, "recovered_inexact": self.sync.inexact}
@@ -173,7 +173,7 @@ class RolloutPool:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint of the pool holds, as plain values."""
-        epochs = [slot.epoch for slot in self.crew.slots]
+        epochs = [slot.epoch for slot in self.supervisor.slots]
         return {"ledger": self.books.report(), "epochs": epochs, "fragment_steps": self.length}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -188,18 +188,18 @@ class RolloutPool:
             )
         self.books.load(state["ledger"])
         self.length = int(state["fragment_steps"]) if self.auto else self.length
-        for slot, epoch in zip(self.crew.slots, state["epochs"], strict=True):
+        for slot, epoch in zip(self.supervisor.slots, state["epochs"], strict=True):
             slot.epoch = int(epoch)
             if self.asynchronous:
                 self.asynchronous.renew(slot)
 
     def heed(self, stopped: Callable[[], bool]) -> None:
         """Has waits raise Halted soon after `stopped` is true."""
-        self.crew.terms = self.crew.terms._replace(stop=stopped)
+        self.supervisor.terms = self.supervisor.terms._replace(stop=stopped)
 
     def close(self) -> None:
         """Ends all workers."""
-        self.crew.close()
+        self.supervisor.close()
 
     def __enter__(self) -> Self:
         return self

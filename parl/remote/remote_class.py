@@ -32,7 +32,7 @@ from parl.remote.failure import Failure, describe, indent
 from parl.remote.process import end_with
 from parl.remote.worker import resident_bytes
 
-ROOM = 30.0  # seconds to wait for a machine with room before looking whether there is any
+LOOK_AGAIN_S = 30.0  # seconds to wait for a machine with room before looking whether there is any
 
 
 class Answer(NamedTuple):
@@ -194,7 +194,7 @@ class RemoteClass:
 
     def wait_for_room(self, made: Future) -> None:
         """Raises RemoteError where all of the cluster is taken."""
-        if ray.wait([made.ticket], timeout=ROOM)[0]:
+        if ray.wait([made.ticket], timeout=LOOK_AGAIN_S)[0]:
             return
         free = ray.available_resources()
         if free.get("CPU", 0) < self.n_cpu or free.get("GPU", 0) < self.n_gpu:

@@ -16,14 +16,14 @@ from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.core.seeding import env_seed
 from parl.remote.chaos import draw
 from parl.remote.failure import Failure
-from parl.remote.gauge import Meter
+from parl.remote.gauge import Gauge
 from parl.remote.lifeline import Sign, show
 from parl.remote.process import Backend, Died, Process
 from parl.remote.worker import Build, Close, Collect, MakeWorker, Reply, Request
 
 PATIENCE = 30.0  # seconds without a sign of life before a worker counts as hung, at least
 STARTUP = 120.0  # seconds on top of that for starting, importing and compiling
-ROOM = 600.0  # seconds to wait until a cluster that others use has CPUs for the workers
+WAIT_FOR_CPUS_S = 600.0  # seconds to wait until a cluster that others use has CPUs for the workers
 GRACE = 2.0  # seconds that a wait goes on for after it is to stop: answers may be near
 LOOK = 0.5  # seconds between two looks at all that may end a wait
 NO_SIGN = Sign()
@@ -34,7 +34,7 @@ class Terms(NamedTuple):
     """How long workers are waited for, and who hears of it."""
 
     deadline: float | None = None  # seconds without a sign of life; by default what is measured
-    room: float = ROOM  # seconds to wait for CPUs
+    room: float = WAIT_FOR_CPUS_S  # seconds to wait for CPUs
     stop: Callable[[], bool] = lambda: False  # whether waits are to end
     say: Callable[[str], None] = lambda text: None  # is told what is waited for
 
@@ -53,7 +53,7 @@ class Pending(NamedTuple):
     ticket: Any
     request: Request | None  # None: the process starting
     submitted: float
-    kept: bool  # whether anybody wants the answer; not where a fragment is only played again
+    wanted: bool  # whether anybody wants the answer; not where a fragment is only played again
 
 
 class Event(NamedTuple):
@@ -83,15 +83,15 @@ class Slot:
     failure: Failure | None = None  # the last one
     given_up: bool = False
     retiring: bool = False  # its process is too big
-    boundary: CollectorState | None = None  # sync: where the collector stood
-    log: list[Collect] = field(default_factory=list)  # sync: fragments since the boundary
+    last_known_state: CollectorState | None = None  # sync: where the collector stood
+    replayed: list[Collect] = field(default_factory=list)  # sync: fragments since the boundary
 
     @property
     def collecting(self) -> list[Collect]:
         """The fragments under way that somebody waits for."""
-        return [p.request for p in self.pending if p.kept and isinstance(p.request, Collect)]
+        return [p.request for p in self.pending if p.wanted and isinstance(p.request, Collect)]
 
-    def fall(self) -> list[Collect]:
+    def drop_pending(self) -> list[Collect]:
         """Forgets all that is under way; returns the fragments that somebody waited for."""
         lost, self.pending = self.collecting, deque()
         return lost
@@ -117,12 +117,12 @@ class Supervisor:
         self.looked = self.listened = -math.inf  # when
         self.said = ""  # last, of what is waited for
         self.stopping: float | None = None  # since when a wait is to end
-        self.meter = Meter()
+        self.gauge = Gauge()
         self.slots = [Slot(index) for index in range(num_workers)]
         self.num_spares, self.reserved = spares, 0
         self.spares: deque[Process] = deque()
 
-    def identity(self, slot: Slot) -> int:
+    def seed_index(self, slot: Slot) -> int:
         """What a collector's seeds follow from: the worker's index, or a fresh number.
 
         A worker that replaces one whose position was lost must not live through its past again.
@@ -142,9 +142,9 @@ class Supervisor:
         slot.warm, slot.retiring, slot.sign = False, False, NO_SIGN
         slot.since = time.monotonic()
         slot.pending = deque([Pending(slot.process.started, None, slot.since, False)])
-        self.submit(slot, Build(self.identity(slot), slot.boundary), kept=False)
-        for request in slot.log:
-            self.submit(slot, request._replace(fault=None), kept=False)
+        self.submit(slot, Build(self.seed_index(slot), slot.last_known_state), wanted=False)
+        for request in slot.replayed:
+            self.submit(slot, request._replace(fault=None), wanted=False)
         while len(self.spares) < self.num_spares:
             self.spares.append(self.reserve())
 
@@ -163,20 +163,20 @@ class Supervisor:
         spare.submit(Build(self.fresh(place, self.reserved)))
         return spare
 
-    def submit(self, slot: Slot, request: Request, kept: bool = True) -> None:
+    def submit(self, slot: Slot, request: Request, wanted: bool = True) -> None:
         """Sends a request to the slot's process."""
         assert slot.process is not None
-        if kept and isinstance(request, Collect):
+        if wanted and isinstance(request, Collect):
             request = request._replace(fault=draw())
         now = time.monotonic()
-        slot.pending.append(Pending(slot.process.submit(request), request, now, kept))
+        slot.pending.append(Pending(slot.process.submit(request), request, now, wanted))
 
     def renew(self, slot: Slot) -> None:
         """Gives up the slot's position in its episodes: what follows starts from fresh seeds."""
         slot.epoch += 1
-        slot.boundary, slot.log = None, []
+        slot.last_known_state, slot.replayed = None, []
 
-    def retire(self, slot: Slot) -> None:
+    def stop(self, slot: Slot) -> None:
         """Ends the slot's process."""
         if slot.process is not None:
             slot.process.kill()
@@ -198,7 +198,7 @@ class Supervisor:
             if ticket in ready:
                 events.append(self.receive(slot, ticket, now))
             elif now - max(slot.since, slot.pending[0].submitted) > self.limit(slot):
-                events.append(self.bury(slot, silence(self.limit(slot))))
+                events.append(self.declare_dead(slot, silence(self.limit(slot))))
         return [event for event in events if event.request is not None or event.died]
 
     def look(self, now: float) -> None:
@@ -266,32 +266,32 @@ class Supervisor:
         try:
             reply = self.backend.answer(ticket)
         except Died as death:
-            return self.bury(slot, str(death))
+            return self.declare_dead(slot, str(death))
         pending = slot.pending.popleft()
         request, slot.since = pending.request, now
         if reply.failure:
             slot.failure = reply.failure
-            lost = (request,) if isinstance(request, Collect) and pending.kept else ()
+            lost = (request,) if isinstance(request, Collect) and pending.wanted else ()
             return Event(slot, request, reply, lost=lost)
-        if reply.fragment is not None and pending.kept:
+        if reply.fragment is not None and pending.wanted:
             assert isinstance(request, Collect)
             slot.deaths = slot.errors = 0
             if slot.warm:
-                self.meter.fragment(reply.seconds, request.length)
+                self.gauge.fragment(reply.seconds, request.length)
             if slot.died is not None:
-                self.meter.recoveries.append(now - slot.died)
+                self.gauge.recoveries.append(now - slot.died)
             slot.warm, slot.died = True, None
             slot.retiring = bool(self.max_memory) and reply.memory > (self.max_memory or 0)
         return Event(slot, request, reply)
 
-    def bury(self, slot: Slot, reason: str) -> Event:
+    def declare_dead(self, slot: Slot, reason: str) -> Event:
         """The event of a death."""
-        request, lost = slot.pending[0].request, tuple(slot.fall())
-        self.retire(slot)
+        request, lost = slot.pending[0].request, tuple(slot.drop_pending())
+        self.stop(slot)
         slot.deaths += 1
         slot.died = slot.died or time.monotonic()
         slot.failure = Failure("RemoteError", f"rollout worker {slot.index} died: {reason}", "")
-        self.meter.deaths += 1
+        self.gauge.deaths += 1
         return Event(slot, request, None, reason, lost)
 
     def limit(self, slot: Slot) -> float:
@@ -312,7 +312,7 @@ class Supervisor:
                 tickets = [ticket for ticket in tickets if ticket not in answered]
             self.listen()
         for slot in self.slots:
-            self.retire(slot)
+            self.stop(slot)
         while self.spares:
             self.spares.popleft().kill()
 

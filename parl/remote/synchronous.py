@@ -26,36 +26,36 @@ EXACT_TRIES = 4  # in a row to continue where a worker died; then it seems to di
 class Synchronous:
     """Asks all workers at once and waits for all of them."""
 
-    def __init__(self, crew: Supervisor, books: Books, restart: Restart):
-        self.crew, self.books, self.restart = crew, books, restart
+    def __init__(self, supervisor: Supervisor, books: Books, restart: Restart):
+        self.supervisor, self.books, self.restart = supervisor, books, restart
         self.failed = False  # whether a worker was given up
         self.interval = 1  # fragments between two captures
         self.exact, self.inexact = 0, 0  # recoveries with and without exact environment state
-        for slot in crew.slots:
-            crew.assign(slot)
+        for slot in supervisor.slots:
+            supervisor.assign(slot)
 
     def collect(self, weights: Weights, length: int, random: bool) -> list[Fragment]:
         """One fragment of every worker, in their order."""
 
         def request(slot: Slot) -> Collect:
-            capture = len(slot.log) + 1 >= self.interval
+            capture = len(slot.replayed) + 1 >= self.interval
             return Collect(length, random, weights, capture)
 
-        for slot in self.crew.slots:
+        for slot in self.supervisor.slots:
             if slot.retiring:
-                self.crew.retire(slot)
-                self.crew.meter.recycled += 1
-                self.crew.assign(slot)
+                self.supervisor.stop(slot)
+                self.supervisor.gauge.recycled += 1
+                self.supervisor.assign(slot)
         fragments = []
-        for slot, reply in zip(self.crew.slots, self.run(request), strict=True):
+        for slot, reply in zip(self.supervisor.slots, self.run(request), strict=True):
             assert reply.fragment is not None
-            steps = length * self.crew.envs_per_worker
+            steps = length * self.supervisor.envs_per_worker
             self.books.arrive(steps)
             self.books.leave("trained", steps)
             if reply.state is None:
-                slot.log.append(Collect(length, random, weights))
+                slot.replayed.append(Collect(length, random, weights))
             else:
-                slot.boundary, slot.log = reply.state, []
+                slot.last_known_state, slot.replayed = reply.state, []
                 cost = reply.capture_seconds / max(reply.seconds, 1e-6) / CAPTURE_SHARE
                 self.interval = min(max(math.ceil(cost), 1), LONGEST_LOG)
             fragments.append(reply.fragment)
@@ -66,44 +66,46 @@ class Synchronous:
         try:
             return self.ask_states()
         except (Halted, ClusterLost):
-            if any(slot.boundary is None for slot in self.crew.slots):
+            if any(slot.last_known_state is None for slot in self.supervisor.slots):
                 raise
-            return [last_state(slot) for slot in self.crew.slots]
+            return [last_state(slot) for slot in self.supervisor.slots]
 
     def ask_states(self) -> list[CollectorState]:
         """Where all collectors say that they stand."""
-        if self.crew.abandoned or self.failed:
+        if self.supervisor.abandoned or self.failed:
             raise Halted("the workers are not asked any more.")
         states = []
-        for slot, reply in zip(self.crew.slots, self.run(lambda slot: Capture()), strict=True):
+        for slot, reply in zip(
+            self.supervisor.slots, self.run(lambda slot: Capture()), strict=True
+        ):
             assert reply.state is not None
-            slot.boundary, slot.log = reply.state, []
+            slot.last_known_state, slot.replayed = reply.state, []
             states.append(reply.state)
         return states
 
     def set_states(self, states: list[CollectorState]) -> None:
         """Continues from there."""
-        for slot, state in zip(self.crew.slots, states, strict=True):
-            slot.boundary, slot.log = state, []
-        self.run(lambda slot: Build(self.crew.identity(slot), slot.boundary))
+        for slot, state in zip(self.supervisor.slots, states, strict=True):
+            slot.last_known_state, slot.replayed = state, []
+        self.run(lambda slot: Build(self.supervisor.seed_index(slot), slot.last_known_state))
 
     def run(self, request: Callable[[Slot], Request]) -> list[Reply]:
         """The answer of every worker, in their order; failures are dealt with on the way."""
         replies: dict[int, Reply] = {}
-        for slot in self.crew.slots:
-            self.crew.submit(slot, request(slot))
-        while len(replies) < len(self.crew.slots):
-            for event in self.crew.events(1.0):
+        for slot in self.supervisor.slots:
+            self.supervisor.submit(slot, request(slot))
+        while len(replies) < len(self.supervisor.slots):
+            for event in self.supervisor.events(1.0):
                 slot = event.slot
                 if event.died is not None:
                     self.recover(event)
-                    self.crew.submit(slot, request(slot))
+                    self.supervisor.submit(slot, request(slot))
                 elif event.reply and event.reply.failure:
                     self.rebuild(event, event.reply.failure)
-                    self.crew.submit(slot, request(slot))
+                    self.supervisor.submit(slot, request(slot))
                 elif event.reply and not slot.pending:
                     replies[slot.index] = event.reply
-        return [replies[slot.index] for slot in self.crew.slots]
+        return [replies[slot.index] for slot in self.supervisor.slots]
 
     def recover(self, event: Event) -> None:
         """Replaces a process that died."""
@@ -117,35 +119,37 @@ class Synchronous:
             )
         hopeless = slot.deaths > EXACT_TRIES
         if hopeless:
-            self.crew.renew(slot)
-        if hopeless or (slot.boundary and not all(e.exact for e in slot.boundary.envs)):
+            self.supervisor.renew(slot)
+        if hopeless or (
+            slot.last_known_state and not all(e.exact for e in slot.last_known_state.envs)
+        ):
             self.inexact += 1
         else:
             self.exact += 1
-        self.crew.assign(slot)
+        self.supervisor.assign(slot)
 
     def rebuild(self, event: Event, failure: Failure) -> None:
         """Makes a collector anew whose environment raised, or raises that here."""
         slot = event.slot
         slot.errors += 1
-        self.lose((*event.lost, *slot.fall()))
+        self.lose((*event.lost, *slot.drop_pending()))
         if slot.errors > (self.restart.errors or 0):
             self.failed = True
-            self.crew.listen()  # what was printed before it failed
+            self.supervisor.listen()  # what was printed before it failed
             raise revive(failure, f"rollout worker {slot.index}")
-        self.crew.meter.rebuilds += 1
-        self.crew.renew(slot)
-        self.crew.submit(slot, Build(self.crew.identity(slot)), kept=False)
+        self.supervisor.gauge.rebuilds += 1
+        self.supervisor.renew(slot)
+        self.supervisor.submit(slot, Build(self.supervisor.seed_index(slot)), wanted=False)
 
     def lose(self, requests: Iterable[Collect]) -> None:
         """Enters lost fragments into the books."""
         for request in requests:
-            self.books.lose(request.length * self.crew.envs_per_worker)
+            self.books.lose(request.length * self.supervisor.envs_per_worker)
 
 
 def last_state(slot: Slot) -> CollectorState:
     """Where a collector stood at the last fragment that is known, exactly if that is the newest."""
-    state, later = slot.boundary, sum(request.length for request in slot.log)
+    state, later = slot.last_known_state, sum(request.length for request in slot.replayed)
     assert state is not None
     if not later:
         return state

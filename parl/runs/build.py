@@ -81,11 +81,11 @@ def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
     factory = opened(config, env)
     chosen = config.algorithm if algorithm is None else algorithm
     algorithm, recipe = recipe_for(chosen, factory)
-    recipe = one_for_each(recipe.override(config.settings), max(config.actors, 1))
+    recipe = at_least_one_env_per_worker(recipe.override(config.settings), max(config.actors, 1))
     layout = layout_of(config, algorithm, recipe, factory)
-    rival = rival_of(config, factory.spec, env)
+    rival = opponent_player(config, factory.spec, env)
     config = dataclasses.replace(
-        filled_in(config, factory),
+        with_defaults(config, factory),
         algorithm=algorithm,
         env=factory.id or factory.spec.id,
         spec=spec_to_json(factory.spec),
@@ -187,7 +187,7 @@ def learner_of(
     return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
 
 
-def filled_in(config: RunConfig, factory: EnvFactory) -> RunConfig:
+def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
     """The config with what follows from the length of the run and from its environment."""
     eval_every = config.eval_every or max(config.steps // 10, 1)
     schedule_steps = config.schedule_steps or config.steps
@@ -208,7 +208,7 @@ def filled_in(config: RunConfig, factory: EnvFactory) -> RunConfig:
     )
 
 
-def rival_of(config: RunConfig, spec: EnvSpec, env: Any = None) -> Player | None:
+def opponent_player(config: RunConfig, spec: EnvSpec, env: Any = None) -> Player | None:
     """Who plays the other sides where that is always the same one. Raises ConfigError."""
     if not config.opponent:
         return None
@@ -302,7 +302,7 @@ def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
     return mode
 
 
-def one_for_each(recipe: Recipe, workers: int) -> Recipe:
+def at_least_one_env_per_worker(recipe: Recipe, workers: int) -> Recipe:
     """The recipe with an environment for each worker; updates per environment step stay."""
     if recipe.num_envs >= workers:
         return recipe

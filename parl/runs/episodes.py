@@ -23,7 +23,7 @@ from parl.envs.protocol import JaxEnv, VectorEnv
 MAX_ENVS = 10  # stepped together on the host
 MAX_STEPS = 10_000  # of an episode whose environment knows no time limit
 LOOK_S = 0.25  # between two looks at whether to stop
-SCALE = 2.0**-24  # of float32 sums of rewards: exact, and sums of the largest stay finite
+EXACT_UNIT = 2.0**-24  # of float32 sums of rewards: exact, and sums of the largest stay finite
 
 
 class Stopped(Exception):
@@ -167,7 +167,7 @@ class FusedPlayer:
                 steps *= 2
         returns, lengths, over = jax.device_get((board.returns, board.lengths, board.over))
         own = slice(0, episodes)
-        return Games(returns[own].astype(np.float64) / SCALE, lengths[own], ~over[own], {})
+        return Games(returns[own].astype(np.float64) / EXACT_UNIT, lengths[own], ~over[own], {})
 
     def started(self, key: Array, episodes: Any) -> Board:
         """The start of the first `episodes` episodes; the others are over."""
@@ -203,7 +203,7 @@ class FusedPlayer:
                 state,
                 obs,
                 memory,
-                board.returns + SCALE * reward,
+                board.returns + EXACT_UNIT * reward,
                 board.lengths + ~board.over,
                 board.over | terminated | truncated,
                 board.time + 1,

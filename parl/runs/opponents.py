@@ -20,7 +20,7 @@ from parl.runs.evaluation import Player
 
 KINDS = ("random", "self", "pool")
 ADMISSIONS = 50  # to the pool in a run, if it is not said how many
-NOISE = 0.1  # share of random actions of the pool's policies
+POOL_EPSILON = 0.1  # share of random actions of the pool's policies
 UNKNOWN_STEPS = 100  # of an episode without a time limit
 
 
@@ -78,7 +78,7 @@ def with_opponent(
         random_player(spec).algorithm,
         None if rival is None else jax.tree.map(lambda x: np.asarray(x)[None], rival.policy),
         sides=sides_of(spec),
-        noise=NOISE if rival is None else 0.0,
+        noise=POOL_EPSILON if rival is None else 0.0,
         pool_size=pool_size,
         matches=4 if rival is None else 1,
         match_steps=2 * (spec.max_steps or UNKNOWN_STEPS),

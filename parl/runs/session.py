@@ -108,13 +108,13 @@ def say(text: str) -> None:
 def default_out(config: RunConfig, chosen: Mapping[str, Any]) -> Path:
     """A name under runs/, with the settings that were chosen where that is short."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    changes = "-".join(f"{name}={short(value)}" for name, value in sorted(chosen.items()))
+    changes = "-".join(f"{name}={abbreviated(value)}" for name, value in sorted(chosen.items()))
     parts = [config.algorithm, config.env, changes, str(config.seed), stamp]
     if not 0 < len(changes) <= LONGEST:
         parts.remove(changes)
     return Path("runs") / "-".join(re.sub(r"[^\w.=]+", "-", part)[:80] for part in parts)
 
 
-def short(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """A setting's value in a file's name."""
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

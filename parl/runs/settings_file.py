@@ -8,7 +8,7 @@ from parl.core.errors import ConfigError
 from parl.core.yaml_text import parse_yaml
 from parl.runs.config import RUN_FIELDS, RunConfig
 
-LIMIT = 256 * 1024  # bytes
+LARGEST_FILE = 256 * 1024  # bytes
 # what a run's config.json has beside settings: no other run is to take it over
 RUN_ALONE = {f.name for f in dataclasses.fields(RunConfig)} - RUN_FIELDS - {"algorithm", "env"}
 
@@ -17,9 +17,9 @@ def read_text(path: str | Path) -> str:
     """A small file. Raises ConfigError where it cannot be read, or is none."""
     try:
         with Path(path).open("rb") as file:
-            content = file.read(LIMIT + 1)
-        if len(content) > LIMIT:
-            raise ConfigError(f"cannot read {path}: it has more than {LIMIT // 1024} KiB.")
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ConfigError(f"cannot read {path}: it has more than {LARGEST_FILE // 1024} KiB.")
         return content.decode()
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}.") from error

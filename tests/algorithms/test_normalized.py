@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from handmade import steps
 
-from parl.algorithms.wrappers.normalized import LIMIT, Normalized, Stats
+from parl.algorithms.wrappers.normalized import CLIP_NORMALIZED, Normalized, Stats
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout, Step
@@ -121,7 +121,9 @@ def test_before_any_data_nothing_is_changed() -> None:
 def test_values_are_centred_scaled_and_clipped() -> None:
     stats = Stats(jnp.float32(4), jnp.array([1.0, 0.0]), jnp.array([16.0, 1.0]))  # std 2, 0.5
     np.testing.assert_allclose(stats(jnp.array([4.0, -1.0])), [1.5, -2.0], rtol=1e-6)
-    np.testing.assert_array_equal(stats(jnp.array([1e6, -1e6])), [LIMIT, -LIMIT])
+    np.testing.assert_array_equal(
+        stats(jnp.array([1e6, -1e6])), [CLIP_NORMALIZED, -CLIP_NORMALIZED]
+    )
 
 
 def test_a_constant_observation_stays_finite() -> None:

@@ -11,7 +11,7 @@ from team import rollout, team_spec
 from parl.algorithms.ppo import PPO
 from parl.algorithms.qmix import team_transitions
 from parl.algorithms.wrappers.match import Match, MatchPolicy, Uniform, sides_of
-from parl.algorithms.wrappers.self_play import START, SelfPlay, outcome
+from parl.algorithms.wrappers.self_play import INITIAL_RATING, SelfPlay, outcome
 from parl.core.algorithm import Algorithm
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Rollout, Step
@@ -165,8 +165,10 @@ def test_elo_and_win_rates_of_finished_games_by_hand() -> None:
     np.testing.assert_array_equal(pool.games, [3, 1])
     np.testing.assert_array_equal(pool.score, [2.5, 0])
     up, down = 16 * (2.5 / 3 - 0.5), 16 * (0 - 0.5)
-    np.testing.assert_allclose(pool.ratings, [START - up, START - down], rtol=1e-6)
-    np.testing.assert_allclose(pool.rating, START + up + down, rtol=1e-6)
+    np.testing.assert_allclose(
+        pool.ratings, [INITIAL_RATING - up, INITIAL_RATING - down], rtol=1e-6
+    )
+    np.testing.assert_allclose(pool.rating, INITIAL_RATING + up + down, rtol=1e-6)
     np.testing.assert_allclose(pool.win_rate, [3.5 / 5, 1 / 3], rtol=1e-6)
     again = game.observe(state.replace(pool=pool), games([(0, 0, 0, -1.0)])).pool
     np.testing.assert_allclose(again.games, [3 * 0.95 + 1, 0.95], rtol=1e-6)
@@ -222,7 +224,7 @@ def test_policies_enter_the_pool_and_the_easiest_makes_room() -> None:
     assert sizes == [1, 2, 2, 3, 3, 3, 3, 3]
     assert entries[3] == [5, 11, 13] and entries[4] == entries[3]
     assert entries[5] == [5, 15, 13]
-    assert float(state.pool.ratings[1]) != START
+    assert float(state.pool.ratings[1]) != INITIAL_RATING
 
 
 def test_draws_hold_for_a_while_and_prefer_the_hardest() -> None:

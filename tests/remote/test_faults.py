@@ -50,9 +50,9 @@ def test_deaths_leave_no_trace_where_states_are_sent_rarely(monkeypatch):
     with chaos(kill=0.2, seed=8):
         assert_same(collect(pool, 12), calm)
     assert pool.stats()["recovered_exact"] == 6
-    assert len(pool.crew.slots[0].log) == 11  # fragments to play again after a death
+    assert len(pool.supervisor.slots[0].replayed) == 11  # fragments to play again after a death
     assert int(pool.get_states()[0].arrays["time"]) == 12 * LENGTH
-    assert pool.crew.slots[0].log == []
+    assert pool.supervisor.slots[0].replayed == []
 
 
 def test_a_fifth_death_in_a_row_starts_afresh_and_the_sixth_ends():
@@ -184,11 +184,11 @@ def test_auto_length_is_tuned_to_the_work():
     pool.publish(POLICY, 0)
     with chaos():
         for _ in islice(pool.stream(), 3):
-            pool.crew.meter.step_seconds = 1e-5
+            pool.supervisor.gauge.step_seconds = 1e-5
         assert pool.tuned_length() == 4096
-        pool.crew.meter.step_seconds = 1e-2
+        pool.supervisor.gauge.step_seconds = 1e-2
         assert pool.tuned_length() == 8
-        pool.crew.meter.step_seconds = 7e-3
+        pool.supervisor.gauge.step_seconds = 7e-3
         assert pool.tuned_length() == 8  # 56 ms is well
 
 

@@ -9,7 +9,7 @@ from parl.core.errors import ConfigError, RemoteError
 from parl.remote.boundary import Guarded, to_numpy
 from parl.remote.chaos import chaos, draw, parse
 from parl.remote.failure import Failure, describe, revive
-from parl.remote.gauge import Meter, smooth
+from parl.remote.gauge import Gauge, smooth
 from parl.remote.ledger import Books, Ledger
 
 
@@ -73,7 +73,7 @@ def test_only_numbers_leave():
 def test_the_meter():
     assert smooth(1.0, 2.0) == pytest.approx(1.1)
     assert smooth(1.0, 100.0) == pytest.approx(1.2)  # one hiccup counts as three times the average
-    meter = Meter()
+    meter = Gauge()
     meter.fragment(0.05, 100)
     assert (meter.fragment_seconds, meter.step_seconds) == (0.05, 0.0005)
     assert meter.tuned(100) == 100

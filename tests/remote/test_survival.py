@@ -37,7 +37,7 @@ def make_pool(monkeypatch):
 
 
 def pid(pool, index):
-    return ray.get(pool.crew.slots[index].process.started)[1]
+    return ray.get(pool.supervisor.slots[index].process.started)[1]
 
 
 def collect(pool, count):
@@ -94,7 +94,7 @@ def test_chaos_in_async_mode(make_pool):
     before = set(os.listdir("/dev/shm"))
     rates = {"kill": 0.02, "hang": 0.005, "raise_": 0.02, "slow": 0.005, "nan": 0.02}
     arrived, last, gap, end = 0, None, 0.0, time.monotonic() + 60
-    meter = pool.crew.meter
+    meter = pool.supervisor.gauge
     with chaos(**rates, seed=4) as faults:
         for arrival in pool.stream():
             now = time.monotonic()
@@ -123,13 +123,13 @@ def test_spares_step_in(make_pool):
     pool = make_pool(num_workers=1, mode="async", spares=1)
     stream = pool.stream()
     list(islice(stream, 3))
-    spare = ray.get(pool.crew.spares[0].started)[1]
+    spare = ray.get(pool.supervisor.spares[0].started)[1]
     os.kill(pid(pool, 0), signal.SIGKILL)
-    epoch = pool.crew.slots[0].epoch
-    while pool.crew.slots[0].epoch == epoch or not pool.crew.slots[0].warm:
+    epoch = pool.supervisor.slots[0].epoch
+    while pool.supervisor.slots[0].epoch == epoch or not pool.supervisor.slots[0].warm:
         next(stream)
     assert pid(pool, 0) == spare
-    assert len(pool.crew.spares) == 1
+    assert len(pool.supervisor.spares) == 1
     assert pool.stats()["recovery_seconds_p95"] < 5
 
 

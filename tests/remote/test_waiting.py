@@ -44,7 +44,7 @@ def test_a_dead_cluster_ends_the_wait_and_leaves_the_last_states(monkeypatch):
     pool = make_pool()
     pool.collect()
     before = pool.get_states()
-    pool.crew.looked = -1e9
+    pool.supervisor.looked = -1e9
     monkeypatch.setattr(pool.backend, "lost", lambda: "the raylet ended")
     with pytest.raises(ClusterLost, match=r"^the raylet ended\.$"):
         pool.collect()
@@ -71,13 +71,13 @@ def test_a_full_cluster_is_waited_for_and_then_one_sentence(monkeypatch):
     monkeypatch.setattr(pool.backend, "scheduled", True)
     monkeypatch.setattr(pool.backend, "room", lambda: (0.0, 3.0))
     monkeypatch.setattr(pool.backend, "wait", lambda tickets, timeout: [])
-    crew = pool.crew
+    supervisor = pool.supervisor
     for waited in (40, 60):
-        crew.looked = crew.listened = -1e9
-        for slot in crew.slots:
+        supervisor.looked = supervisor.listened = -1e9
+        for slot in supervisor.slots:
             slot.since = time.monotonic() - waited
         if waited == 40:
-            crew.events(0.0)
+            supervisor.events(0.0)
     assert said == ["waiting for 2 CPUs of the cluster (0 of 3 free)"]
     with pytest.raises(RemoteError) as caught:
         pool.ready()
@@ -129,11 +129,11 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
     make = partial(make_collector, vector, None, Seeds((0,)), 3, (), 3)
     pool = RolloutPool(make, 3, 3, 10, mode="async", backend="inline", seed=5)
     pool.publish(np.float32(0.5), 0)
-    before = {slot.index: set() for slot in pool.crew.slots}
+    before = {slot.index: set() for slot in pool.supervisor.slots}
     with chaos(kill=0.2, raise_=0.2, seed=1) as faults:
         for _ in islice(pool.stream(), 40):
             assert len({env.first for env in living}) == len(living)
-            for slot in pool.crew.slots:
+            for slot in pool.supervisor.slots:
                 if slot.process.worker.collector:  # it has not just failed
                     (env,) = slot.process.worker.collector.envs
                     before[slot.index].add(env.first)
@@ -143,11 +143,11 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
 
 def test_workers_in_reserve_have_places_of_their_own():
     pool = RolloutPool(toy_maker(), 2, 3, 10, mode="async", backend="inline", spares=2)
-    crew = pool.crew
+    supervisor = pool.supervisor
     for _ in range(5):
-        places = [spare.worker.index % 4 for spare in crew.spares]
+        places = [spare.worker.index % 4 for spare in supervisor.spares]
         assert sorted(places) == [2, 3]
-        crew.retire(crew.slots[0])
-        crew.renew(crew.slots[0])
-        crew.assign(crew.slots[0])
-        assert crew.slots[0].process.worker.index % 4 == 0
+        supervisor.stop(supervisor.slots[0])
+        supervisor.renew(supervisor.slots[0])
+        supervisor.assign(supervisor.slots[0])
+        assert supervisor.slots[0].process.worker.index % 4 == 0

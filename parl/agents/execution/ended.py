@@ -8,7 +8,7 @@ import numpy as np
 
 from parl.core.types import Array
 
-SCALE = 2.0**-24  # of float32 sums of returns: exact, and sums of the largest stay finite
+EXACT_UNIT = 2.0**-24  # of float32 sums of returns: exact, and sums of the largest stay finite
 
 
 class Ended(NamedTuple):
@@ -28,7 +28,7 @@ def ended(returns: Array, lengths: Array, last: Array) -> Ended:
     finished = jnp.where(last, returns, 0.0)
     return Ended(
         last.sum(),
-        (SCALE * finished).sum(),
+        (EXACT_UNIT * finished).sum(),
         jnp.where(last, returns, jnp.inf).min(),
         jnp.where(last, returns, -jnp.inf).max(),
         jnp.where(last, lengths, 0).sum(),
@@ -80,4 +80,4 @@ def total(parts: Sequence[Ended]) -> Ended:
 def unscaled(ended: Ended) -> Ended:
     """What a program counted, as numpy arrays with returns of float64."""
     arrays = Ended(*map(np.asarray, ended))
-    return arrays._replace(return_sum=np.float64(arrays.return_sum) / SCALE)
+    return arrays._replace(return_sum=np.float64(arrays.return_sum) / EXACT_UNIT)

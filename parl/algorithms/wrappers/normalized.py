@@ -17,7 +17,7 @@ from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
 VIEW = "['view']"  # the name of what each of several agents sees
-LIMIT = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
+CLIP_NORMALIZED = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
 COLUMNS = 256  # environments whose returns go on, where nothing else is said
 NUMBERS = ("float32", "uint8")  # what has a mean: choices and masks have none
 
@@ -86,7 +86,7 @@ class Stats(struct.PyTreeNode):
 
     def __call__(self, x: Array) -> Array:
         """x centred, scaled and clipped."""
-        return jnp.clip(self.scale(x), -LIMIT, LIMIT)
+        return jnp.clip(self.scale(x), -CLIP_NORMALIZED, CLIP_NORMALIZED)
 
 
 class NormalizedState(struct.PyTreeNode):
@@ -208,6 +208,6 @@ class Normalized(AlgorithmWrapper):
             scale = state.reward.std
             if self.return_bound is not None:
                 scale = jnp.maximum(scale, state.largest / self.return_bound)
-            reward = jnp.clip(reward / scale, -LIMIT, LIMIT)
+            reward = jnp.clip(reward / scale, -CLIP_NORMALIZED, CLIP_NORMALIZED)
         obs, next_obs = normalize(state.obs, steps.obs), normalize(state.obs, steps.next_obs)
         return steps._replace(obs=obs, next_obs=next_obs, reward=reward)

@@ -21,10 +21,10 @@ from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
-START = 1000.0  # the rating of a player that has not played
+INITIAL_RATING = 1000.0  # the rating of a player that has not played
 
 
-class Pool(struct.PyTreeNode):
+class OpponentPool(struct.PyTreeNode):
     """Frozen policies, and how the learner does against each of them."""
 
     policies: Any  # [P, ...]
@@ -49,7 +49,7 @@ class SelfPlayState(struct.PyTreeNode):
     """The wrapped algorithm's state, the pool, and who is drawn from it."""
 
     inner: Any
-    pool: Pool
+    pool: OpponentPool
     drawn: Array  # [M] int32, indices into the pool
     age: Array  # [] int32, steps of each environment since the draw
     seed: Array  # [] uint32, of the draws
@@ -108,9 +108,11 @@ class SelfPlay(AlgorithmWrapper):
         entries = leaves[0].shape[0] if leaves else 1
         if self.frozen is not None:
             policies, size = jax.tree.map(jnp.array, policies), entries
-        ratings = jnp.full(entries, START)
+        ratings = jnp.full(entries, INITIAL_RATING)
         games, score = jnp.zeros(entries), jnp.zeros(entries)
-        pool = Pool(policies, jnp.int32(size), games, score, ratings, jnp.asarray(START))
+        pool = OpponentPool(
+            policies, jnp.int32(size), games, score, ratings, jnp.asarray(INITIAL_RATING)
+        )
         drawn = jnp.arange(self.matches, dtype=jnp.int32) % size
         zeros = [jnp.zeros((), jnp.int32) for _ in range(3)]
         return SelfPlayState(
@@ -220,7 +222,7 @@ class SelfPlay(AlgorithmWrapper):
         drawn, age = jnp.where(due, drawn, state.drawn), jnp.where(due, 0, age)
         return state.replace(inner=inner, pool=pool, drawn=drawn, age=age, rollouts=rollouts)
 
-    def scored(self, pool: Pool, steps: Step) -> Pool:
+    def scored(self, pool: OpponentPool, steps: Step) -> OpponentPool:
         """The pool after the games that ended, those of one opponent as one match."""
         index = steps.extras["opponent"]  # [T, B]
         counts = steps.last & (index >= 0)
@@ -234,13 +236,13 @@ class SelfPlay(AlgorithmWrapper):
         games, score = self.decay * pool.games + games, self.decay * pool.score + score
         return pool.replace(games=games, score=score, rating=rating, ratings=ratings)
 
-    def admitted(self, pool: Pool, policy: Any, due: Array) -> Pool:
+    def admitted(self, pool: OpponentPool, policy: Any, due: Array) -> OpponentPool:
         """The pool with a policy of the learner's, with its rating, where `due` []."""
         easiest = jnp.argmax(jnp.where(pool.in_use, pool.win_rate, 0.0))
         size = len(pool.games)
         place = jnp.where(pool.size < size, pool.size, easiest)
         enter = lambda entries, x: entries.at[place].set(jnp.where(due, x, entries[place]))
-        return Pool(
+        return OpponentPool(
             jax.tree.map(enter, pool.policies, policy),
             jnp.minimum(pool.size + due, size),
             enter(pool.games, 0.0),

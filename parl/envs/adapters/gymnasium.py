@@ -101,7 +101,7 @@ def adapted(env: Any) -> gymnasium.Env:
     return env
 
 
-class Face(NamedTuple):
+class EnvInterface(NamedTuple):
     """How the agents' side sees an environment, and the functions that translate batches.
 
     Observations carry the mask `legal` where the environment tells what is legal, see
@@ -114,7 +114,7 @@ class Face(NamedTuple):
     informed: bool = False
 
 
-def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = None) -> Face:
+def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = None) -> EnvInterface:
     """The spec of an environment under the name `id`, and its translators.
 
     `info` is that of its first reset. Raises SpaceError for spaces that cannot be served.
@@ -122,7 +122,7 @@ def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = No
     if isinstance(env.unwrapped, Team):
         spec = dataclasses.replace(env.unwrapped.team, native=describe_team(env.unwrapped))
         spec = spec if id is None else dataclasses.replace(spec, id=id)
-        return Face(spec, stack_dicts, list)
+        return EnvInterface(spec, stack_dicts, list)
     action_space, action_map = convert_actions(env.action_space)
     path = masks.find_mask(env.observation_space, action_space)
     informed = path is None and masks.IN_INFO in (info or {}) and not isinstance(action_space, Box)
@@ -135,7 +135,7 @@ def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = No
         action_map=action_map,
         native={"observation": describe(env.observation_space), "informed": informed},
     )
-    return Face(spec, stack, action_map.split, informed)
+    return EnvInterface(spec, stack, action_map.split, informed)
 
 
 def observer(

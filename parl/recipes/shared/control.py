@@ -19,7 +19,9 @@ from parl.ops.noise import Colored, Noise, White
 from parl.ops.value_distributions import Histogram
 from parl.recipes.base import OffPolicyRecipe
 
-SHORT = 200  # steps; episodes up to it are of environments that are learned in some thousand steps
+SHORT_EPISODE_STEPS = (
+    200  # steps; episodes up to it are of environments that are learned in some thousand steps
+)
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ class ScaledRecipe(ControlRecipe):
         )
 
 
-def short(spec: EnvSpec) -> bool:
+def has_short_episodes(spec: EnvSpec) -> bool:
     """Whether episodes are short."""
-    return (spec.max_steps or 1000) <= SHORT
+    return (spec.max_steps or 1000) <= SHORT_EPISODE_STEPS
 
 
 def uniform_torso(hidden: tuple[int, ...]) -> MLP:
