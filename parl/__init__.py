@@ -15,6 +15,8 @@ HOMES = {
     "resume": "parl.api",
     "evaluate": "parl.api",
     "load": "parl.api",
+    "export": "parl.api",
+    "Policy": "parl.deploy.policy",
     "Agent": "parl.face",
     "Run": "parl.api",
     "Stop": "parl.runs.hooks",
@@ -41,6 +43,7 @@ HOMES = {
     "SpaceError": "parl.core.errors",
     "MissingPackage": "parl.core.errors",
     "EnvError": "parl.core.errors",
+    "ArtefactError": "parl.core.errors",
     "CheckpointError": "parl.core.errors",
     "RemoteError": "parl.core.errors",
     "check_env": "parl.envs.check",
@@ -62,10 +65,12 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.agents.replay.ring import Replay as Replay
     from parl.api import Run as Run
     from parl.api import evaluate as evaluate
+    from parl.api import export as export
     from parl.api import load as load
     from parl.api import resume as resume
     from parl.api import train as train
     from parl.core.algorithm import Algorithm as Algorithm
+    from parl.core.errors import ArtefactError as ArtefactError
     from parl.core.errors import CheckpointError as CheckpointError
     from parl.core.errors import ConfigError as ConfigError
     from parl.core.errors import EnvError as EnvError
@@ -83,6 +88,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.core.types import Step as Step
     from parl.core.types import descend as descend
     from parl.core.types import static as static
+    from parl.deploy.policy import Policy as Policy
     from parl.envs.check import check_env as check_env
     from parl.face import Agent as Agent
     from parl.remote import Restart as Restart

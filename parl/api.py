@@ -1,4 +1,4 @@
-"""The Python face: train, resume, evaluate, load, and an Agent that knows the recipes."""
+"""The Python face: train, resume, evaluate, load, export, and an Agent that knows the recipes."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -41,6 +41,9 @@ from parl.runs.remarks import long_warmup, rounding
 from parl.runs.schedules import explained, extended, horizon
 from parl.runs.session import finished, go_on, resumed, started
 from parl.runs.trainer import Trainer
+
+if TYPE_CHECKING:
+    from parl.deploy.artefact import Artefact
 
 
 class Run(NamedTuple):
@@ -261,6 +264,51 @@ def load(
         parts.learner, kept_config(parts), parts.factory.spec, parts.config.seed + seed_index
     )
     return agent.with_algorithm_state(train)
+
+
+def export(
+    run_or_agent: Any,
+    out: str | Path | None = None,
+    to: Any = ("numpy",),
+    checkpoint: str | int = "latest",
+    seed_index: int = 0,
+    agent: str | None = None,
+    sample: bool = False,
+    weights: str = "float32",
+    episodes: int = 10,
+    env: Any = None,
+    algorithm: Any = None,
+) -> "Artefact":
+    """Writes the policy of a run, or of an Agent, as files that act without PARL and JAX.
+
+    `to` are forms: numpy (always), onnx, stablehlo, c, js, or all. `out` is the directory, as it
+    stands policy/ in the run's own. `agent` exports one of several agents alone, `sample` also
+    the drawing of actions. `weights` float16, int8 or int4 take less room and act a little
+    otherwise. Every form is compared with JAX on observations of real episodes and adversarial
+    ones, and on the returns of `episodes`; what differs is in `failures`. `checkpoint`,
+    `seed_index`, `env` and `algorithm` are as in `load`. Raises a ParlError with one sentence for
+    whatever does not fit.
+    """
+    from parl.deploy import artefact, origin  # only now: most do not export
+
+    prepare()
+    if isinstance(run_or_agent, Agent):
+        actor, told = run_or_agent, origin.of_agent(run_or_agent)
+        place = Path("policy")
+        played = env if env is not None else actor.config and actor.config["env"]
+    else:
+        place = path_of(run_or_agent)
+        actor = load(place, seed_index, env, algorithm, checkpoint)
+        is_run = (place / "config.json").exists()
+        told = origin.of_run(place, checkpoint, seed_index) if is_run else origin.of_agent(actor)
+        played = env if env is not None else actor.config and actor.config["env"]
+        place = place / "policy" if is_run else Path("policy")
+    source = artefact.Source(
+        actor.algorithm, actor.weights, actor.spec, origin.environment(played), told
+    )
+    forms = (to,) if isinstance(to, str) else tuple(to)
+    settings = artefact.Settings(forms, agent, sample, weights, episodes)
+    return artefact.export(source, place if out is None else out, settings)
 
 
 def kept_config(parts: Parts) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from parl.agents.learner_json import learner_from_json
 from parl.core import checkpoint
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
-from parl.core.errors import CheckpointError, ConfigError
+from parl.core.errors import ArtefactError, CheckpointError, ConfigError
 from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
@@ -206,6 +206,18 @@ class Agent(base.LearnerAgent):
         if isinstance(algorithm, Algorithm) and found.get("learner"):
             algorithm = learner_from_json(found["learner"], algorithm)
         return cls.around(algorithm, config, spec).continue_from(saved)
+
+    def save_inference_model(self, path: str | Path, **settings: Any) -> Path:
+        """Writes the policy as files that act without PARL and JAX; settings as in `parl.export`.
+
+        Raises ArtefactError where they do not act as this agent does.
+        """
+        from parl import api  # the face's other half
+
+        made = api.export(self, path, **settings)
+        if made.failures:
+            raise ArtefactError(f"{made.path} does not act as this agent: {made.failures[0]}")
+        return made.path
 
     def load(self, path: str | Path) -> "Agent":
         """Continues from what `save` wrote. Raises CheckpointError where it does not fit."""

@@ -23,6 +23,8 @@ USAGE = """usage: parl COMMAND ...
   parl resume DIR [--steps N]        continue a run where its last checkpoint is
   parl eval DIR [--episodes N]       greedy returns of a run's policy
   parl crossplay RUN RUN ...         the policies of runs against each other
+  parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
+  parl check DIR                     whether an exported policy is as it was written
   parl list                          algorithms and environments
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
   parl --version                     the version of PARL
@@ -36,6 +38,8 @@ COMMANDS = {
     "resume": "parl.cli.resume",
     "eval": "parl.cli.evaluate",
     "crossplay": "parl.cli.crossplay",
+    "export": "parl.cli.export",
+    "check": "parl.cli.check",
     "list": "parl.cli.catalogue",
     "cluster": "parl.cli.cluster",
 }

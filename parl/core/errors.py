@@ -40,6 +40,10 @@ class DamagedCheckpoint(CheckpointError):
     """What a checkpoint holds is not what was written, or cannot be: another one may be good."""
 
 
+class ArtefactError(ParlError):
+    """An exported policy is damaged, or was given what it cannot act on."""
+
+
 class RemoteError(ParlError):
     """An exception raised in another process; the message holds the remote traceback."""
 

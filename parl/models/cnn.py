@@ -1,6 +1,9 @@
 """Convolutional networks for images."""
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -8,6 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from parl.core.types import Array
+
+PLAIN = contextvars.ContextVar("plain convolutions", default=False)
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Convolutions traced meanwhile are XLA's on every device: one operation, to be exported."""
+    token = PLAIN.set(True)
+    try:
+        yield
+    finally:
+        PLAIN.reset(token)
 
 
 class Conv(nn.Module):
@@ -27,7 +42,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         divides = self.kernel % self.stride == 0
-        by_products = divides and jax.default_backend() == "cpu"
+        by_products = divides and jax.default_backend() == "cpu" and not PLAIN.get()
         return (shifted_products if by_products else convolution)(x, kernel, self.stride) + bias
 
 

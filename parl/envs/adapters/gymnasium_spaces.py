@@ -49,12 +49,12 @@ def _convert_box(space: spaces.Box) -> Box:
         as_bytes = Box(space.shape, "uint8", low, high)
         if space.dtype == np.uint8 or has_bounds(as_bytes, (0, 255)):
             return as_bytes
-    if _is_bright(space):
+    if is_bright(space):
         low, high = 0.0, 1.0
     return Box(space.shape, "float32", low, high)
 
 
-def _is_bright(space: spaces.Box) -> bool:
+def is_bright(space: spaces.Box) -> bool:
     """Whether a box holds images of floats that reach up to 255."""
     image = Box(space.shape, "uint8", uniform(space.low), uniform(space.high))
     return (
@@ -155,7 +155,7 @@ def _box_caster(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
     converted = _convert_box(space)
     dtype = np.dtype(converted.dtype)
     own: Any = np.dtype(space.dtype or np.float32)
-    scale = np.float32(1 / 255) if _is_bright(space) else None
+    scale = np.float32(1 / 255) if is_bright(space) else None
     limits = (0, 1) if own.kind == "b" else (0, 0)
     if own.kind in "iu":
         limits = np.iinfo(own).min, np.iinfo(own).max

@@ -1,0 +1,335 @@
+"""Writes a policy as a directory of files, and shows that these act as it does."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import parl
+from parl.core.algorithm import Algorithm
+from parl.core.errors import ArtefactError, ConfigError, MissingPackage, nearest
+from parl.core.numbers import to_json
+from parl.core.spec import EnvSpec
+from parl.core.spec_json import spec_to_json
+from parl.deploy import contract as contracts
+from parl.deploy import parity, weights
+from parl.deploy.backends import BACKENDS
+from parl.deploy.builder import UnsupportedOperation
+from parl.deploy.compiler import (
+    Acting,
+    Compiled,
+    EnvAction,
+    acting,
+    action_maps,
+    compiled,
+    of_one_agent,
+)
+from parl.deploy.contract import CONTRACT, WEIGHTS
+from parl.deploy.export import numpy as numpy_form
+from parl.deploy.observations import choices_of, leaves_of
+from parl.deploy.observed import adversarial, recorded
+from parl.deploy.program import Program
+from parl.envs.factory import EnvFactory
+
+RECORDED, ADVERSARIAL, SAMPLES = 1000, 100, 256
+PARITY, CARD, KEPT = "parity.json", "README.md", "samples.npz"
+
+
+class Source(NamedTuple):
+    """A policy and where it is from."""
+
+    algorithm: Algorithm
+    policy: Any
+    spec: EnvSpec
+    factory: EnvFactory | None  # None: the environment cannot be made, so no episodes are played
+    provenance: dict[str, Any]
+
+
+class Settings(NamedTuple):
+    """How a policy is exported."""
+
+    to: tuple[str, ...] = ("numpy",)
+    agent: str | None = None
+    sample: bool = False
+    weights: str = "float32"
+    episodes: int = 10
+    seed: int = 0
+
+
+class Artefact(NamedTuple):
+    """What was written."""
+
+    path: Path
+    report: dict[str, Any]  # parity.json
+
+    @property
+    def failures(self) -> list[str]:
+        """What does not act as JAX does, a sentence each."""
+        return [line for form in self.report["forms"].values() for line in form["failures"]]
+
+
+class Parts(NamedTuple):
+    """A policy in all that its forms are made of."""
+
+    whole: Acting
+    maps: dict[str, EnvAction]
+    programs: dict[str, Program]  # with common names of constants
+
+
+Writer = Callable[[Path, Parts], str]
+FORMS: dict[str, Writer] = {"numpy": lambda place, parts: numpy_form.write(place)}
+
+
+def export(source: Source, out: str | Path, settings: Settings) -> Artefact:
+    """Writes the artefact to the directory `out`, in place of an earlier one.
+
+    A form that lacks an operation or a package is left out, and the report says why. Raises
+    ConfigError for settings that do not fit, UnsupportedOperation where no form can be made.
+    """
+    forms = check_forms(settings.to)
+    weights.check_form(settings.weights)
+    place = Path(out).absolute()
+    check_place(place)
+    parts = parts_of(source, settings)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{place.name}.writing-", dir=place.parent))
+    try:
+        report = fill(new, source, parts, settings, forms)
+        replace(new, place)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return Artefact(place, report)
+
+
+def check_forms(to: Sequence[str]) -> list[str]:
+    """The forms asked for, numpy first. Raises ConfigError for others."""
+    asked = [to] if isinstance(to, str) else list(to)
+    for name in asked:
+        if name not in (*FORMS, "all"):
+            known = ", ".join((*FORMS, "all"))
+            raise ConfigError(f"there is no form '{name}'.{nearest(name, FORMS)} Known: {known}.")
+    return list(FORMS) if "all" in asked else list(dict.fromkeys(["numpy", *asked]))
+
+
+def check_place(place: Path) -> None:
+    """Raises ConfigError where something else than an artefact would be written over."""
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"{place} is a file: choose another --out.")
+    if place.is_dir() and any(place.iterdir()) and not (place / CONTRACT).is_file():
+        odd = min(file.name for file in place.iterdir())
+        raise ConfigError(
+            f"{place} holds something else than an exported policy, such as {odd}: choose another "
+            "--out."
+        )
+
+
+def replace(new: Path, place: Path) -> None:
+    """Puts a directory in the place of an earlier one, which goes."""
+    new.chmod(0o755)
+    if place.is_dir():
+        old = place.with_name(f".{place.name}.old-{new.name[-8:]}")
+        place.rename(old)
+        new.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        new.rename(place)
+
+
+def parts_of(source: Source, settings: Settings) -> Parts:
+    """The programs of a policy."""
+    spec, agent = source.spec, settings.agent
+    index = None if agent is None else index_of(spec, agent)
+    maps = action_maps(spec, agent)
+
+    def made(explore: bool) -> tuple[Acting, Compiled]:
+        whole = acting(source.algorithm, source.policy, spec, explore)
+        whole = whole if index is None else of_one_agent(whole, spec, index)
+        return whole, compiled(whole, maps)
+
+    whole, greedy = made(False)
+    programs = {"greedy": greedy.program}
+    if greedy.noise is not None:
+        raise UnsupportedOperation(
+            "the greedy action of this algorithm depends on chance, so it cannot be exported."
+        )
+    if settings.sample:
+        _, sampled = made(True)
+        programs["sample"] = sampled.program
+        noise = Program((), {}, (), {}) if sampled.noise is None else sampled.noise
+        programs["noise"] = noise
+    return Parts(whole, maps, weights.with_common_names(programs))
+
+
+def index_of(spec: EnvSpec, agent: str) -> int:
+    """The row of an agent. Raises ConfigError for a name that is none."""
+    names = list(map(str, spec.agents))
+    if agent not in names:
+        known = f"Its agents are {', '.join(names)}." if names else "It has one agent only."
+        raise ConfigError(f"{spec.id} has no agent '{agent}'.{nearest(agent, names)} {known}")
+    return names.index(agent)
+
+
+def fill(
+    place: Path, source: Source, parts: Parts, settings: Settings, forms: list[str]
+) -> dict[str, Any]:
+    """Writes all files to an empty directory; the report."""
+    declared, data = weights.packed(constants_of(parts.programs), settings.weights)
+    (place / WEIGHTS).write_bytes(data)
+    values = described(source, parts, settings) | {"weights": declared}
+    seal(place, values)
+    stored = contracts.read(place)  # what the files say, with the weights as they are stored
+    written, missing = {}, {}
+    parts = parts._replace(programs=stored.programs)
+    for form in forms:
+        try:
+            written[form] = FORMS[form](place, parts)
+        except (UnsupportedOperation, MissingPackage) as error:
+            missing[form] = str(error)
+    report = judged(place, source, parts, settings, written)
+    report["missing"] = missing
+    (place / PARITY).write_text(json.dumps(report, indent=1) + "\n")
+    (place / CARD).write_text(card(values, report, written))
+    seal(place, values)
+    return report
+
+
+def seal(place: Path, values: dict[str, Any]) -> None:
+    """Writes the contract with the hashes of all other files."""
+    files = sorted(file for file in place.iterdir() if file.name != CONTRACT)
+    hashes = {file.name: contracts.digest(file.read_bytes()) for file in files}
+    (place / CONTRACT).write_bytes(contracts.sealed(values | {"files": hashes}))
+
+
+def constants_of(programs: dict[str, Program]) -> dict[str, np.ndarray]:
+    """All constants of some programs."""
+    return {name: x for program in programs.values() for name, x in program.constants.items()}
+
+
+def described(source: Source, parts: Parts, settings: Settings) -> dict[str, Any]:
+    """All of a contract but weights and hashes."""
+    spec, whole = source.spec, parts.whole
+    needed = {port.name for each in parts.programs.values() for port in each.inputs}
+    leaves = [
+        leaf for leaf in leaves_of(spec, settings.agent is not None) if leaf.name in whole.obs
+    ]
+    memory = [
+        {"name": name, "shape": list(x.shape[1:]), "dtype": x.dtype.name, "start": to_json(x[0])}
+        for name, x in whole.memory.items()
+        if name in needed
+    ]
+    return {
+        "format": contracts.FORMAT,
+        "schema": contracts.SCHEMA,
+        "observations": [leaf.to_json() for leaf in leaves if leaf.name in needed],
+        "choices": choices_of(spec) if "obs.legal" in needed and settings.agent is None else [],
+        "memory": memory,
+        "actions": {name: each.map.to_json() for name, each in parts.maps.items()},
+        "programs": {name: each.to_json() for name, each in parts.programs.items()},
+        "agents": list(map(str, spec.agents)),
+        "agent": settings.agent,
+        "environment": spec_to_json(spec),
+        "weights_stored_as": settings.weights,
+        "provenance": source.provenance | {"parl": parl.__version__},
+    }
+
+
+# --- the report -------------------------------------------------------------------------------
+
+
+def judged(
+    place: Path, source: Source, parts: Parts, settings: Settings, written: dict[str, str]
+) -> dict[str, Any]:
+    """The report of parity.json: every form beside JAX."""
+    program, whole, maps = parts.programs["greedy"], parts.whole, parts.maps
+    cases = []
+    build = lambda name, rows: parity.case(name, whole, maps, program, rows)
+    rows = None
+    if source.factory is not None and settings.agent is None:
+        rows = recorded(source.factory, whole, RECORDED, settings.seed)
+        cases.append(build("recorded", rows))
+    cases.append(build("adversarial", adversarial(source.spec, whole, ADVERSARIAL, settings.seed)))
+    forms = {}
+    for form, file in written.items():
+        backend = BACKENDS[form](place)
+        result = parity.compare(form, backend, program, whole, cases)
+        if form == "numpy":
+            result["failures"] += parity.map_failures(program, maps, form)
+        result["bytes"] = (place / (WEIGHTS if form == "numpy" else file)).stat().st_size
+        result["microseconds"] = duration(backend, program, cases[0].rows)
+        forms[form] = result
+    return {"tolerance": parity.TOLERANCE, "forms": forms}
+
+
+def duration(backend: Any, program: Program, rows: Any, calls: int = 50) -> float:
+    """Microseconds of one action, the median of some."""
+    needed = {port.name for port in program.inputs}
+    inputs = {n: x[0][:1] for n, x in rows.obs.items() if n in needed}
+    inputs |= {n: x[:1] for n, x in rows.memory.items() if n in needed}
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        backend(inputs, 1)
+        times.append(time.perf_counter() - began)
+        if sum(times) > 1.0:
+            break
+    return round(float(np.median(times)) * 1e6, 2)
+
+
+def card(values: dict[str, Any], report: dict[str, Any], written: dict[str, str]) -> str:
+    """README.md of an artefact."""
+    spec, origin = values["environment"], values["provenance"]
+    inputs = "\n".join(
+        f"- `{each['name']}` {each['dtype']}{[*each['shape']]}, of the observation"
+        f"{'' if not each['source'] else ' at ' + '/'.join(map(str, each['source']))}"
+        for each in values["observations"]
+    )
+    lines = "\n".join(
+        f"| {name} | {written[name]} | {each['bytes']:,} | {each['microseconds']:.1f} | "
+        f"{max(c['max_error'] for c in each.values() if isinstance(c, dict) and 'max_error' in c):.1e} | "
+        f"{'differs' if each['failures'] else 'as JAX'} |"
+        for name, each in report["forms"].items()
+    )
+    told = "\n".join(
+        f"- {key}: {value}" for key, value in origin.items() if not isinstance(value, dict)
+    )
+    return f"""# A policy for {spec["id"]}
+
+```python
+import parl  # or, without PARL: import policy; actor = policy.load()
+
+actor = parl.Policy.load(".")
+state = actor.start()  # where an episode opens
+action, state = actor.act(observation, state)
+```
+
+Observations are the environment's own, one or a batch [B, ...]; so are the actions.
+
+{inputs}
+
+| form | file | bytes | microseconds an action | largest error | acts |
+|---|---|---|---|---|---|
+{lines}
+
+{told}
+"""
+
+
+def check(path: str | Path) -> tuple[contracts.Contract, list[str]]:
+    """(the contract of an artefact, what is wrong with its files, a sentence each)."""
+    found = contracts.read(path)
+    wrong = []
+    for name, digest in found.files.items():
+        if Path(name).name != name:
+            raise ArtefactError(f"{found.path} names the file {name!r:.80}, which is not its own.")
+        try:
+            if contracts.digest((found.path / name).read_bytes()) != digest:
+                wrong.append(f"{name} is damaged: its sha256 is another one.")
+        except OSError as error:
+            wrong.append(f"{name} cannot be read: {error.strerror}.")
+    return found, wrong

@@ -1,0 +1,49 @@
+"""Where an exported policy is from."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from parl.core.errors import ParlError
+from parl.envs.factory import EnvFactory, make_factory
+from parl.runs.config import versions
+from parl.runs.directory import RunDir
+
+
+def of_run(path: Path, checkpoint: str | int, seed_index: int) -> dict[str, Any]:
+    """What an artefact says of the run that its policy is from."""
+    run = RunDir(path)
+    config = run.config()
+    found = run.pick(config.run_id, checkpoint, replay=False)
+    told = {
+        "run": path.name,
+        "run_id": config.run_id,
+        "algorithm": config.algorithm,
+        "seed": config.seed + seed_index,
+        "env_steps": found.meta["env_steps"],
+        "versions": versions(),
+    }
+    returns = found.meta.get("return_mean")
+    return told if returns is None else told | {"return_mean": returns}
+
+
+def of_agent(agent: Any) -> dict[str, Any]:
+    """What an artefact says of an agent that its policy is from."""
+    name = agent.config["algorithm"] if agent.config else type(agent.algorithm).__name__
+    return {
+        "algorithm": name,
+        "seed": agent.seed,
+        "env_steps": agent.env_steps,
+        "versions": versions(),
+    }
+
+
+def environment(env: Any) -> EnvFactory | None:
+    """The environment to play in; None, and a line that says so, where it cannot be made."""
+    if env is None:
+        return None
+    try:
+        return make_factory(env)
+    except ParlError as error:
+        print(f"WARNING: {error} No episodes are played.", file=sys.stderr)
+        return None
