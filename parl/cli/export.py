@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -48,10 +49,12 @@ def run(arguments: list[str]) -> int:
     return 1 if made.failures else 0
 
 
-def print_report(report: dict) -> None:
-    """A table of the forms, and the whole report as the last line but one."""
+def print_report(report: dict[str, Any]) -> None:
+    """A line for each form, and the whole report as JSON."""
+    from parl.deploy.parity import parts_of
+
     for name, form in report["forms"].items():
-        cases = [part for part in form.values() if isinstance(part, dict) and "max_error" in part]
+        cases = parts_of(form)
         error = max(part["max_error"] for part in cases)
         unequal, choices = (sum(part[key] for part in cases) for key in ("unequal", "choices"))
         count = sum(part["observations"] for part in cases)

@@ -65,7 +65,7 @@ def acting(algorithm: Algorithm, policy: Any, spec: EnvSpec, explore: bool) -> A
     count = len(examples)
 
     def call(*leaves: Any) -> list[Any]:
-        *leaves, key = leaves
+        key, leaves = leaves[-1], leaves[:-1]
         seen, remembered = tree.unflatten(leaves[:count]), inner.unflatten(leaves[count:])
         key = jax.random.wrap_key_data(key, impl="threefry2x32")
         with plain_convolutions():

@@ -62,7 +62,7 @@ def native_leaves(space: Any, path: tuple[Any, ...], mask: Any) -> list[Leaf]:
     leaf = Leaf(name_of(path), path, seen.dtype, seen.shape, own_shape)
     if isinstance(seen, Box):
         return [leaf._replace(scale=1 / 255)] if is_bright(space) else [leaf]
-    start = getattr(space, "start", 0)
+    start: Any = getattr(space, "start", 0)
     shift = start.tolist() if hasattr(start, "tolist") else int(start)
     counts = space.nvec.tolist() if hasattr(space, "nvec") else int(getattr(seen, "n", 2))
     return [leaf._replace(shift=shift, counts=counts)]

@@ -189,6 +189,11 @@ def compare(
     return report | {"failures": failures}
 
 
+def parts_of(form: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a form's report says of each of its cases."""
+    return [form[name] for name in ("recorded", "adversarial") if name in form]
+
+
 def map_failures(program: Program, maps: dict[str, EnvAction], form: str) -> list[str]:
     """What is wrong between a program's action and those of the environment, in sentences.
 

@@ -13,18 +13,9 @@ import numpy as np
 from parl.core.errors import ArtefactError
 
 Shape = tuple[int, ...]
-DTYPES = [
-    "bool",
-    "uint8",
-    "int8",
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int64",
-    "float32",
-    "float64",
-]
+DTYPES = (
+    "bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64",
+)  # fmt: skip
 LARGEST = 1 << 28  # numbers of one value, for a batch of one
 FLOATS = ("float32", "float64")
 
@@ -182,41 +173,14 @@ def size_of(shape: Shape) -> int:
 
 # --- shapes -----------------------------------------------------------------------------------
 
-UNARY = [
-    "neg",
-    "abs",
-    "sign",
-    "floor",
-    "ceil",
-    "round",
-    "exp",
-    "log",
-    "log1p",
-    "expm1",
-    "tanh",
-    "logistic",
-    "sqrt",
-    "rsqrt",
-    "sin",
-    "cos",
-    "erf",
-    "erfinv",
-]
-BINARY = [
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "rem",
-    "pow",
-    "max",
-    "min",
-    "and",
-    "or",
-    "xor",
-    "shift_left",
+UNARY = (
+    "neg", "abs", "sign", "floor", "ceil", "round", "exp", "log", "log1p", "expm1", "tanh",
+    "logistic", "sqrt", "rsqrt", "sin", "cos", "erf", "erfinv",
+)  # fmt: skip
+BINARY = (
+    "add", "sub", "mul", "div", "rem", "pow", "max", "min", "and", "or", "xor", "shift_left",
     "shift_right",
-]
+)  # fmt: skip
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 REDUCTIONS = ["sum", "prod", "reduce_max", "reduce_min", "all", "any"]
 
@@ -365,10 +329,10 @@ def accumulated(ports: Sequence[Port], attributes: Any) -> tuple[Shape, str]:
 
 def multiplied(ports: Sequence[Port], attributes: Any) -> tuple[Shape, str]:
     """[..., m, k] x [..., k, n] -> [..., m, n]."""
-    left, right = (port.shape for port in ports)
+    left, right = (list(port.shape) for port in ports)
     require(len(left) >= 2 and len(right) >= 2 and left[-1] == right[-2] > 0, "do not multiply")
     require(same_dtype(ports) in FLOATS, "matmul takes floats")
-    return (*joined(left[:-2], right[:-2]), left[-2], right[-1]), ports[0].dtype
+    return (*joined(tuple(left[:-2]), tuple(right[:-2])), left[-2], right[-1]), ports[0].dtype
 
 
 def convolved(ports: Sequence[Port], attributes: Any) -> tuple[Shape, str]:

@@ -33,7 +33,7 @@ class Tracer:
 
         def read(atom: Any) -> str:
             if isinstance(atom, jax_core.Literal):
-                return self.builder.constant(np.asarray(atom.val, atom.aval.dtype))
+                return self.builder.constant(np.asarray(atom.val, dtype_of(atom.aval)))
             return names[atom]
 
         for equation in jaxpr.eqns:
@@ -100,7 +100,7 @@ def size_of(size: Any) -> int:
 
 def is_key(aval: Any) -> bool:
     """Whether a value is of random keys."""
-    return jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
+    return jax.numpy.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
 def shape_of(aval: Any) -> Shape:
@@ -442,42 +442,11 @@ SAME = {  # by other names in jaxprs
     "erf_inv": "erfinv",
     "shift_right_logical": "shift_right",
 }
-NAMES = [
-    "neg",
-    "abs",
-    "sign",
-    "floor",
-    "ceil",
-    "exp",
-    "log",
-    "log1p",
-    "expm1",
-    "tanh",
-    "logistic",
-    "sqrt",
-    "rsqrt",
-    "sin",
-    "cos",
-    "erf",
-    "not",
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "rem",
-    "max",
-    "min",
-    "and",
-    "or",
-    "xor",
-    "shift_left",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-]
+NAMES = (
+    "neg", "abs", "sign", "floor", "ceil", "exp", "log", "log1p", "expm1", "tanh", "logistic",
+    "sqrt", "rsqrt", "sin", "cos", "erf", "not", "add", "sub", "mul", "div", "rem", "max", "min",
+    "and", "or", "xor", "shift_left", "eq", "ne", "lt", "le", "gt", "ge",
+)  # fmt: skip
 LOWERINGS: dict[str, Lowering] = {
     **{name: plain(name) for name in NAMES},
     **{name: plain(kind) for name, kind in SAME.items()},
