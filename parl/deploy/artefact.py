@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import parl
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ArtefactError, ConfigError, MissingPackage, nearest
 from parl.core.numbers import to_json
@@ -235,7 +234,7 @@ def described(source: Source, parts: Parts, settings: Settings) -> dict[str, Any
         "agent": settings.agent,
         "environment": spec_to_json(spec),
         "weights_stored_as": settings.weights,
-        "provenance": source.provenance | {"parl": parl.__version__},
+        "provenance": source.provenance,
     }
 
 
