@@ -29,7 +29,9 @@ from parl.deploy.compiler import (
     of_one_agent,
 )
 from parl.deploy.contract import CONTRACT, WEIGHTS
+from parl.deploy.export import c, js, stablehlo
 from parl.deploy.export import numpy as numpy_form
+from parl.deploy.export import onnx as onnx_form
 from parl.deploy.observations import choices_of, leaves_of
 from parl.deploy.observed import adversarial, recorded
 from parl.deploy.program import Program
@@ -75,13 +77,45 @@ class Artefact(NamedTuple):
 class Parts(NamedTuple):
     """A policy in all that its forms are made of."""
 
-    whole: Acting
+    acts: dict[str, Acting]  # greedy, and sample
     maps: dict[str, EnvAction]
     programs: dict[str, Program]  # with common names of constants
+    start: dict[str, np.ndarray]  # memory that is needed, of one environment
+
+    @property
+    def whole(self) -> Acting:
+        """`act` as it is compared with."""
+        return self.acts["greedy"]
 
 
 Writer = Callable[[Path, Parts], str]
-FORMS: dict[str, Writer] = {"numpy": lambda place, parts: numpy_form.write(place)}
+
+
+def write_onnx(place: Path, parts: Parts) -> str:
+    """policy.onnx, and beside it the one that is given noise."""
+    told = {"format": contracts.FORMAT, "contract": (place / CONTRACT).read_text()}
+    if "sample" in parts.programs:
+        onnx_form.write(place, onnx_form.SAMPLE, parts.programs["sample"], told)
+    return onnx_form.write(place, onnx_form.FILE, parts.programs["greedy"], told)
+
+
+def write_stablehlo(place: Path, parts: Parts) -> str:
+    """policy.stablehlo, and beside it the one that is given a key."""
+    for name, file in (("sample", stablehlo.SAMPLE), ("greedy", stablehlo.FILE)):
+        if name in parts.programs:
+            program, whole = parts.programs[name], parts.acts[name]
+            inputs = stablehlo.inputs_of(program)
+            stablehlo.write(place, file, whole, parts.maps, inputs, list(program.outputs))
+    return stablehlo.FILE
+
+
+FORMS: dict[str, Writer] = {
+    "numpy": lambda place, parts: numpy_form.write(place),
+    "onnx": write_onnx,
+    "stablehlo": write_stablehlo,
+    "c": lambda place, parts: c.write(place, parts.programs),
+    "js": lambda place, parts: js.write(place, parts.programs, parts.start),
+}
 
 
 def export(source: Source, out: str | Path, settings: Settings) -> Artefact:
@@ -152,17 +186,20 @@ def parts_of(source: Source, settings: Settings) -> Parts:
         return whole, compiled(whole, maps)
 
     whole, greedy = made(False)
+    acts = {"greedy": whole}
     programs = {"greedy": greedy.program}
     if greedy.noise is not None:
         raise UnsupportedOperation(
             "the greedy action of this algorithm depends on chance, so it cannot be exported."
         )
     if settings.sample:
-        _, sampled = made(True)
+        acts["sample"], sampled = made(True)
         programs["sample"] = sampled.program
         noise = Program((), {}, (), {}) if sampled.noise is None else sampled.noise
         programs["noise"] = noise
-    return Parts(whole, maps, weights.with_common_names(programs))
+    needed = {port.name for each in programs.values() for port in each.inputs}
+    start = {name: x[0] for name, x in whole.memory.items() if name in needed}
+    return Parts(acts, maps, weights.with_common_names(programs), start)
 
 
 def index_of(spec: EnvSpec, agent: str) -> int:
@@ -218,9 +255,8 @@ def described(source: Source, parts: Parts, settings: Settings) -> dict[str, Any
         leaf for leaf in leaves_of(spec, settings.agent is not None) if leaf.name in whole.obs
     ]
     memory = [
-        {"name": name, "shape": list(x.shape[1:]), "dtype": x.dtype.name, "start": to_json(x[0])}
-        for name, x in whole.memory.items()
-        if name in needed
+        {"name": name, "shape": list(x.shape), "dtype": x.dtype.name, "start": to_json(x)}
+        for name, x in parts.start.items()
     ]
     return {
         "format": contracts.FORMAT,
