@@ -9,11 +9,11 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from parl.agents.execution.pooled import learn_from_host
+from parl.agents.execution.pooled import learning_programs
+from parl.agents.execution.protocol import Seeds, init_program, policy_program
 from parl.agents.learner import (
     Learner,
     LearnerState,
-    OffPolicy,
     OnPolicy,
     example_rollout,
     skip_if_not_finite,
@@ -24,8 +24,10 @@ from parl.agents.learner_json import learner_to_json, replay_of
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
+from parl.core.programs import as_data, shared
 from parl.core.seeding import run_keys
 from parl.core.spec import EnvSpec
+from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Rollout, Step
 
 COUNTERS = ("env_steps", "updates", "acts")
@@ -81,24 +83,18 @@ class LearnerAgent:
         )
         self.algorithm, self.spec, self.seed = self.learner.algorithm, spec, seed
         self.keys = run_keys(seed)
-        algorithm_state = jax.jit(lambda key: self.algorithm.init(key, spec))(self.keys.init)
+        self.data = as_data(self.learner)  # what programs take
+        own, alone = self.data.algorithm, Seeds((seed,))
+        algorithm_state = init_program(spec, alone, own)(own, self.keys.init)
         self.state = LearnerState.fresh(algorithm_state)  # replay is made for the first rollout
         self.rollout_shape: tuple[int, int] | None = None  # [T, B] that replay was made for
         self.env_steps = self.updates = self.acts = 0
         self.memories: dict[int, Any] = {}  # of acting, by the size of the batch
         self.extras: dict[str, Any] = {}  # what acting gave beside the last sampled action
-        self._policy = jax.jit(self.algorithm.policy)
-        self._act = jax.jit(self.acting, static_argnames="explore")
-        self._fill, self._learn = programs(self.learner)
-        self._update = jax.jit(self.update, donate_argnums=0)
-        self.weights = self._policy(self.state.algorithm_state)
-
-    def acting(
-        self, weights: Any, obs: Any, memory: Any, key: Any, time: Any, explore: bool
-    ) -> tuple[Any, Any, dict[str, Any]]:
-        """The algorithm's `act`, with the key of a time."""
-        key = jax.random.fold_in(key, time)
-        return self.algorithm.act(weights, obs, memory, key, explore)
+        self._policy = policy_program(alone, own)
+        self._act, self._update = agent_programs(exact(spec), jax.tree.structure(own))
+        self._fill, self._learn = learning_programs(self.learner, spec, alone)
+        self.weights = self._policy(own, self.state.algorithm_state)
 
     def act(self, obs: Any, explore: bool) -> Any:
         """Actions [B, ...] for obs [B, *O], as networks give and see them.
@@ -109,7 +105,13 @@ class LearnerAgent:
         if size not in self.memories:
             self.memories[size] = self.algorithm.memory((size,))
         action, self.memories[size], extras = self._act(
-            self.weights, obs, self.memories[size], self.keys.act, np.int32(self.acts), explore
+            self.data.algorithm,
+            self.weights,
+            obs,
+            self.memories[size],
+            self.keys.act,
+            np.int32(self.acts),
+            explore,
         )
         self.acts += 1
         if explore:
@@ -133,17 +135,18 @@ class LearnerAgent:
             filling = self.env_steps < self.learner.warmup
             self.env_steps += data.steps.first.size
             if filling:
-                self.state, self.weights = self._fill(self.state, data)
+                self.state, self.weights = self._fill(self.data, self.state, data)
             else:
                 clock = np.int32(self.updates)
-                learned = self._learn(self.state, data, self.keys.learn, clock)
+                learned = self._learn(self.data, self.state, data, self.keys.learn, clock)
                 self.state, self.weights, metrics = learned
         else:
             data = data._replace(extras=self.own_extras(data.extras))
             key = jax.random.fold_in(self.keys.learn, self.updates)
-            state, metrics = self._update(self.state.replace(replay=None), data, key)
+            own, bare = self.data.algorithm, self.state.replace(replay=None)
+            state, metrics = self._update(own, bare, data, key)
             self.state = state.replace(replay=self.replay)
-            self.weights = self._policy(self.state.algorithm_state)
+            self.weights = self._policy(own, self.state.algorithm_state)
         self.updates += bool(metrics)
         return {name: float(np.mean(x)) for name, x in metrics.items()}
 
@@ -186,11 +189,6 @@ class LearnerAgent:
         return self._wanted
 
     _wanted: tuple[str, ...] | None = None
-
-    def update(self, state: LearnerState, batch: Any, key: Any) -> tuple[LearnerState, Any]:
-        """One update of the algorithm on a batch, in place of one of the learner on a rollout."""
-        algorithm_state, metrics = self.algorithm.update(state.algorithm_state, batch, key)
-        return skip_if_not_finite(state, algorithm_state), metrics
 
     @property
     def replay(self) -> Any:
@@ -265,26 +263,34 @@ class LearnerAgent:
 
     def with_algorithm_state(self, algorithm_state: Any) -> Self:
         """Takes an algorithm's state for its own."""
-        self.state, self.weights = (
-            self.state.replace(algorithm_state=algorithm_state),
-            self._policy(algorithm_state),
-        )
+        self.state = self.state.replace(algorithm_state=algorithm_state)
+        self.weights = self._policy(self.data.algorithm, algorithm_state)
         return self
 
 
-def programs(learner: Learner) -> tuple[Any, Any]:
-    """Storing and learning, compiled at their first calls; both return the next policy."""
-    if isinstance(learner, OffPolicy) and learner.on_host:
-        return learn_from_host(learner)
+@shared
+def agent_programs(spec: ExactSpec, structure: Any) -> tuple[Any, Any]:
+    """(acting, one update on a batch), for algorithms of a structure.
 
-    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
-        state = learner.fill(state, rollout)
-        return state, learner.policy(state)
+    acting: (algorithm, weights, obs, memory, key, time, explore) -> what `Algorithm.act` gives;
+    updating: (algorithm, state, batch, key) -> (state, metrics).
+    """
 
-    def learn(
-        state: LearnerState, rollout: Rollout, key: Any, time: Any
-    ) -> tuple[LearnerState, Any, Any]:
-        state, metrics = learner.learn(state, rollout, jax.random.fold_in(key, time))
-        return state, learner.policy(state), metrics
+    def act(
+        algorithm: Algorithm,
+        weights: Any,
+        obs: Any,
+        memory: Any,
+        key: Any,
+        time: Any,
+        explore: bool,
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        return algorithm.act(weights, obs, memory, jax.random.fold_in(key, time), explore)
 
-    return jax.jit(fill, donate_argnums=0), jax.jit(learn, donate_argnums=0)
+    def update(
+        algorithm: Algorithm, state: LearnerState, batch: Any, key: Any
+    ) -> tuple[LearnerState, Any]:
+        new, metrics = algorithm.update(state.algorithm_state, batch, key)
+        return skip_if_not_finite(state, new), metrics
+
+    return jax.jit(act, static_argnums=6), jax.jit(update, donate_argnums=1)

@@ -25,7 +25,9 @@ class LearnerState(struct.PyTreeNode):
 
     algorithm_state: Any  # the algorithm's state
     replay: Any = None  # a ReplayState where the learner has one
-    skipped: Any = 0  # [] int32, updates and rollouts that were thrown away, see `guard`
+    skipped: Any = (
+        0  # [] int32, updates and rollouts that were thrown away, see `skip_if_not_finite`
+    )
     bad_in_row: Any = 0  # [] int32, how many of them there were since the last good one
 
     @classmethod
@@ -161,18 +163,21 @@ class OffPolicy(struct.PyTreeNode):
         Metrics are those of each update, [updates, ...].
         """
         keys = jax.random.split(key, self.updates)
-        update = lambda algorithm_state, x: self.algorithm.update(
-            algorithm_state, as_batch(x[0]), x[1]
-        )
-        burst = lambda algorithm_state, xs: jax.lax.scan(update, algorithm_state, xs)
+
+        def burst(algorithm: Algorithm, algorithm_state: Any, xs: Any) -> tuple[Any, Metrics]:
+            update = lambda algorithm_state, x: algorithm.update(
+                algorithm_state, as_batch(x[0]), x[1]
+            )
+            return jax.lax.scan(update, algorithm_state, xs)
+
         if self.algorithm.seeds_in_turn and jax.default_backend() == "cpu":
             burst = sequential_vmap(burst)
-        algorithm_state, metrics = burst(state.algorithm_state, (batches, keys))
+        algorithm_state, metrics = burst(self.algorithm, state.algorithm_state, (batches, keys))
         return skip_if_not_finite(state, algorithm_state), metrics
 
     @property
     def on_host(self) -> bool:
-        """Whether replay lies in host memory, so that only `improve` can be compiled."""
+        """Whether replay lies in host memory, so that only `update_many` can be compiled."""
         return self.replay.on_host
 
 

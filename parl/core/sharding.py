@@ -38,11 +38,11 @@ def split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
 
 
 def apart(function: Any, axes: Any, size: int) -> Any:
-    """`function(tree, x) -> (tree, y)` with each device at work on its own part of the tree.
+    """`function(z, tree, x) -> (tree, y)` with each device at work on its own part of the tree.
 
-    `axes` has 0 where leaves of the tree have an axis of `size` to be split, None where all devices
-    share them. Each y is split, x is shared. Devices do not speak to each other. Without effect on
-    one device.
+    `axes` is of (z, tree) and has 0 where leaves have an axis of `size` to be split, None where all
+    devices share them. Each y is split, x is shared. Devices do not speak to each other. Without
+    effect on one device.
     """
     mesh = mesh_for(size)
     if mesh is None:
@@ -51,7 +51,11 @@ def apart(function: Any, axes: Any, size: int) -> Any:
     specs = jax.tree.map(lambda a: common if a is None else each, axes, is_leaf=lambda a: a is None)
     # what is shared is the same by construction, which JAX cannot know
     return jax.shard_map(
-        function, mesh=mesh, in_specs=(specs, common), out_specs=(specs, each), check_vma=False
+        function,
+        mesh=mesh,
+        in_specs=(*specs, common),
+        out_specs=(specs[1], each),
+        check_vma=False,
     )
 
 

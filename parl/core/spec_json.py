@@ -1,5 +1,7 @@
 """A spec in JSON and back: what a stored policy has to know of its environment."""
 
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,22 @@ from parl.core.actions import ActionMap, uniform
 from parl.core.errors import ConfigError
 from parl.core.numbers import from_json, to_json
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space
+
+
+@dataclass(frozen=True)
+class ExactSpec:
+    """A spec that equals another one where their spaces and agents do, with all bounds."""
+
+    text: str
+    spec: EnvSpec = field(compare=False)
+
+
+def exact(spec: EnvSpec) -> ExactSpec:
+    """A spec as what programs are made from."""
+    told = spec_to_json(spec)
+    shown = {name: told[name] for name in ("observation_space", "action_space", "num_agents")}
+    groups = {"groups": spec.groups, "action_sizes": spec.action_sizes}
+    return ExactSpec(json.dumps(shown | groups, sort_keys=True), spec)
 
 
 def spec_to_json(spec: EnvSpec) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Actions of a pure JAX environment in its own bounds and axes."""
 
 import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,12 @@ def own_actions(env: JaxEnv) -> tuple[EnvSpec, JaxEnv]:
     return spec, OwnActions(env, spec)
 
 
+@dataclass(frozen=True)
 class OwnActions:
     """An environment that takes actions of networks: vectors in [-1, 1]."""
 
-    def __init__(self, env: JaxEnv, spec: EnvSpec):
-        self.env, self.spec = env, spec
+    env: JaxEnv
+    spec: EnvSpec = field(compare=False)  # follows from the environment
 
     def reset(self, key: Array) -> tuple[Any, Any]:
         """As that of the environment."""

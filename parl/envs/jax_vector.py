@@ -16,6 +16,7 @@ from jax.custom_batching import custom_vmap
 
 from parl.core.checkpoint import is_key, named_leaves, to_numpy
 from parl.core.errors import CheckpointError, EnvError
+from parl.core.programs import shared
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
 from parl.envs.protocol import EnvState, JaxEnv, Transition
@@ -97,6 +98,18 @@ def select(mask: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(pick, new, old)
 
 
+@shared
+def programs(env: JaxEnv, num_envs: int) -> tuple[Any, Any, Any]:
+    """`reset`, `restart` and `autostep`, compiled at their first calls."""
+    functions = (
+        partial(reset, env, num_envs=num_envs),
+        partial(restart, env),
+        partial(autostep, env),
+    )
+    start, again, step = map(jax.jit, functions)
+    return start, again, step
+
+
 class JaxVectorEnv:
     """B copies of a JaxEnv behind the numpy VectorEnv protocol.
 
@@ -111,9 +124,7 @@ class JaxVectorEnv:
         self._action = env.spec.action
         self._key = jax.random.key(seed)
         self._vector: VectorState | None = None
-        self._reset = jax.jit(partial(reset, env, num_envs=num_envs))
-        self._restart = jax.jit(partial(restart, env))
-        self._autostep = jax.jit(partial(autostep, env))
+        self._reset, self._restart, self._autostep = programs(env, num_envs)
 
     def reset(self) -> Any:
         """obs [B, *O] at the start of an episode in every environment."""

@@ -1,5 +1,6 @@
 """Initial weights."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -8,16 +9,19 @@ import jax
 from parl.core.types import Array
 
 
-def orthogonal(scale: float) -> Any:
+@dataclass(frozen=True)
+class Orthogonal:
     """Orthogonal weights times `scale` (Saxe et al. 2014, arXiv:1312.6120), one after the other.
 
     Under vmap - the members of an ensemble - the factorisations run in sequence. As one batched
     factorisation they compile slowly, and two at a time can block each other for ever on a CPU of
     two cores: jaxlib 0.10.2 waits inside a worker thread for the other workers.
     """
-    draw = nn.initializers.orthogonal(scale)
 
-    def init(key: Array, shape: Any, dtype: Any = jax.numpy.float32) -> Array:
+    scale: float
+
+    def __call__(self, key: Array, shape: Any, dtype: Any = jax.numpy.float32) -> Array:
+        draw = nn.initializers.orthogonal(self.scale)
         data = jax.random.key_data(key)  # batching rules know arrays, not typed keys
         implementation = jax.random.key_impl(key)
 
@@ -27,4 +31,7 @@ def orthogonal(scale: float) -> Any:
 
         return one(data)
 
-    return init
+
+def orthogonal(scale: float) -> Any:
+    """The initialiser of orthogonal weights; of one scale all are equal."""
+    return Orthogonal(scale)

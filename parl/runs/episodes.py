@@ -14,7 +14,9 @@ import numpy as np
 
 from parl import ops
 from parl.core.algorithm import Algorithm
+from parl.core.programs import as_data, shared
 from parl.core.spec import EnvSpec
+from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Array
 from parl.envs import jax_vector
 from parl.envs.info import LastNumbers
@@ -59,9 +61,15 @@ class Games(NamedTuple):
     infos: dict[str, np.ndarray]  # [E] float64 of the episode's last; NaN where nothing was told
 
 
+@shared
+def action_program(spec: ExactSpec, explore: bool, structure: Any) -> Any:
+    """`playing_action` on the host, for algorithms of a structure."""
+    return jax.jit(partial(playing_action, explore))
+
+
 def playing_action(
-    algorithm: Algorithm,
     explore: bool,
+    algorithm: Algorithm,
     policy: Any,
     obs: Any,
     first: Any,
@@ -80,8 +88,7 @@ class HostPlayer:
     """Plays in a vector environment; its program is compiled once for each number of those."""
 
     def __init__(self, algorithm: Algorithm, rules: Rules):
-        self.algorithm, self.rules = algorithm, rules
-        self.act = jax.jit(partial(playing_action, algorithm, rules.sample))
+        self.algorithm, self.rules, self.data = algorithm, rules, as_data(algorithm)
 
     def __call__(self, env: VectorEnv, policy: Any, episodes: int, key: Array) -> Games:
         """Plays `episodes`, environment i its share of them one after the other.
@@ -89,6 +96,7 @@ class HostPlayer:
         An environment that was cut rests until all others are done, and all start anew.
         """
         num_envs, rules, limit = env.num_envs, self.rules, self.rules.limit(env.spec)
+        act = action_program(exact(env.spec), rules.sample, jax.tree.structure(self.data))
         share = np.full(num_envs, episodes // num_envs)
         share[: episodes % num_envs] += 1
         obs, first = env.reset(), np.ones(num_envs, bool)
@@ -101,7 +109,7 @@ class HostPlayer:
         while missing.any():
             if rules.stopped():
                 raise Stopped
-            action, memory = self.act(policy, obs, first, memory, key, clock)
+            action, memory = act(self.data, policy, obs, first, memory, key, clock)
             new = env.step(np.asarray(action))
             told.see(env.infos)
             total, length, clock = total + new.reward, length + 1, clock + 1
@@ -148,19 +156,19 @@ class FusedPlayer:
 
     def __init__(self, env: JaxEnv, algorithm: Algorithm, width: int, rules: Rules):
         self.env, self.algorithm, self.width, self.rules = env, algorithm, width, rules
-        self.limit = rules.limit(env.spec)
-        self.start = jax.jit(self.started)
-        self.go_on = jax.jit(self.gone_on)
+        self.limit, self.data = rules.limit(env.spec), as_data(algorithm)
+        structure = jax.tree.structure(self.data)
+        self.start, self.go_on = board_programs(env, width, rules.sample, structure)
 
     def __call__(self, policy: Any, episodes: int, key: Array) -> Games:
         """Plays `episodes` of at most `width`."""
-        board = self.start(key, episodes)
+        board = self.start(self.data, key, episodes)
         until, steps = 0, 64
         while True:
             if self.rules.stopped():
                 raise Stopped
             until, begin = min(until + steps, self.limit), time.perf_counter()
-            board = self.go_on(policy, board, key, until)
+            board = self.go_on(self.data, policy, board, key, until)
             if bool(board.over.all()) or until >= self.limit:
                 break
             if time.perf_counter() - begin < LOOK_S:
@@ -169,34 +177,34 @@ class FusedPlayer:
         own = slice(0, episodes)
         return Games(returns[own].astype(np.float64) / EXACT_UNIT, lengths[own], ~over[own], {})
 
-    def started(self, key: Array, episodes: Any) -> Board:
-        """The start of the first `episodes` episodes; the others are over."""
-        k_reset, _, _ = jax.random.split(key, 3)
-        state, obs = jax.vmap(self.env.reset)(jax.random.split(k_reset, self.width))
-        returns = jnp.zeros((self.width, *self.env.spec.agent_shape))
-        lengths = jnp.zeros(self.width, jnp.int32)
-        over = jnp.arange(self.width) >= episodes
-        memory = self.algorithm.memory((self.width,))
-        return Board(state, obs, memory, returns, lengths, over, jnp.int32(0))
 
-    def gone_on(self, policy: Any, board: Board, key: Array, until: Any) -> Board:
-        """Goes on to the time `until`, or until all are over."""
+@shared
+def board_programs(env: JaxEnv, width: int, explore: bool, structure: Any) -> tuple[Any, Any]:
+    """(starting, going on) with `width` episodes, for algorithms of a structure.
+
+    starting: (algorithm, key, episodes) -> the start of so many, the others are over; going on:
+    (algorithm, policy, board, key, until) -> the board at that time or with all of them over.
+    """
+
+    def start(algorithm: Algorithm, key: Array, episodes: Any) -> Board:
+        k_reset, _, _ = jax.random.split(key, 3)
+        state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, width))
+        returns = jnp.zeros((width, *env.spec.agent_shape))
+        lengths = jnp.zeros(width, jnp.int32)
+        over = jnp.arange(width) >= episodes
+        return Board(state, obs, algorithm.memory((width,)), returns, lengths, over, jnp.int32(0))
+
+    def go_on(algorithm: Algorithm, policy: Any, board: Board, key: Array, until: Any) -> Board:
         _, k_act, k_step = jax.random.split(key, 3)
-        first = jnp.zeros(self.width)
+        first = jnp.zeros(width)
 
         def step(board: Board) -> Board:
+            opens = board.time == first
             action, memory = playing_action(
-                self.algorithm,
-                self.rules.sample,
-                policy,
-                board.obs,
-                board.time == first,
-                board.memory,
-                k_act,
-                board.time,
+                explore, algorithm, policy, board.obs, opens, board.memory, k_act, board.time
             )
-            keys = jax.random.split(jax.random.fold_in(k_step, board.time), self.width)
-            new = jax_vector.step(self.env, board.env, action, keys)
+            keys = jax.random.split(jax.random.fold_in(k_step, board.time), width)
+            new = jax_vector.step(env, board.env, action, keys)
             state, obs, reward, terminated, truncated = new
             reward = jnp.where(ops.expand_like(board.over, reward), 0.0, reward)
             return Board(
@@ -211,3 +219,5 @@ class FusedPlayer:
 
         going = lambda board: ~board.over.all() & (board.time < until)
         return jax.lax.while_loop(going, step, board)
+
+    return jax.jit(start), jax.jit(go_on)

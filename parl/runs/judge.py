@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from parl.agents.execution.ended import Ended, total
-from parl.agents.execution.protocol import Execution
+from parl.agents.execution.protocol import Execution, policy_program
 from parl.core.checkpoint import Checkpoint
+from parl.core.programs import as_data
 from parl.core.spec import EnvSpec
 from parl.envs.protocol import VectorEnv
 from parl.runs.budget import MOST, Budget
@@ -106,8 +106,8 @@ class Judge:
         algorithm_state = checkpoint.restore(
             "run/learner/algorithm_state", self.execution.algorithm_state
         )
-        learner, seeds = self.execution.learner, self.execution.seeds
-        policy = jax.jit(seeds.vmap(learner.algorithm.policy))(algorithm_state)
+        algorithm = as_data(self.execution.learner.algorithm)
+        policy = policy_program(self.execution.seeds, algorithm)(algorithm, algorithm_state)
         lent = self.execution.lend() if self.config.eval_env == "train" else None
         return self.played(self.make(episodes), policy, env_steps + 1, episodes, lent)
 

@@ -9,7 +9,8 @@ import pytest
 from flax import struct
 
 from parl.agents.agent import LearnerAgent, transition
-from parl.agents.execution.pooled import learn_from_host
+from parl.agents.execution.pooled import learning_programs
+from parl.agents.execution.protocol import Seeds
 from parl.agents.learner import (
     MAX_BAD,
     LearnerState,
@@ -120,10 +121,10 @@ def test_one_bad_update_of_a_burst_takes_all_of_it_along() -> None:
 def test_replay_in_host_memory_is_guarded_too() -> None:
     learner = OffPolicy(Toy(), NumpyReplay(1), batch_size=4, updates=2)
     state = learner.init(learner.algorithm.init(KEY, SPEC), rollout(0.0))
-    _, learn = learn_from_host(learner)
+    _, learn = learning_programs(learner, SPEC, Seeds((0,)))
     policy = None
     for i, reward in enumerate([4.0, -1.0, 9.0]):
-        state, policy, _ = learn(state, rollout(reward), KEY, np.int32(i))
+        state, policy, _ = learn(learner, state, rollout(reward), KEY, np.int32(i))
     np.testing.assert_array_equal(policy, [10.0, 10.0])
     assert (int(state.algorithm_state.observed), int(state.skipped), int(state.replay.size)) == (
         3,
@@ -270,9 +271,11 @@ def test_a_rollout_beyond_float32_is_counted_and_not_seen(replay: Any, bad: floa
     fill, learn = jax.jit(learner.fill), jax.jit(learner.learn)
     act = lambda state, reward, i: learn(state, rollout(reward), jax.random.fold_in(KEY, i))[0]
     if replay is not None and learner.on_host:
-        fill_host, learn_host = learn_from_host(learner)
-        fill = lambda *x: fill_host(*x)[0]
-        act = lambda state, reward, i: learn_host(state, rollout(reward), KEY, np.int32(i))[0]
+        fill_host, learn_host = learning_programs(learner, SPEC, Seeds((0,)))
+        fill = lambda *x: fill_host(learner, *x)[0]
+        act = lambda state, reward, i: learn_host(
+            learner, state, rollout(reward), KEY, np.int32(i)
+        )[0]
     state = fill(fill(state, rollout(4.0)), rollout(bad))
     assert (int(state.algorithm_state.observed), int(state.skipped), int(state.bad_in_row)) == (
         1,

@@ -172,13 +172,16 @@ def programs(request: Any) -> dict[str, Any]:
     execution, num_seeds = request.param.split("-")
     run = make(Case("sac", execution, int(num_seeds)), capacity=CAPACITY)
     if isinstance(run, Fused):
-        return {str(fill): run.programs[fill].lower(run.run, 2).compile() for fill in (True, False)}
+        return {
+            str(fill): run.programs[fill].lower(run.data, run.run, 2).compile()
+            for fill in (True, False)
+        }
     assert isinstance(run, Pooled)
     rollout = run.pool.collect(random=True)[0].rollout
     clock = np.int32(5)
     return {
-        "fill": run.fill.lower(run.state, rollout).compile(),
-        "learn": run.learn.lower(run.state, rollout, run.keys, clock).compile(),
+        "fill": run.fill.lower(run.data, run.state, rollout).compile(),
+        "learn": run.learn.lower(run.data, run.state, rollout, run.keys, clock).compile(),
     }
 
 

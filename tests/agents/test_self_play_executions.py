@@ -25,27 +25,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "iql": {"capacity": 50, "batch_size": 4, "updates": 1, "warmup": 100, "target_period": 3},
 }
 NAMES = ["ippo", pytest.param("iql", marks=pytest.mark.slow)]
-COMPILED: dict[Any, Any] = {}
 
 
 def make(name: str, execution: str) -> Execution:
-    """A new run at its start; its programs are compiled once per kind."""
+    """A new run at its start."""
     spec = TIC_TAC_TOE.spec
     recipe = make_recipe(name, spec).override({"hidden": (6,), "length": LENGTH} | SETTINGS[name])
     learner = recipe.learner(spec, 10_000, NUM_ENVS)
     learner = with_opponent(learner, "pool", spec, None, pool_size=3, admit_every=1)
     learner = learner.replace(algorithm=learner.algorithm.replace(match_steps=LENGTH))
     if execution == "fused":
-        run: Any = Fused(TIC_TAC_TOE, learner, SEEDS, NUM_ENVS, LENGTH)
-        run.programs = COMPILED.setdefault((name, execution), run.programs)
-        return run
+        return Fused(TIC_TAC_TOE, learner, SEEDS, NUM_ENVS, LENGTH)
     env = JaxVectorEnv(TIC_TAC_TOE, NUM_ENVS, env_seed(5, 0))
     collector = Collector([env], learner.algorithm, SEEDS)
-    run = Pooled(InlinePool([collector], LENGTH), spec, learner, SEEDS, NUM_ENVS, LENGTH)
-    compiled = run.fill, run.learn, run.extract, collector.programs
-    compiled = COMPILED.setdefault((name, execution), compiled)
-    run.fill, run.learn, run.extract, collector.programs = compiled
-    return run
+    return Pooled(InlinePool([collector], LENGTH), spec, learner, SEEDS, NUM_ENVS, LENGTH)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -30,7 +30,7 @@ from tiny import Case, make, params_of, save
 
 assert len(jax.devices()) == 2
 run = make(Case("dqn", "fused", 2))
-learn = run.programs[False] = run.programs[False].lower(run.run, 3).compile()
+learn = run.programs[False] = run.programs[False].lower(run.data, run.run, 3).compile()
 run.advance(3)
 kernel = max(jax.tree.leaves(run.algorithm_state), key=lambda x: x.size)
 assert len(kernel.sharding.device_set) == 2, kernel.sharding
@@ -67,7 +67,7 @@ out = Path(sys.argv[1])
 for case in SINGLE:
     run = make(case)
     if case.execution == "fused":
-        learn = run.programs[False] = run.programs[False].lower(run.run, 3).compile()
+        learn = run.programs[False] = run.programs[False].lower(run.data, run.run, 3).compile()
     run.advance(3)
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(run.state))
     assert all(len(x.sharding.device_set) == 2 for x in jax.tree.leaves(run.state))

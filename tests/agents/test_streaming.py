@@ -14,9 +14,6 @@ from parl.envs.jax_vector import JaxVectorEnv
 from parl.remote import RolloutPool, chaos
 from parl.remote.supervisor import Supervisor
 
-COMPILED: dict[tuple[str, int], Any] = {}  # pure functions all, once per kind
-ACTING: dict[tuple[str, int], Any] = {}
-
 
 def stream(algorithm: str, workers: int, share: int, fragments: int, **settings: Any) -> Streamed:
     """A new run of `workers` workers with `share` environments each."""
@@ -25,18 +22,13 @@ def stream(algorithm: str, workers: int, share: int, fragments: int, **settings:
 
     def build(worker: int) -> Collector:
         env = JaxVectorEnv(ENVS[algorithm], share, env_seed(seeds.values[0], worker))
-        collector = Collector([env], learner.algorithm, seeds, worker)
-        collector.programs = ACTING.setdefault((algorithm, share), collector.programs)
-        return collector
+        return Collector([env], learner.algorithm, seeds, worker)
 
     pool = RolloutPool(
         build, workers, share, LENGTH, "async", "inline", max_in_flight=1, **settings
     )
     spec = ENVS[algorithm].spec
-    run = Streamed(pool, fragments, spec, learner, seeds, num_envs, LENGTH)
-    compiled = COMPILED.setdefault((algorithm, num_envs), (run.fill, run.learn))
-    run.fill, run.learn = compiled
-    return run
+    return Streamed(pool, fragments, spec, learner, seeds, num_envs, LENGTH)
 
 
 def crew(run: Streamed) -> Supervisor:

@@ -94,6 +94,5 @@ def test_a_mask_without_a_legal_action_is_an_error(execution: str) -> None:
         (collector,) = run.pool.collectors
         collector.envs = [from_jax(Stuck()).vector(NUM_ENVS, 0)]
         collector.restart()
-        collector.programs = {b: collector.program(b) for b in (True, False)}
         with pytest.raises(EnvError, match=message):
             partial(collector.collect, run.policy, 8)()

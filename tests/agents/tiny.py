@@ -116,24 +116,14 @@ def make_env(case: Case, seed: int) -> Any:
     return GymnasiumVectorEnv(maker, NUM_ENVS, seed)
 
 
-COMPILED: dict[Any, Any] = {}
-
-
 def make(case: Case, **changes: Any) -> Execution:
-    """A new run at its start. Its programs, pure functions all, are compiled once per kind."""
+    """A new run at its start."""
     learner, seeds = make_learner(case.algorithm, **changes), SEEDS[case.num_seeds]
-    settings = tuple(changes.items())
     if case.execution == "fused":
-        run = Fused(ENVS[case.algorithm], learner, seeds, NUM_ENVS, LENGTH)
-        run.programs = COMPILED.setdefault((case, settings), run.programs)
-        return run
+        return Fused(ENVS[case.algorithm], learner, seeds, NUM_ENVS, LENGTH)
     envs = [make_env(case, env_seed(seed, 0)) for seed in seeds.values]
     collector = Collector(envs, learner.algorithm, seeds)
-    run = Pooled(InlinePool([collector], LENGTH), envs[0].spec, learner, seeds, NUM_ENVS, LENGTH)
-    compiled = (run.fill, run.learn, run.extract, collector.programs)
-    compiled = COMPILED.setdefault((case.algorithm, case.num_seeds, settings), compiled)
-    run.fill, run.learn, run.extract, collector.programs = compiled
-    return run
+    return Pooled(InlinePool([collector], LENGTH), envs[0].spec, learner, seeds, NUM_ENVS, LENGTH)
 
 
 def save(run: Execution, path: Path) -> checkpoint.Checkpoint:

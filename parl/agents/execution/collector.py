@@ -16,6 +16,8 @@ from parl.agents.execution.protocol import Seeds, act, no_legal_action
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
 from parl.core.errors import CheckpointError
+from parl.core.programs import as_data, shared
+from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Rollout, Step
 from parl.envs.info import LastNumbers
 from parl.envs.protocol import EnvState, Transition, VectorEnv
@@ -58,6 +60,22 @@ class Recorder:
         return jax.tree.unflatten(self.structure, self.arrays)
 
 
+@shared
+def act_program(random: bool, spec: ExactSpec, seeds: Seeds, structure: Any) -> Any:
+    """(algorithm, policy, obs, first, memory, key, time) -> what `act` gives.
+
+    For algorithms of a structure.
+    """
+
+    def acting(
+        algorithm: Algorithm, policy: Any, obs: Any, first: Any, memory: Any, key: Any, time: Any
+    ) -> Any:
+        key = jax.random.fold_in(key, time)
+        return act(algorithm, spec.spec, policy, obs, first, memory, key, random)
+
+    return jax.jit(seeds.vmap(acting, (seeds.learner_axis, 0, 0, 0, 0, 0, None)))
+
+
 class Collector:
     """Steps one vector environment per seed with one policy per seed."""
 
@@ -76,22 +94,14 @@ class Collector:
         self.memory = algorithm.memory((*seeds.lead, self.num_envs))
         self.told = LastNumbers(log_info, (*seeds.lead, self.num_envs))
         self.restart()
-        self.programs = {random: self.program(random) for random in (True, False)}
+        self.data = as_data(algorithm)
+        kind = exact(envs[0].spec), seeds.form, jax.tree.structure(self.data)
+        self.programs = {random: act_program(random, *kind) for random in (True, False)}
 
     def seed_keys(self) -> list[Any]:
         """The acting key of each seed."""
         keys = self.seeds.keys().act
         return list(keys) if self.seeds.vmapped else [keys]
-
-    def program(self, random: bool) -> Any:
-        """Acting, compiled at its first call."""
-
-        def acting(policy: Any, obs: Any, first: Any, memory: Any, key: Any, time: Any) -> Any:
-            key = jax.random.fold_in(key, time)
-            spec = self.envs[0].spec
-            return act(self.algorithm, spec, policy, obs, first, memory, key, random)
-
-        return jax.jit(self.seeds.vmap(acting, (0, 0, 0, 0, 0, None)))
 
     def restart(self) -> None:
         """Opens new episodes in all environments."""
@@ -112,7 +122,13 @@ class Collector:
             if ops.is_stuck(self.obs, self.envs[0].spec.action_space):
                 raise no_legal_action(self.envs[0].spec)
             action, self.memory, extras = program(
-                policy, self.obs, self.first, self.memory, self.key, np.int32(self.time)
+                self.data,
+                policy,
+                self.obs,
+                self.first,
+                self.memory,
+                self.key,
+                np.int32(self.time),
             )
             action = jax.tree.map(np.asarray, action)
             new = self.step(action)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh
 
 from parl import ops
 from parl.agents.execution.ended import Ended, both, ended, nothing, total, unscaled
@@ -23,6 +24,7 @@ from parl.agents.execution.protocol import (
     init_learner,
     mean_of,
     no_legal_action,
+    policy_program,
     warmup_iterations,
 )
 from parl.agents.learner import (
@@ -38,6 +40,7 @@ from parl.agents.learner import (
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint, with_default
 from parl.core.errors import ConfigError, EnvError
+from parl.core.programs import as_data, shared
 from parl.core.seeding import RunKeys, env_seed
 from parl.core.sharding import apart, batches_over, mesh_for, split, whole
 from parl.core.types import Array, Metrics, Rollout, Step
@@ -171,6 +174,50 @@ def added(one: Tally, other: Tally) -> Tally:
     return sums._replace(ended=both(one.ended, other.ended))
 
 
+@shared
+def run_program(
+    fill: bool,
+    env: JaxEnv,
+    length: int,
+    seeds: Seeds,
+    mesh: Mesh | None,
+    places: Any,
+    structure: Any,
+) -> Any:
+    """(learner, run, iterations) -> (run, tally), for learners of a structure."""
+
+    def one(learner: Learner, run: RunState, iterations: Array) -> tuple[RunState, Tally]:
+        return iterate_many(partial(iterate, env, learner, length, fill), run, iterations)
+
+    def all_seeds(learner: Learner, run: RunState, iterations: Array) -> tuple[RunState, Tally]:
+        axes, many = run_axes(run.learner), batches_over(mesh)(one)
+        if not seeds.vmapped:
+            return many(learner, run, iterations)
+        of_run = jax.tree.map(lambda _: seeds.learner_axis, learner), axes
+        many = jax.vmap(many, (seeds.learner_axis, axes, None), (axes, 0))
+        return apart(many, of_run, len(seeds.values))(learner, run, iterations)
+
+    return jax.jit(all_seeds, donate_argnums=1, out_shardings=(places, None))
+
+
+@shared
+def actor_program(env: JaxEnv, num_envs: int, seeds: Seeds, structure: Any) -> Any:
+    """(algorithm, keys) -> environments at their start, for algorithms of a structure."""
+
+    def init(algorithm: Algorithm, key: Array) -> ActorState:
+        vector = jax_vector.reset(env, key, num_envs)
+        memory = algorithm.memory((num_envs,))
+        first, returns = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
+        return ActorState(vector, first, memory, returns, jnp.zeros(num_envs, jnp.int32))
+
+    return jax.jit(seeds.vmap(init, (seeds.learner_axis, 0)))
+
+
+def run_axes(state: LearnerState) -> RunState:
+    """vmap axes of the run of several seeds, around the learner's state."""
+    return RunState(seed_axes(state), 0, 0, None)  # pyright: ignore[reportArgumentType]
+
+
 class Fused:
     """Runs a JaxEnv and a learner for one seed, or for several as one program.
 
@@ -184,48 +231,34 @@ class Fused:
                 "fused execution keeps replay on the device; "
                 "set replay_on_host=False or use host execution."
             )
-        self.env, self.learner, self.seeds = env, learner, seeds
+        self.env, self.learner, self.seeds, self.data = env, learner, seeds, as_data(learner)
         self.steps_per_iteration = num_envs * length
         self.warmup = warmup_iterations(learner, self.steps_per_iteration)
         self.iteration = 0
         state = init_learner(learner, env.spec, seeds, length, num_envs)
-        self.axes = RunState(seed_axes(state), 0, 0, None)  # pyright: ignore[reportArgumentType]
         self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
-        self.places = self.over_seeds() if seeds.vmapped else self.over_batch(num_envs)
+        self.places = self.over_seeds(state) if seeds.vmapped else self.over_batch(num_envs)
         self.run = self.place(
             RunState(state, self.init_actor(num_envs), seeds.keys(), jnp.zeros((), jnp.int32))
         )
-        self.programs = {fill: self.program(length, fill) for fill in (True, False)}
+        kind = env, length, seeds.form, self.mesh, self.places, jax.tree.structure(self.data)
+        self.programs = {fill: run_program(fill, *kind) for fill in (True, False)}
 
     def init_actor(self, num_envs: int) -> ActorState:
         """Environments at the start of their first episodes."""
-
-        def init(key: Array) -> ActorState:
-            vector = jax_vector.reset(self.env, key, num_envs)
-            memory = self.learner.algorithm.memory((num_envs,))
-            first, returns = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
-            return ActorState(vector, first, memory, returns, jnp.zeros(num_envs, jnp.int32))
-
+        algorithm = self.data.algorithm
+        init = actor_program(self.env, num_envs, self.seeds.form, jax.tree.structure(algorithm))
         keys = [jax.random.key(env_seed(seed, 0)) for seed in self.seeds.values]
-        return jax.jit(self.seeds.vmap(init))(self.seeds.stack(keys))
+        return init(algorithm, self.seeds.stack(keys))
 
-    def program(self, length: int, fill: bool) -> Any:
-        """(run, iterations) -> (run, tally), compiled at its first call."""
-        step = partial(iterate, self.env, self.learner, length, fill)
-        many = batches_over(self.mesh)(partial(iterate_many, step))
-        many = self.seeds.vmap(many, (self.axes, None), (self.axes, 0))
-        if self.seeds.vmapped:
-            many = apart(many, self.axes, len(self.seeds.values))
-        return jax.jit(many, donate_argnums=0, out_shardings=(self.places, None))
-
-    def over_seeds(self) -> Any:
+    def over_seeds(self, state: LearnerState) -> Any:
         """Where the parts of the run lie if each device has some of the seeds."""
         count = len(self.seeds.values)
         mesh = mesh_for(count)
         if mesh is None:
             return None
         place = lambda axis: whole(mesh) if axis is None else split(mesh, count)
-        return jax.tree.map(place, self.axes, is_leaf=lambda axis: axis is None)
+        return jax.tree.map(place, run_axes(state), is_leaf=lambda axis: axis is None)
 
     def over_batch(self, num_envs: int) -> Any:
         """Where the parts of the run lie if each device has some of the environments."""
@@ -253,7 +286,7 @@ class Fused:
 
     def call(self, fill: bool, iterations: int) -> Tally:
         """Runs one of the programs and takes its sums to the host."""
-        self.run, tally = self.programs[fill](self.run, iterations)
+        self.run, tally = self.programs[fill](self.data, self.run, iterations)
         tally = jax.device_get(tally)
         self.iteration += iterations
         if np.any(tally.stuck):
@@ -268,7 +301,8 @@ class Fused:
 
     @property
     def policy(self) -> Any:
-        return self.seeds.vmap(self.learner.algorithm.policy)(self.algorithm_state)
+        algorithm = self.data.algorithm
+        return policy_program(self.seeds, algorithm)(algorithm, self.algorithm_state)
 
     @property
     def state(self) -> LearnerState:

@@ -5,7 +5,6 @@ All else is the same code, so that synchronous runs are the same numbers.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from parl.agents.execution.protocol import (
     batch_mesh,
     init_learner,
     mean_of_finite,
+    policy_program,
     warmup_iterations,
 )
 from parl.agents.learner import (
@@ -38,8 +38,10 @@ from parl.agents.learner import (
 )
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError
+from parl.core.programs import as_data, shared
 from parl.core.sharding import batches_over, split, whole
 from parl.core.spec import EnvSpec
+from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Array, Metrics, Rollout
 from parl.envs.protocol import EnvState, VectorEnv
 
@@ -59,41 +61,15 @@ class Pooled:
                 "set replay_on_host=False or train the seeds one by one."
             )
         self.pool, self.spec, self.learner, self.seeds = pool, spec, learner, seeds
+        self.data = as_data(learner)
         self.steps_per_iteration = num_envs * length
         self.warmup = warmup_iterations(learner, self.steps_per_iteration)
         self.iteration = 0
         self.keys = seeds.keys().learn
         self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
         self.state = self.place(init_learner(learner, spec, seeds, length, num_envs))
-        self.axes = seed_axes(self.state)
-        self.fill, self.learn = self.programs()
-        self.extract = jax.jit(seeds.vmap(learner.algorithm.policy))
+        self.fill, self.learn = learning_programs(learner, spec, seeds, self.mesh)
         self.pool.publish(self.policy, 0)
-
-    def programs(self) -> tuple[Any, Any]:
-        """Storing and learning, compiled at their first calls; both return the next policy."""
-        learner, axes, vmap = self.learner, self.axes, self.seeds.vmap
-        if isinstance(learner, OffPolicy) and learner.on_host:
-            return learn_from_host(learner, self.mesh)
-
-        def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
-            state = learner.fill(state, rollout)
-            return state, learner.policy(state)
-
-        def learn(
-            state: LearnerState, rollout: Rollout, key: Array, iteration: Array
-        ) -> tuple[LearnerState, Any, Metrics]:
-            key = jax.random.fold_in(key, iteration)
-            state, metrics = learner.learn(state, rollout, key)
-            return state, learner.policy(state), metrics
-
-        fill = vmap(fill, (axes, 0), (axes, 0))
-        learn = vmap(learn, (axes, 0, 0, None), (axes, 0, 0))
-        place, spread = self.mesh and whole(self.mesh), batches_over(self.mesh)
-        return (
-            jax.jit(spread(fill), donate_argnums=0, out_shardings=place),
-            jax.jit(spread(learn), donate_argnums=0, out_shardings=place),
-        )
 
     def place(self, state: LearnerState) -> LearnerState:
         """Brings the state to all devices of the run; replay in host memory stays there."""
@@ -111,10 +87,11 @@ class Pooled:
             ended += [part.ended for part in parts]
             rollout = self.divide(self.join([part.rollout for part in parts]))
             if filling:
-                self.state, policy = self.fill(self.state, rollout)
+                self.state, policy = self.fill(self.data, self.state, rollout)
             else:
                 clock = np.int32(self.iteration)
-                self.state, policy, info = self.learn(self.state, rollout, self.keys, clock)
+                learned = self.learn(self.data, self.state, rollout, self.keys, clock)
+                self.state, policy, info = learned
                 metrics.append(info)
             self.iteration += 1
             self.pool.publish(policy, self.iteration)
@@ -149,7 +126,8 @@ class Pooled:
 
     @property
     def policy(self) -> Any:
-        return self.extract(self.state.algorithm_state)
+        algorithm = self.data.algorithm
+        return policy_program(self.seeds, algorithm)(algorithm, self.state.algorithm_state)
 
     def set_state(self, state: LearnerState) -> None:
         self.state = self.place(state)
@@ -225,32 +203,89 @@ class Pooled:
         self.pool.close()
 
 
-def learn_from_host(learner: OffPolicy, mesh: Mesh | None = None) -> tuple[Any, Any]:
-    """The programs for a replay in host memory: only the updates are compiled."""
-    improve = jax.jit(batches_over(mesh)(learner.update_many), donate_argnums=0)
-    see = jax.jit(partial(observe, learner.algorithm), donate_argnums=0)
-    policy = jax.jit(learner.algorithm.policy)
+def learning_programs(
+    learner: Learner, spec: EnvSpec, seeds: Seeds, mesh: Mesh | None = None
+) -> Any:
+    """(storing, learning), compiled at their first calls; both return the next policy, too.
 
-    def store(state: LearnerState, rollout: Rollout) -> LearnerState:
-        seen = see(state.replace(replay=None), rollout)  # replay stays where it is
-        return seen.replace(replay=learner.store(state.replay, rollout))
+    storing: (learner, state, rollout); learning: (learner, state, rollout, key, iteration).
+    """
+    kind = exact(spec), mesh, jax.tree.structure(as_data(learner))
+    if isinstance(learner, OffPolicy) and learner.on_host:
+        return learn_from_host(learner, *host_programs(*kind))
+    return learn_programs(seeds.form, *kind)
 
-    def fill(state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
-        state = store(state, rollout)
-        return state, policy(state.algorithm_state)
+
+@shared
+def learn_programs(
+    seeds: Seeds, spec: ExactSpec, mesh: Mesh | None, structure: Any
+) -> tuple[Any, Any]:
+    """The programs for a replay on the device or none, for learners of a structure."""
+
+    def fill(learner: Learner, state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+        state = learner.fill(state, rollout)
+        return state, learner.policy(state)
 
     def learn(
-        state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+        learner: Learner, state: LearnerState, rollout: Rollout, key: Array, iteration: Array
     ) -> tuple[LearnerState, Any, Metrics]:
-        state = store(state, rollout)
+        key = jax.random.fold_in(key, iteration)
+        state, metrics = learner.learn(state, rollout, key)
+        return state, learner.policy(state), metrics
+
+    def fill_all(learner: Learner, state: LearnerState, rollout: Rollout) -> Any:
+        axes = seed_axes(state)
+        return seeds.vmap(fill, (seeds.learner_axis, axes, 0), (axes, 0))(learner, state, rollout)
+
+    def learn_all(
+        learner: Learner, state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+    ) -> Any:
+        axes = seed_axes(state)
+        all_seeds = seeds.vmap(learn, (seeds.learner_axis, axes, 0, 0, None), (axes, 0, 0))
+        return all_seeds(learner, state, rollout, key, iteration)
+
+    place, spread = mesh and whole(mesh), batches_over(mesh)
+    return (
+        jax.jit(spread(fill_all), donate_argnums=1, out_shardings=place),
+        jax.jit(spread(learn_all), donate_argnums=1, out_shardings=place),
+    )
+
+
+@shared
+def host_programs(spec: ExactSpec, mesh: Mesh | None, structure: Any) -> tuple[Any, Any, Any]:
+    """What is compiled where replay lies in host memory: updates, observing, the policy."""
+    improve = lambda learner, state, batches, key: learner.update_many(state, batches, key)
+    see = lambda learner, state, rollout: observe(learner.algorithm, state, rollout)
+    policy = lambda learner, state: learner.algorithm.policy(state)
+    return (
+        jax.jit(batches_over(mesh)(improve), donate_argnums=1),
+        jax.jit(see, donate_argnums=1),
+        jax.jit(policy),
+    )
+
+
+def learn_from_host(own: OffPolicy, improve: Any, see: Any, policy: Any) -> tuple[Any, Any]:
+    """Storing and learning with the replay of `own`, which lies in host memory."""
+
+    def store(learner: OffPolicy, state: LearnerState, rollout: Rollout) -> LearnerState:
+        seen = see(learner, state.replace(replay=None), rollout)  # replay stays where it is
+        return seen.replace(replay=own.store(state.replay, rollout))
+
+    def fill(learner: OffPolicy, state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
+        state = store(learner, state, rollout)
+        return state, policy(learner, state.algorithm_state)
+
+    def learn(
+        learner: OffPolicy, state: LearnerState, rollout: Rollout, key: Array, iteration: Array
+    ) -> tuple[LearnerState, Any, Metrics]:
+        state = store(learner, state, rollout)
         k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
-        shape = (learner.updates, learner.batch_size)
-        index = learner.replay.index(state.replay, k_sample, shape)
-        batches = learner.replay.take(state.replay, index)
+        index = own.replay.index(state.replay, k_sample, (own.updates, own.batch_size))
+        batches = own.replay.take(state.replay, index)
         bare = state.replace(replay=None)  # stays where it is
-        improved, metrics = improve(bare, jax.tree.map(jnp.asarray, batches), k_update)
-        replay = learner.replay.learned(state.replay, index, metrics.get("td_error"))
+        improved, metrics = improve(learner, bare, jax.tree.map(jnp.asarray, batches), k_update)
+        replay = own.replay.learned(state.replay, index, metrics.get("td_error"))
         metrics = jax.tree.map(np.mean, jax.device_get(metrics))
-        return improved.replace(replay=replay), policy(improved.algorithm_state), metrics
+        return improved.replace(replay=replay), policy(learner, improved.algorithm_state), metrics
 
     return fill, learn

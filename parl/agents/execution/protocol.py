@@ -1,8 +1,7 @@
 """What the three executions share: the trainer drives any of them through `Execution`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,9 +16,11 @@ from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import EnvError
 from parl.core.pieces import Ring
+from parl.core.programs import as_data, shared
 from parl.core.seeding import RunKeys, run_keys
 from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
+from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Array
 from parl.envs.protocol import VectorEnv
 
@@ -30,6 +31,17 @@ class Seeds:
 
     values: tuple[int, ...]
     vmapped: bool = False
+    own_learners: bool = False  # each has hyperparameters of its own: learners are [K, ...], too
+
+    @property
+    def form(self) -> "Seeds":
+        """As many seeds, whichever they are: what programs are made for."""
+        return replace(self, values=(0,) * len(self.values))
+
+    @property
+    def learner_axis(self) -> int | None:
+        """The axis of the seeds in a learner, for `vmap`."""
+        return 0 if self.own_learners else None
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -161,13 +173,45 @@ def init_learner(
     learner: Learner, spec: EnvSpec, seeds: Seeds, length: int, num_envs: int
 ) -> LearnerState:
     """The learner's state before the first iteration."""
-    algorithm = learner.algorithm
-    init = lambda key: algorithm.init(key, spec)
-    # one after the other: orthogonal initialisation takes far longer to compile vmapped
-    all_seeds = partial(jax.lax.map, init) if seeds.vmapped else init
-    algorithm_state = jax.jit(all_seeds)(seeds.keys().init)
-    example = example_rollout(algorithm, seeds.take(algorithm_state, 0), spec, length, num_envs)
+    algorithm = as_data(learner.algorithm)
+    algorithm_state = init_program(spec, seeds, algorithm)(algorithm, seeds.keys().init)
+    one = seeds.take(algorithm, 0) if seeds.own_learners else algorithm
+    example = example_rollout(one, seeds.take(algorithm_state, 0), spec, length, num_envs)
     return learner.init(algorithm_state, example, seeds.lead)
+
+
+def init_program(spec: EnvSpec, seeds: Seeds, algorithm: Algorithm) -> Any:
+    """(algorithm, keys) -> its states before the first update."""
+    kind = spec.id, spec.max_steps, exact(spec), seeds.form
+    return shared_init(*kind, jax.tree.structure(algorithm))
+
+
+@shared
+def shared_init(
+    id: str, max_steps: int | None, spec: ExactSpec, seeds: Seeds, structure: Any
+) -> Any:
+    """`init_program` for algorithms of a structure."""
+    one = lambda algorithm, key: algorithm.init(key, spec.spec)
+
+    # one after the other: orthogonal initialisation takes far longer to compile vmapped
+    def all_seeds(algorithm: Algorithm, keys: Array) -> Any:
+        if seeds.own_learners:
+            return jax.lax.map(lambda x: one(*x), (algorithm, keys))
+        return jax.lax.map(lambda key: one(algorithm, key), keys)
+
+    return jax.jit(all_seeds if seeds.vmapped else one)
+
+
+def policy_program(seeds: Seeds, algorithm: Algorithm) -> Any:
+    """(algorithm, states) -> policies."""
+    return shared_policy(seeds.form, jax.tree.structure(algorithm))
+
+
+@shared
+def shared_policy(seeds: Seeds, structure: Any) -> Any:
+    """`policy_program` for algorithms of a structure."""
+    extract = lambda algorithm, state: algorithm.policy(state)
+    return jax.jit(seeds.vmap(extract, (seeds.learner_axis, 0)))
 
 
 def act(
