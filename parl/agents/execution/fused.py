@@ -289,7 +289,7 @@ class Fused:
         self.run, tally = self.programs[fill](self.data, self.run, iterations)
         tally = jax.device_get(tally)
         self.iteration += iterations
-        if np.any(tally.stuck):
+        if np.any(tally.no_legal_action):
             raise no_legal_action(self.env.spec)
         if np.any(tally.broken):
             steps = self.iteration * self.steps_per_iteration
