@@ -16,7 +16,7 @@ from optax.tree_utils import tree_get_all_with_path
 
 import parl
 from parl.algorithms.ppo import PPO
-from parl.core import pieces
+from parl.core import pieces, programs
 from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
 from parl.core.pieces import files_of
@@ -124,6 +124,7 @@ def break_ppo(monkeypatch: pytest.MonkeyPatch, is_bad: Callable[[Any, Any], Any]
         return new.replace(net=new.net._replace(params=params)), metrics
 
     monkeypatch.setattr(PPO, "update", broken)
+    monkeypatch.setattr(programs, "is_value", lambda x: False)  # other tests' programs are not this
 
 
 def test_single_bad_updates_are_skipped_and_counted(
