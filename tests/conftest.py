@@ -34,7 +34,7 @@ if "XLA_FLAGS" not in os.environ:
 
 MANY_MAPS = 30_000
 TESTS = itertools.count(1)
-CACHED = 0.2  # seconds of compiling, from which on a program is worth a file
+CACHED = 0.1  # seconds of compiling, from which on a program is worth a file
 
 
 @pytest.fixture(autouse=True, scope="session")
