@@ -1,6 +1,5 @@
 """parl list: algorithms and environments, and how to install them."""
 
-import importlib.util
 import sys
 import textwrap
 
@@ -9,7 +8,8 @@ from rich.table import Table
 
 from parl.cli.printing import HELP
 from parl.core.errors import ConfigError
-from parl.envs.factory import JAX_ENVS, SUITES, Suite
+from parl.envs.builtin import JAX_ENVS
+from parl.envs.suites import SUITES, Suite, brought, is_installed
 from parl.recipes import KINDS, RECIPES, recipe_class
 
 WIDTH = 200  # columns where nobody looks: no line is broken in a pipe or a file
@@ -48,15 +48,16 @@ def algorithms() -> Table:
 def suites() -> Table:
     """Every family of environments, whether it is installed and how it can be."""
     table = Table("prefix", "environments", "installed", "to install", box=None)
-    for suite in SUITES:
+    for suite in [*SUITES, *brought()]:
         table.add_row(suite.prefix or "(none)", suite.title, *state(suite))
     return table
 
 
 def state(suite: Suite) -> tuple[str, str]:
     """Whether a suite is there, and the command that brings it."""
+    if not suite.ours:
+        hidden = suite.prefix in {known.prefix for known in SUITES}
+        return ("no, the prefix is PARL's" if hidden else "yes"), f"comes with {suite.title}"
     if suite.prefix == "jax:":
         return "yes", "comes with PARL"
-    found = importlib.util.find_spec(suite.module) is not None
-    installed = "not served yet" if not suite.served else "yes" if found else "no"
-    return installed, f"pip install {suite.pip}"
+    return "yes" if is_installed(suite) else "no", f"pip install {suite.pip}"

@@ -8,7 +8,7 @@ import importlib
 import re
 from typing import Any
 
-from parl.core.errors import ConfigError, nearest
+from parl.core.errors import ConfigError, ParlError, nearest
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -34,6 +34,8 @@ def load(name: str) -> Any:
             f"'{name}': there is no module '{error.name}' here; run the command in its folder, "
             "or install its package."
         ) from error
+    except ParlError:
+        raise
     except Exception as error:
         raise ConfigError(
             f"'{name}': the module '{path}' raised {type(error).__name__} on import: {error}"

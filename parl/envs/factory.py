@@ -1,43 +1,19 @@
 """From an environment's id, or the user's own environment, to something that can be stepped."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from parl.core.errors import EnvError, MissingPackage
+from parl.core.errors import EnvError
 from parl.core.spec import EnvSpec
 from parl.envs import ids
 from parl.envs.builtin import JAX_ENVS as JAX_ENVS
-from parl.envs.builtin import make_builtin
 from parl.envs.jax_actions import own_actions
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.protocol import JaxEnv, VectorEnv
+from parl.envs.suites import made, suite_of
 from parl.envs.team import is_pettingzoo
-
-
-class Suite(NamedTuple):
-    """A family of environments behind one prefix."""
-
-    prefix: str
-    title: str
-    module: str  # what must be importable
-    pip: str  # what to install
-    served: bool  # whether PARL can step it yet
-
-
-SUITES = [
-    Suite("", "Gymnasium", "gymnasium", "gymnasium", True),
-    Suite("", "Level-based foraging", "lbforaging", "lbforaging", True),
-    Suite("", "Multi-robot warehouse", "rware", "rware", True),
-    Suite("jax:", "built-in, pure JAX", "jax", "jax", True),
-    Suite("pz:", "PettingZoo", "pettingzoo", "pettingzoo", True),
-    Suite("ale:", "Atari", "ale_py", "ale-py opencv-python-headless", True),
-    Suite("dmc:", "DeepMind Control", "dm_control", "dm_control 'mujoco<4'", True),
-    Suite("brax:", "Brax", "brax", "brax", True),
-    Suite("jaxmarl:", "JaxMARL", "jaxmarl", "jaxmarl", True),
-]
 
 
 @dataclass(frozen=True)
@@ -99,43 +75,19 @@ def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
 
 def from_id(id: str) -> EnvFactory:
     """The factory for an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1?max_steps=200'."""
-    prefix, colon, path = id.partition(":")
-    suite = next((suite for suite in SUITES if suite.prefix == prefix + colon and colon), None)
-    name, arguments = ids.split(path if suite else id)
-    if suite is None:
-        from parl.envs import own  # only now: it loads Gymnasium
+    suite = suite_of(id)
+    name, arguments = ids.split(id.removeprefix(suite.prefix) if suite else id)
+    if suite is not None:
+        env = made(suite, id, name, arguments)
+        if not suite.ours:
+            return from_own(env, id)
+        return from_gymnasium(env, id) if callable(env) else from_jax(env)
+    from parl.envs import own  # only now: it loads Gymnasium
 
-        found = own.named(name)
-        if found is None:
-            return from_gymnasium_id(id, name, arguments)
-        return from_own(own.with_arguments(found, arguments, id), id)
-    if importlib.util.find_spec(suite.module) is None:
-        raise MissingPackage(
-            f"{id} needs {suite.title}, which is not installed: pip install {suite.pip}"
-        )
-    if suite.prefix == "jax:":
-        return from_jax(make_builtin(name, **arguments))
-    if suite.prefix == "pz:":
-        from parl.envs.adapters.pettingzoo import make_pettingzoo  # only now: it loads PettingZoo
-
-        return from_gymnasium(make_pettingzoo(name, **arguments), id)
-    if suite.prefix == "jaxmarl:":
-        from parl.envs.adapters.jaxmarl_suite import JaxMarl  # only now: it loads JaxMARL
-
-        return from_jax(JaxMarl(name, **arguments))
-    if suite.prefix == "ale:":
-        from parl.envs.adapters.atari import make_atari  # only now: it loads Gymnasium
-
-        return from_gymnasium(make_atari(name, **arguments), id)
-    if suite.prefix == "dmc:":
-        from parl.envs.adapters.control_suite import make_dm_control  # only now: it loads MuJoCo
-
-        return from_gymnasium(make_dm_control(path), id)
-    if suite.prefix == "brax:":
-        from parl.envs.adapters.brax_suite import Brax  # only now: it loads Brax
-
-        return from_jax(Brax(path))
-    raise EnvError(f"{id}: environments of {suite.title} cannot be stepped by this version.")
+    found = own.named(name)
+    if found is None:
+        return from_gymnasium_id(id, name, arguments)
+    return from_own(own.with_arguments(found, arguments, id), id)
 
 
 def from_jax(env: JaxEnv) -> EnvFactory:

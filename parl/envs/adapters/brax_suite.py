@@ -29,12 +29,13 @@ class BraxState(struct.PyTreeNode):
 
 
 class Brax:
-    """One of Brax's environments, such as 'ant' or 'ant?backend=spring', with a time limit.
+    """One of Brax's environments, such as 'ant', with a time limit; the option is `backend`.
 
     Raises EnvError for an unknown name or option.
     """
 
-    def __init__(self, name: str, max_steps: int = 1000):
+    def __init__(self, name: str, /, max_steps: int = 1000, **options: Any):
+        name = "?".join([name, *(f"{option}={value}" for option, value in options.items())])
         self.env, self.max_steps = make(name), max_steps
         obs = jax.eval_shape(self.env.reset, jax.random.key(0)).obs
         self.spec = EnvSpec(

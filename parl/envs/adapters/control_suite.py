@@ -8,7 +8,6 @@ have a repeat of 2 and count control steps ("frames"); PARL counts actions.
 import functools
 import importlib.metadata
 import math
-import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -25,20 +24,18 @@ from parl.envs.adapters import gymnasium_state
 CONSTANT = ("mesh_", "tex_", "skin_", "name_")  # large parts of models that no task changes
 
 
-def make_dm_control(name: str) -> Callable[[], gymnasium.Env]:
-    """A maker of the task `name`, such as 'cheetah-run?repeat=2'. Raises EnvError."""
-    task, _, options = name.partition("?")
+def make_dm_control(name: str, /, **options: Any) -> Callable[[], gymnasium.Env]:
+    """A maker of the task `name`, such as 'cheetah-run', with `repeat`. Raises EnvError."""
     known = {f"{d}-{t}".replace("_", "-"): (d, t) for d, t in suite.ALL_TASKS}
-    if task.replace("_", "-") not in known:
-        raise EnvError(f"unknown environment 'dmc:{name}'.{nearest(task, known)}")
-    repeat = 1
-    for option, value in urllib.parse.parse_qsl(options, keep_blank_values=True):
-        if option != "repeat" or not value.isdecimal() or int(value) < 1:
+    if name.replace("_", "-") not in known:
+        raise EnvError(f"unknown environment 'dmc:{name}'.{nearest(name, known)}")
+    for option, value in options.items():
+        if option != "repeat" or type(value) is not int or value < 1:
             raise EnvError(
-                f"'dmc:{name}' has the option {option}={value}; it can be repeat=1, repeat=2, ..."
+                f"'dmc:{name}?{option}={value}' has the option {option}={value}; it can be "
+                "repeat=1, repeat=2, ..."
             )
-        repeat = int(value)
-    return functools.partial(DMControl, *known[task.replace("_", "-")], repeat)
+    return functools.partial(DMControl, *known[name.replace("_", "-")], **options)
 
 
 class DMControl(gymnasium.Env):
