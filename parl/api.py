@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from parl.core.errors import ConfigError, nearest
+from parl.core.loading import called
 from parl.core.memory import keep_freed_memory
 from parl.core.settings import Setting, checked, path_of
 from parl.envs.factory import make_factory
@@ -34,12 +35,12 @@ from parl.runs.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
 from parl.runs.evaluation import Evaluation
-from parl.runs.hooks import HOOKS, Hooks, with_settings
+from parl.runs.hooks import HOOKS, Hooks, lost, named, with_settings
 from parl.runs.interruption import Signals, ending
 from parl.runs.preparation import prepare as prepare
 from parl.runs.remarks import long_warmup, rounding
 from parl.runs.schedules import explained, extended, horizon
-from parl.runs.session import finished, go_on, resumed, started
+from parl.runs.session import finished, go_on, resumed, say, started
 from parl.runs.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -70,19 +71,22 @@ def train(
     an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, a function that makes a Gymnasium
     environment, or the name of one of these, as in 'my_lab.maze:Maze'; `env_id` is what the user's
     own is to be called. `settings` are those of the run, the fields of `RunSettings`, and any of
-    the recipe's; `parl train --help` explains them. Functions of one dict may be given as
-    `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`, see `Hooks`; one that
-    returns `Stop` ends the run. Raises a ParlError with one sentence for whatever does not fit.
+    the recipe's; `parl train --help` explains them. `opponent` may be an object, too, such as an
+    Agent, and so may `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`:
+    functions of one dict, see `Hooks`. Raises a ParlError with one sentence for whatever does not
+    fit.
     """
     clock = Clock()
-    hooks = Hooks(**{name: settings.pop(name) for name in HOOKS if name in settings})
-    given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
+    hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
+    given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()} | names
+    rival, given["opponent"] = own_opponent(given.get("opponent"))
     chosen, own = dict(settings), own_env(env, env_id)
     name = algorithm_name(algorithm)
     config = RunConfig(name, env if own is None else "", settings=settings, **given)
     with announced(quiet=quiet):
         prepare()
-        parts = resolve(config, own, algorithm)
+        parts = resolve(config, own, algorithm, rival)
+        told = with_settings(hooks, config)
     spec = parts.factory.spec
     if name == AUTO and not quiet:
         print(pick(spec, parts.factory.jax is not None).line(spec))
@@ -91,7 +95,7 @@ def train(
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
         tell(parts, quiet)
-        return drive(parts._replace(config=config), run, quiet, clock, hooks)
+        return drive(parts._replace(config=config), run, quiet, clock, told)
 
 
 @ending("ended before training went on; the run is as it was.")
@@ -104,6 +108,7 @@ def resume(
     schedule: str | None = None,
     algorithm: Any = None,
     checkpoint: str | int = "latest",
+    opponent: Any = None,
     **hooks: Any,
 ) -> Run:
     """Continues a run from its newest good checkpoint, or from another one.
@@ -113,13 +118,13 @@ def resume(
     `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
     steps the schedule of the learning rate is the one of a run of that length (`schedule`
     "stretch", the default), one of its own for the added steps ("restart"), or the old one
-    ("keep"), at whose end the rate may be 0. `env` and `algorithm` are needed where the run was
-    started with objects of the user's own. `hooks` as in `train`. Raises CheckpointError if no
+    ("keep"), at whose end the rate may be 0. `env`, `algorithm`, `opponent` and the `hooks` are
+    needed where the run was started with objects of the user's own. Raises CheckpointError if no
     checkpoint is good.
     """
     if odd := sorted(hooks.keys() - set(HOOKS)):
         raise ConfigError(f"resume takes no '{odd[0]}'.{nearest(odd[0], HOOKS)}")
-    clock, run = Clock(), RunDir(path)
+    clock, run, (own, _) = Clock(), RunDir(path), named(hooks)
     config = run.config()
     with resumed(run, config.run_id):
         end = config.steps if steps is None else dataclasses.replace(config, steps=steps).steps
@@ -132,13 +137,16 @@ def resume(
             config = extended(config, steps, schedule, at)
             if address is not None:
                 config = dataclasses.replace(config, address=address)
-            parts = resolve(config, env, algorithm)
+            parts = resolve(config, env, algorithm, opponent)
+            told = with_settings(own, config)
+        for each in lost(own, config):
+            say(f"{run.path} was started with {each} of your own, which is given no more.")
         if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
             print(line)
         tell(parts, quiet)
         restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
-            return drive(parts, run, quiet, clock, Hooks(**hooks), restore)
+            return drive(parts, run, quiet, clock, told, restore)
 
 
 def own_env(env: Any, env_id: str) -> Any:
@@ -148,6 +156,13 @@ def own_env(env: Any, env_id: str) -> Any:
     if isinstance(env, str):
         return None
     return make_factory(env, env_id) if env_id else env
+
+
+def own_opponent(opponent: Any) -> tuple[Any, str]:
+    """(the user's own opponent, None for a name of one; what it is called)."""
+    if opponent is None or isinstance(opponent, str | Path):
+        return None, str(opponent or "")
+    return opponent, called(opponent)
 
 
 def tell(parts: Parts, quiet: bool) -> None:
@@ -163,7 +178,7 @@ def drive(
     run: RunDir,
     quiet: bool,
     clock: Clock,
-    hooks: Hooks,
+    told: Sequence[Hooks],
     restore: Callable[[Trainer], None] | None = None,
 ) -> Run:
     """Runs to the end, from the start or from where `restore` puts it, and draws the curve."""
@@ -176,7 +191,6 @@ def drive(
         progress.phase("setting up")
         execution = make_execution(parts, progress.phase, run.path)
         try:
-            told = with_settings(hooks, parts.config)
             trainer = Trainer(parts, execution, run, progress, clock, told)
             if restore is not None:
                 restore(trainer)
@@ -195,7 +209,7 @@ def evaluate(
     episodes: int = 10,
     seed: int = 0,
     env: Any = None,
-    opponent: str | None = None,
+    opponent: Any = None,
     sample: bool = False,
     max_steps: int | None = None,
     algorithm: Any = None,
@@ -206,8 +220,8 @@ def evaluate(
 
     The policy is that of the checkpoint called latest, best, or by its environment steps.
     `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
-    version of one of ours. `opponent` is random or another run, in place of the run's own. Actions
-    are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
+    version of one of ours. `opponent` is random, another run or one of the user's own, in place of
+    the run's. Actions are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
     is the environment's time limit, or 10,000 steps where it has none. `log_info` names numbers of
     the environment's info in place of the run's. `algorithm` is needed where the run was started
     with an object of the user's own.
@@ -218,13 +232,14 @@ def evaluate(
     sample = checked("sample", sample, bool)
     prepare()
     parts, state = load_state(RunDir(path), env, algorithm, checkpoint)
+    rival, name = own_opponent(opponent)
     if opponent is not None:
-        parts = parts._replace(config=dataclasses.replace(parts.config, opponent=opponent))
+        parts = parts._replace(config=dataclasses.replace(parts.config, opponent=name))
     own, seeds = parts.learner.algorithm, parts.config.num_seeds
     if log_info is not None:
         parts = parts._replace(config=dataclasses.replace(parts.config, log_info=log_info))
     rules = Rules(max_steps, parts.config.info_names, sample)
-    parts = parts._replace(rival=opponent_player(parts.config, parts.factory.spec, env))
+    parts = parts._replace(rival=opponent_player(parts.config, parts.factory.spec, env, rival))
     evaluator = make_evaluator(parts, own, episodes, rules)
     take = run_seeds(parts.config).take
     games = [evaluator(own.policy(take(state.algorithm_state, k)), seed + k) for k in range(seeds)]

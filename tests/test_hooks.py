@@ -7,7 +7,7 @@ import pytest
 import parl
 from parl.cli import main
 from parl.core.errors import ConfigError
-from parl.runs.hooks import HookError, Hooks, Stop, logger, stop_at, tell
+from parl.runs.hooks import HookError, Hooks, Stop, loaded, stop_at, tell
 
 TINY = {
     "env": "jax:CartPole-v1",
@@ -113,11 +113,11 @@ def test_hooks_are_checked():
     with pytest.raises(ConfigError, match="on_record must be a function"):
         Hooks(on_record=3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="must name a function"):
-        logger("parl:__version__")
+        loaded("log", "parl:__version__")
     with pytest.raises(ConfigError, match=r"resume takes no .on_recrd.\. Did you mean on_record"):
         parl.resume("nowhere", on_recrd=print)
     with pytest.raises(HookError, match="raised"):
-        logger("builtins:int")({"a": 1})
+        loaded("log", "builtins:int")({"a": 1})  # pyright: ignore[reportOptionalCall]
 
 
 def test_the_first_reason_counts_and_all_are_told():

@@ -16,7 +16,7 @@ class CrossplayFlags(Flags):
     """Play the policies of runs against each other."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of the runs, two or more."""
+    """Directories of the runs, two or more; among them players of your own, module:attribute."""
     checkpoint: str = "latest"
     """Whose policies: those of the latest or of the best checkpoints, or the environment steps of
     one."""

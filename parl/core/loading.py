@@ -10,6 +10,7 @@ from typing import Any
 
 from parl.core.errors import ConfigError, ParlError, nearest
 
+OBJECT = "()"  # ends the name of an object that cannot be found again by it
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -62,3 +63,14 @@ def name_of(thing: Any) -> str | None:
         return name if is_path(name) and load(name) is thing else None
     except ConfigError:
         return None
+
+
+def called(thing: Any) -> str:
+    """What a run calls a thing of the user's own, or one that is named already.
+
+    The name that finds it again, else its own or its class's with () behind.
+    """
+    if isinstance(thing, str):
+        return thing
+    name = getattr(thing, "__name__", type(thing).__name__)
+    return name_of(thing) or name + OBJECT

@@ -10,7 +10,7 @@ from typing import Any
 from parl.agents.learner import OffPolicy, OnPolicy
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError, SpaceError, nearest
-from parl.core.loading import is_path, load, name_of
+from parl.core.loading import OBJECT, called, is_path, load
 from parl.core.spec import EnvSpec
 from parl.recipes.base import Recipe
 from parl.recipes.own import recipe_around
@@ -94,17 +94,12 @@ def recipe_class(name: str) -> type[Recipe]:
     return getattr(importlib.import_module(module), attribute)
 
 
-OBJECT = "()"  # ends the name of an object that cannot be found again by it
-
-
 def algorithm_name(chosen: Any) -> str:
     """What config.json calls an algorithm: its name, or for an object its class with ()."""
     if isinstance(chosen, str):
         return plain_name(chosen)
     own = chosen.algorithm if isinstance(chosen, OnPolicy | OffPolicy) else chosen
-    kind = own if isinstance(own, type) else type(own)
-    name = name_of(own) if isinstance(own, type) else None
-    return name or kind.__name__ + OBJECT
+    return called(own) if isinstance(own, type) else type(own).__name__ + OBJECT
 
 
 def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:

@@ -34,7 +34,9 @@ from parl.runs.evaluation import Contest, Evaluator, Player
 from parl.runs.opponents import (
     ADMISSIONS,
     check,
+    is_own,
     is_run,
+    own_player,
     plays_itself,
     random_player,
     with_opponent,
@@ -71,11 +73,13 @@ class Parts(NamedTuple):
     rival: Player | None = None  # who plays the other sides, where that is not the learner
 
 
-def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
+def resolve(
+    config: RunConfig, env: Any = None, algorithm: Any = None, opponent: Any = None
+) -> Parts:
     """Checks a config against its environment and fills in what it leaves open.
 
     `env` is the user's own environment, where the config cannot make it from its id, or a factory
-    that is made already; `algorithm` likewise.
+    that is made already; `algorithm` and `opponent` likewise.
     """
     config.check()
     factory = opened(config, env)
@@ -83,7 +87,7 @@ def resolve(config: RunConfig, env: Any = None, algorithm: Any = None) -> Parts:
     algorithm, recipe = recipe_for(chosen, factory)
     recipe = at_least_one_env_per_worker(recipe.override(config.settings), max(config.actors, 1))
     layout = layout_of(config, algorithm, recipe, factory)
-    rival = opponent_player(config, factory.spec, env)
+    rival = opponent_player(config, factory.spec, env, opponent)
     config = dataclasses.replace(
         with_defaults(config, factory),
         algorithm=algorithm,
@@ -208,11 +212,18 @@ def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
     )
 
 
-def opponent_player(config: RunConfig, spec: EnvSpec, env: Any = None) -> Player | None:
-    """Who plays the other sides where that is always the same one. Raises ConfigError."""
+def opponent_player(config: RunConfig, spec: EnvSpec, env: Any = None, own: Any = None) -> Player | None:
+    """Who plays the other sides where that is always the same one. Raises ConfigError.
+
+    `own` is the user's own opponent, where the config has but its name.
+    """
+    if own is not None and not is_own(config.opponent):
+        raise ConfigError(f"the run plays against {config.opponent or 'nobody'}, not {own!r:.60}.")
     if not config.opponent:
         return None
     check(config.opponent, spec)
+    if is_own(config.opponent):
+        return own_player(config.opponent if own is None else own, spec)
     if is_run(config.opponent):
         return load_player(config.opponent, config.env, env)
     return random_player(spec) if config.opponent == "random" else None

@@ -71,8 +71,8 @@ class RunSettings:
     newest checkpoint only. Above 1 GB a save writes the changes alone. A run resumed without it
     first fills it anew, so it is not bit-exact."""
     opponent: str = ""
-    """Who plays the other sides of a game: random, self, pool (of the run's own past), or the
-    directory of another run on the same environment."""
+    """Who plays the other sides of a game: random, self, pool (of the run's own past), the
+    directory of another run on the same environment, or module:attribute for one of your own."""
     pool_size: int = declared(16, low=1, high=100_000)
     """Policies in the opponent pool."""
     admit_every: int = declared(0, low=0)
@@ -83,6 +83,17 @@ class RunSettings:
     """End the run after so many hours, counted anew by a resume; it can be resumed."""
     log: tuple[str, ...] = ()
     """Functions, each as module:function, that are called with each line of metrics as a dict."""
+    on_start: str = ""
+    """Function, as module:function, that is called before the first step with path, env_steps and
+    config in a dict. This one and those below may end the run or change its environments."""
+    on_record: str = ""
+    """As on_start: called with each line of metrics."""
+    on_evaluation: str = ""
+    """As on_start: called after each evaluation with env_steps and its numbers."""
+    on_checkpoint: str = ""
+    """As on_start: called after each checkpoint with env_steps and path."""
+    on_end: str = ""
+    """As on_start: called after the last step with what result.json holds."""
     eager: bool = False
     """Run without compilation, for debugging."""
 

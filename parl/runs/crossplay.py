@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parl.core.errors import ConfigError
+from parl.core.loading import called
 from parl.envs.factory import EnvFactory, make_factory
 from parl.report.plotting import heat_map, save
 from parl.runs.build import load_player
 from parl.runs.directory import RunDir, write_json
 from parl.runs.evaluation import Contest, Player
-from parl.runs.opponents import check
+from parl.runs.opponents import check, is_own, own_player
 from parl.runs.preparation import prepare
 
 Row = list[tuple[float, float | None]]  # mean return and win rate against each column
@@ -33,37 +34,43 @@ class Crossplay(NamedTuple):
 
 
 def crossplay(
-    runs: Sequence[str | Path],
+    runs: Sequence[Any],
     episodes: int = 100,
     seed: int = 0,
     sample: bool = False,
     actors: int = 0,
     address: str = "local",
     checkpoint: str = "latest",
+    env: Any = None,
 ) -> Crossplay:
     """Plays the policies of runs on one environment against each other, the latest or the best.
 
     `sample` has policies sample their actions; else they are greedy. With `actors` the rows are
     shared out among so many Ray actors, of a cluster of their own or of that at `address`; the
-    numbers are the same. Raises ConfigError for less than two runs, runs of different environments,
-    and games that have a single side.
+    numbers are the same. Among the runs there may be players of the user's own, as `opponent` in
+    `parl.train`; `env` is needed where the environment is the user's own object. Raises ConfigError
+    for less than two, runs of different environments, and games that have a single side.
     """
     if len(runs) < 2:
         raise ConfigError("crossplay needs at least two runs: parl crossplay RUN RUN.")
-    envs = [RunDir(run).config().env for run in runs]
-    for run, env in zip(runs, envs, strict=True):
-        if env != envs[0]:
+    envs = {str(run): RunDir(run).config().env for run in runs if is_directory(run)}
+    if not envs:
+        raise ConfigError("crossplay needs a run, which says what is played: parl crossplay RUN X.")
+    first, name = next(iter(envs.items()))
+    for run, other in envs.items():
+        if other != name:
             raise ConfigError(
-                f"runs of different environments cannot meet: {runs[0]} is on {envs[0]}, {run} on "
-                f"{env}."
+                f"runs of different environments cannot meet: {first} is on {name}, {run} on "
+                f"{other}."
             )
-    check("self", make_factory(envs[0]).spec)
-    job = [Path(run).resolve() for run in runs], episodes, seed, sample, checkpoint
+    check("self", make_factory(name if env is None else env).spec)
+    players = [Path(run).resolve() if is_directory(run) else run for run in runs]
+    job = players, name, env, episodes, seed, sample, checkpoint
     if actors:
         rows = rows_of_actors(job, min(actors, len(runs)), address)
     else:
         rows = list(map(RunsReferee(*job).row, range(len(runs))))
-    return Crossplay(envs[0], names_of(runs), *matrices_of(rows), episodes)
+    return Crossplay(name, names_of(runs), *matrices_of(rows), episodes)
 
 
 def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
@@ -77,15 +84,23 @@ def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
     return [row.get() for row in rows]
 
 
-def kind_of(run: str | Path) -> str:
-    """Equal for runs whose policies one compiled program can play."""
+def is_directory(player: Any) -> bool:
+    """Whether a player is a run, rather than one of the user's own."""
+    return isinstance(player, str | Path) and not is_own(str(player))
+
+
+def kind_of(run: Any) -> Any:
+    """Equal for runs whose policies one compiled program can play; else itself."""
+    if not is_directory(run):
+        return str(run)
     config = RunDir(run).config()
     return repr((config.algorithm, sorted(config.settings.items())))
 
 
-def names_of(runs: Sequence[str | Path]) -> list[str]:
+def names_of(runs: Sequence[Any]) -> list[str]:
     """The last parts of the runs' paths, numbered where they are not unique."""
-    names = [Path(run).resolve().name for run in runs]
+    name = lambda run: Path(run).resolve().name if is_directory(run) else called(run)
+    names = [name(str(run) if isinstance(run, Path) else run) for run in runs]
     return [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
 
 
@@ -129,13 +144,24 @@ class RunsReferee(Referee):
     """The policies of runs against each other; may live in another process."""
 
     def __init__(
-        self, runs: Sequence[Path], episodes: int, seed: int, sample: bool, checkpoint: str
+        self,
+        runs: Sequence[Any],
+        name: str,
+        env: Any,
+        episodes: int,
+        seed: int,
+        sample: bool,
+        checkpoint: str,
     ):
         prepare()
-        env = RunDir(runs[0]).config().env
-        players = [load_player(run, env, checkpoint=checkpoint) for run in runs]
-        kinds = [kind_of(run) for run in runs]
-        super().__init__(make_factory(env), players, kinds, episodes, seed, sample)
+        factory = make_factory(name if env is None else env)
+        player = lambda run: (
+            load_player(run, name, env, checkpoint)
+            if is_directory(run)
+            else own_player(str(run) if isinstance(run, Path) else run, factory.spec)
+        )
+        players, kinds = [player(run) for run in runs], [kind_of(run) for run in runs]
+        super().__init__(factory, players, kinds, episodes, seed, sample)
 
 
 def matrices_of(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray | None]:

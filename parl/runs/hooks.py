@@ -5,13 +5,13 @@ same parameters. One that raises ends the run like an interrupt: saved, to be re
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from parl.core.errors import ConfigError, ParlError
-from parl.core.loading import load
+from parl.core.loading import OBJECT, called, load
 from parl.runs.config import RunConfig
 
 Hook = Callable[[dict[str, Any]], Any]
@@ -55,29 +55,54 @@ class Hooks:
 HOOKS = tuple(f.name for f in dataclasses.fields(Hooks))
 
 
+def named(given: Mapping[str, Any]) -> tuple[Hooks, dict[str, str]]:
+    """The functions among what was given by hooks' names, and what each is called.
+
+    A name, module:function, is loaded when the run starts, here and when it is resumed.
+    """
+    functions = {name: x for name, x in given.items() if x is not None and not isinstance(x, str)}
+    hooks = Hooks(**functions)
+    return hooks, {name: called(x) for name, x in given.items() if x is not None}
+
+
 def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
-    """The user's hooks, then those that the settings of the run ask for."""
-    loggers = [Hooks(on_record=logger(name)) for name in config.log]
+    """The user's hooks, then those that the settings of the run ask for. Raises ConfigError."""
+    found = {name: getattr(hooks, name) or loaded(name, getattr(config, name)) for name in HOOKS}
+    loggers = [Hooks(on_record=loaded("log", name)) for name in config.log]
     if config.stop_at is None:
-        return [hooks, *loggers]
-    return [hooks, *loggers, Hooks(on_evaluation=partial(stop_at, config.stop_at))]
+        return [Hooks(**found), *loggers]
+    return [Hooks(**found), *loggers, Hooks(on_evaluation=partial(stop_at, config.stop_at))]
 
 
-def logger(name: str) -> Hook:
-    """The function `module:function` that takes each line of metrics. Raises ConfigError."""
+def lost(hooks: Hooks, config: RunConfig) -> list[str]:
+    """The hooks that a run was started with as objects, and that were not given again."""
+    return [
+        f"{name}={getattr(config, name).removesuffix(OBJECT)}"
+        for name in HOOKS
+        if getattr(config, name).endswith(OBJECT) and getattr(hooks, name) is None
+    ]
+
+
+def loaded(setting: str, name: str) -> Hook | None:
+    """The function `module:function` of a setting. Raises ConfigError.
+
+    None without a name, or where it is that of an object.
+    """
+    if not name or name.endswith(OBJECT):
+        return None
     found = load(name)
     if not callable(found):
-        raise ConfigError(f"log '{name}' must name a function of one dict, not {found!r}.")
+        raise ConfigError(f"{setting} '{name}' must name a function of one dict, not {found!r}.")
 
-    def log(line: dict[str, Any]) -> Any:
+    def hook(values: dict[str, Any]) -> Any:
         try:
-            return found(line)
+            return found(values)
         except Stop:
             raise
         except Exception as error:
             raise HookError(f"{name} raised {type(error).__name__}: {error}") from error
 
-    return log
+    return hook
 
 
 def stop_at(least: float, evaluation: dict[str, Any]) -> Stop | None:

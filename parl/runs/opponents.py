@@ -4,18 +4,25 @@ random   any legal action
 self     the policy that learns: nothing is frozen, all agents learn
 pool     frozen policies of the run's own past
 RUN      the policy of another run on the same environment
+OWN      module:attribute, or an object: an Agent, an Algorithm or its class, or a pure function of
+         (obs [B, ...] of all agents, key) that gives their actions [B, N]
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from parl.agents.agent import Agent
 from parl.agents.learner import Learner
-from parl.algorithms.wrappers.match import Uniform, sides_of
+from parl.algorithms.wrappers.match import Scripted, Uniform, sides_of
 from parl.algorithms.wrappers.self_play import SelfPlay
-from parl.core.errors import ConfigError, nearest
-from parl.core.spec import EnvSpec
+from parl.core.algorithm import Algorithm
+from parl.core.errors import ConfigError, nearest, told
+from parl.core.loading import OBJECT, is_path, load
+from parl.core.spec import EnvSpec, example
 from parl.runs.evaluation import Player
 
 KINDS = ("random", "self", "pool")
@@ -35,16 +42,75 @@ def check(opponent: str, spec: EnvSpec) -> None:
             f"opponent {opponent} needs a game of several sides; the agents of {spec.id} are one "
             "team."
         )
-    if opponent not in KINDS and not (Path(opponent) / "config.json").exists():
+    if is_run(opponent) and not (Path(opponent) / "config.json").exists():
         raise ConfigError(
-            f"opponent '{opponent}' is neither a run directory nor one of {', '.join(KINDS)}."
+            f"opponent '{opponent}' is neither a run directory nor module:attribute nor one of "
+            f"{', '.join(KINDS)}."
             f"{nearest(opponent, KINDS)}"
         )
 
 
 def is_run(opponent: str) -> bool:
     """Whether an opponent is another run's policy."""
-    return bool(opponent) and opponent not in KINDS
+    return bool(opponent) and opponent not in KINDS and not is_own(opponent)
+
+
+def is_own(opponent: str) -> bool:
+    """Whether an opponent is the user's own: module:attribute, or the name of an object."""
+    if opponent.endswith(OBJECT):
+        return True
+    return is_path(opponent) and not Path(opponent).exists()
+
+
+def own_player(opponent: Any, spec: EnvSpec) -> Player:
+    """The player that module:attribute names, or that an object is. Raises ConfigError."""
+    if isinstance(opponent, str) and opponent.endswith(OBJECT):
+        raise ConfigError(
+            f"the run plays against an opponent of your own, {opponent}: give it again with "
+            "opponent=..."
+        )
+    own: Any = load(opponent) if isinstance(opponent, str) else opponent
+    if isinstance(own, Player):
+        return own
+    if isinstance(own, Agent):
+        return Player(own.algorithm, own.get_weights())
+    try:
+        return checked_player(own() if isinstance(own, type) else own, spec)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"opponent {opponent!r:.60} cannot play {spec.id}: {told(error)}") from (
+            error
+        )
+
+
+def checked_player(own: Any, spec: EnvSpec) -> Player:
+    """The player of an algorithm or function, whose actions have the right form."""
+    if isinstance(own, Algorithm):
+        learns = type(own).init is not Algorithm.init
+        player = Player(own, own.policy(own.init(jax.random.key(0), spec) if learns else ()))
+    elif callable(own):
+        player = Player(Scripted(own), ())
+    else:
+        raise ConfigError(
+            f"opponent {own!r:.60} is no player: give an Agent, an Algorithm or a pure function of "
+            "(obs, key)."
+        )
+    given, due = (actions_of(each, spec) for each in (player, random_player(spec)))
+    if (given.shape, given.dtype) != (due.shape, due.dtype):
+        raise ConfigError(
+            f"opponent {own!r:.60} gives actions {given.dtype}{list(given.shape)}; {spec.id} takes "
+            f"{due.dtype}{list(due.shape)}."
+        )
+    return Player(player.algorithm, jax.device_get(player.policy))
+
+
+def actions_of(player: Player, spec: EnvSpec) -> Any:
+    """Shape and type of a player's actions for one environment, traced."""
+    obs = jax.tree.map(jnp.asarray, example(spec.observation_space, (1,)))
+    act, memory = player.algorithm.act, player.algorithm.memory((1,))
+    play = lambda policy, obs, memory, key: act(policy, obs, memory, key, explore=True)[0]
+    return jax.eval_shape(play, player.policy, obs, memory, jax.random.key(0))
 
 
 def plays_itself(opponent: str) -> bool:

@@ -3,6 +3,7 @@
 Shapes: B environments, N agents.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,20 @@ class Uniform(Algorithm):
         shape = (*obs["alive"].shape[:-1], self.num_agents)
         action = ops.uniform_action(key, self.space, shape, ops.legal_actions(obs))
         return action, memory, {}
+
+
+class Scripted(Algorithm):
+    """The player that is a pure function of (obs [B, ...] of all agents, key): actions [B, N]."""
+
+    function: Callable[[Any, Array], Array] = static(default=None)
+
+    def policy(self, state: Any) -> Any:
+        return ()
+
+    def act(
+        self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool
+    ) -> tuple[Array, Any, dict[str, Any]]:
+        return self.function(obs, key), memory, {}
 
 
 class MatchPolicy(NamedTuple):
