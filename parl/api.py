@@ -78,7 +78,7 @@ def train(
     """
     clock = Clock()
     hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
-    given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()} | names
+    given: dict[str, Any] = {k: settings.pop(k) for k in RUN_FIELDS & settings.keys()} | names
     rival, given["opponent"] = own_opponent(given.get("opponent"))
     chosen, own = dict(settings), own_env(env, env_id)
     name = algorithm_name(algorithm)
@@ -221,10 +221,10 @@ def evaluate(
     The policy is that of the checkpoint called latest, best, or by its environment steps.
     `env` may be another environment of the same spaces than the run's own, such as PettingZoo's
     version of one of ours. `opponent` is random, another run or one of the user's own, in place of
-    the run's. Actions are the likeliest, or drawn with `sample`. An episode is cut after `max_steps`; not given, that
-    is the environment's time limit, or 10,000 steps where it has none. `log_info` names numbers of
-    the environment's info in place of the run's. `algorithm` is needed where the run was started
-    with an object of the user's own.
+    the run's. Actions are the likeliest, or drawn with `sample`. An episode is cut after
+    `max_steps`; not given, that is the environment's time limit, or 10,000 steps where it has none.
+    `log_info` names numbers of the environment's info in place of the run's. `algorithm` is needed
+    where the run was started with an object of the user's own.
     """
     episodes = checked("episodes", episodes, int, Setting(low=1))
     seed = checked("seed", seed, int, Setting(low=0))

@@ -17,12 +17,12 @@ from parl.core import checkpoint
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ArtefactError, CheckpointError, ConfigError
+from parl.core.loading import OBJECT
 from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
 from parl.envs.native import Alone, Seen, Translator, check_finite, translator
-from parl.core.loading import OBJECT
 from parl.recipes import make_recipe
 from parl.runs.build import check_same, recipe_for
 from parl.runs.preparation import prepare

@@ -55,7 +55,7 @@ class Hooks:
 HOOKS = tuple(f.name for f in dataclasses.fields(Hooks))
 
 
-def named(given: Mapping[str, Any]) -> tuple[Hooks, dict[str, str]]:
+def named(given: Mapping[str, Any]) -> tuple[Hooks, dict[str, Any]]:
     """The functions among what was given by hooks' names, and what each is called.
 
     A name, module:function, is loaded when the run starts, here and when it is resumed.

@@ -90,7 +90,8 @@ def checked_player(own: Any, spec: EnvSpec) -> Player:
         learns = type(own).init is not Algorithm.init
         player = Player(own, own.policy(own.init(jax.random.key(0), spec) if learns else ()))
     elif callable(own):
-        player = Player(Scripted(own), ())
+        function: Any = own
+        player = Player(Scripted(function), ())
     else:
         raise ConfigError(
             f"opponent {own!r:.60} is no player: give an Agent, an Algorithm or a pure function of "
