@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from parl.core.errors import EnvError
@@ -24,12 +25,16 @@ class EnvFactory:
     vector: Callable[[int, int, int], VectorEnv]  # (num_envs, seed, index of the first)
     jax: JaxEnv | None = None  # the environment itself, where it is pure JAX
     id: str = ""  # what makes it again; empty for the user's own
+    rows: Callable[[int, int, int, int], VectorEnv] | None = None  # (count, seed, first, start)
+    fixed: int | None = None  # environments of a vector that is always of this size
+    made: bool = False  # whether that vector is made already, so that there is only one
 
 
 def make_factory(env: Any, id: str = "") -> EnvFactory:
     """The factory for an id, a JaxEnv, or a function that makes an environment; or as it is.
 
-    Such a function makes one of Gymnasium or PettingZoo; if it takes a keyword `index` or
+    Such a function makes one of Gymnasium or PettingZoo, or a vector environment of Gymnasium,
+    asked for `num_envs` if it takes that; if it takes a keyword `index` or
     `worker_index`, that is the number of the environment in the run, for ports and files. Of
     PettingZoo an environment that is made already will do, too, if it can be copied. The user's own
     may be named by 'module:name', and is called `id` if given. Raises EnvError for an unknown id,
@@ -52,6 +57,8 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
 
         factory = from_jax(checked(env))
         return dataclasses.replace(factory, id=found) if id or ":" in found else factory
+    if is_vector(env):
+        return from_made_vector(env, found)
     if callable(env):
         return from_gymnasium(env, found)
     if is_pettingzoo(env):
@@ -59,8 +66,8 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
 
         return from_gymnasium(copies_of(env), id or name_of(env))
     raise EnvError(
-        "env must be an id, a JaxEnv or a function that makes a Gymnasium environment (not one "
-        f"that is made already), not {env!r}."
+        "env must be an id, a JaxEnv, a vector environment or a function that makes a Gymnasium "
+        f"environment (not one that is made already), not {env!r}."
     )
 
 
@@ -107,18 +114,101 @@ def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFacto
     return from_gymnasium(make_gymnasium(name, **arguments), id)
 
 
-def from_gymnasium(make: Callable[[], Any], id: str) -> EnvFactory:
-    """The factory around a function that makes a Gymnasium environment.
+def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
+    """The factory around a function that makes a Gymnasium environment, or a vector of them.
 
     Without an id it is called by the class of what is made.
     """
     from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, class_name
+    from parl.envs.adapters.gymnasium_checks import MadeVector
+    from parl.envs.adapters.gymnasium_vector import takes_count
 
-    probe = GymnasiumVectorEnv(make, 1, 0, id or None)
+    if takes_count(make):
+        return from_vector(make, id)
+    try:
+        probe = GymnasiumVectorEnv(make, 1, 0, id or None)
+    except MadeVector as found:
+        return from_vector(make, id, found.env)
     name = id or class_name(probe.envs[0])
+    probe.close()
+    rows = partial(gymnasium_rows, make, name)
+
+    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+        return rows(num_envs, seed, first, 0)
+
+    return EnvFactory(dataclasses.replace(probe.spec, id=name), vector, rows=rows)
+
+
+def gymnasium_rows(
+    make: Callable[[], Any], id: str, count: int, seed: int, first: int, start: int
+) -> VectorEnv:
+    """`count` environments, from the place `start` on in the vector of a seed.
+
+    `first` is the index in the run of the first. For processes that share a vector out.
+    """
+    from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+
+    return GymnasiumVectorEnv(make, count, seed, id, first + start, start)
+
+
+def from_vector(make: Callable[..., Any], id: str, made: Any = None) -> EnvFactory:
+    """The factory around a function that makes a vector environment of Gymnasium.
+
+    Where it takes no `num_envs`, that is always of one size; `made` is one that it made.
+    """
+    from parl.envs.adapters import gymnasium_vector as adapter
+
+    env = made or adapter.made(make, 1, id or "the vector environment")
+    name = id or adapter.class_name(env)
+    probe = adapter.AdaptedVectorEnv(env, 0, name)
+    fixed = None if adapter.takes_count(make) else probe.num_envs
     probe.close()
 
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
-        return GymnasiumVectorEnv(make, num_envs, seed, name, first)
+        return adapter.AdaptedVectorEnv(adapter.made(make, num_envs, name), seed, name)
 
-    return EnvFactory(dataclasses.replace(probe.spec, id=name), vector)
+    return EnvFactory(probe.spec, vector, fixed=fixed)
+
+
+def from_made_vector(env: Any, id: str) -> EnvFactory:
+    """The factory around a vector environment that is made already: it serves one run once."""
+    from parl.envs.adapters import gymnasium_vector as adapter
+
+    name = adapter.class_name(env) if id == type(env).__name__ else id
+    left = [adapter.AdaptedVectorEnv(env, 0, name)]
+
+    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+        if not left:
+            raise EnvError(
+                f"{name} is a vector environment that is made already and in use: give a function "
+                "that makes it, such as lambda num_envs: gymnasium.make_vec(..., num_envs)."
+            )
+        return left.pop()
+
+    return EnvFactory(left[0].spec, vector, fixed=env.num_envs, made=True)
+
+
+def is_vector(env: Any) -> bool:
+    """Whether this is a vector environment of Gymnasium."""
+    import gymnasium
+
+    return isinstance(env, gymnasium.vector.VectorEnv)
+
+
+def in_processes(factory: EnvFactory, workers: int, deadline: float | None) -> Any:
+    """The `vector` of a factory that has its environments stepped by so many processes."""
+    rows, spec = factory.rows, factory.spec
+    assert rows is not None
+
+    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+        from parl.envs.processes import ProcessVectorEnv  # only now: few runs need it
+
+        make = partial(placed, rows, seed, first)
+        return ProcessVectorEnv(make, spec, num_envs, workers, deadline)
+
+    return vector
+
+
+def placed(rows: Any, seed: int, first: int, count: int, start: int) -> VectorEnv:
+    """Some rows of a vector, in the process that steps them."""
+    return rows(count, seed, first, start)

@@ -23,7 +23,7 @@ from parl.core.finite import not_finite
 from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
-from parl.envs.factory import EnvFactory, make_factory, stored_factory
+from parl.envs.factory import EnvFactory, in_processes, make_factory, stored_factory
 from parl.recipes import algorithm_name, make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
@@ -86,7 +86,10 @@ def resolve(
     chosen = config.algorithm if algorithm is None else algorithm
     algorithm, recipe = recipe_for(chosen, factory)
     recipe = at_least_one_env_per_worker(recipe.override(config.settings), max(config.actors, 1))
+    if factory.fixed and "num_envs" not in config.settings:
+        recipe = recipe.override({"num_envs": factory.fixed * max(config.actors, 1)})
     layout = layout_of(config, algorithm, recipe, factory)
+    check_vector(config, layout, factory)
     rival = opponent_player(config, factory.spec, env, opponent)
     config = dataclasses.replace(
         with_defaults(config, factory),
@@ -153,6 +156,27 @@ def check_same(spec: EnvSpec, stored: EnvSpec) -> None:
             )
 
 
+def check_vector(config: RunConfig, layout: Layout, factory: EnvFactory) -> None:
+    """Raises ConfigError where environments cannot be as many, or stepped by processes."""
+    if factory.fixed not in (None, layout.envs_per_worker):
+        raise ConfigError(
+            f"{factory.spec.id} is a vector of {factory.fixed} environments: use --num-envs "
+            f"{factory.fixed * layout.workers}, or give a function that takes num_envs."
+        )
+    if not config.env_workers:
+        return
+    if layout.execution != "host" or factory.rows is None:
+        raise ConfigError(
+            f"env_workers are for single environments that are stepped in Python; "
+            f"{factory.spec.id} with {layout.execution} execution has none."
+        )
+    if config.env_workers > layout.envs_per_worker:
+        raise ConfigError(
+            f"{config.env_workers} env_workers cannot share {layout.envs_per_worker} environments; "
+            f"use --num-envs {config.env_workers} or more."
+        )
+
+
 def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
     """How a run collects. Raises ConfigError where the environment or the algorithm cannot."""
     execution, workers = config.execution, max(config.actors, 1)
@@ -204,6 +228,7 @@ def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
     return dataclasses.replace(
         config,
         eval_every=eval_every,
+        eval_env=config.eval_env or ("train" if factory.made else ""),
         absolute_episodes=absolute,
         checkpoint_every=config.checkpoint_every or eval_every,
         opponent=str(Path(opponent).resolve()) if is_run(opponent) else opponent,
@@ -258,7 +283,9 @@ def load_state(
     config = run.config()
     factory = opened(config, env, plays)
     execution = config.execution if env is None and plays else "auto"
-    alone = dataclasses.replace(config, opponent="", eval_env="", execution=execution)
+    alone = dataclasses.replace(
+        config, opponent="", eval_env="", execution=execution, env_workers=0
+    )
     parts = resolve(alone, factory, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)
@@ -341,9 +368,12 @@ def make_execution(
     if layout.execution == "fused":
         assert factory.jax is not None
         return Fused(factory.jax, learner, seeds, *shape)
+    vector = factory.vector
+    if config.env_workers:
+        vector = in_processes(factory, config.env_workers, config.deadline)
     make = partial(
         make_collector,
-        factory.vector,
+        vector,
         learner.algorithm,
         seeds,
         share,

@@ -38,11 +38,14 @@ class RunSettings:
     anybody. auto is async for impala and appo, else sync."""
     max_policy_lag: int | None = declared(None, low=0)
     """Drop asynchronous rollouts of policies that are more versions old than this."""
+    env_workers: int = declared(0, low=0, high=1_024)
+    """Processes of this machine that step the environments of host execution, for slow ones; 0: the
+    run's own process. The numbers are the same."""
     address: str = "local"
     """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
     deadline: float | None = declared(None, low=0.1, high=1e6)
-    """Seconds without a step of any environment after which a rollout actor counts as hung; by
-    default ten times the longest so far, at least 30."""
+    """Seconds without a step of any environment after which a rollout actor or environment worker
+    counts as hung; by default ten times the longest so far, at least 30."""
     chaos: str = ""
     """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
     eval_every: int = declared(0, low=0)
@@ -126,6 +129,8 @@ class RunConfig(RunSettings):
             raise ConfigError(
                 f"{self.execution} execution has no rollout actors: leave out one of the two."
             )
+        if self.actors and self.env_workers:
+            raise ConfigError("rollout actors step environments themselves: drop env_workers.")
         if self.actors and self.num_seeds > 1:
             raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
         self.check_actors()
@@ -137,7 +142,7 @@ class RunConfig(RunSettings):
             f"address {self.address}": self.address != "local",
             f"chaos {self.chaos}": bool(self.chaos),
             f"max_policy_lag {self.max_policy_lag}": self.max_policy_lag is not None,
-            f"deadline {self.deadline}": self.deadline is not None,
+            f"deadline {self.deadline}": self.deadline is not None and not self.env_workers,
         }
         for what, is_said in said.items():
             if is_said and not self.actors:

@@ -235,13 +235,14 @@ class GymnasiumVectorEnv:
         seed: int,
         id: str | None = None,
         first: int = 0,  # index of the first, told to a maker that asks for it
+        start: int = 0,  # place of the first in a vector that several processes share
     ) -> None:
         self.envs = []
         for index in range(num_envs):
             self.envs.append(adapted(checks.made(told_index(make, first + index), id)))
             beat()
         self._id = id or own_id(self.envs[0])
-        self._seed = seed
+        self._seed, self._start = seed, start
         self._seeded = False
         self._steps = 0  # calls of step()
         self._obs: Any = None  # [B, *O] what was returned last
@@ -362,7 +363,8 @@ class GymnasiumVectorEnv:
 
     def _seeds(self, *fold: int) -> list[int | None]:
         """One seed per environment from (seed, index, *fold)."""
-        entropy = ([self._seed, index, *fold] for index in range(self.num_envs))
+        places = range(self._start, self._start + self.num_envs)
+        entropy = ([self._seed, place, *fold] for place in places)
         return [int(np.random.SeedSequence(e).generate_state(1)[0]) for e in entropy]
 
     def _reset_all(self, seeds: list[int | None], opening: Any = None) -> Any:
@@ -422,7 +424,7 @@ class GymnasiumVectorEnv:
             elif rows[index] is None:
                 raise EnvError(
                     f"{self._id} gave info['{masks.IN_INFO}'] at its first reset, but not in "
-                    f"environment {index} at step {self._steps}: give it at every reset and step."
+                    f"environment {self._start + index} at step {self._steps}: give it at every reset and step."
                 )
         return masks.stack_masks(rows, size)
 
@@ -463,12 +465,12 @@ class GymnasiumVectorEnv:
             index = int(np.argmin(np.isfinite(rows).all(axis=1)))
             kind = "a NaN" if np.isnan(rows[index]).any() else "an infinite"
             raise EnvError(
-                f"{self._spec.id} returned {kind} {what} in environment {index} at step "
-                f"{self._steps}; its simulation has diverged or its code has a bug."
+                f"{self._spec.id} returned {kind} {what} in environment {self._start + index} at "
+                f"step {self._steps}; its simulation has diverged or its code has a bug."
             )
 
     def _failed(self, call: str, index: int, error: BaseException) -> EnvError:
-        where = f" in {call} of environment {index} at step {self._steps}"
+        where = f" in {call} of environment {self._start + index} at step {self._steps}"
         failed = EnvError(f"{self._id} raised {told(error, where)}")
         failed.__cause__ = error
         return failed

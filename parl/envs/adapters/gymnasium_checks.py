@@ -23,6 +23,14 @@ REPORTED: set[str] = set()  # ids of environments whose values outside their spa
 Bounds = tuple[tuple[str, ...], Any, Any]  # (path, low and high [*O] or numbers)
 
 
+class MadeVector(EnvError):
+    """A maker of one environment made a vector of them."""
+
+    def __init__(self, sentence: str, env: gymnasium.vector.VectorEnv):
+        super().__init__(sentence)
+        self.env = env
+
+
 def made(make: Callable[[], Any], id: str | None) -> Any:
     """What `make` makes, if that is one new environment. Raises EnvError."""
     name = id or name_of(make) or "a lambda"
@@ -36,10 +44,7 @@ def made(make: Callable[[], Any], id: str | None) -> Any:
             hint = "; give a function without arguments that makes it, such as a lambda"
         raise EnvError(f"{name} could not be made: {told(error)}{hint}") from error
     if isinstance(env, gymnasium.vector.VectorEnv):
-        raise EnvError(
-            f"{name} makes a vector of environments: give a function that makes one of them, "
-            "num_envs of it are stepped together."
-        )
+        raise MadeVector(f"{name} makes a vector of environments.", env)
     if not isinstance(env, gymnasium.Env) and not is_pettingzoo(env):
         raise EnvError(
             f"{name} makes {env!r:.60}, which is no environment: it has to be a gymnasium.Env or "

@@ -1,0 +1,332 @@
+"""Environments that are slow to step, shared out among processes of this machine; without Ray.
+
+Each process steps some rows of one vector environment in lockstep, so that numbers and saved states
+are those of a single process. Numpy arrays and plain values go through a pipe; a thread in each
+process tells that its environments go on and ends it with the one that started it.
+"""
+
+import atexit
+import contextlib
+import multiprocessing
+import multiprocessing.util  # its own exit, which waits for processes, comes after ours
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import numpy as np
+
+from parl.core import errors
+from parl.core.errors import CheckpointError, ConfigError, EnvError, ParlError
+from parl.core.spec import EnvSpec
+from parl.envs import pulse
+from parl.envs.info import as_number
+from parl.envs.protocol import EnvState, Transition, VectorEnv
+
+SPAWN = multiprocessing.get_context("spawn")  # a fork would copy threads of JAX in mid-air
+LEAST = 30.0  # seconds without a step after which a process counts as hung; or ten of its longest
+STARTING = 120.0  # seconds more while it starts
+SIGN = 0.25  # seconds between two signs of life
+CLOSING = 5.0  # seconds for the environments to close
+OPEN: "weakref.WeakSet[ProcessVectorEnv]" = weakref.WeakSet()
+
+Rows = Callable[[int, int], VectorEnv]  # (rows, place of the first) to their environment
+
+
+class ProcessVectorEnv:
+    """B environments behind the VectorEnv protocol, in as many processes as `workers` says.
+
+    `rows(count, start)` makes those from `start` on, in its process; `deadline` is in seconds, see
+    LEAST for the default. Raises EnvError where a process ends or hangs, and whatever is wrong with
+    the environments themselves.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        spec: EnvSpec,
+        num_envs: int,
+        workers: int,
+        deadline: float | None = None,
+    ):
+        self.spec, self.num_envs = spec, num_envs
+        bounds = np.linspace(0, num_envs, workers + 1).astype(int).tolist()
+        self._parts = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        self._workers: list[Worker] = []
+        OPEN.add(self)
+        try:
+            for part in self._parts:
+                self._workers.append(Worker(rows, part, spec.id, deadline))
+            for worker in self._workers:
+                worker.answer(STARTING)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def infos(self) -> Sequence[Any]:
+        """The numbers among what each environment told at the last step."""
+        return [info for told in self._ask("infos") for info in told]
+
+    def reset(self) -> Any:
+        return joined(self._ask("reset"))
+
+    def step(self, action: Any) -> Transition:
+        action = np.asarray(action)
+        answers = self._ask("step", [action[part] for part in self._parts])
+        obs, *rest = (joined(parts) for parts in list(zip(*answers, strict=True))[:4])
+        if all(answer[0] is answer[4] for answer in answers):
+            return Transition(obs, *rest, obs)
+        return Transition(obs, *rest, joined([answer[4] for answer in answers]))
+
+    def get_state(self) -> EnvState:
+        """The same as that of all environments in one process."""
+        states: list[EnvState] = self._ask("get_state")
+        meta = states[0].meta | {"num_envs": self.num_envs}
+        if not all(state.exact for state in states):
+            return EnvState({}, meta, exact=False)
+        meta["envs"] = [env for state in states for env in state.meta["envs"]]
+        arrays: dict[str, Any] = {}
+        for part, state in zip(self._parts, states, strict=True):
+            for name, array in state.arrays.items():
+                place, slash, rest = name.partition("/")
+                if place.isdecimal():
+                    arrays[f"{int(place) + part.start}{slash}{rest}"] = array
+                else:  # a part of the observation
+                    arrays[name] = joined([other.arrays[name] for other in states])
+        return EnvState(arrays, meta, exact=True)
+
+    def set_state(self, state: EnvState) -> Any:
+        meta = state.meta
+        if (meta.get("id"), meta.get("num_envs")) != (self.spec.id, self.num_envs):
+            raise CheckpointError(
+                f"a state of {meta.get('num_envs')} x {meta.get('id')} cannot be continued by "
+                f"{self.num_envs} x {self.spec.id}."
+            )
+        return joined(self._ask("set_state", [part_of(state, part) for part in self._parts]))
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Sets parameters of all environments."""
+        self._ask("change", [dict(parameters)] * len(self._parts))
+
+    def close(self) -> None:
+        """Ends all processes."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.dismiss()
+        for worker in workers:
+            worker.end()
+
+    def _ask(self, call: str, arguments: Sequence[Any] | None = None) -> list[Any]:
+        """What every process answers."""
+        if not self._workers:
+            raise EnvError(f"{self.spec.id} is closed.")
+        given = arguments if arguments is not None else [None] * len(self._parts)
+        try:
+            for worker, argument in zip(self._workers, given, strict=True):
+                worker.send(call, argument)
+            return [worker.answer() for worker in self._workers]
+        except BaseException:
+            self.close()  # answers that are still to come would be taken for others
+            raise
+
+
+@atexit.register
+def close_all() -> None:
+    """Ends the processes of whatever was not closed."""
+    for env in list(OPEN):
+        env.close()
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Arrays, or dicts of them, of some rows each as one of all."""
+    if isinstance(parts[0], Mapping):
+        return {name: joined([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
+
+
+def part_of(state: EnvState, part: slice) -> EnvState:
+    """The state of some environments in one of all."""
+    meta = state.meta | {"num_envs": part.stop - part.start}
+    if not state.exact:
+        return EnvState({}, meta, exact=False)
+    arrays: dict[str, Any] = {}
+    for name, array in state.arrays.items():
+        place, slash, rest = name.partition("/")
+        if not place.isdecimal():
+            arrays[name] = array[part]
+        elif part.start <= int(place) < part.stop:
+            arrays[f"{int(place) - part.start}{slash}{rest}"] = array
+    return EnvState(arrays, meta | {"envs": meta["envs"][part]}, exact=True)
+
+
+class Worker:
+    """A process with some of the environments, as the one that started it sees it."""
+
+    def __init__(self, rows: Rows, part: slice, id: str, deadline: float | None):
+        self.part, self.id, self.deadline, self.longest = part, id, deadline, 0.0
+        self.asked = time.monotonic()
+        self.beats: Any = SPAWN.RawValue("Q")
+        self.pipe, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(
+            target=serve,
+            args=(rows, part.stop - part.start, part.start, theirs, self.beats, os.getpid()),
+            name=f"environments {part.start} to {part.stop - 1}",
+        )
+        try:
+            with on_cpu():
+                self.process.start()
+        except Exception as error:  # whatever pickling says
+            raise ConfigError(
+                f"{id} cannot be sent to environment workers: {error}; give a function or class of "
+                "a module, or its name, or train with env_workers=0."
+            ) from error
+        theirs.close()
+
+    def send(self, call: str, argument: Any) -> None:
+        """Asks for something."""
+        self.asked = time.monotonic()
+        try:
+            self.pipe.send((call, argument))
+        except OSError as error:
+            raise self.ended() from error
+
+    def answer(self, more: float = 0.0) -> Any:
+        """What it answers. Raises EnvError where it ends or hangs, or what went wrong there."""
+        seen, beats = time.monotonic(), self.beats.value
+        while not self.pipe.poll(SIGN):
+            if not self.process.is_alive() and not self.pipe.poll(0):
+                raise self.ended()
+            now = time.monotonic()
+            if self.beats.value != beats:
+                self.longest = max(self.longest, now - seen)
+                seen, beats = now, self.beats.value
+            patience = self.deadline or max(LEAST, 10 * self.longest)
+            if now - seen > patience + more:
+                raise EnvError(
+                    f"{self.id}: the {self.process.name} hang, nothing was heard of them for "
+                    f"{now - seen:.0f} s (process {self.process.pid})."
+                )
+        try:
+            failure, answer = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self.ended() from error
+        if failure is not None:
+            raise revived(failure)
+        return answer
+
+    def ended(self) -> EnvError:
+        """The error of a process that is gone."""
+        self.process.join(CLOSING)
+        code = self.process.exitcode
+        how = "ended"
+        if code is not None:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        hint = "" if code != 1 else (
+            "; where it could not start, a script needs its start below "
+            "if __name__ == '__main__':"
+        )  # fmt: skip
+        return EnvError(
+            f"{self.id}: the process {self.process.pid} with {self.process.name} {how}{hint}; what "
+            "was saved last is intact, go on from there with 'parl resume'."
+        )
+
+    def dismiss(self) -> None:
+        """Has it close its environments and end."""
+        with contextlib.suppress(OSError, ValueError):
+            self.pipe.send(("close", None))
+
+    def end(self) -> None:
+        """Waits for its end, for a while."""
+        process = self.process
+        if process.pid is not None and not wait([process.sentinel], CLOSING):
+            process.kill()
+        if process.pid is not None:
+            process.join()
+        self.pipe.close()
+
+
+@contextlib.contextmanager
+def on_cpu() -> Iterator[None]:
+    """What is started within this leaves accelerators alone."""
+    ours = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+# --- in the process ------------------------------------------------------------------------------
+
+
+def serve(rows: Rows, count: int, start: int, pipe: Connection, beats: Any, parent: int) -> None:
+    """Answers until the pipe is closed or the parent is gone. Signals are the parent's business."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)
+    threading.Thread(target=tell, args=(beats, parent), daemon=True).start()
+    env: Any = None
+    with contextlib.suppress(EOFError, OSError):
+        call, argument = "make", None
+        while call != "close":
+            try:
+                if call == "make":
+                    env, answer = rows(count, start), None
+                else:
+                    answer = performed(env, call, argument)
+                pipe.send((None, answer))
+            except (Exception, SystemExit) as error:
+                pipe.send((failure_of(error), None))
+            call, argument = pipe.recv()
+    if env is not None:
+        with contextlib.suppress(Exception, SystemExit):
+            env.close()
+
+
+def performed(env: Any, call: str, argument: Any) -> Any:
+    """What the environments answer."""
+    match call:
+        case "step":
+            return tuple(env.step(argument))
+        case "infos":
+            return [numbers_in(info) for info in env.infos]
+        case "set_state" | "change":
+            return getattr(env, call)(argument)
+    return getattr(env, call)()
+
+
+def tell(beats: Any, parent: int) -> None:
+    """Signs of life, and the end with the parent."""
+    while os.getppid() == parent:
+        beats.value = pulse.beats
+        time.sleep(SIGN)
+    os._exit(1)
+
+
+def numbers_in(info: Any) -> dict[Any, Any]:
+    """The numbers of an info, and those of the infos in it."""
+    found = {}
+    for name, value in info.items() if isinstance(info, Mapping) else ():
+        if isinstance(value, Mapping):
+            found[name] = numbers_in(value)
+        elif (number := as_number(value)) is not None:
+            found[name] = number
+    return found
+
+
+def failure_of(error: BaseException) -> tuple[str, str]:
+    """What goes through the pipe of an exception: its class' name and its sentence."""
+    known = isinstance(error, ParlError) and hasattr(errors, type(error).__name__)
+    return (type(error).__name__ if known else "EnvError"), str(error) or type(error).__name__
+
+
+def revived(failure: tuple[str, str]) -> ParlError:
+    """The exception for one of another process."""
+    kind, sentence = failure
+    return getattr(errors, kind)(sentence)
