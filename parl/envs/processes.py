@@ -7,6 +7,7 @@ process tells that its environments go on and ends it with the one that started 
 
 import atexit
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.util  # its own exit, which waits for processes, comes after ours
 import os
@@ -55,7 +56,7 @@ class ProcessVectorEnv:
     ):
         self.spec, self.num_envs = spec, num_envs
         bounds = np.linspace(0, num_envs, workers + 1).astype(int).tolist()
-        self._parts = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        self._parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
         self._workers: list[Worker] = []
         OPEN.add(self)
         try:

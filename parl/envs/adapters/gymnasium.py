@@ -424,7 +424,8 @@ class GymnasiumVectorEnv:
             elif rows[index] is None:
                 raise EnvError(
                     f"{self._id} gave info['{masks.IN_INFO}'] at its first reset, but not in "
-                    f"environment {self._start + index} at step {self._steps}: give it at every reset and step."
+                    f"environment {self._start + index} at step {self._steps}: give it at every "
+                    "reset and step."
                 )
         return masks.stack_masks(rows, size)
 
