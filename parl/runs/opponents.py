@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parl.agents.agent import Agent
+from parl.agents.agent import LearnerAgent
 from parl.agents.learner import Learner
 from parl.algorithms.wrappers.match import Scripted, Uniform, sides_of
 from parl.algorithms.wrappers.self_play import SelfPlay
@@ -72,7 +72,7 @@ def own_player(opponent: Any, spec: EnvSpec) -> Player:
     own: Any = load(opponent) if isinstance(opponent, str) else opponent
     if isinstance(own, Player):
         return own
-    if isinstance(own, Agent):
+    if isinstance(own, LearnerAgent):
         return Player(own.algorithm, own.get_weights())
     try:
         return checked_player(own() if isinstance(own, type) else own, spec)
