@@ -20,6 +20,7 @@ HOMES = {
     "Agent": "parl.face",
     "Run": "parl.api",
     "Stop": "parl.runs.hooks",
+    "NextEnv": "parl.runs.hooks",
     "plot_curves": "parl.report.plotting",
     "transition": "parl.agents.agent",
     "OnPolicy": "parl.agents.learner",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.remote import disconnect as disconnect
     from parl.remote import remote_class as remote_class
     from parl.report.plotting import plot_curves as plot_curves
+    from parl.runs.hooks import NextEnv as NextEnv
     from parl.runs.hooks import Stop as Stop
     from parl.runs.interruption import Interrupted as Interrupted
 

@@ -127,8 +127,8 @@ def test_the_first_reason_counts_and_all_are_told():
         Hooks(on_end=told.append),
         Hooks(on_end=lambda values: Stop("second")),
     ]
-    assert tell(hooks, "on_end", {"a": 1}) == "first" and told == [{"a": 1}]
-    assert tell(hooks, "on_start", {}) == ""
+    assert tell(hooks, "on_end", {"a": 1}).reason == "first" and told == [{"a": 1}]
+    assert tell(hooks, "on_start", {}) == ("", {}, {})
     assert stop_at(1.0, {"return": None}) is None
     assert stop_at(1.0, {"return": {"mean": 0.5}}) is None
     assert isinstance(stop_at(1.0, {"return": {"mean": 1.0}}), Stop)

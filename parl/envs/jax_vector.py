@@ -4,6 +4,8 @@
 the same numbers.
 """
 
+import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from parl.core.checkpoint import is_key, named_leaves, to_numpy
-from parl.core.errors import CheckpointError, EnvError
+from parl.core.errors import CheckpointError, EnvError, told
 from parl.core.programs import shared
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
@@ -29,6 +31,7 @@ class VectorState(struct.PyTreeNode):
     obs: Any  # [B, *O] what to act on next
     key: Array  # [] typed PRNG key, never changed: steps fold their time into it
     time: Array  # [] int32, steps taken by this vector
+    parameters: Any = ()  # [] each, by name, of the environments where they have been changed
 
 
 def reset(env: JaxEnv, key: Array, num_envs: int) -> VectorState:
@@ -42,17 +45,66 @@ def restart(env: JaxEnv, vector: VectorState) -> VectorState:
     """New episodes in all environments; time goes on."""
     num_envs = jax.tree.leaves(vector.obs)[0].shape[0]
     key = jax.random.fold_in(vector.key, vector.time)
-    return reset(env, key, num_envs).replace(time=vector.time)
+    fresh = reset(with_parameters(env, vector.parameters), key, num_envs)
+    return fresh.replace(time=vector.time, parameters=vector.parameters)
+
+
+def with_parameters(env: JaxEnv, parameters: Any) -> Any:
+    """The environment with other values of some attributes, inside of whatever wraps it."""
+    if not parameters:
+        return env
+    copied: Any = copy.copy(env)
+    inner = {name: value for name, value in parameters.items() if not hasattr(env, name)}
+    if inner:
+        object.__setattr__(copied, "env", with_parameters(copied.env, inner))
+    for name in parameters.keys() - inner.keys():  # a dataclass may be frozen
+        object.__setattr__(copied, name, parameters[name])
+    return copied
+
+
+def changed(
+    env: JaxEnv, vector: VectorState, parameters: Mapping[str, Any], lead: tuple[int, ...] = ()
+) -> VectorState:
+    """The vector with these parameters for all its environments, and for all seeds [*lead].
+
+    They have the types of the attributes. Raises EnvError for what the environment does not have,
+    or where they are needed while its program is built.
+    """
+    numbers = {}
+    for name, value in parameters.items():
+        like = attribute(env, name)
+        if not isinstance(like, bool | int | float) or isinstance(value, str):
+            raise EnvError(f"{env.spec.id} has no number '{name}', which {value!r:.40} could be.")
+        numbers[name] = jnp.asarray(value, jnp.result_type(type(like)))
+
+    def steps(numbers: Any, key: Array) -> Any:
+        live = with_parameters(env, numbers)
+        return live.step(live.reset(key)[0], jax.tree.map(lambda x: x[0], env.spec.action), key)
+
+    try:
+        jax.eval_shape(steps, numbers, jax.random.key(0))
+    except Exception as error:
+        raise EnvError(
+            f"{env.spec.id} cannot change {', '.join(numbers)} as data: {told(error)}"
+        ) from error
+    return vector.replace(parameters={n: jnp.broadcast_to(x, lead) for n, x in numbers.items()})
+
+
+def attribute(env: Any, name: str) -> Any:
+    """The value of an attribute, inside of whatever wraps the environment; None without one."""
+    if hasattr(env, name):
+        return getattr(env, name)
+    return attribute(env.env, name) if hasattr(env, "env") else None
 
 
 def step(env: JaxEnv, state: Any, action: Any, keys: Array) -> tuple[Any, Any, Array, Array, Array]:
-    """One step of every environment [B], without resets: what `env.step` returns, [B, ...].
+    """One step of every environment [B], without resets: what `env.step` returns, [B, ...]."""
+    return jax.vmap(env.step)(state, within_bounds(env.spec, action), keys)
 
-    Policies may sample beyond [-1, 1], in which environments take Box actions: here is their door.
-    """
-    if isinstance(env.spec.action_space, Box):
-        action = jnp.clip(action, -1.0, 1.0)
-    return jax.vmap(env.step)(state, action, keys)
+
+def within_bounds(spec: EnvSpec, action: Any) -> Any:
+    """Actions within [-1, 1], in which environments take Box actions; policies sample beyond."""
+    return jnp.clip(action, -1.0, 1.0) if isinstance(spec.action_space, Box) else action
 
 
 def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState, Transition]:
@@ -63,14 +115,17 @@ def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState
         return jax.random.split(key, (2, num_envs))[child]
 
     def restart_ended() -> tuple[Any, Any]:
-        return select(ended, jax.vmap(env.reset)(child_keys(1)), (state, next_obs))
+        return select(ended, jax.vmap(live.reset)(child_keys(1)), (state, next_obs))
 
     num_envs = jax.tree.leaves(vector.obs)[0].shape[0]
-    state, next_obs, reward, terminated, truncated = step(env, vector.env, action, child_keys(0))
+    live = with_parameters(env, vector.parameters)
+    action = within_bounds(env.spec, action)
+    new = jax.vmap(live.step)(vector.env, action, child_keys(0))
+    state, next_obs, reward, terminated, truncated = new
     ended = terminated | truncated
     # most steps end no episode, and drawing keys and resets would cost five times the step itself
     env_state, obs = lax.cond(anywhere(ended), restart_ended, lambda: (state, next_obs))
-    following = VectorState(env=env_state, obs=obs, key=vector.key, time=vector.time + 1)
+    following = vector.replace(env=env_state, obs=obs, time=vector.time + 1)
     return following, Transition(obs, reward, terminated, truncated, next_obs)
 
 
@@ -119,6 +174,7 @@ class JaxVectorEnv:
     infos = ()  # they tell nothing beside
 
     def __init__(self, env: JaxEnv, num_envs: int, seed: int) -> None:
+        self._env = env
         self.spec: EnvSpec = env.spec
         self.num_envs = num_envs
         self._action = env.spec.action
@@ -160,6 +216,9 @@ class JaxVectorEnv:
     def set_state(self, state: EnvState) -> Any:
         """Continues bit for bit from `state`; returns obs [B, *O]."""
         like = self._reset(self._key) if self._vector is None else self._vector
+        prefix = "parameters/"
+        own = {n.removeprefix(prefix): x for n, x in state.arrays.items() if n.startswith(prefix)}
+        like = changed(self._env, like, own) if own else like.replace(parameters=())
         wanted = named_leaves(like)
         if state.meta.get("env") != self.spec.id:
             raise CheckpointError(
@@ -171,6 +230,10 @@ class JaxVectorEnv:
         leaves = [restore(name, state.arrays[name], leaf) for name, leaf in wanted.items()]
         self._vector = vector = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return writable(vector.obs)
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Goes on with these parameters, as data of the same programs."""
+        self._vector = changed(self._env, self._started(), parameters)
 
     def close(self) -> None:
         """Nothing to release."""

@@ -7,7 +7,7 @@ Both leave resets to one place: a JaxEnv never resets itself (`jax_vector.autost
 VectorEnv always does, in the same step, and returns the true final observation as `next_obs`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from parl.core.spec import EnvSpec
@@ -74,6 +74,10 @@ class VectorEnv(Protocol):
 
     def set_state(self, state: EnvState) -> Any:
         """Continues from `state`; returns obs [B, *O] (of fresh episodes where not exact)."""
+        ...
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Goes on with these parameters; EnvError where the environments have none of the name."""
         ...
 
     def close(self) -> None: ...

@@ -1,6 +1,6 @@
 """A pool of rollout workers that no fault stops and that keeps exact books."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from parl.agents.execution.collector import CollectorState, Fragment
@@ -77,6 +77,7 @@ class RolloutPool:
         self.backend = OnRay(queued) if backend == "ray" else Inline()
         self.books = Books()
         self.published: Weights | None = None
+        self.parameters: dict[str, Any] | None = None  # of the environments, where changed
         terms = Terms(None if deadline == "auto" else deadline, room, say=say)
         self.supervisor = Supervisor(
             self.backend, make_worker, envs_per_worker, num_workers, seed, terms, spares, max_memory
@@ -103,7 +104,19 @@ class RolloutPool:
     def publish(self, policy: Any, version: int) -> None:
         """Makes a policy the one that the next fragments are collected with: one put, no copies."""
         order = self.published.order + 1 if self.published else 0
-        self.published = Weights(self.backend.store(to_numpy(policy)), order, version)
+        stored = self.backend.store(to_numpy(policy))
+        self.announce(Weights(stored, order, version, self.parameters))
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Has all environments go on with these parameters, from the next fragments on."""
+        self.parameters = dict(parameters)
+        if self.published:
+            order = self.published.order + 1
+            self.announce(self.published._replace(order=order, parameters=self.parameters))
+
+    def announce(self, weights: Weights) -> None:
+        """Has workers that collect already take these for what they collect next."""
+        self.published = weights
         if self.asynchronous:
             for slot in self.supervisor.slots:
                 if slot.process is not None and len(slot.pending) > 1:  # a fragment that waits

@@ -28,6 +28,7 @@ class Weights(NamedTuple):
     handle: Any  # the policy, or what `Worker.fetch` makes one of
     order: int  # of publication: higher is newer
     version: int  # what the publisher calls it
+    parameters: dict[str, Any] | None = None  # of the environments, where they were changed
 
 
 class Build(NamedTuple):
@@ -78,6 +79,7 @@ class Worker:
         self.collector: Collector | None = None
         self.index = -1  # what the collector was made with
         self.policy: Any = None
+        self.applied: dict[str, Any] | None = None  # parameters that the collector has been given
         self.weights = self.newest = Weights(None, -1, -1)  # in use; published meanwhile
         self.lock = threading.Lock()
 
@@ -113,6 +115,7 @@ class Worker:
                 f"make_worker made {self.collector.num_envs} environments, the pool was told "
                 f"envs_per_worker={self.envs_per_worker}."
             )
+        self.applied = None
         if request.state is not None:
             self.collector.set_state(request.state)
 
@@ -120,6 +123,9 @@ class Worker:
         """One fragment, checked before it leaves."""
         collector = self.running
         self.pull(request.weights)
+        if self.weights.parameters != self.applied:
+            collector.change(self.weights.parameters or {})
+            self.applied = self.weights.parameters
         with faulty(collector.envs[0], request.fault, request.length):
             fragment = collector.collect(self.policy, request.length, request.random)
         check_fragment(fragment, collector, request.length)

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from parl.core.errors import ConfigError, ParlError
 from parl.core.loading import OBJECT, called, load
+from parl.envs.info import as_number
 from parl.runs.config import RunConfig
 
 Hook = Callable[[dict[str, Any]], Any]
@@ -25,6 +26,29 @@ class Stop(Exception):
         self.reason = reason
 
 
+class NextEnv:
+    """Returned by a hook: the training environments go on with these parameters.
+
+    Parameters are numbers, switches or words. Of a JAX environment they are attributes that its
+    `reset` and `step` read, and stay data of one program; of others the keywords of its method
+    `set_parameters`, or attributes of it. Evaluation stays with the run's environment.
+    """
+
+    def __init__(self, **parameters: bool | int | float | str):
+        for name, value in parameters.items():
+            if not isinstance(value, bool | int | float | str):
+                raise ConfigError(f"NextEnv({name}=...) must be a number or a word: {value!r:.60}.")
+        self.parameters = parameters
+
+
+class Answer(NamedTuple):
+    """What hooks asked for."""
+
+    reason: str = ""  # to end the run; empty where there is none
+    parameters: dict[str, Any] = {}  # noqa: RUF012  of the environments to come
+    metrics: dict[str, float] = {}  # noqa: RUF012  for the next line of metrics
+
+
 class HookError(ParlError):
     """A function named by a setting raised."""
 
@@ -33,7 +57,12 @@ class HookError(ParlError):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a run calls, each with one dict of plain values. A hook may return or raise `Stop`."""
+    """What a run calls, each with one dict of plain values.
+
+    A hook may return or raise `Stop`, which ends the run; return a dict of numbers, which stand in
+    the next line of metrics as user/NAME; `NextEnv`, which changes the training environments (not
+    from `on_checkpoint` and `on_end`); or a list of these.
+    """
 
     on_start: Hook | None = None
     """Before the first step: path, env_steps, config."""
@@ -114,9 +143,9 @@ def stop_at(least: float, evaluation: dict[str, Any]) -> Stop | None:
     return Stop(f"the return {value:g} has come to {least:g}") if value >= least else None
 
 
-def tell(hooks: Sequence[Hooks], name: str, values: dict[str, Any]) -> str:
-    """Calls every hook of a name; the reason to stop, or an empty string."""
-    reason = ""
+def tell(hooks: Sequence[Hooks], name: str, values: dict[str, Any]) -> Answer:
+    """Calls every hook of a name; what they ask for. Raises ConfigError for what is no answer."""
+    reason, parameters, metrics = "", {}, {}
     for each in hooks:
         hook: Hook | None = getattr(each, name)
         if hook is None:
@@ -125,6 +154,22 @@ def tell(hooks: Sequence[Hooks], name: str, values: dict[str, Any]) -> str:
             answer = hook(values)
         except Stop as stop:
             answer = stop
-        if isinstance(answer, Stop):
-            reason = reason or answer.reason
-    return reason
+        for part in answer if isinstance(answer, list | tuple) else [answer]:
+            if isinstance(part, Stop):
+                reason = reason or part.reason
+            elif isinstance(part, NextEnv):
+                if name in ("on_checkpoint", "on_end"):
+                    raise ConfigError(f"{name} cannot change the environments: return NextEnv "
+                                      "from on_start, on_record or on_evaluation.")  # fmt: skip
+                parameters |= part.parameters
+            elif isinstance(part, Mapping):
+                metrics |= {f"user/{key}": number(key, x) for key, x in part.items()}
+    return Answer(reason, parameters, metrics)
+
+
+def number(name: Any, value: Any) -> float:
+    """A metric of the user's own. Raises ConfigError where it is no number."""
+    found = as_number(value)
+    if found is None:
+        raise ConfigError(f"the metric {name!r} of a hook is {value!r:.60}, which is no number.")
+    return found

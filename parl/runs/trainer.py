@@ -70,6 +70,8 @@ class Trainer:
         self.said_cut = False
         self.evaluated: tuple[int, Evaluation] | None = None  # the last one, at what step
         self.hooks, self.stopping = hooks, ""  # why the run is to end early
+        self.parameters: dict[str, Any] = {}  # of the environments, as hooks asked for them
+        self.noted: dict[str, float] = {}  # of hooks, for the next line of metrics
         self.began = time.perf_counter()
 
     # --- the loop ---------------------------------------------------------------------------
@@ -231,14 +233,18 @@ class Trainer:
         return self.env_steps < self.config.steps and not self.stopping
 
     def tell(self, name: str, values: dict[str, Any]) -> None:
-        """Calls the user's hooks; what they raise ends the run, saved."""
+        """Calls the user's hooks and does as they ask; what they raise ends the run, saved."""
         try:
-            reason = tell(self.hooks, name, values)
+            asked = tell(self.hooks, name, values)
+            if asked.parameters and not (name == "on_start" and self.resumed_at is not None):
+                self.parameters = self.parameters | asked.parameters
+                self.execution.change(self.parameters)
         except Exception:
-            if self.last_saved != self.env_steps:
+            if self.last_saved != self.env_steps and self.last_saved >= 0:
                 self.write()
             raise
-        self.stopping = self.stopping or reason
+        self.noted = self.noted | asked.metrics
+        self.stopping = self.stopping or asked.reason
 
     def judged(self, evaluation: Evaluation | None, ended: Ended | None) -> None:
         """Tells the user's hooks of a judgement."""
@@ -313,14 +319,16 @@ class Trainer:
             for name, value in evaluation.metrics().items():
                 line |= per_seed(f"eval/{name}", value)
             line["eval/episodes"] = evaluation.returns.shape[-1]
+        line, self.noted = line | self.noted, {}
         self.log.write(line)
+        self.tell("on_record", line)
         if self.last_saved == self.env_steps:
             if evaluation is not None and self.config.eval_env == "train":
                 self.save()  # the environments that were lent have begun anew
             else:
-                self.run.amend(self.env_steps, self.judge.state() | {"due": None})
+                asked = {"noted": self.noted, "next_parameters": self.parameters}
+                self.run.amend(self.env_steps, self.judge.state() | {"due": None} | asked)
                 self.prune()
-        self.tell("on_record", line)
 
     def spent(self) -> dict[str, float]:
         """Seconds by what they were spent on, as they are logged."""
@@ -371,6 +379,8 @@ class Trainer:
                 "timed_steps": self.clock.steps,
                 **self.judge.state(),
                 "due": self.due,
+                "noted": self.noted,
+                "parameters": self.parameters,
                 "updates": self.updates,
                 "devices": self.devices,
                 "versions": self.config.versions,
@@ -406,7 +416,14 @@ class Trainer:
         """Continues from a checkpoint of this run. Raises CheckpointError where that cannot be."""
         meta = checkpoint.meta
         try:
+            before = meta.get("parameters", {})
+            if before:  # the form of what was saved
+                self.execution.change(before)
             self.execution.restore(checkpoint)
+            self.parameters = meta.get("next_parameters", before)
+            if self.parameters:
+                self.execution.change(self.parameters)
+            self.noted = meta.get("noted", {})
             self.restore_books(meta)
         except (DamagedCheckpoint, *NONSENSE) as error:
             raise DamagedCheckpoint(f"{checkpoint.path} cannot be resumed: {error}.") from error

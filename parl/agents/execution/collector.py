@@ -4,7 +4,7 @@ A collector is what a rollout worker holds, in this process or in another: envir
 a clock. It gets a policy and gives a Rollout of numpy arrays, nothing else passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -203,6 +203,11 @@ class Collector:
         names = list(named_leaves({"memory": self.memory}))
         leaves = [state.arrays[name] for name in names]
         self.memory = jax.tree.unflatten(jax.tree.structure(self.memory), leaves)
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Has all environments go on with these parameters."""
+        for env in self.envs:
+            env.change(parameters)
 
     def close(self) -> None:
         """Closes the environments."""

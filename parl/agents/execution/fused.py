@@ -3,7 +3,7 @@
 Shapes: T rollout length, B environments, K seeds (an axis in front of everything, by vmap).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -266,7 +266,7 @@ class Fused:
             return None
         common: Any = whole(self.mesh)
         part: Any = split(self.mesh, num_envs)
-        vector = jax_vector.VectorState(env=part, obs=part, key=common, time=common)
+        vector = jax_vector.VectorState(part, part, common, common, common)
         return RunState(common, ActorState(vector, part, part, part, part), common, common)
 
     def place(self, run: RunState) -> RunState:
@@ -340,6 +340,11 @@ class Fused:
 
     def restart(self) -> None:
         """Nothing was lent."""
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        actor, lead = self.run.actor, self.seeds.lead
+        vector = jax_vector.changed(self.env, actor.vector, parameters, lead)
+        self.run = self.place(self.run.replace(actor=actor.replace(vector=vector)))
 
     def heed(self, stopped: Callable[[], bool]) -> None:
         """Nothing is waited for."""

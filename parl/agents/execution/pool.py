@@ -3,7 +3,7 @@
 `InlinePool` collects in this process, parl.remote's RolloutPool in Ray actors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from parl.agents.execution.collector import Collector, CollectorState, Fragment
@@ -25,6 +25,10 @@ class Pool(Protocol):
     def get_states(self) -> list[CollectorState]: ...
 
     def set_states(self, states: list[CollectorState]) -> None: ...
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Has all environments go on with these parameters, from the next fragments on."""
+        ...
 
     def metrics(self) -> dict[str, float]:
         """What a run logs of the pool itself."""
@@ -62,6 +66,10 @@ class InlinePool:
     def set_states(self, states: list[CollectorState]) -> None:
         for collector, state in zip(self.collectors, states, strict=True):
             collector.set_state(state)
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        for collector in self.collectors:
+            collector.change(parameters)
 
     def metrics(self) -> dict[str, float]:
         return {}

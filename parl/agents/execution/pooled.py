@@ -4,7 +4,7 @@ The pool says where the collectors run, see pool.py: in this process or in Ray a
 All else is the same code, so that synchronous runs are the same numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -195,6 +195,9 @@ class Pooled:
     def restart(self) -> None:
         if isinstance(self.pool, InlinePool):
             self.pool.collectors[0].restart()
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        self.pool.change(parameters)
 
     def heed(self, stopped: Callable[[], bool]) -> None:
         self.pool.heed(stopped)

@@ -1,6 +1,6 @@
 """What the three executions share: the trainer drives any of them through `Execution`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -155,6 +155,10 @@ class Execution(Protocol):
 
     def restart(self) -> None:
         """Begins new episodes, after the environments were lent."""
+        ...
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Has all environments go on with these parameters. Raises EnvError."""
         ...
 
     def heed(self, stopped: Callable[[], bool]) -> None:

@@ -219,6 +219,23 @@ def told_index(make: Callable[..., Any], index: int) -> Callable[[], Any]:
     return functools.partial(make, **{asked: index}) if asked else make
 
 
+def set_parameters(env: gymnasium.Env, parameters: Mapping[str, Any], id: str) -> None:
+    """Changes an environment, inside of its wrappers. Raises EnvError where it cannot be."""
+    own = getattr(env, "game", env)  # a Team around an environment of several agents
+    if not isinstance(own, gymnasium.Env):
+        own = env
+    if own.has_wrapper_attr("set_parameters"):
+        own.get_wrapper_attr("set_parameters")(**parameters)
+        return
+    for name, value in parameters.items():
+        if not own.has_wrapper_attr(name):
+            raise EnvError(
+                f"{id} has no parameter '{name}': give it that attribute or the method "
+                "set_parameters(**parameters)."
+            )
+        own.set_wrapper_attr(name, value)
+
+
 class GymnasiumVectorEnv:
     """B Gymnasium environments behind the VectorEnv protocol, stepped one after the other.
 
@@ -349,6 +366,16 @@ class GymnasiumVectorEnv:
                 f"the state does not fit {id}: {type(error).__name__}: {error}"
             ) from error
         return self._obs
+
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Calls each environment's `set_parameters` with them, or sets its attributes."""
+        for index, env in enumerate(self.envs):
+            try:
+                set_parameters(env, parameters, self._id)
+            except EnvError:
+                raise
+            except checks.FAILURES as error:
+                raise self._failed("set_parameters", index, error) from error
 
     def close(self) -> None:
         """Closes all, then raises EnvError where one could not be."""

@@ -163,6 +163,18 @@ class AdaptedVectorEnv:
         self._opening = self._reset(self._seeds(self._steps + 1))
         return self.reset()
 
+    def change(self, parameters: Mapping[str, Any]) -> None:
+        """Sets attributes of all environments by `set_attr`."""
+        set_attr = getattr(self.env, "set_attr", None)
+        if set_attr is None:
+            raise EnvError(f"{self._id} has no set_attr, by which its parameters could be changed.")
+        try:
+            for name, value in parameters.items():
+                self.env.get_attr(name)
+                set_attr(name, value)
+        except checks.FAILURES as error:
+            raise self._failed("set_attr", error) from error
+
     def close(self) -> None:
         try:
             self.env.close()

@@ -1,0 +1,171 @@
+"""Environments in processes of their own: the same numbers, and a sentence where one is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import parl
+from parl.core.errors import ConfigError, EnvError
+from parl.envs.factory import in_processes, make_factory
+
+
+class Count(gymnasium.Env):
+    """Tells its process; dies or hangs where its action says so."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    action_space = spaces.Discrete(4)
+    pay = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 1).astype(np.float32), {}
+
+    def step(self, action):
+        if action == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if action == 2:
+            time.sleep(60)
+        if action == 3:
+            raise KeyError("lost")
+        seen = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return seen, self.pay, False, False, {"pid": os.getpid(), "text": "x", "a": {"b": True}}
+
+
+def in_two(env, num_envs=3, deadline=None):
+    return in_processes(make_factory(env), 2, deadline)(num_envs, 5, 0)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_numbers_and_states_are_those_of_one_process():
+    one, two = make_factory("CartPole-v1").vector(3, 5, 0), in_two("CartPole-v1")
+    np.testing.assert_array_equal(one.reset(), two.reset())
+    for step in range(60):
+        a, b = one.step(np.full(3, step % 2)), two.step(np.full(3, step % 2))
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+    states = one.get_state(), two.get_state()
+    assert states[0].arrays.keys() == states[1].arrays.keys() and states[1].exact
+    for name, array in states[0].arrays.items():
+        np.testing.assert_array_equal(array, states[1].arrays[name])
+    np.testing.assert_array_equal(one.set_state(states[1]), two.set_state(states[0]))
+    a, b = one.step(np.zeros(3, int)), two.step(np.zeros(3, int))
+    np.testing.assert_array_equal(a.obs, b.obs)
+    two.close()
+
+
+def test_what_happens_in_a_process_is_told():
+    env = in_two(Count)
+    env.reset()
+    still = np.zeros(3, int)
+    env.step(still)
+    pids = [int(info["pid"]) for info in env.infos]
+    assert len(set(pids)) == 2 and pids[1] == pids[2] and os.getpid() not in pids
+    assert env.infos[0]["a"] == {"b": 1.0} and "text" not in env.infos[0]
+    env.change({"pay": 3.0})
+    assert env.step(still).reward.tolist() == [3.0] * 3
+    with pytest.raises(EnvError, match=r"KeyError in step of environment 2 at step 3, .*'lost'"):
+        env.step(np.array([0, 0, 3]))
+    assert not any(map(alive, pids))
+    env = in_two(Count)
+    env.reset()
+    with pytest.raises(EnvError, match=r"with environments 1 to 2 was ended by SIGKILL; what was"):
+        env.step(np.array([0, 1, 0]))
+    env = in_two(Count, deadline=1.0)
+    env.reset()
+    with pytest.raises(EnvError, match=r"the environments 0 to 0 hang, nothing was heard of them"):
+        env.step(np.array([2, 0, 0]))
+
+
+RUN = {
+    "length": 8,
+    "epochs": 1,
+    "hidden": (4,),
+    "minibatches": 1,
+    "eval_episodes": 2,
+    "quiet": True,
+}
+
+
+def test_a_run_learns_the_same_and_is_resumed_in_any_number(tmp_path):
+    same = {"env": "CartPole-v1", "num_envs": 2, "steps": 128} | RUN
+    one = parl.train("ppo", out=tmp_path / "one", **same)
+    two = parl.train("ppo", out=tmp_path / "two", env_workers=2, **same)
+    assert one.result["params_sha256"] == two.result["params_sha256"]
+    more = [parl.resume(run.path, steps=192, quiet=True).result for run in (one, two)]
+    assert more[0]["params_sha256"] == more[1]["params_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "said"),
+    [
+        ("jax:CartPole-v1", {"num_envs": 2}, "env_workers are for single environments"),
+        ("CartPole-v1", {"num_envs": 1}, "2 env_workers cannot share 1 environments"),
+        (
+            "CartPole-v1",
+            {"num_envs": 2, "actors": 2},
+            "rollout actors step environments themselves",
+        ),
+        (
+            lambda: gymnasium.make("CartPole-v1"),
+            {"num_envs": 2},
+            "cannot be sent to environment work",
+        ),
+    ],
+)
+def test_where_there_can_be_no_workers(env, settings, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        parl.train("ppo", env, out=tmp_path / "run", steps=64, env_workers=2, **(RUN | settings))
+
+
+def test_none_outlive_the_one_that_started_them(tmp_path):
+    """SIGTERM saves first, with the states of the environments; after SIGKILL they end alone."""
+    (tmp_path / "own_slow.py").write_text(
+        textwrap.dedent("""
+        import os
+        import time
+        from gymnasium.envs.classic_control import CartPoleEnv
+
+        class Slow(CartPoleEnv):
+            def reset(self, **options):
+                open(f"pid-{os.getpid()}", "w").close()
+                return super().reset(**options)
+
+            def step(self, action):
+                time.sleep(0.005)
+                return super().step(action)
+        """)
+    )
+    flags = "--num-envs 2 --env-workers 2 --steps 100000 --length 8 --hidden 4 --minibatches 1"
+    flags += " --eval-env none --quiet"
+    command = [sys.executable, "-m", "parl.cli", "train", "ppo", "--env", "own_slow:Slow"]
+    for kill, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        run = subprocess.Popen([*command, *flags.split()], cwd=tmp_path, start_new_session=True)
+        found: list[int] = []
+        deadline = time.monotonic() + 240
+        while len(found) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+            pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
+            found = [pid for pid in pids if pid != run.pid and alive(pid)]
+        time.sleep(2.0)
+        os.killpg(run.pid, kill) if kill == signal.SIGTERM else run.kill()
+        assert run.wait(120) == code
+        while any(map(alive, found)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(found) == 2 and not any(map(alive, found))
+        for path in tmp_path.glob("pid-*"):
+            path.unlink()
