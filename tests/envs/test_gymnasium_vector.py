@@ -64,7 +64,7 @@ def test_every_mode_is_as_single_environments(mode):
     assert not state.exact
     again = make_factory(vector(mode)).vector(3, 7, 0)
     same(again.set_state(state), theirs.set_state(state))
-    with pytest.raises(CheckpointError, match="a state of 3 x .* cannot be continued by 2"):
+    with pytest.raises(CheckpointError, match=r"a state of 3 x .* cannot be continued by 2"):
         make_factory(vector(mode)).vector(2, 7, 0).set_state(state)
 
 

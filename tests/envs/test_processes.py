@@ -1,6 +1,7 @@
 """Environments in processes of their own: the same numbers, and a sentence where one is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,13 +102,11 @@ RUN = {
 }
 
 
-def test_a_run_learns_the_same_and_is_resumed_in_any_number(tmp_path):
-    same = {"env": "CartPole-v1", "num_envs": 2, "steps": 128} | RUN
+def test_a_run_learns_the_same(tmp_path):
+    same = {"env": "CartPole-v1", "num_envs": 2, "steps": 64} | RUN
     one = parl.train("ppo", out=tmp_path / "one", **same)
     two = parl.train("ppo", out=tmp_path / "two", env_workers=2, **same)
     assert one.result["params_sha256"] == two.result["params_sha256"]
-    more = [parl.resume(run.path, steps=192, quiet=True).result for run in (one, two)]
-    assert more[0]["params_sha256"] == more[1]["params_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +131,7 @@ def test_where_there_can_be_no_workers(env, settings, said, tmp_path):
         parl.train("ppo", env, out=tmp_path / "run", steps=64, env_workers=2, **(RUN | settings))
 
 
+@pytest.mark.slow
 def test_none_outlive_the_one_that_started_them(tmp_path):
     """SIGTERM saves first, with the states of the environments; after SIGKILL they end alone."""
     (tmp_path / "own_slow.py").write_text(
@@ -151,21 +151,20 @@ def test_none_outlive_the_one_that_started_them(tmp_path):
         """)
     )
     flags = "--num-envs 2 --env-workers 2 --steps 100000 --length 8 --hidden 4 --minibatches 1"
-    flags += " --eval-env none --quiet"
+    flags += " --eval-env none --quiet --out run"
     command = [sys.executable, "-m", "parl.cli", "train", "ppo", "--env", "own_slow:Slow"]
     for kill, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         run = subprocess.Popen([*command, *flags.split()], cwd=tmp_path, start_new_session=True)
-        found: list[int] = []
         deadline = time.monotonic() + 240
-        while len(found) < 2 and time.monotonic() < deadline:
-            time.sleep(0.2)
-            pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
-            found = [pid for pid in pids if pid != run.pid and alive(pid)]
-        time.sleep(2.0)
+        while not list(tmp_path.glob("run/metrics.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
+        found = [pid for pid in pids if pid != run.pid and alive(pid)]
         os.killpg(run.pid, kill) if kill == signal.SIGTERM else run.kill()
         assert run.wait(120) == code
         while any(map(alive, found)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(found) == 2 and not any(map(alive, found))
+        shutil.rmtree(tmp_path / "run")
         for path in tmp_path.glob("pid-*"):
             path.unlink()
