@@ -237,7 +237,9 @@ def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
     )
 
 
-def opponent_player(config: RunConfig, spec: EnvSpec, env: Any = None, own: Any = None) -> Player | None:
+def opponent_player(
+    config: RunConfig, spec: EnvSpec, env: Any = None, own: Any = None
+) -> Player | None:
     """Who plays the other sides where that is always the same one. Raises ConfigError.
 
     `own` is the user's own opponent, where the config has but its name.
