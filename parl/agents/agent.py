@@ -1,6 +1,7 @@
-"""The core of an agent: acts and learns on the networks' side, the one mutable object.
+"""The core of an agent: a mutable object that acts and learns in the networks' spaces.
 
-Numpy in and out; everything below it is pure. What faces an environment is parl/face.py.
+Its inputs and outputs are numpy arrays; everything below it is pure. parl/face.py adapts it to the
+environment's spaces.
 """
 
 from collections.abc import Mapping
@@ -43,10 +44,10 @@ def transition(
     extras: dict[str, Any] | None = None,
     first: bool = False,
 ) -> Rollout:
-    """One step of one environment as a Rollout with axes [1, 1, ...]; `next_obs` is unreset.
+    """One step of one environment as a Rollout with axes [1, 1, ...].
 
-    Observations and actions are the environment's, `extras` those of the agent that sampled. Raises
-    ConfigError for a reward that is not one number.
+    `next_obs` is the observation before any reset. Observations and actions are the environment's,
+    `extras` are `agent.extras` after sampling. Raises ConfigError if the reward is not one number.
     """
     if isinstance(reward, Mapping):
         raise ConfigError(
@@ -63,7 +64,7 @@ def transition(
 
 
 def lifted(value: Any) -> Any:
-    """The numbers of an observation, action or other value with axes [1, 1, ...]."""
+    """An observation, action or other value as arrays with axes [1, 1, ...]."""
     if isinstance(value, Mapping):
         return {name: lifted(part) for name, part in value.items()}
     if isinstance(value, tuple):
@@ -72,7 +73,7 @@ def lifted(value: Any) -> Any:
 
 
 class LearnerAgent:
-    """Acts and learns in a loop of the user's own, in the spaces of the networks.
+    """Acts and learns in the user's own loop, in the spaces of the networks.
 
     `algorithm` is an Algorithm with its networks, or a Learner around one (which adds replay).
     """
@@ -86,20 +87,20 @@ class LearnerAgent:
         self.data = as_data(self.learner)  # what programs take
         own, alone = self.data.algorithm, Seeds((seed,))
         algorithm_state = init_program(spec, alone, own)(own, self.keys.init)
-        self.state = LearnerState.fresh(algorithm_state)  # replay is made for the first rollout
-        self.rollout_shape: tuple[int, int] | None = None  # [T, B] that replay was made for
+        self.state = LearnerState.fresh(algorithm_state)  # replay is created with the first rollout
+        self.rollout_shape: tuple[int, int] | None = None  # [T, B] of replay
         self.env_steps = self.updates = self.acts = 0
-        self.memories: dict[int, Any] = {}  # of acting, by the size of the batch
-        self.extras: dict[str, Any] = {}  # what acting gave beside the last sampled action
+        self.memories: dict[int, Any] = {}  # acting memory by batch size
+        self.extras: dict[str, Any] = {}  # extras of the last sampled action
         self._policy = policy_program(alone, own)
         self._act, self._update = agent_programs(exact(spec), jax.tree.structure(own))
         self._fill, self._learn = learning_programs(self.learner, spec, alone)
         self.weights = self._policy(own, self.state.algorithm_state)
 
     def act(self, obs: Any, explore: bool) -> Any:
-        """Actions [B, ...] for obs [B, *O], as networks give and see them.
+        """Actions [B, ...] for obs [B, *O], in the networks' spaces.
 
-        Recurrent memory goes on until `reset`; batches of each size have their own.
+        Recurrent memory is kept until `reset`, separately for each batch size.
         """
         size = jax.tree.leaves(obs)[0].shape[0]
         if size not in self.memories:
@@ -119,14 +120,14 @@ class LearnerAgent:
         return jax.tree.map(np.asarray, action)
 
     def reset(self) -> None:
-        """Forgets recurrent and noise memory: call it where an episode opens."""
+        """Clears recurrent and noise memory; call it at the start of an episode."""
         self.memories = {}
 
     def learn(self, data: Rollout | Step) -> dict[str, float]:
         """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
 
-        With replay, a rollout is stored first, and the first `warmup` steps are only stored; all
-        rollouts must have one shape [T, B] then. What gives NaN or infinity is not learned, see
+        With replay, a rollout is stored first, the first `warmup` steps are only stored, and all
+        rollouts must have the same shape [T, B]. Updates that give NaN or infinity are skipped, see
         `skipped`. Raises ConfigError for data that do not fit.
         """
         metrics: dict[str, Any] = {}
@@ -151,7 +152,7 @@ class LearnerAgent:
         return {name: float(np.mean(x)) for name, x in metrics.items()}
 
     def fitted(self, rollout: Rollout) -> Rollout:
-        """A rollout that this agent can learn from; makes replay for the first."""
+        """Checks a rollout and selects its extras; creates replay for the first one."""
         steps = rollout.steps._replace(extras=self.own_extras(rollout.steps.extras))
         shape = steps.first.shape
         on_policy = isinstance(self.learner, OnPolicy)
@@ -170,7 +171,7 @@ class LearnerAgent:
         return Rollout(steps, rollout.memory)
 
     def own_extras(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The extras that this algorithm's acting gives; ConfigError where one is missing."""
+        """The extras that this algorithm learns from. Raises ConfigError if one is missing."""
         if lost := [name for name in self.wanted if name not in given]:
             raise ConfigError(
                 f"this algorithm learns from the {' and '.join(lost)} of the actions that it "
@@ -180,7 +181,7 @@ class LearnerAgent:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The names of what acting gives beside the actions."""
+        """The names of the extras that `act` returns."""
         if self._wanted is None:
             steps = example_rollout(
                 self.algorithm, self.state.algorithm_state, self.spec, 1, 1
@@ -192,16 +193,16 @@ class LearnerAgent:
 
     @property
     def replay(self) -> Any:
-        """What was stored; None before the first rollout and where the learner has no replay."""
+        """The replay state; None before the first rollout or if the learner has no replay."""
         return self.state.replay
 
     @property
     def skipped(self) -> int:
-        """Calls of `learn` whose result was thrown away because it had NaN or infinity."""
+        """Number of `learn` calls whose result was discarded because of NaN or infinity."""
         return int(self.state.skipped)
 
     def empty_replay(self, rollout_shape: tuple[int, int]) -> Any:
-        """The learner's replay for rollouts of this [T, B], None where it has none."""
+        """The learner's empty replay for rollouts of shape [T, B]; None if it has no replay."""
         self.rollout_shape = rollout_shape
         example = example_rollout(
             self.algorithm, self.state.algorithm_state, self.spec, *rollout_shape
@@ -213,21 +214,21 @@ class LearnerAgent:
         return jax.device_get(self.weights)
 
     def set_weights(self, weights: Any) -> None:
-        """Acts with this policy until the next `learn`. Raises ConfigError if it does not fit."""
+        """Uses this policy until the next `learn`. Raises ConfigError if shapes do not match."""
         shapes = lambda tree: jax.tree.map(np.shape, tree)
         if shapes(weights) != shapes(self.weights):
             raise ConfigError("these weights have other names or shapes than this agent's policy.")
         self.weights = jax.tree.map(jax.numpy.asarray, weights)
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(the tree of arrays, the metadata) that the whole agent is, replay included."""
+        """(tree of arrays, metadata) of the whole agent, replay included."""
         state, rows = without_rows(self.state)
         meta = {"agent": self.manifest(), "rollout_shape": self.rollout_shape, "seed": self.seed}
         counters = {name: getattr(self, name) for name in COUNTERS}
         return {"state": state, "replay": rows}, meta | counters
 
     def manifest(self) -> dict[str, Any]:
-        """What tells one kind of agent from another in a saved one."""
+        """The description of an agent that is saved and compared on restore."""
         return {
             "algorithm": type(self.algorithm).__name__,
             "env": self.spec.id,
@@ -235,7 +236,7 @@ class LearnerAgent:
         }
 
     def continue_from(self, saved: Checkpoint) -> Self:
-        """Takes up what `snapshot` gave. Raises CheckpointError where it does not fit."""
+        """Restores what `snapshot` returned. Raises CheckpointError if it does not fit."""
         found, own = saved.meta.get("agent"), self.manifest()
         if not isinstance(found, dict):
             raise CheckpointError(f"{saved.path} holds no agent.")
@@ -262,7 +263,7 @@ class LearnerAgent:
         return self.with_algorithm_state(self.state.algorithm_state)
 
     def with_algorithm_state(self, algorithm_state: Any) -> Self:
-        """Takes an algorithm's state for its own."""
+        """Replaces the algorithm's state."""
         self.state = self.state.replace(algorithm_state=algorithm_state)
         self.weights = self._policy(self.data.algorithm, algorithm_state)
         return self

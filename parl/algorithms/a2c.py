@@ -11,17 +11,17 @@ from parl.core.types import Array, Metrics, Params, Rollout, descend
 
 
 class A2C(ActorCritic):
-    """One gradient step on each rollout [T, B, ...]; lambda = 1 makes n-step advantages of it."""
+    """One gradient step on each rollout [T, B, ...]; lambda = 1 gives n-step advantages."""
 
     learning_rate: float = 7e-4
     lambda_: float = 1.0
-    rms_epsilon: float = 1e-5  # below the root: gradients smaller than its root count as they are
+    rms_epsilon: float = 1e-5  # added inside the square root
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """RMSProp, as in the paper, behind a global norm clip.
+        """RMSProp, as in the paper, after clipping by the global norm.
 
-        Without the correction its first steps are ten times as large as the others, which leaves
+        Without bias correction its first steps are ten times as large as later ones, which leaves
         most units of a CNN dead.
         """
         rms = optax.rmsprop(self.rate, decay=0.99, eps=self.rms_epsilon, bias_correction=True)

@@ -1,8 +1,8 @@
 """Counterfactual multi-agent policy gradients.
 
-Foerster et al. 2018, arXiv:1705.08926. A critic values every action that an agent could have taken
-beside those of the others; what it expects of the agent's policy is the baseline.
-Shapes: T time, B environments, N agents, A actions.
+Foerster et al. 2018, arXiv:1705.08926. A critic values every action that an agent could have taken,
+given the actions of the others. Its expectation under the agent's policy is the baseline. Shapes: T
+time, B environments, N agents, A actions.
 """
 
 from functools import partial
@@ -26,12 +26,12 @@ class COMAState(struct.PyTreeNode):
 
     net: Net  # params: {"actor": ...}
     critic: Net
-    target: Params  # late copy of the critic's parameters
+    target: Params  # delayed copy of the critic's parameters
     updates: Array  # [] int32
 
 
 class Sample(struct.PyTreeNode):
-    """What the critic learns from, leaves [T * B, ...]."""
+    """Training data of the critic, leaves [T * B, ...]."""
 
     obs: Any
     action: Array  # [..., N]
@@ -40,20 +40,20 @@ class Sample(struct.PyTreeNode):
 
 
 class COMA(ActorCritic):
-    """One policy gradient step on each rollout [T, B, ...], after some of the critic.
+    """One policy gradient step on each rollout [T, B, ...], after several steps of the critic.
 
-    The critic takes the observation and, for each agent, the actions of the others in one vector
-    [..., N, N * A], and gives values of all of the agent's own actions, [..., N, A].
+    The critic takes the observation and, for each agent, the other agents' actions as one vector
+    [..., N, N * A]. It returns the values of all of the agent's own actions, [..., N, A].
     """
 
     epochs: int = static(default=4)  # of the critic
     minibatches: int = static(default=4)
-    target_period: int = 4  # updates between two moves of the target
+    target_period: int = 4  # updates between two copies to the target
     critic_learning_rate: float = 1e-3
 
     @property
     def critic_optimizer(self) -> optax.GradientTransformation:
-        """Adam behind a global norm clip."""
+        """Adam after clipping by the global norm."""
         clip = optax.clip_by_global_norm(self.max_grad_norm)
         return optax.chain(clip, optax.adam(self.critic_learning_rate))
 
@@ -83,8 +83,8 @@ class COMA(ActorCritic):
     def samples(self, state: COMAState, batch: Rollout, key: Array) -> Sample:
         """The rollout with TD(lambda) targets of the target critic, section 4.
 
-        What follows a step is valued as if all act by the policy then: an agent's own action is
-        expected, those of the others are drawn.
+        The next state is valued under the current policies: the expectation over an agent's own
+        actions, with sampled actions of the others.
         """
         steps, params = batch.steps, state.net.params["actor"]
         actor, _ = batch.memory or ((), ())
@@ -99,7 +99,7 @@ class COMA(ActorCritic):
         return as_samples(Sample(steps.obs, steps.action, target, active))
 
     def values(self, params: Params, obs: Any, action: Array) -> Array:
-        """Values [..., N, A] of each agent's actions beside those of the others, [..., N]."""
+        """Values [..., N, A] of each agent's actions, given all agents' actions [..., N]."""
         count = obs["legal"].shape[-1]
         return self.critic.apply(params, obs, others_of(action, obs, count))
 
@@ -130,9 +130,9 @@ def counterfactual(q: Array, probs: Array, action: Array) -> Array:
 
 
 def others_of(action: Array, obs: Any, count: int) -> Array:
-    """The others' actions [..., N] of `count` as each agent's critic sees them, [..., N, N * A].
+    """Actions [..., N] in 0 .. count - 1 as each agent's critic sees them, [..., N, N * A].
 
-    One-hot, and 0 of the agent itself and of those that are not active.
+    One-hot, and 0 for the agent itself and for agents that are not active.
     """
     agents, active = action.shape[-1], ops.active_agents(obs)
     taken = ops.masked(jax.nn.one_hot(action, count), jnp.asarray(active)[..., None])

@@ -1,6 +1,6 @@
-"""Batch normalisation in critics, and no target network.
+"""CrossQ: batch normalisation in the critics, and no target network.
 
-Bhatt et al. 2024, arXiv:1902.05605. The networks are to be batch-(re)normalised.
+Bhatt et al. 2024, arXiv:1902.05605. The networks must use batch (re)normalisation.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from parl.ops.value_distributions import ValueDistribution
 
 
 class CrossQ(SAC):
-    """SAC whose critics see current and next actions in one batch and bootstrap from themselves."""
+    """SAC without target critics: current and next actions are evaluated in one batch."""
 
     @property
     def seeds_in_turn(self) -> bool:
@@ -25,7 +25,7 @@ class CrossQ(SAC):
     def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
-        """One pass of the critics for both, section 3; no gradient flows to the next values."""
+        """One pass of the critics for both, section 3; the next values carry no gradient."""
         return joint_pass(self.critic, params, batch, next_action, key)
 
     def update_target(self, target: Params, params: Params) -> Any:

@@ -17,10 +17,10 @@ from parl.models import modes
 
 
 class DQNState(struct.PyTreeNode):
-    """Everything DQN learns, and its two clocks."""
+    """The learned state of DQN and its two counters."""
 
     net: Net
-    target: Params  # late or slow copy of net.params
+    target: Params  # delayed or averaged copy of net.params
     env_steps: Array  # [] int32, drives exploration
     updates: Array  # [] int32, drives the target copy
 
@@ -29,9 +29,9 @@ class DQN(QLearning):
     """One-step Q-learning; batches are single steps [B, ...]."""
 
     double: bool = static(default=True)
-    target_period: int = 1000  # updates between two moves of the target
-    tau: float = 1.0  # how far the target moves: 1 copies
-    huber_delta: float = 1.0  # errors count squared below it, linearly beyond
+    target_period: int = 1000  # updates between two updates of the target
+    tau: float = 1.0  # step size of the target towards the network; 1 copies
+    huber_delta: float = 1.0  # errors are squared below it, linear beyond
 
     @property
     def tolerates_lag(self) -> bool:
@@ -59,7 +59,7 @@ class DQN(QLearning):
     def loss(self, params: Params, target_params: Params, batch: Step) -> tuple[Array, Metrics]:
         """Huber loss of the TD error; the double target is van Hasselt et al., eq. 4.
 
-        Where the batch has a `weight` [B] in its extras, it weighs the samples.
+        The batch's extras may hold importance weights `weight` [B] of the samples.
         """
         q = ops.select(self.q.apply(params, batch.obs), batch.action)  # [B]
         next_q = self.q.apply(target_params, batch.next_obs)  # [B, A]

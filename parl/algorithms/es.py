@@ -1,8 +1,8 @@
 """Evolution strategies.
 
 Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning",
-arXiv:1703.03864. A rollout is a generation: each of its B columns plays an episode with parameters
-of its own. Shapes: T time, B members of the population, P parameters.
+arXiv:1703.03864. A rollout is a generation: each of its B columns plays an episode with its own
+parameters. Shapes: T time, B members of the population, P parameters.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from parl.models import modes
 
 
 class ESState(struct.PyTreeNode):
-    """Everything ES learns, and the noise that perturbations are cut from."""
+    """The learned state of ES, and the noise table that perturbations are taken from."""
 
     net: Net
     noise: Array  # [noise_size + P] standard normal, drawn once: section 2.1
@@ -36,17 +36,17 @@ class ESPolicy(struct.PyTreeNode):
 
 
 class ES(Algorithm):
-    """Climbs the smoothed return, estimated from the returns of perturbed parameters.
+    """Gradient ascent on the smoothed return, estimated from perturbed parameters.
 
     Member b plays with theta + sigma * sign_b * noise[start_b : start_b + P]. Members 2i and 2i + 1
     share `start` and have opposite signs (mirrored sampling), if both act in one call of `act`.
     """
 
     actor: Model = static(default=None)  # obs -> distribution; its mode is the action
-    noise_size: int = static(default=1_000_000)  # places where a perturbation can start
+    noise_size: int = static(default=1_000_000)  # possible start positions of a perturbation
     sigma: float = 0.02  # standard deviation of the perturbations
     learning_rate: float = 0.01
-    weight_decay: float = 0.005  # parameters shrink by this part of the rate at each update
+    weight_decay: float = 0.005  # decoupled: multiplied by the learning rate at each update
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -68,7 +68,7 @@ class ES(Algorithm):
         return ESPolicy(state.net.params, state.noise)
 
     def memory(self, batch_shape: tuple[int, ...]) -> dict[str, Array]:
-        """Where a member's perturbation starts, and its sign: 1 or -1, 0 until it is drawn."""
+        """Start position of a member's perturbation and its sign: 1 or -1, 0 until it is drawn."""
         return {"start": jnp.zeros(batch_shape, jnp.int32), "sign": jnp.zeros(batch_shape)}
 
     def act(
@@ -104,7 +104,7 @@ class ES(Algorithm):
         }
 
     def gradient(self, returns: Array, noise: Array) -> Array:
-        """Of the smoothed return, [P]: sum_b F_b noise_b / (B sigma), algorithm 1.
+        """The gradient [P] of the smoothed return: sum_b F_b noise_b / (B sigma), algorithm 1.
 
         F are the centred ranks of `returns` [B], noise [B, P] the signed perturbations.
         """
@@ -112,13 +112,13 @@ class ES(Algorithm):
 
 
 def perturbations(noise: Array, drawn: dict[str, Array], size: int) -> Array:
-    """The signed pieces of `noise`, [B, size]."""
+    """The signed perturbations, slices of `noise`, [B, size]."""
     cut = lambda start: jax.lax.dynamic_slice(noise, (start,), (size,))
     return drawn["sign"][:, None] * jax.vmap(cut)(drawn["start"])
 
 
 def first_returns(steps: Step) -> Array:
-    """[B] undiscounted return of each column's first episode; later ones do not count."""
+    """[B] undiscounted return of each column's first episode; later ones are ignored."""
     over = jnp.cumsum(steps.last, 0) - steps.last  # [T, B] episodes that ended before
     return jnp.where(over == 0, steps.reward, 0.0).sum(0)
 
@@ -126,7 +126,7 @@ def first_returns(steps: Step) -> Array:
 def centred_ranks(x: Array) -> Array:
     """Ranks of x [B] spread evenly from -1/2 to 1/2: fitness shaping, section 2.1.
 
-    Equal numbers share the mean of their ranks, so that where all are equal nothing is learned.
+    Equal numbers share the mean of their ranks, so the gradient is 0 if all are equal.
     """
-    wins = jnp.sign(x[:, None] - x[None, :]).sum(1)  # those below less those above
+    wins = jnp.sign(x[:, None] - x[None, :]).sum(1)  # number below minus number above
     return wins / max(2 * (len(x) - 1), 1)

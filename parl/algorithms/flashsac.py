@@ -1,7 +1,8 @@
-"""Few updates of large networks whose weights, features and gradients are bounded.
+"""FlashSAC: few updates of large networks with bounded weights, features and gradients.
 
-Kim et al. 2026, arXiv:2604.04539. What is new beside SAC is here; the rest are choices: networks
-(models.torsos.FlashTorso), a categorical critic, scaled rewards, repeated noise, delayed policies.
+Kim et al. 2026, arXiv:2604.04539. This file holds what differs from SAC. The rest is set by
+arguments: networks (models.torsos.FlashTorso), a categorical critic, scaled rewards, repeated noise
+and delayed policy updates.
 """
 
 from typing import Any
@@ -17,19 +18,19 @@ from parl.ops.value_distributions import ValueDistribution
 
 
 class FlashSAC(SAC):
-    """SAC whose networks, the target too, are normalised by current and next steps together."""
+    """SAC whose networks, targets included, normalise current and next steps jointly."""
 
     def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
-        """Joint passes of the critics and of their target."""
+        """Joint passes of the critics and of their targets."""
         k_now, k_next = jax.random.split(key)
         _, next_values, _ = joint_pass(self.critic, target, batch, next_action, k_next)
         values, _, new = joint_pass(self.critic, params, batch, next_action, k_now)
         return values, next_values, new
 
     def policy_of(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
-        """A joint pass of the actor, of which only the first half is learned from."""
+        """A joint pass of the actor; returns the policies of the current steps only."""
         obs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.obs, batch.next_obs)
         pi, new = modes.train(self.actor, params, obs, key=key)
         size = batch.action.shape[0]

@@ -1,4 +1,4 @@
-"""IMPALA: actor-critic whose learner may be ahead of its actors.
+"""IMPALA: an actor-critic that corrects for rollouts of older policies.
 
 Espeholt et al. 2018, arXiv:1802.01561. Shapes: T time, B environments.
 """
@@ -10,8 +10,8 @@ from parl.core.types import static
 class IMPALA(A2C):
     """A2C with V-trace: targets of eq. 1, advantages of section 4.2, both truncated at 1.
 
-    The acting policy's log-probabilities come with the rollout; on rollouts of the newest policy
-    it is A2C.
+    Rollouts hold the log-probabilities of the acting policy. On rollouts of the current policy
+    IMPALA equals A2C.
     """
 
     corrected: bool = static(default=True)

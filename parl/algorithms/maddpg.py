@@ -1,9 +1,10 @@
-"""Deterministic policies of several agents, with critics that see the state and all actions.
+"""MADDPG: deterministic policies with critics that see the state and all agents' actions.
 
-A critic values a step for its agent also where others move: what arrives then comes back from step
-to step. As in parl/ops/agents.py, discounts are those between an agent's own moves.
+In turn-based environments a critic also values steps at which only others move, so that rewards
+propagate from step to step. As in parl/ops/agents.py, discounting applies between an agent's own
+moves.
 
-MADDPG, Lowe et al. 2017, arXiv:1706.02275. With twin critics, delay and smoothing it is MATD3,
+Lowe et al. 2017, arXiv:1706.02275. With twin critics, delay and smoothing it is MATD3,
 Ackermann et al. 2019, arXiv:1910.01465. Discrete actions are one-hot to the critics, and policies
 reach them through straight-through Gumbel-softmax samples (Jang et al. 2017, arXiv:1611.01144).
 Shapes: B batch, N agents, A action (or number of discrete ones), C critics.
@@ -27,14 +28,15 @@ from parl.ops.value_distributions import as_values, least
 class MADDPG(TD3):
     """Deterministic policy gradient of each agent; batches are single steps [B, ...].
 
-    The actor gives actions [B, N, A], or logits of discrete ones. The critic takes the observation
-    and, for each agent, the actions of all in one vector [B, N, N * A], and gives [C, B, N].
+    The actor returns actions [B, N, A], or logits of discrete ones. The critic takes the
+    observation and, for each agent, the actions of all agents as one vector [B, N, N * A], and
+    returns [C, B, N].
     """
 
     discrete: bool = static(default=False)
-    team_reward: bool = static(default=False)  # each agent is paid what all are paid together
+    team_reward: bool = static(default=False)  # each agent gets the sum of all agents' rewards
     temperature: float = 1.0  # of the Gumbel-softmax
-    logit_cost: float = 1e-3  # of the mean square of logits
+    logit_cost: float = 1e-3  # weight of the logits' mean square
 
     def init(self, key: Array, spec: EnvSpec) -> TD3State:
         k_actor, k_critic = jax.random.split(key)
@@ -61,7 +63,7 @@ class MADDPG(TD3):
     def critic_loss(
         self, params: Params, state: TD3State, batch: Step, key: Array
     ) -> tuple[Array, tuple[Metrics, Params]]:
-        """Eq. 6, with the least of the critics; next actions are those of the target policies."""
+        """Eq. 6 with the minimum over critics; next actions come from the target policies."""
         policy, next_obs = state.target["actor"], batch.next_obs
         if self.discrete:
             next_action, _ = self.relaxed(policy, next_obs, key)
@@ -78,14 +80,14 @@ class MADDPG(TD3):
         return loss, (metrics, new)
 
     def taking_part(self, obs: Any) -> Array:
-        """Whose values are learned, [B, N] bool: who is alive; all of a team that somebody is."""
+        """Agents whose values are learned, [B, N] bool: living ones, or all of a living team."""
         alive = obs["alive"]
         if not self.team_reward:
             return alive
         return jnp.broadcast_to(alive.any(-1, keepdims=True), alive.shape)
 
     def paid(self, batch: Step) -> tuple[Array, Array]:
-        """(rewards, discounts) [B, N] of a step; it is discounted where a move follows."""
+        """(rewards, discounts) [B, N] of a step; gamma applies if the agent moves next."""
         reward, moves = batch.reward, ops.active_agents(batch.next_obs)
         if self.team_reward:
             reward = ops.team_reward(reward, batch.obs["alive"])
@@ -96,7 +98,7 @@ class MADDPG(TD3):
     def actor_loss(
         self, params: Params, state: TD3State, batch: Step, key: Array
     ) -> tuple[Array, tuple[Metrics, Params]]:
-        """Eq. 5: each agent's own action is its policy's, those of the others are as taken."""
+        """Eq. 5: each agent's own action comes from its policy, the others' from the batch."""
         if self.discrete:
             action, logits = self.relaxed(params, batch.obs, key)
         else:
@@ -117,7 +119,7 @@ class MADDPG(TD3):
         return hard + soft - jax.lax.stop_gradient(soft), logits
 
     def as_vectors(self, batch: Step) -> Array:
-        """The actions taken as the critics see them, [B, N, A]."""
+        """The batch's actions as vectors for the critics, [B, N, A]."""
         action = batch.action
         if self.discrete:
             action = jax.nn.one_hot(action, batch.obs["legal"].shape[-1])
@@ -125,20 +127,20 @@ class MADDPG(TD3):
 
 
 def masked_actions(action: Array, obs: Any) -> Array:
-    """Actions [B, N, A], 0 of the agents that are not active."""
+    """Actions [B, N, A] with 0 for agents that are not active."""
     active: Any = ops.active_agents(obs)
     return ops.masked(action, active[..., None])
 
 
 def same_for_all(action: Array) -> Array:
-    """The actions of all [B, N, A] as each agent's critic sees them, [B, N, N * A]."""
+    """All agents' actions [B, N, A] repeated for each agent's critic, [B, N, N * A]."""
     count = action.shape[1]
     flat = action.reshape(action.shape[0], 1, -1)
     return jnp.broadcast_to(flat, (action.shape[0], count, flat.shape[-1]))
 
 
 def own_among_taken(action: Array, taken: Array) -> Array:
-    """For each agent its own of `action` [B, N, A] among the others' of `taken`: [B, N, N * A]."""
+    """Per agent, its own entry of `action` and the others' of `taken` [B, N, A]: [B, N, N * A]."""
     own = jnp.eye(action.shape[1], dtype=bool)[..., None]  # [N, N, 1]
     joint = jnp.where(own, action[:, None], taken[:, None])  # [B, N, N, A]
     return joint.reshape(*joint.shape[:2], -1)

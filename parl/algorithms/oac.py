@@ -1,7 +1,8 @@
-"""Optimism in exploration: actions are shifted towards an upper bound of their value.
+"""OAC: exploration shifts actions towards a higher upper confidence bound of their value.
 
-Ciosek et al. 2019, arXiv:1910.12807. Learning is SAC's; the lower bound of the policy's objective
-is the least critic, as in the authors' later code, which does without a coefficient for it.
+Ciosek et al. 2019, arXiv:1910.12807. Learning is that of SAC. The lower bound in the policy's
+objective is the minimum over critics, as in the authors' later code, which has no coefficient for
+it.
 """
 
 from typing import Any
@@ -16,9 +17,9 @@ from parl.ops.value_distributions import as_values
 
 
 class OAC(SAC):
-    """SAC that explores where its critics disagree upwards; actors need the critics for it."""
+    """SAC with optimistic exploration, for which actors need the critics."""
 
-    optimism: float = 4.66  # standard deviations of the critics above their mean, beta_UB
+    optimism: float = 4.66  # beta_UB: standard deviations above the critics' mean
     shift: float = 6.86  # length of the shift in standard deviations of the policy, sqrt(2 delta)
 
     def policy(self, state: SACState) -> dict[str, Params]:
@@ -34,10 +35,10 @@ class OAC(SAC):
         return self.shifted(pi, policy["critic"], obs).from_noise(noise), memory, {}
 
     def shifted(self, pi: ops.TanhNormal, critic: Params, obs: Any) -> ops.TanhNormal:
-        """The exploration policy, eq. 7 and 8: the mean goes along the upper bound's gradient.
+        """The exploration policy, eq. 7 and 8: the mean moves along the upper bound's gradient.
 
-        The shift is Sigma g / |g|_Sigma * sqrt(2 delta), with the gradient g of the upper bound
-        towards the mean before the tanh, as in the authors' code.
+        The shift is Sigma g / |g|_Sigma * sqrt(2 delta). g is the gradient of the upper bound with
+        respect to the mean before the tanh, as in the authors' code.
         """
         gradient = jax.grad(lambda mean: self.upper_bound(pi.replace(mean=mean), critic, obs).sum())
         g, variance = gradient(pi.mean), jnp.exp(2 * pi.log_std)
@@ -45,7 +46,7 @@ class OAC(SAC):
         return pi.replace(mean=pi.mean + self.shift * variance * g / length)
 
     def upper_bound(self, pi: ops.TanhNormal, critic: Params, obs: Any) -> Array:
-        """Mean plus `optimism` standard deviations over the critics, of the mode: [B], eq. 4."""
+        """Mean plus `optimism` standard deviations of the critics at the mode: [B], eq. 4."""
         q = as_values(self.critic.apply(critic, obs, pi.mode())).mean  # [C, B]
-        spread = jnp.sqrt(q.var(0) + 1e-12)  # with a gradient where all agree
+        spread = jnp.sqrt(q.var(0) + 1e-12)  # keeps the gradient finite if all agree
         return q.mean(0) + self.optimism * spread

@@ -1,4 +1,4 @@
-"""Policy gradient from whole episodes: REINFORCE.
+"""REINFORCE: policy gradient from complete episodes.
 
 Williams 1992, doi:10.1007/BF00992696. Shapes: T time, B environments.
 """
@@ -27,9 +27,9 @@ class PGState(struct.PyTreeNode):
 class PG(Algorithm):
     """One gradient step on the episodes that end within a rollout [T, B, ...].
 
-    There is no critic, so an episode that the rollout's end cuts short teaches nothing, and one
-    that a time limit ends counts as it is. An episode that began in an earlier rollout counts from
-    where this one begins. Returns are normalised over the rollout, which is the baseline.
+    There is no critic, so an episode cut by the end of the rollout is ignored, and one that ends at
+    a time limit is treated as complete. An episode that began in an earlier rollout counts from the
+    start of this one. Returns are normalised over the rollout, which acts as the baseline.
     """
 
     actor: Model = static(default=None)  # obs -> distribution
@@ -60,7 +60,7 @@ class PG(Algorithm):
         return state.replace(actor=actor), metrics
 
     def loss(self, params: Params, steps: Step) -> tuple[Array, Metrics]:
-        """Eq. 11 for softmax units, in today's words: minus mean of weight * log pi(a)."""
+        """Eq. 11, in modern notation: minus the mean of weight * log pi(a)."""
         pi = self.actor.apply(params, steps.obs)
         weight, whole = self.weights(steps)
         policy_loss = -jnp.mean(weight * pi.log_prob(steps.action))
@@ -69,7 +69,7 @@ class PG(Algorithm):
         return loss, {"policy_loss": policy_loss, "entropy": entropy, "used": whole.mean()}
 
     def weights(self, steps: Step) -> tuple[Array, Array]:
-        """Normalised returns, 0 in unfinished episodes, and which steps count (1 or 0) [T, B]."""
+        """(normalised returns, mask of steps in finished episodes) [T, B]; 0 in unfinished ones."""
         whole = jax.lax.cummax(jnp.asarray(steps.last, jnp.float32), reverse=True)
         nothing = jnp.zeros_like(steps.reward)
         discount = self.gamma * steps.discount

@@ -1,10 +1,9 @@
 """Proximal policy optimisation.
 
 Schulman et al. 2017, arXiv:1707.06347; advantages by arXiv:1506.02438, or by V-trace for rollouts
-of older policies. With several agents it is IPPO (arXiv:2011.09533), and MAPPO (arXiv:2103.01955)
-if the critic sees the state of all.
-Shapes: T time, B environments, M = T * B / minibatches, or B / minibatches sequences [M, T]; what
-belongs to one of N agents has N behind them.
+of older policies. With several agents it is IPPO (arXiv:2011.09533), or MAPPO (arXiv:2103.01955) if
+the critic sees the global state. Shapes: T time, B environments, M = T * B / minibatches, or B /
+minibatches sequences [M, T]; arrays of N agents have N after these axes.
 """
 
 from typing import Any
@@ -22,17 +21,17 @@ from parl.core.types import Array, Metrics, Net, Params, Rollout, descend, stati
 
 
 class Sample(struct.PyTreeNode):
-    """What one minibatch holds, leaves [M, ...], or [M, T, ...] where networks are recurrent."""
+    """One minibatch, leaves [M, ...], or [M, T, ...] for recurrent networks."""
 
     obs: Any
     first: Array
     action: Array
-    log_prob: Array  # of the action under the policy that the update starts from
-    value: Array  # of obs under the critic that the update starts from
+    log_prob: Array  # of the action, under the policy before the update
+    value: Array  # of obs, under the critic before the update
     advantage: Array
-    target: Array  # what the value regresses to
+    target: Array  # regression target of the value
     memory: Any  # [M, ...] before the first step
-    active: Any = None  # which agents' samples count; None without agents
+    active: Any = None  # mask of agents' samples to learn from; None for a single agent
 
 
 class PPO(ActorCritic):
@@ -41,9 +40,9 @@ class PPO(ActorCritic):
     epochs: int = static(default=4)
     minibatches: int = static(default=4)
     clip_value: bool = static(default=False)
-    target_kl: float | None = static(default=None)  # no further step of this update beyond it
-    huber_delta: float | None = static(default=None)  # value errors count linearly beyond it
-    normalize_value: bool = static(default=False)  # the critic learns values of unit variance
+    target_kl: float | None = static(default=None)  # stop the steps of this update beyond it
+    huber_delta: float | None = static(default=None)  # value errors are linear beyond it
+    normalize_value: bool = static(default=False)  # train the critic on targets of unit variance
     clip: float = 0.2
 
     @property
@@ -77,9 +76,9 @@ class PPO(ActorCritic):
     def samples(self, params: Params, batch: Rollout, values: Any = ()) -> Sample:
         """The whole rollout as samples, with values and advantages under `params`.
 
-        `values` are the moments by which the critic's values are normalised, where they are.
-        Behind V-trace the clipped ratio is to the policy that the update starts from, else to the
-        one that acted, which on-policy is the same.
+        `values` holds the moments of normalised values, if `normalize_value`. With V-trace the
+        clipped ratio is relative to the policy before the update, otherwise to the acting policy;
+        the two are equal on-policy.
         """
         steps, acted = batch.steps, batch.steps.extras["log_prob"]
         pi, value, next_value = self.values_of(params, batch)
@@ -110,7 +109,7 @@ class PPO(ActorCritic):
         return loss, metrics | {"kl": kl}
 
     def value_loss(self, value: Array, batch: Sample) -> Array:
-        """Half the squared error; with `clip_value` the larger of it and that of a clipped step."""
+        """Half the squared error; with `clip_value`, its maximum with that of the clipped value."""
         error = self.distance(value - batch.target)
         if self.clip_value:
             step = jnp.clip(value - batch.value, -self.clip, self.clip)
@@ -118,5 +117,5 @@ class PPO(ActorCritic):
         return 0.5 * ops.mean(error, batch.active)
 
     def distance(self, error: Array) -> Array:
-        """Squares [...] of errors [...], linear beyond `huber_delta`."""
+        """The squares [...] of errors [...], linear beyond `huber_delta`."""
         return error**2 if self.huber_delta is None else 2 * ops.huber(error, self.huber_delta)

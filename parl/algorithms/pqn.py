@@ -1,9 +1,8 @@
-"""Parallelised Q-learning: lambda returns of fresh rollouts, no replay and no target network.
+"""PQN: Q-learning on lambda returns of fresh rollouts, without replay or target network.
 
-Gallici et al. 2024, arXiv:2407.04811; layer normalisation, which makes it stable, is in the
-network. With several agents the values are mixed; with the sum it is PQN-VDN.
-Shapes: T time, B environments, N agents, A actions, M = T * B / minibatches, or B / minibatches
-sequences [M, T].
+Gallici et al. 2024, arXiv:2407.04811. The network must have layer normalisation, which makes it
+stable. With several agents the values are mixed; mixing by the sum is PQN-VDN. Shapes: T time, B
+environments, N agents, A actions, M = T * B / minibatches, or B / minibatches sequences [M, T].
 """
 
 from functools import partial
@@ -25,20 +24,20 @@ from parl.models import recurrent
 
 
 class PQNState(struct.PyTreeNode):
-    """Everything PQN learns, and the clock of exploration."""
+    """The learned state of PQN, and the counter that drives exploration."""
 
     net: Net  # params: {"q": ..., "mixer": ...}
     env_steps: Array  # [] int32
 
 
 class Sample(struct.PyTreeNode):
-    """What one minibatch holds, leaves [M, ...], or [M, T, ...] where the network is recurrent."""
+    """One minibatch, leaves [M, ...], or [M, T, ...] for a recurrent network."""
 
     obs: Any
     first: Array
     action: Array
     target: Array  # of the mixed value
-    active: Array  # whether anybody acted
+    active: Array  # whether any agent acted
     memory: Any  # [M, ...] before the first step
 
 
@@ -56,7 +55,7 @@ class PQN(QLearning):
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """RAdam, as in the paper, behind a global norm clip."""
+        """RAdam, as in the paper, after clipping by the global norm."""
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.radam(self.rate))
 
     def init(self, key: Array, spec: EnvSpec) -> PQNState:
@@ -76,7 +75,7 @@ class PQN(QLearning):
     def samples(self, params: Params, batch: Rollout) -> Sample:
         """The whole rollout with its lambda returns, eq. 14, under the greedy policy of `params`.
 
-        Exploring actions do not cut the returns, as in the paper.
+        Exploratory actions do not cut the returns, as in the paper.
         """
         steps = batch.steps
         q, memories = recurrent.unroll(self.q, params["q"], steps.obs, steps.first, batch.memory)

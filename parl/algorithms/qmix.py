@@ -1,7 +1,7 @@
-"""QMIX: values of joint actions that are monotone in those of each agent's.
+"""QMIX: the value of a joint action is monotone in each agent's own value.
 
-Rashid et al. 2018, arXiv:1803.11485. With the sum as its mixer it is VDN (arXiv:1706.05296), with
-none independent Q-learning. Shapes: T time, B batch, N agents, A actions, S state.
+Rashid et al. 2018, arXiv:1803.11485. With the sum as its mixer it is VDN (arXiv:1706.05296),
+without mixing it is independent Q-learning. Shapes: T time, B batch, N agents, A actions, S state.
 """
 
 from functools import partial
@@ -36,7 +36,7 @@ class QMIX(DQN):
         return rollout._replace(steps=swap_axes(rollout.steps))
 
     def loss(self, params: Params, target_params: Params, batch: Rollout) -> tuple[Array, Metrics]:
-        """Huber loss of the TD error of the mixed values, eq. 6, of steps where somebody acts."""
+        """Huber loss of the TD error of mixed values, eq. 6, at steps with an acting agent."""
         steps = swap_axes(batch.steps)  # [T, B, ...]
         q, next_q = self.values(params["q"], steps, batch.memory)
         target_q = self.values(target_params["q"], steps, batch.memory)[1]
@@ -60,14 +60,14 @@ class QMIX(DQN):
         return q, recurrent.following(step, steps.next_obs, memories, q, ops.cut(steps))
 
     def transitions(self, steps: Step, total: Array, next_total: Array) -> ops.Transitions:
-        """One-step transitions of a team [T, B], or between each agent's moves [T, B, N]."""
+        """One-step transitions of the team [T, B], or of each agent between its moves [T, B, N]."""
         one = total.ndim == steps.first.ndim
         of_agents = team_transitions if one else ops.own_transitions
         return of_agents(steps, total, next_total, self.gamma, 0.0)
 
 
 def init_mixed(q: Model, mixer: Model, key: Array, spec: EnvSpec) -> Params:
-    """{"q": ..., "mixer": ...}."""
+    """Initial parameters {"q": ..., "mixer": ...}."""
     k_q, k_mixer = jax.random.split(key)
     values = jnp.zeros((1, *spec.agent_shape))
     mixing = modes.init(mixer, k_mixer, values, spec.obs["state"])
@@ -75,10 +75,10 @@ def init_mixed(q: Model, mixer: Model, key: Array, spec: EnvSpec) -> Params:
 
 
 def mix(mixer: Model, params: Params, value: Array, obs: Any) -> Array:
-    """The value of the joint action, [...] or [..., N], of the agents' own [..., N].
+    """The value of the joint action, [...] or [..., N], from the agents' own values [..., N].
 
-    Where nobody has the turn, as where a game was cut short, it is as if each had a share of it.
-    Without mixing an agent's value is also told where it waits.
+    If no agent has the turn, as when a game was cut, the living agents' values are averaged instead
+    of summed. Without mixing, the value of an agent that waits is kept as well.
     """
     movers = ops.next_movers(obs)
     if "turn" in obs:
@@ -91,10 +91,10 @@ def mix(mixer: Model, params: Params, value: Array, obs: Any) -> Array:
 def team_transitions(
     steps: Step, total: Array, next_total: Array, gamma: Any, lambda_: Any
 ) -> ops.Transitions:
-    """Transitions [T, B] between a team's moves, paid what its living agents are paid together.
+    """Transitions [T, B] between a team's moves, with the sum of its living agents' rewards.
 
-    A team that nobody is left of is at its end; where only others move it waits. The value of one
-    whose member is cut includes that of the member's last view.
+    The episode of a team ends when no member is left alive. It waits while only others move. If a
+    member is cut, the team's value includes that of the member's last view.
     """
     reward = ops.masked(steps.reward, steps.obs["alive"]).sum(-1)
     active, acts_next = (ops.active_agents(x).any(-1) for x in (steps.obs, steps.next_obs))

@@ -1,8 +1,8 @@
-"""Randomised ensembles of critics, which stand many updates per step.
+"""REDQ: randomised ensembles of critics, which allow many updates per step.
 
-REDQ: Chen et al. 2021, arXiv:2101.05982. DroQ, Hiraoka et al. 2022, arXiv:2110.02034, is the same
-with two critics that have dropout in place of many: a choice of network. Many updates for one of
-the policy are `policy_period`.
+Chen et al. 2021, arXiv:2101.05982. DroQ, Hiraoka et al. 2022, arXiv:2110.02034, replaces the
+ensemble by two critics with dropout, which is a choice of network. `policy_period` is the number of
+critic updates per policy update.
 """
 
 import jax
@@ -13,14 +13,14 @@ from parl.ops.value_distributions import ValueDistribution
 
 
 class REDQ(SAC):
-    """SAC with a target of few critics, drawn anew at each update, and a policy of all."""
+    """SAC with targets from a random subset of critics, and a policy that uses all of them."""
 
-    subset: int = static(default=2)  # critics of a target, M in the paper
+    subset: int = static(default=2)  # critics used for a target, M in the paper
 
     def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
-        """As SAC's, but only `subset` of the target critics are evaluated: algorithm 1."""
+        """As in SAC, but only `subset` of the target critics are evaluated: algorithm 1."""
         k_subset, key = jax.random.split(key)
         size = jax.tree.leaves(target)[0].shape[0]
         members = jax.random.choice(k_subset, size, (self.subset,), replace=False)

@@ -1,8 +1,8 @@
-"""Soft actor-critic with a learned temperature, and the core of its many descendants.
+"""Soft actor-critic with a learned temperature, and the base of its variants.
 
-Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905. What its
-descendants change are small methods such as `evaluate` and `next_value`; networks, value heads,
-noise and optimisers are arguments. Shapes: B batch, O observation, A action, C critics.
+Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905. Variants
+override small methods such as `critic_values` and `next_value`; networks, value heads, noise and
+optimisers are arguments. Shapes: B batch, O observation, A action, C critics.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ class SACState(struct.PyTreeNode):
     actor: Net
     critic: Net  # leaves [C, ...]
     alpha: Net  # params: log temperature []
-    target: Params  # slow copy of critic.params
+    target: Params  # averaged copy of critic.params
     updates: Array  # [] int32
 
 
@@ -39,9 +39,9 @@ class SAC(Algorithm):
     critic: Model = static(default=None)  # obs, action -> [C, B], or a ValueDistribution of these
     noise: Noise = static(default=White())
     optimizer: Optimizer = static(default=optax.adam)
-    policy_period: int = static(default=1)  # updates of the critics for one of the policy
+    policy_period: int = static(default=1)  # critic updates per policy update
     learning_rate: float = 3e-4  # of the actor
-    critic_learning_rate: float = 3e-4  # of the temperature too
+    critic_learning_rate: float = 3e-4  # also of the temperature
     gamma: float = 0.99
     tau: float = 0.005
     initial_temperature: float = 1.0
@@ -97,7 +97,7 @@ class SAC(Algorithm):
     def update_policy(
         self, state: SACState, batch: Step, key: Array, k_net: Array
     ) -> tuple[tuple[Net, Net], Metrics]:
-        """Actor and temperature after a step each."""
+        """Actor and temperature after one step each."""
         optimizer = self.optimizer(self.learning_rate)
         actor, info = learn(optimizer, self.actor_loss, state.actor, state, batch, key, k_net)
         optimizer = self.optimizer(self.critic_learning_rate)
@@ -123,18 +123,18 @@ class SAC(Algorithm):
     def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array
     ) -> tuple[ValueDistribution, ValueDistribution, Params]:
-        """(values [C, B] of the batch, of the next actions, new statistics of the critics)."""
+        """(values of the batch, values of the next actions, new critic statistics); [C, B] each."""
         k_now, k_next = jax.random.split(key)
         next_values = modes.perturb(self.critic, target, batch.next_obs, next_action, key=k_next)
         values, new = modes.train(self.critic, params, batch.obs, batch.action, key=k_now)
         return as_values(values), as_values(next_values), new
 
     def next_value(self, values: ValueDistribution) -> ValueDistribution:
-        """What the critics [C, B] together expect of the next state: [B]."""
+        """The critics' values [C, B] of the next state combined: [B]."""
         return least(values)
 
     def policy_value(self, values: ValueDistribution) -> Array:
-        """What the policy maximises [B], of the critics [C, B]."""
+        """The objective of the policy [B] from the critics' values [C, B]."""
         return values.mean.min(0)
 
     def update_target(self, target: Params, params: Params) -> Params:
@@ -154,10 +154,10 @@ class SAC(Algorithm):
         return loss, ({"actor_loss": loss, "entropy": -log_prob.mean()}, statistics)
 
     def policy_of(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
-        """(policies over the actions of the batch's obs, new statistics of the actor)."""
+        """(policies at the batch's obs, new statistics of the actor)."""
         return modes.train(self.actor, params, batch.obs, key=key)
 
     def alpha_loss(self, log_alpha: Array, entropy: Array) -> tuple[Array, Metrics]:
-        """Temperature objective, eq. 18; log_alpha in place of alpha, as is usual."""
+        """Temperature objective, eq. 18, with log_alpha instead of alpha, as is common."""
         loss = log_alpha * jax.lax.stop_gradient(entropy - self.target_entropy)
         return loss, {"alpha_loss": loss, "alpha": jnp.exp(log_alpha)}

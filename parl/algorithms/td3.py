@@ -1,4 +1,4 @@
-"""Deterministic policies with clipped double critics, delayed updates and smoothed targets.
+"""TD3: deterministic policies with clipped double critics, delays and target smoothing.
 
 Fujimoto et al. 2018, arXiv:1802.09477. With one critic, no delay and no smoothing it is DDPG,
 Lillicrap et al. 2016, arXiv:1509.02971. Shapes: B batch, O observation, A action, C critics.
@@ -26,7 +26,7 @@ class TD3State(struct.PyTreeNode):
 
     actor: Net
     critic: Net  # leaves [C, ...]
-    target: dict[str, Params]  # slow copies of actor and critic
+    target: dict[str, Params]  # averaged copies of actor and critic
     updates: Array  # [] int32
 
 
@@ -37,13 +37,13 @@ class TD3(Algorithm):
     critic: Model = static(default=None)  # obs, action -> [C, B], or a ValueDistribution of these
     noise: Noise = static(default=White())
     optimizer: Optimizer = static(default=optax.adam)
-    policy_period: int = static(default=2)  # updates of the critics for one of policy and targets
+    policy_period: int = static(default=2)  # critic updates per policy and target update
     learning_rate: float = 3e-4  # of the actor
     critic_learning_rate: float = 3e-4
     gamma: float = 0.99
     tau: float = 0.005
-    exploration: float = 0.1  # noise of acting, in units of the action
-    smoothing: float = 0.2  # noise of the target's actions
+    exploration: float = 0.1  # standard deviation of exploration noise, in action units
+    smoothing: float = 0.2  # standard deviation of target noise
     smoothing_clip: float = 0.5
 
     @property
@@ -94,7 +94,7 @@ class TD3(Algorithm):
     def update_policy(
         self, state: TD3State, batch: Step, key: Array
     ) -> tuple[tuple[Net, Any], Metrics]:
-        """Actor and targets after a step each."""
+        """Actor and targets after one step each."""
         optimizer = self.optimizer(self.learning_rate)
         actor, info = learn(optimizer, self.actor_loss, state.actor, state, batch, key)
         params = {"actor": actor.params, "critic": state.critic.params}
@@ -103,7 +103,7 @@ class TD3(Algorithm):
     def critic_loss(
         self, params: Params, state: TD3State, batch: Step, key: Array
     ) -> tuple[Array, tuple[Metrics, Params]]:
-        """Distance from the least target, algorithm 1; next actions are those of `smooth`."""
+        """Distance from the minimum target, algorithm 1, with smoothed next actions."""
         k_noise, k_now, k_next = jax.random.split(key, 3)
         next_action = self.smooth(self.actor.apply(state.target["actor"], batch.next_obs), k_noise)
         next_values = modes.perturb(
@@ -123,7 +123,7 @@ class TD3(Algorithm):
     def actor_loss(
         self, params: Params, state: TD3State, batch: Step, key: Array
     ) -> tuple[Array, tuple[Metrics, Params]]:
-        """Deterministic policy gradient by the first critic."""
+        """Deterministic policy gradient through the first critic."""
         k_actor, k_critic = jax.random.split(key)
         action, statistics = modes.train(self.actor, params, batch.obs, key=k_actor)
         values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)

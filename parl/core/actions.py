@@ -1,7 +1,7 @@
-"""From a network's actions to those that an environment takes, as data.
+"""Maps a network's actions to those that an environment takes, as data.
 
-Networks see one flat vector in [-1, 1], or choices that count from 0; environments have bounds,
-shapes, dtypes and offsets of their own.
+Networks output one flat vector in [-1, 1], or choices counted from 0. Environments have their own
+bounds, shapes, dtypes and offsets.
 """
 
 from dataclasses import dataclass
@@ -17,41 +17,42 @@ from parl.core.spec import Box
 
 @dataclass(frozen=True, eq=False)
 class ActionMap:
-    """How an environment takes the actions [B, A] of a network, or the choices [B] of a Discrete.
+    """Maps network actions [B, A], or choices [B] of a Discrete, to what an environment takes.
 
-    A component a becomes `scale` a + `offset`, rounded where `dtype` is of integers, and never
-    leaves [low, high]. The arrays are flat [A]; `shape` and `dtype` are the environment's.
+    A component a becomes `scale` * a + `offset`, rounded if `dtype` is an integer type and clipped
+    to [low, high]. The arrays are flat [A]; `shape` and `dtype` are the environment's.
     """
 
     shape: tuple[int, ...]
     dtype: str
     scale: np.ndarray  # [A]; 1 for choices
-    offset: np.ndarray  # [A]; what choices start from
-    low: np.ndarray  # [A], -inf where there is no bound
-    high: np.ndarray  # [A], inf where there is none
-    choices: bool = False  # integers that count from 0, in place of numbers
+    offset: np.ndarray  # [A]; the lowest value of each choice
+    low: np.ndarray  # [A]; -inf: unbounded
+    high: np.ndarray  # [A]; inf: unbounded
+    choices: bool = False  # integers counted from 0 instead of real numbers
 
     def __call__(self, action: Any) -> Any:
-        """What the environment takes [B, *shape], of numpy or jax as the actions are."""
+        """The environment's actions [B, *shape]: numpy for numpy input, jax for jax input."""
         shape = (len(action), *self.shape)
         if self.choices:
             return (action + self.offset).astype(self.dtype).reshape(shape)
-        # Clipped before and after: large numbers must not overflow, rounding must not leave.
+        # Clip before scaling so that nothing overflows, and after it so that rounding stays in
+        # bounds.
         action = action.astype(self.scale.dtype).clip(*self.reach) * self.scale + self.offset
         action = action.clip(*self.limits)
         return (action.round() if self.rounds else action).astype(self.dtype).reshape(shape)
 
     def split(self, action: np.ndarray) -> list[Any]:
-        """The same as one action for each of B environments: an int or an array."""
+        """The same, as a list of B actions: an int or an array for each environment."""
         taken = self(action)
         if self.shape:
             return list(taken)
         return taken.tolist() if self.choices else [taken[i, ...] for i in range(len(taken))]
 
     def back(self, taken: Any) -> np.ndarray:
-        """The network's actions [B, A] or [B] of the environment's [B, *shape].
+        """The inverse map: the environment's actions [B, *shape] to the network's [B, A] or [B].
 
-        Raises ValueError where they cannot be the environment's.
+        Raises ValueError if they are not actions of this environment.
         """
         taken = np.asarray(taken)
         if taken.shape[1:] != self.shape:
@@ -67,37 +68,37 @@ class ActionMap:
 
     @property
     def rounds(self) -> bool:
-        """Whether the environment takes integers for numbers."""
+        """Whether real numbers are rounded to the environment's integers."""
         return np.issubdtype(self.dtype, np.integer)
 
     @property
     def loses(self) -> bool:
-        """Whether two actions of a network may be one of the environment's."""
+        """Whether two network actions can map to the same environment action."""
         return not self.choices and (self.rounds or bool(np.isfinite([self.low, self.high]).any()))
 
     @cached_property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
-        """([A], [A]) the network's bounds: -1 and 1 where the environment has one, else none."""
+        """(low [A], high [A]) of network actions: -1, 1 where bounded, else infinite."""
         dtype = self.scale.dtype
         low = np.where(np.isfinite(self.low), -1, -np.inf).astype(dtype)
         return low, np.where(np.isfinite(self.high), 1, np.inf).astype(dtype)
 
     @cached_property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """([A], [A]) the bounds in which all is of the space and of its dtype."""
+        """([A], [A]) the bounds within which every value fits the space and its dtype."""
         info = np.iinfo(self.dtype) if self.rounds else np.finfo(self.dtype)
         least, most = inner(info.min, self.scale.dtype), inner(info.max, self.scale.dtype)
         return np.maximum(self.low, least), np.minimum(self.high, most)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The form that `from_json` reads."""
         arrays = {name: to_json(getattr(self, name)) for name in ("scale", "offset", "low", "high")}
         shape, dtype = list(self.shape), self.dtype
         return {"shape": shape, "dtype": dtype, "choices": self.choices} | arrays
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ActionMap":
-        """Raises KeyError, TypeError or ValueError for what `to_json` did not write."""
+        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
         shape, dtype = tuple(values["shape"]), np.dtype(values["dtype"])
         kind, size = (np.int64 if values["choices"] else working(dtype)), int(np.prod(shape))
         names = ("scale", "offset", "low", "high")
@@ -106,22 +107,23 @@ class ActionMap:
 
 
 def working(dtype: np.dtype) -> type[np.floating]:
-    """The dtype in which actions of a Box of `dtype` are reckoned."""
+    """The dtype used to compute actions of a Box of `dtype`."""
     return np.float32 if dtype in (np.float16, np.float32) else np.float64
 
 
 def inner(bound: Any, dtype: Any) -> Any:
-    """The float next to an integer bound that is not beyond it; bounds of floats as they are."""
+    """The nearest float that does not exceed an integer bound; float bounds are unchanged."""
     near = dtype.type(bound)
     return np.nextafter(near, dtype.type(0)) if abs(int(near)) > abs(int(bound)) else near
 
 
 def number_map(low: Any, high: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Box, ActionMap]:
-    """The network's space (a vector), and the map to a Box with these bounds [*shape] or scalars.
+    """The network's action space (a vector) and the map to a Box with these bounds.
 
-    Between two bounds, -1 is the lower and 1 the upper one. With one bound, -1 is the lower, or 1
-    the upper one, and the unit stays that of the environment. Without bounds actions pass as they
-    are. Raises SpaceError for a Box without numbers.
+    Bounds are arrays [*shape] or scalars. With two bounds, -1 maps to the lower and 1 to the upper
+    one. With one bound, -1 maps to a lower or 1 to an upper one, and the unit stays the
+    environment's. Unbounded actions are unchanged. Raises SpaceError for an empty Box or one that
+    does not hold numbers.
     """
     dtype = np.dtype(dtype)
     if 0 in shape:
@@ -152,6 +154,6 @@ def choice_map(start: Any, count: Any, shape: tuple[int, ...], dtype: Any) -> Ac
 
 
 def uniform(bound: np.ndarray) -> Any:
-    """A scalar where all bounds are equal, so that the spec of an image stays small."""
+    """A scalar if all bounds are equal, so that the spec of an image stays small."""
     first = float(bound.flat[0]) if bound.size else 0.0
     return first if (bound == first).all() else bound

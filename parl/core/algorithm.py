@@ -43,19 +43,19 @@ class Algorithm(struct.PyTreeNode):
 
     @property
     def episodic(self) -> bool:
-        """Whether every rollout opens new episodes, in place of going on with those under way."""
+        """Whether every rollout starts new episodes instead of continuing the current ones."""
         return False
 
     @property
     def tolerates_lag(self) -> bool:
-        """Whether it learns from rollouts of older policies than its newest one."""
+        """Whether it can learn from rollouts that were collected with an older policy."""
         return False
 
     @property
     def seeds_in_turn(self) -> bool:
-        """Whether a CPU updates several seeds sooner one after the other than together.
+        """Whether updating K seeds one by one on a CPU is faster than vmapping them.
 
-        So it is where the work on all of them is too large for its caches.
+        This is the case when the joint batch outgrows the CPU's caches.
         """
         return False
 

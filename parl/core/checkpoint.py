@@ -1,13 +1,13 @@
 """Checkpoints: a directory with one JSON manifest and one file of raw arrays, never pickle.
 
     <path>/manifest.json   schema version, checksum of itself, metadata, and for each array
-                           its name, dtype, shape, place in its file and sha256
+                           its name, dtype, shape, offset in its file and sha256
     <path>/arrays.bin      the arrays, little-endian, one after the other
-    <path>/PART.bin        those of a part that was to lie apart, such as replay.bin
+    <path>/PART.bin        the arrays of a part kept in its own file, such as replay.bin
 
-A checkpoint appears under its name by one rename or not at all. Whatever is read is verified first.
-One that replaces another sets it aside as .old-NAME-PID until it stands; where the writer died in
-between, that is what is read.
+A checkpoint appears under its name by one rename or not at all. Everything is verified before it is
+used. A checkpoint that replaces another renames the old one to .old-NAME-PID first and removes it
+when the new one is in place. If the writer dies in between, the old one is read.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ from parl.core.manifest import ARRAYS, Entry, check_sizes, entries_of, read_text
 from parl.core.memory import available_memory
 
 SCHEMA = 2
-# names of arrays in schema 1, as patterns, and what they are called now
+# Patterns of array names in schema 1, and their current names.
 RENAMED = {r"^(run/learner|state)/train/": r"\1/algorithm_state/"}
 UNUSABLE = ValueError, LookupError, TypeError, AttributeError, ArithmeticError
-NONSENSE = (*UNUSABLE, RecursionError, MemoryError)  # errors of taking a file at its word
+NONSENSE = (*UNUSABLE, RecursionError, MemoryError)  # errors that invalid content can cause
 EMPTY = np.zeros(0, np.uint8)
-ADDED = ("returns",)  # last parts of names that earlier versions did not save
-BLANK = "0" * 64  # stands in for the manifest's own checksum while that is computed
+ADDED = ("returns",)  # last parts of names that older versions did not save
+BLANK = "0" * 64  # placeholder for the manifest's own checksum while it is computed
 
 
 def sha256(data: Any) -> str:
@@ -59,12 +59,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def to_numpy(leaf: Any) -> np.ndarray:
-    """A contiguous host array; random keys become their words."""
+    """A contiguous host array; random keys become their uint32 words."""
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf, order="C")
 
 
 def params_sha256(arrays: dict[str, np.ndarray]) -> str:
-    """Digest of all parameters (names with a part 'params', not below 'opt'), in manifest order."""
+    """Digest of all parameters in manifest order: names with a part 'params' but no part 'opt'."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
         parts = name.split("/")  # moments of an optimiser have the names of the parameters
@@ -82,15 +82,15 @@ class Checkpoint:
     arrays: dict[str, np.ndarray]
 
     def under(self, prefix: str) -> dict[str, np.ndarray]:
-        """The arrays whose names start with `prefix/`, without it."""
+        """The arrays whose names start with `prefix/`, keyed by the rest of the name."""
         start = prefix + "/"
         return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
 
     def restore(self, prefix: str, template: Any) -> Any:
-        """The tree saved under `prefix`, in the structure, shapes and dtypes of `template`.
+        """The tree saved under `prefix`, with the structure, shapes and dtypes of `template`.
 
-        What was ADDED to states since then is as in `template`. Raises CheckpointError where
-        anything else is missing, left over or of another shape.
+        Leaves named in ADDED that the checkpoint lacks are taken from `template`. Raises
+        CheckpointError if any other leaf is missing, unexpected or of another shape.
         """
         found, wanted = self.under(prefix), named_leaves(template)
         missing = wanted.keys() - found.keys()
@@ -105,7 +105,7 @@ class Checkpoint:
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def fit(self, name: str, array: np.ndarray, leaf: Any) -> Any:
-        """`array` as what `leaf` is: of numpy, which counts otherwise in last bits, or of jax."""
+        """`array` in the type of `leaf`: numpy or jax, since the two round differently."""
         expected = to_numpy(leaf)
         if array.shape != expected.shape or array.dtype != expected.dtype:
             raise CheckpointError(
@@ -116,22 +116,22 @@ class Checkpoint:
             words = jax.numpy.asarray(array)
             return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
         if isinstance(leaf, np.ndarray | np.generic):
-            return np.array(array)[()]  # a copy: it may be written to; a number where it is one
+            return np.array(array)[()]  # a writable copy; a scalar if it has no axes
         return jax.numpy.array(array)  # a copy: these buffers may be donated
 
 
 def with_default(checkpoint: Checkpoint, name: str, array: np.ndarray) -> Checkpoint:
-    """The checkpoint, with an array that those of earlier versions lack."""
+    """The checkpoint, with `array` under `name` if it does not hold one (as in older versions)."""
     return dataclasses.replace(checkpoint, arrays={name: array} | checkpoint.arrays)
 
 
 def save(
     path: Path, tree: Any, meta: dict[str, Any], apart: Iterable[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Writes a checkpoint whole, or raises CheckpointError and leaves what was there before.
+    """Writes a complete checkpoint, or raises CheckpointError and leaves the previous one intact.
 
-    `tree` is any pytree of arrays, `meta` anything JSON can hold; what lies under the names `apart`
-    at the top of the tree gets a file of its own. Returns the arrays by name.
+    `tree` is any pytree of arrays and `meta` any JSON value. Each top-level part of the tree named
+    in `apart` gets its own file. Returns the arrays by name.
     """
     if not may_be_replaced(path):
         raise CheckpointError(f"{path} holds something that is no checkpoint; move it away.")
@@ -151,7 +151,7 @@ def save(
 
 
 def unwritable(path: Path, error: OSError) -> CheckpointError:
-    """What is said of a checkpoint that could not be written."""
+    """The error for a checkpoint that could not be written."""
     return CheckpointError(
         f"could not write {path}: {error.strerror or error}; earlier checkpoints are intact, "
         "make room or choose another --out and resume."
@@ -159,7 +159,7 @@ def unwritable(path: Path, error: OSError) -> CheckpointError:
 
 
 def may_be_replaced(path: Path) -> bool:
-    """Whether there is nothing at `path` but a checkpoint, whole or damaged."""
+    """Whether `path` is free or holds only a checkpoint, intact or damaged."""
     if not path.exists():
         return not path.is_symlink()
     return path.is_dir() and all(
@@ -170,7 +170,7 @@ def may_be_replaced(path: Path) -> bool:
 def write_arrays(
     path: Path, arrays: dict[str, np.ndarray], apart: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
-    """Writes all arrays, into a file for each part; returns their manifest entries."""
+    """Writes all arrays, one file for each part; returns their manifest entries."""
     files = {ARRAYS: list(arrays)}
     for part in apart:
         names = [name for name in arrays if name.startswith(part + "/")]
@@ -198,7 +198,7 @@ def write_file(path: Path, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON that carries its own checksum, computed with the checksum blank."""
+    """Writes JSON that holds its own checksum, computed with the checksum field blank."""
     text = json.dumps({"schema": SCHEMA, "checksum": BLANK} | content, indent=1)
     with path.open("w") as file:
         file.write(text.replace(BLANK, sha256(text.encode()), 1))
@@ -206,13 +206,13 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
 
 
 def sync(file: Any) -> None:
-    """Brings a file to the disk before the rename that publishes it."""
+    """Flushes a file to the disk before the rename that publishes it."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Renames a finished directory to its name, in place of an older one if there is any."""
+    """Renames a finished directory to its final name, replacing an older one."""
     old = path.with_name(f".old-{path.name}-{os.getpid()}")
     if path.exists():
         remove(left_by(path, "old"))
@@ -228,7 +228,7 @@ def replace(temporary: Path, path: Path) -> None:
 
 
 def left_by(path: Path, kind: str) -> list[Path]:
-    """What writers of a checkpoint have not removed, `old` or `writing`, the newest first."""
+    """Directories that writers of a checkpoint left behind, `old` or `writing`, newest first."""
     if not path.parent.is_dir():
         return []
     pattern = re.compile(rf"\.{kind}-{re.escape(path.name)}-\d+")
@@ -237,7 +237,7 @@ def left_by(path: Path, kind: str) -> list[Path]:
 
 
 def identity(path: Path) -> tuple[Path, int, int]:
-    """What tells whether a directory was replaced: (path, time of its last change, inode)."""
+    """(path, modification time, inode): differs if a directory was replaced."""
     try:
         found = path.stat()
     except OSError:
@@ -246,13 +246,13 @@ def identity(path: Path) -> tuple[Path, int, int]:
 
 
 def remove(directories: Iterable[Path]) -> None:
-    """Removes directories as far as that is possible."""
+    """Removes directories, ignoring errors."""
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has this number."""
+    """Whether a process with this id runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -263,12 +263,12 @@ def is_alive(pid: int) -> bool:
 
 
 def standing(path: Path) -> Path:
-    """Where the checkpoint called `path` is: there, or where a writer that died set it aside."""
+    """The directory of the checkpoint `path`, or its backup if a writer died replacing it."""
     return path if path.exists() else next(iter(left_by(path, "old")), path)
 
 
 def forget(path: Path, part: str) -> None:
-    """Removes a part that lies apart, if there is any. Raises CheckpointError."""
+    """Removes a part that has its own file, if it exists. Raises CheckpointError."""
     name = f"{part}.bin"
     with rewritten(path) as manifest:
         manifest["arrays"] = [e for e in manifest["arrays"] if e.get("file") != name]
@@ -277,14 +277,14 @@ def forget(path: Path, part: str) -> None:
 
 
 def amend(path: Path, changes: dict[str, Any]) -> None:
-    """Changes some of the metadata. Raises CheckpointError."""
+    """Updates entries of the metadata. Raises CheckpointError."""
     with rewritten(path) as manifest:
         manifest["meta"] |= changes
 
 
 @contextlib.contextmanager
 def rewritten(path: Path) -> Iterator[dict[str, Any]]:
-    """The content of a manifest, which replaces the old one by one rename."""
+    """Yields the content of a manifest to change, then replaces the file by one rename."""
     temporary = path / ".writing.bin"
     try:
         manifest = read_manifest(path / "manifest.json")
@@ -302,10 +302,10 @@ def rewritten(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read(path: Path, without: Iterable[str] = (), mapped: bool = False) -> Checkpoint:
-    """Reads and verifies everything but the parts `without`, which have to lie apart.
+    """Reads and verifies all parts except those in `without`, which must have their own files.
 
-    With `mapped` the arrays stay in their files and take no memory, as long as these are there.
-    Raises DamagedCheckpoint where a byte is not as written, and where what was written cannot be.
+    With `mapped` the arrays are memory-mapped, so the files must stay in place. Raises
+    DamagedCheckpoint if a byte differs from what was written or the content is not valid.
     """
     place = standing(path)
     before = identity(place)
@@ -328,7 +328,7 @@ def read(path: Path, without: Iterable[str] = (), mapped: bool = False) -> Check
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The metadata alone. Raises DamagedCheckpoint."""
+    """Only the metadata. Raises DamagedCheckpoint."""
     try:
         manifest = read_manifest(standing(path) / "manifest.json")
         entries_of(manifest)
@@ -338,7 +338,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest's JSON, after its checksum was verified."""
+    """The manifest's JSON, once its checksum is verified."""
     text = read_text(path)
     manifest = json.loads(text)
     if not isinstance(manifest, dict) or manifest.get("schema") not in (1, SCHEMA):
@@ -350,7 +350,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def with_new_names(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of schema 1 with the names that its arrays have now."""
+    """A manifest of schema 1 with the current names of its arrays."""
     entries = manifest["arrays"]
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
@@ -360,7 +360,7 @@ def with_new_names(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_array(path: Path, data: np.ndarray, entry: Entry) -> np.ndarray:
-    """One array, after its sha256 was verified."""
+    """One array, once its sha256 is verified."""
     part = data[entry.offset : entry.offset + entry.bytes]
     if sha256(part.data) != entry.sha256:
         raise DamagedCheckpoint(f"{path} is corrupt: '{entry.name}' fails its sha256.")

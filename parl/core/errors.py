@@ -1,4 +1,4 @@
-"""Errors that are part of the interface: one sentence each, with what to do about it."""
+"""Errors that users see: one sentence each, with what to do about it."""
 
 import difflib
 import os
@@ -37,7 +37,7 @@ class CheckpointError(ParlError):
 
 
 class DamagedCheckpoint(CheckpointError):
-    """What a checkpoint holds is not what was written, or cannot be: another one may be good."""
+    """The content of a checkpoint is corrupt or invalid; another checkpoint may be intact."""
 
 
 class ArtefactError(ParlError):
@@ -51,11 +51,11 @@ class RemoteError(ParlError):
 
 
 class ClusterLost(RemoteError):
-    """The cluster of a run's workers has ended; what the run has learned is still there."""
+    """The Ray cluster of a run's workers has ended; the run's learner is intact."""
 
 
 class Halted(ParlError):
-    """A wait was given up because a signal is to end the run."""
+    """A wait was abandoned because a signal asked the run to end."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -65,15 +65,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def told(error: BaseException, where: str = "") -> str:
-    """What was raised, and by which line: 'KeyError in step, at my_env.py:4: 'missing''."""
+    """An exception in one line, with its place: 'KeyError in step, at my_env.py:4: 'missing''."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}{where}{place_of(error)}: {lines[0]}"
 
 
 def place_of(error: BaseException) -> str:
-    """', at FILE:LINE' of the innermost code of the user's own that raised, or an empty string.
+    """', at FILE:LINE' of the innermost user code in the traceback, or an empty string.
 
-    Where none is in the traceback, the innermost line of a library other than PARL.
+    Without user code, it is the innermost line of a library other than PARL.
     """
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     foreign = [frame for frame in frames if not within(frame[0], [PARL])]
@@ -84,7 +84,7 @@ def place_of(error: BaseException) -> str:
 
 
 def within(file: str, folders: Iterable[str]) -> bool:
-    """Whether a file of code lies below one of these folders, or is a part of Python itself."""
+    """Whether a source file lies in one of these folders or belongs to Python itself."""
     path = os.path.abspath(file)
     inside = any(path.startswith(folder + os.sep) for folder in folders)
     return inside or file.startswith("<frozen")

@@ -1,4 +1,4 @@
-"""Whether numbers are numbers."""
+"""A check for NaN and infinity."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 
 
 def not_finite(tree: Any) -> str:
-    """The name of a leaf with NaN or infinity, or an empty string."""
+    """The name of the first leaf that holds NaN or infinity, or an empty string."""
     leaves = jax.tree.leaves_with_path(tree)
     floats = [(path, x) for path, x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
     good = jax.device_get([jax.numpy.isfinite(x).all() for _, x in floats])

@@ -1,7 +1,7 @@
-"""Names such as my_lab.sac:MySAC: how a class or function of the user's own is found again.
+"""Finds a user's class or function by a name such as my_lab.sac:MySAC.
 
-The name is `module:attribute`, as in Gymnasium's ids. A module is imported as any other: it must be
-installed or beside the user, so nothing is ever imported from a run directory.
+The name is `module:attribute`, as in Gymnasium's ids. The module is imported in the usual way: it
+must be installed or lie in the working directory. Nothing is imported from a run directory.
 """
 
 import importlib
@@ -20,7 +20,7 @@ def is_path(name: str) -> bool:
 
 
 def load(name: str) -> Any:
-    """What `module:attribute` names. Raises ConfigError where there is no such thing."""
+    """The object that `module:attribute` names. Raises ConfigError if it does not exist."""
     if not is_path(name):
         raise ConfigError(f"'{name}' is not a name of the form module:attribute.")
     path, _, attributes = name.partition(":")
@@ -51,9 +51,9 @@ def load(name: str) -> Any:
 
 
 def name_of(thing: Any) -> str | None:
-    """`module:attribute` of a class or function; None where that would not find it again.
+    """`module:attribute` of a class or function; None if `load` would not find it by that name.
 
-    So it is for what was made inside a function, for lambdas, and in the script that runs.
+    Such objects are lambdas and those defined inside a function or in the script being run.
     """
     module, attribute = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if module in (None, "__main__", "builtins") or attribute is None:

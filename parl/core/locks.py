@@ -1,4 +1,4 @@
-"""A lock on a file that ends with the process that holds it, however that process ends."""
+"""A file lock that is released when its process ends, in whatever way."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from parl.core.errors import ParlError
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system
+except ImportError:  # this system has no such locks
     fcntl: Any = None
 
 held: set[int] = set()  # file descriptors of this process's locks
@@ -22,11 +22,11 @@ class Held(ParlError):
 
 
 class Lock:
-    """Holds the lock of the file `path`, which is made if needed, until `close`.
+    """Holds the lock of the file `path`, created if needed, until `close`.
 
-    Children do not inherit it. Raises Held where it is held, with who holds it, and OSError where
-    the file cannot be written. On a file system without locks a word on stderr says so, and nothing
-    is held.
+    Child processes do not inherit it. Raises Held, which names the holder, if it is already held,
+    and OSError if the file cannot be written. On a file system without locks it prints a warning to
+    stderr and locks nothing.
     """
 
     def __init__(self, path: Path):
@@ -34,20 +34,20 @@ class Lock:
         held.add(self.fd)
 
     def write(self, about: dict[str, Any]) -> None:
-        """Replaces what the file says, with this process and its host."""
+        """Replaces the file's content with `about`, this process and its host."""
         content = about | {"process": os.getpid(), "host": socket.gethostname()}
         os.truncate(self.fd, 0)
         os.pwrite(self.fd, (json.dumps(content) + "\n").encode(), 0)
 
     def close(self) -> None:
-        """Lets go."""
+        """Releases the lock."""
         if self.fd in held:
             held.discard(self.fd)
             os.close(self.fd)
 
 
 def take(path: Path) -> int:
-    """The descriptor of the locked file, which is the one at `path` now."""
+    """Locks the file at `path` and returns its descriptor."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -65,7 +65,7 @@ def take(path: Path) -> int:
             return fd
         if same_file(fd, path):
             return fd
-        os.close(fd)  # whoever held it removed the file meanwhile
+        os.close(fd)  # its last holder has removed the file meanwhile
 
 
 def same_file(fd: int, path: Path) -> bool:
@@ -77,7 +77,7 @@ def same_file(fd: int, path: Path) -> bool:
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """What the last holder wrote into a lock file; empty where there is nothing to read."""
+    """What the last holder wrote into a lock file; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -86,7 +86,7 @@ def read_lock(path: Path) -> dict[str, Any]:
 
 
 def whose(path: Path) -> str:
-    """Who holds a lock, for people."""
+    """The holder of a lock, as text for an error message."""
     content = read_lock(path)
     if content.get("process") == os.getpid():
         return "this process"
@@ -94,7 +94,7 @@ def whose(path: Path) -> str:
 
 
 def let_go_in_child() -> None:
-    """A forked child has its parent's locks open: it closes them, and the parent keeps them."""
+    """Closes the parent's locks in a forked child; the parent keeps them."""
     for fd in held:
         os.close(fd)
     held.clear()

@@ -1,4 +1,4 @@
-"""What the manifest of a checkpoint may say, checked before any memory is asked for."""
+"""Checks the manifest of a checkpoint before any memory is allocated."""
 
 import math
 import re
@@ -17,7 +17,7 @@ FILE = re.compile(r"[a-z]+\.bin")
 
 
 class Entry(NamedTuple):
-    """One array, and where it lies."""
+    """One array and its place in a file."""
 
     name: str
     dtype: np.dtype
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 def read_text(path: Path) -> bytes:
-    """The bytes of a manifest. Raises DamagedCheckpoint where it cannot be one, or OSError."""
+    """The bytes of a manifest. Raises OSError, or DamagedCheckpoint if it is not a manifest."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
         raise DamagedCheckpoint(f"{path} is not a manifest: {found.st_size:,} bytes.")
@@ -37,7 +37,7 @@ def read_text(path: Path) -> bytes:
 
 
 def entries_of(manifest: dict[str, Any]) -> list[Entry]:
-    """All arrays. Raises ValueError where the manifest says what cannot be."""
+    """The entries of all arrays. Raises ValueError if the manifest is invalid."""
     if not isinstance(manifest["meta"], dict):
         raise ValueError("its meta is no object")
     if not isinstance(manifest["arrays"], list):
@@ -54,7 +54,7 @@ def entries_of(manifest: dict[str, Any]) -> list[Entry]:
 
 
 def entry_of(values: Any) -> Entry:
-    """One array. Raises ValueError."""
+    """The entry of one array. Raises ValueError."""
     if not isinstance(values, dict):
         raise ValueError(f"{values!r} is no array's entry")
     keys = "name", "shape", "sha256", "offset", "bytes"
@@ -78,14 +78,14 @@ def is_count(x: Any) -> TypeGuard[int]:
 
 
 def quantity(x: Any) -> float:
-    """A number of seconds, steps and the like. Raises ValueError where x is none."""
+    """A finite number >= 0, such as seconds or steps. Raises ValueError for anything else."""
     if isinstance(x, bool) or not isinstance(x, int | float) or not 0 <= x < math.inf:
         raise ValueError(f"{x!r} is neither zero nor a positive number")
     return float(x)
 
 
 def dtype_of(name: Any) -> np.dtype:
-    """A dtype of plain numbers, called as `save` calls it. Raises ValueError."""
+    """The numeric dtype of this name. Raises ValueError."""
     try:
         dtype = np.dtype(name) if isinstance(name, str) else None
     except TypeError:
@@ -96,14 +96,15 @@ def dtype_of(name: Any) -> np.dtype:
 
 
 def is_number(dtype: np.dtype) -> bool:
-    """Whether a dtype is one of numpy's numbers and flags, or of those that come with jax."""
+    """Whether a dtype is numeric or bool, of numpy or of ml_dtypes."""
     return dtype.kind in "biufc" or getattr(ml_dtypes, dtype.name, None) is dtype.type
 
 
 def check_sizes(path: Path, entries: list[Entry], room: int) -> None:
-    """Raises DamagedCheckpoint where the files are not as long as the arrays, or too long to read.
+    """Raises DamagedCheckpoint if the files do not have the arrays' sizes or exceed `room`.
 
-    `room` are the bytes that may be read. A sparse file takes no memory: its length tells.
+    `room` is the number of bytes that may be read. It is compared with the length of a file, since
+    a sparse one takes little disk but all of that memory.
     """
     wanted = {ARRAYS: 0}
     for entry in entries:

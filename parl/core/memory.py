@@ -1,4 +1,4 @@
-"""What memory this process may have, and what it does with that which it has no more use for."""
+"""How much memory this process may use, and whether freed memory is kept."""
 
 import contextlib
 import ctypes
@@ -13,14 +13,13 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def keep_freed_memory() -> None:
-    """Has the C library hold on to what is freed, for the next time that as much is asked for.
+    """Makes the C library keep freed memory for later allocations.
 
-    XLA's programs on a CPU ask for their temporaries at every call. Where these are large, as
-    those of convolutions are, glibc goes to the kernel for each of them, and filling fresh pages
-    with zeros then takes a third of a learner's time: 0.86 ms an image with, 0.55 without. Small
-    ones it keeps anyway, and sharing one arena would only make them slower to find. The process
-    stays as large as it ever was. Does nothing where there is no glibc, or where the user has made
-    settings of their own, by MALLOC_* or GLIBC_TUNABLES.
+    XLA's CPU programs allocate their temporaries at every call. glibc maps large ones, such as
+    those of convolutions, anew each time, and the kernel's zeroing of fresh pages then takes about
+    a third of a learner's time. Small allocations are kept anyway, and sharing one arena would only
+    slow them down. The process never shrinks below its peak size. Does nothing without glibc, or if
+    the user has set MALLOC_* or GLIBC_TUNABLES.
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
@@ -28,15 +27,15 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(ARENA_MAX, 1)  # the others hold 64 MB at most, and go to the kernel for more
+    mallopt(ARENA_MAX, 1)  # other arenas hold at most 64 MB and ask the kernel for more
     mallopt(MMAP_MAX, 0)
     mallopt(TRIM_THRESHOLD, UNBOUNDED)
 
 
 def available_memory() -> int:
-    """Bytes that this process may have: what is free, but not above a limit that it runs under.
+    """Bytes that this process may still use: free memory, bounded by its cgroup and rlimit.
 
-    A very large number where the system does not tell.
+    A very large number if the system does not report any.
     """
     found = [sys.maxsize]
     for limit in LIMITS:

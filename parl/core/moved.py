@@ -1,4 +1,4 @@
-"""Modules by the names that they had in 0.1: the same modules, found until 0.3."""
+"""Names of modules in version 0.1, which stay importable until 0.3."""
 
 import importlib
 import importlib.abc
@@ -25,7 +25,7 @@ ADAPTERS = (
 
 
 def within(names: str, old: str, new: str) -> dict[str, str]:
-    """Modules that kept their name and have another package."""
+    """Modules that kept their names but moved to another package."""
     return {f"{old}.{name}": f"{new}.{name}" for name in names.split()}
 
 
@@ -61,7 +61,7 @@ MOVED = {
 
 
 class OldNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports the module of today under its old name, with a DeprecationWarning."""
+    """Imports a module by its old name, with a DeprecationWarning."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -81,6 +81,6 @@ class OldNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Makes the old names importable; once is enough."""
+    """Makes the old names importable. Further calls have no effect."""
     if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
         sys.meta_path.append(OldNames())

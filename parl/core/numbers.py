@@ -1,4 +1,4 @@
-"""Arrays of numbers in JSON, exactly, with infinities, which JSON does not have."""
+"""Exact arrays of numbers in JSON, including infinities, which JSON lacks."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ WORDS = {float("inf"): "inf", float("-inf"): "-inf"}
 
 
 def to_json(bound: Any) -> Any:
-    """A number where all are equal, else nested lists of them; infinities as words."""
+    """One number if all are equal, else nested lists; infinities become words."""
     array = np.asarray(bound)
     if array.size and (array == array.flat[0]).all():
         return word(array.reshape(-1)[:1].tolist()[0])
@@ -16,17 +16,17 @@ def to_json(bound: Any) -> Any:
 
 
 def nested(value: Any) -> Any:
-    """Lists of lists of numbers with words for infinities."""
+    """Nested lists of numbers with words for infinities."""
     return [nested(part) for part in value] if isinstance(value, list) else word(value)
 
 
 def word(value: float) -> float | str:
-    """A finite number as it is."""
+    """A finite number unchanged; an infinite one as its word."""
     return WORDS.get(value, value)
 
 
 def from_json(value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The array [*shape] that `to_json` wrote. Raises TypeError or ValueError for others."""
+    """The array [*shape] that `to_json` wrote. Raises TypeError or ValueError otherwise."""
     dtype = np.dtype(dtype)
     plain = np.array(numbered(value))
     if plain.dtype.kind not in "biuf" or (plain.dtype.kind == "f" and np.isnan(plain).any()):

@@ -1,7 +1,7 @@
-"""Large arrays in pieces: files of one directory, each named by the sha256 of what it holds.
+"""Large arrays in pieces: files of one directory, each named by the sha256 of its content.
 
-Arrays [*lead, N, D] are cut along N. A ring of rows shares all pieces but those that its cursor
-passed with the ring it was before, so that saving it again writes only these.
+Arrays [*lead, N, D] are cut along N. Saving a ring of rows again writes only the pieces that its
+cursor has passed since the last save; the others are shared.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ NAME = re.compile(r"([0-9a-f]{64})\.bin|\.[0-9a-f]{64}\.writing")
 
 
 class Ring(NamedTuple):
-    """Where a ring of rows stands."""
+    """The position of a ring of rows."""
 
     cursor: int  # the row that is written next
-    written: int | None  # rows so far, from any start; None where rows change elsewhere, too
+    written: int | None  # rows written so far, from any start; None: rows may also change elsewhere
 
 
 class Cut(NamedTuple):
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]  # [*lead, N, D]
-    rows: int  # of N in each piece but the last
+    rows: int  # of N in each piece except the last
     files: list[str]  # sha256 of each
 
     def begins(self) -> range:
@@ -44,27 +44,27 @@ class Cut(NamedTuple):
         return range(0, self.shape[-2], self.rows)
 
     def part_shape(self, begin: int) -> tuple[int, ...]:
-        """Of the piece that begins there."""
+        """Shape of the piece that begins at this row."""
         *lead, size, width = self.shape
         return (*lead, min(self.rows, size - begin), width)
 
     def bytes(self, begin: int) -> int:
-        """Of the piece that begins there."""
+        """Size in bytes of the piece that begins at this row."""
         return math.prod(self.part_shape(begin)) * dtype_of(self.dtype).itemsize
 
 
 class Pieces:
-    """Those of a directory, which one process writes."""
+    """The pieces of one directory, which only one process writes."""
 
     def __init__(self, path: Path):
         self.path = path
         self.ours: set[str] = set()  # written by this process
-        self.last: tuple[Ring, dict[str, Cut]] | None = None  # as it was saved last
+        self.last: tuple[Ring, dict[str, Cut]] | None = None  # of the last save
 
     def write(self, arrays: dict[str, Any], ring: Ring | None) -> dict[str, Cut]:
-        """Writes what is not there as it is; the arrays are rings that stand at `ring`.
+        """Writes the pieces that do not exist yet; the arrays are rings at the position `ring`.
 
-        What stands on what was written calls `saved` once it stands. Raises OSError.
+        The caller calls `saved` once its own file that refers to them is written. Raises OSError.
         """
         self.path.mkdir(mode=0o700, exist_ok=True)
         before, cuts = self.last or (None, {})
@@ -76,7 +76,7 @@ class Pieces:
     def write_array(
         self, array: Any, old: Cut | None, before: Ring | None, now: Ring | None
     ) -> Cut:
-        """Writes one array, but for what is there of `old`."""
+        """Writes one array, reusing the unchanged pieces of `old`."""
         *lead, size, width = array.shape
         rows = max(1, SIZE // max(1, math.prod(lead) * width * array.dtype.itemsize))
         cut = Cut(array.dtype.name, tuple(array.shape), rows, [])
@@ -94,7 +94,7 @@ class Pieces:
         return cut
 
     def write_piece(self, array: np.ndarray) -> str:
-        """Writes a piece whole or not at all, unless this process did already; returns its name."""
+        """Writes a piece by one rename, unless this process already did; returns its digest."""
         data = array.reshape(-1).view(np.uint8).data
         digest = sha256(data)
         if digest in self.ours and self.has(digest, len(data)):
@@ -108,11 +108,14 @@ class Pieces:
         return digest
 
     def saved(self, ring: Ring | None, cuts: dict[str, Cut]) -> None:
-        """Notes what the next `write` begins from."""
+        """Records the save that the next `write` is compared with."""
         self.last = (ring, cuts) if ring is not None else None
 
     def read(self, values: Any) -> dict[str, np.ndarray]:
-        """The arrays that `write` told of, in JSON; all verified. Raises DamagedCheckpoint."""
+        """Reads and verifies the arrays that `write` described, in JSON.
+
+        Raises DamagedCheckpoint.
+        """
         try:
             cuts = {name: cut_of(x) for name, x in values.items()}
             total = sum(cut.bytes(begin) for cut in cuts.values() for begin in cut.begins())
@@ -127,7 +130,7 @@ class Pieces:
             raise DamagedCheckpoint(str(error)) from error
 
     def read_array(self, cut: Cut) -> np.ndarray:
-        """One array. Raises ValueError where a piece is not as written."""
+        """Reads one array. Raises ValueError if a piece is corrupt."""
         array = np.empty(cut.shape, dtype_of(cut.dtype))
         for digest, begin in zip(cut.files, cut.begins(), strict=True):
             data = np.fromfile(self.file(digest), np.uint8)
@@ -138,7 +141,7 @@ class Pieces:
         return array
 
     def keep(self, digests: Iterable[str]) -> None:
-        """Removes all other pieces, as far as that is possible, but for those saved last."""
+        """Removes all pieces except these and those of the last save, ignoring errors."""
         if not self.path.is_dir():
             return
         last = self.last[1].values() if self.last else ()
@@ -151,17 +154,17 @@ class Pieces:
             self.path.rmdir()  # where it is empty
 
     def file(self, digest: str) -> Path:
-        """Where a piece lies."""
+        """The path of a piece."""
         return self.path / f"{digest}.bin"
 
     def has(self, digest: str, size: int) -> bool:
-        """Whether a piece of so many bytes is there."""
+        """Whether a piece of `size` bytes exists."""
         file = self.file(digest)
         return file.is_file() and file.stat().st_size == size
 
 
 def changed(before: Ring | None, now: Ring | None, size: int) -> list[tuple[int, int]]:
-    """The ranges of a ring's `size` rows that were written between two times; all if unknown."""
+    """The ranges of a ring's `size` rows written between two positions; all rows if unknown."""
     whole = [(0, size)]
     if before is None or now is None or before.written is None or now.written is None:
         return whole
@@ -181,7 +184,7 @@ def part(array: Any, begin: int, count: int) -> np.ndarray:
 
 
 def cut_of(values: Any) -> Cut:
-    """What JSON says of an array. Raises an error of NONSENSE."""
+    """Reads the description of an array from JSON. Raises an error of NONSENSE."""
     dtype, shape, rows, files = values
     dtype_of(dtype)
     if not (len(shape) >= 2 and all(map(is_count, shape)) and is_count(rows) and rows > 0):
@@ -195,7 +198,7 @@ def cut_of(values: Any) -> Cut:
 
 
 def files_of(values: Any) -> set[str]:
-    """The pieces that JSON speaks of; none where it speaks of something else."""
+    """The pieces named in a description of arrays; none if it is invalid."""
     try:
         return {digest for x in values.values() for digest in cut_of(x).files}
     except NONSENSE:
@@ -203,5 +206,5 @@ def files_of(values: Any) -> set[str]:
 
 
 def private(path: str, flags: int) -> int:
-    """Opens a file that its owner alone may read."""
+    """Opens a file that only its owner may read."""
     return os.open(path, flags, 0o600)

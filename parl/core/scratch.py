@@ -1,4 +1,4 @@
-"""Temporary directories that last as long as their process, however it ends."""
+"""Temporary directories that are removed when their process ends or after it was killed."""
 
 import atexit
 import contextlib
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from parl.core.locks import Held, Lock
 
-YOUNG_S = 60.0  # a directory without its lock may be in the making for so long
+YOUNG_S = 60.0  # a younger directory without a lock may still be in creation
 
 
 def scratch(prefix: str) -> Path:
-    """A new directory for this process; those of dead processes under this prefix are removed."""
+    """Creates a directory for this process; removes those of dead processes with this prefix."""
     for path in abandoned(prefix):
         shutil.rmtree(path, ignore_errors=True)
     path = Path(tempfile.mkdtemp(prefix=prefix))

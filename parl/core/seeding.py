@@ -1,8 +1,8 @@
 """Every random stream of a run follows from one integer.
 
 A run has three keys: for initial parameters, for acting and for learning. The loop that owns a
-counter folds it in: acting by worker and time, learning by iteration. So a run does not depend on
-scheduling, on how often it logs, or on which process did the work.
+counter folds it in: acting by worker and time, learning by iteration. A run therefore does not
+depend on scheduling, on how often it logs, or on which process did the work.
 """
 
 from typing import NamedTuple

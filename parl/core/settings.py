@@ -1,7 +1,7 @@
-"""Settings: what values a declared one may take, the same for flags, files and keywords.
+"""Settings and the values they may take, the same for flags, files and keywords.
 
-A setting is declared once, with its type, its bounds and what it means; `checked` is the only
-place that compares a value with that.
+A setting is declared once, with its type, bounds and meaning. Only `checked` compares a value with
+the declaration.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ NAME_MAX = 255  # bytes of a file's name
 FLOAT_MAX = float(np.finfo(np.float32).max)
 POWER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # 1e5, which YAML 1.1 takes for text
 
-# what other libraries call a setting, and what it may be called here
+# Names of settings in other libraries, and the possible names here.
 SYNONYMS = {
     "lr": ("learning_rate",),
     "alpha": ("learning_rate",),
@@ -104,7 +104,7 @@ SYNONYMS = {
     "silent": ("quiet",),
 }
 
-# what other libraries ask for and what stands in its place
+# Settings of other libraries that do not exist here, and what to use instead.
 ELSEWHERE = {
     "device": "JAX takes the accelerator it finds; JAX_PLATFORMS=cpu keeps it on the CPU.",
     "gpu": "JAX takes the accelerator it finds; JAX_PLATFORMS=cpu keeps it on the CPU.",
@@ -115,17 +115,17 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What a setting means, and the numbers that it may be."""
+    """The meaning of a setting and its allowed values."""
 
     doc: str = ""
     low: float = -math.inf
     high: float = math.inf
-    above: bool = False  # low itself is too low
+    above: bool = False  # exclude low itself
     choices: tuple[str, ...] = ()
 
 
 def declared(default: Any, **bounds: Any) -> Any:
-    """The field of a dataclass that holds a setting; the docstring below it says what it means."""
+    """A dataclass field that holds a setting; the docstring below the field gives its meaning."""
     return dataclasses.field(default=default, metadata={"setting": Setting(**bounds)})
 
 
@@ -137,7 +137,7 @@ def kinds(owner: type) -> Mapping[str, Any]:
 
 
 def check_fields(settings: Any) -> None:
-    """Has a frozen dataclass hold every value in its declared type. Raises ConfigError."""
+    """Checks every field of a frozen dataclass and converts it to its type. Raises ConfigError."""
     types = kinds(type(settings))
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
@@ -146,9 +146,9 @@ def check_fields(settings: Any) -> None:
 
 
 def checked(name: str, value: Any, kind: Any, rule: Setting = Setting()) -> Any:
-    """A value as one of its declared type: lists as tuples, whole floats as integers.
+    """A value converted to its declared type: lists to tuples, whole floats to integers.
 
-    Raises ConfigError where it is of another type, not finite or out of bounds.
+    Raises ConfigError if it is of another type, not finite or out of bounds.
     """
     value = as_tuple(value)
     if typing.get_origin(kind) is tuple and isinstance(value, tuple):
@@ -163,7 +163,7 @@ def checked(name: str, value: Any, kind: Any, rule: Setting = Setting()) -> Any:
 
 
 def converted(value: Any, kind: Any) -> Any:
-    """A value of one of the types of `kind`. Raises TypeError or ValueError if it is of none."""
+    """A value converted to one of the types of `kind`. Raises TypeError or ValueError."""
     if kind is Any:
         return value
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
@@ -184,12 +184,12 @@ def converted(value: Any, kind: Any) -> Any:
 
 
 def number_of(value: Any, kind: type) -> int | float:
-    """An int or float, also from 1e5 written as text; never from a bool or a fraction."""
+    """An int or float, also from text such as 1e5; a bool or a fraction is not an int."""
     if isinstance(value, str) and POWER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, REAL):
         raise TypeError
-    if kind is float:  # whole numbers serve, and stay as they were given
+    if kind is float:  # integers are accepted and unchanged
         return int(value) if isinstance(value, int | np.integer) else float(value)
     whole = int(value)
     if value != whole:
@@ -198,7 +198,7 @@ def number_of(value: Any, kind: type) -> int | float:
 
 
 def check_bounds(name: str, value: Any, rule: Setting) -> None:
-    """Raises ConfigError where a number or a word is not one that may be."""
+    """Raises ConfigError if a number is out of bounds or a word is not among the choices."""
     if isinstance(value, str):
         if rule.choices and value not in rule.choices:
             hint, known = nearest(value, rule.choices), ", ".join(rule.choices)
@@ -224,7 +224,7 @@ def check_bounds(name: str, value: Any, rule: Setting) -> None:
 
 
 def path_of(name: Any) -> Path:
-    """A path that a file system may have. Raises ConfigError for text that is none."""
+    """A path that a file system accepts. Raises ConfigError for anything else."""
     try:
         path = Path(name)
     except TypeError:
@@ -242,7 +242,7 @@ def as_tuple(value: Any) -> Any:
 
 
 def names_of(kind: Any) -> list[str]:
-    """What the types of a setting are called."""
+    """The names of a setting's types, for an error message."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return [name for k in typing.get_args(kind) for name in names_of(k)]
     kind = typing.get_origin(kind) or kind
@@ -251,7 +251,7 @@ def names_of(kind: Any) -> list[str]:
 
 
 def brief(value: Any) -> str:
-    """A value of any size in a few words."""
+    """A short text for a value of any size."""
     try:
         return reprlib.repr(value)
     except ValueError:  # of an integer with thousands of digits
@@ -259,12 +259,12 @@ def brief(value: Any) -> str:
 
 
 def plain(number: float) -> str:
-    """A bound for people: 1 rather than 1.0."""
+    """A bound as text: 1 rather than 1.0."""
     return f"{int(number):,}" if 1e6 <= abs(number) < 1e15 else f"{number:g}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A hint for a setting that does not exist: the one of ours, or where to look instead."""
+    """A hint for an unknown setting: the nearest one here, or what to use instead."""
     names = list(known)
     word = name.lstrip("-").replace("-", "_").lower()
     if found := [ours for ours in SYNONYMS.get(word, ()) if ours in names]:

@@ -1,4 +1,4 @@
-"""What an environment looks like to a network: spaces and example arrays, free of any library."""
+"""An environment as a network sees it: spaces and example arrays, independent of any library."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """Real vectors, images or any array. Networks give actions of a Box scaled to [-1, 1]."""
+    """Real vectors, images or any array. Networks output Box actions scaled to [-1, 1]."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -63,14 +63,14 @@ def example(space: Space, batch_shape: tuple[int, ...] = (1,)) -> Any:
 
 
 def in_words(space: Any) -> str:
-    """A space in few words."""
+    """A short text for a space."""
     if isinstance(space, dict):
         return "{" + ", ".join(f"{name}: {in_words(part)}" for name, part in space.items()) + "}"
     return str(space)
 
 
 def flat_size(space: Space) -> int:
-    """Numbers that a network sees after flattening; a Discrete(n) counts as one-hot n."""
+    """The size of a space after flattening; a Discrete(n) counts as one-hot n."""
     if isinstance(space, dict):
         return sum(flat_size(part) for part in space.values())
     if isinstance(space, Discrete):
@@ -83,10 +83,10 @@ def flat_size(space: Space) -> int:
 def image_axes(space: Any) -> tuple[int, ...] | None:
     """The axes (height, width, *channels) of a space that holds images, else None.
 
-    Images are bytes of 0 .. 255, or any numbers of 0 .. 1. The two largest neighbouring axes are
-    height and width, so channels may come last, first, or be stacked: [H, W, C], [C, H, W],
-    [F, H, W, C] or [F, H, W, 1]; of bytes also [H, W]. What is smaller than 8 pixels a side is an
-    image only in the form [H, W, C] of bytes.
+    Images are bytes in 0 .. 255 or numbers in 0 .. 1. The two largest neighbouring axes are height
+    and width, so channels may come last, first or be stacked: [H, W, C], [C, H, W], [F, H, W, C] or
+    [F, H, W, 1]; for bytes also [H, W]. Arrays with a side below 8 pixels are images only as bytes
+    [H, W, C].
     """
     if not isinstance(space, Box) or not 2 <= len(space.shape) <= 4:
         return None
@@ -102,17 +102,17 @@ def image_axes(space: Any) -> tuple[int, ...] | None:
 
 
 def is_bytes(space: Box) -> bool:
-    """Whether a box holds bytes of 0 .. 255, which networks see as fractions of 255."""
+    """Whether a box holds bytes in 0 .. 255, which networks see divided by 255."""
     return space.dtype == "uint8" and has_bounds(space, (-np.inf, np.inf), (0, 255))
 
 
 def has_bounds(space: Box, *bounds: tuple[float, float]) -> bool:
-    """Whether all components of a box have the same bounds, and these are among `bounds`."""
+    """Whether all components of a box share the same bounds and these are among `bounds`."""
     return np.ndim(space.low) == np.ndim(space.high) == 0 and (space.low, space.high) in bounds
 
 
 def mask_space(action_space: Space) -> Box:
-    """The space of a mask [A] bool: one number for each choice, those of MultiDiscrete in turn."""
+    """The space of a mask [A] bool: one entry for each choice, MultiDiscrete concatenated."""
     return Box((flat_size(action_space),), "bool")
 
 
@@ -120,15 +120,15 @@ def mask_space(action_space: Space) -> Box:
 class EnvSpec:
     """An environment as algorithms and models see it.
 
-    The entry `legal` of a dict of observations is the mask of Discrete or MultiDiscrete actions,
-    whatever it was declared as; with actions in a Box it is an observation as any other. So are
+    The entry `legal` of a dict observation is the mask of Discrete or MultiDiscrete actions,
+    whatever dtype it was declared with. With Box actions it is an ordinary observation, and so are
     `alive` and `turn` of a single agent.
 
-    With agents, `action_space` is that of one of them, and `observation_space` a dict whose parts
-    carry N in front, `state` excepted: `view` (N, O); `legal` (N, A) bool, for discrete actions;
-    `alive` (N,) bool; in turn-based games `turn` (N,) bool, whose move it is; `state` (S,). What a
-    step led to shows an agent that died as not alive, and one whose episode was cut alone as alive
-    still, with its last view; parl/ops/agents.py has what follows from it.
+    With several agents, `action_space` is that of one agent and `observation_space` is a dict whose
+    parts have a leading axis N, except `state`: `view` (N, O); `legal` (N, A) bool, for discrete
+    actions; `alive` (N,) bool; in turn-based games `turn` (N,) bool, the agents to move; `state`
+    (S,). In the observation after a step, an agent that died is not alive. An agent whose episode
+    alone was cut is still alive there, with its last view. See parl/ops/agents.py.
     """
 
     id: str
@@ -137,9 +137,9 @@ class EnvSpec:
     max_steps: int | None = None  # time limit of an episode in steps, where known
     num_agents: int | None = None  # N, for multi-agent environments
     agents: tuple[str, ...] = ()  # their names
-    groups: tuple[int, ...] = ()  # of each agent: those of one have one role; empty: all are one
-    action_sizes: tuple[int, ...] = ()  # numbers of each agent's Box action where these differ
-    # What the environment itself takes and shows, where these are not the spaces above:
+    groups: tuple[int, ...] = ()  # group of each agent; a group shares one role; empty: one group
+    action_sizes: tuple[int, ...] = ()  # size of each agent's Box action if they differ
+    # The environment's own actions and observations, if they differ from the spaces above:
     action_map: "ActionMap | None" = field(default=None, compare=False, repr=False)
     native: dict[str, Any] | None = field(default=None, compare=False, repr=False)  # as JSON
 
@@ -148,7 +148,7 @@ class EnvSpec:
         if self.num_agents is not None or not isinstance(space, dict):
             return
         own = {name: space[name] for name in ("legal", "alive") if name in space}
-        # Flags of these names would be taken for masks of actions and of agents.
+        # Boolean observations with these names would be taken for masks of actions and agents.
         own = {
             name: Box(part.shape) if isinstance(part, Box) and part.dtype == "bool" else part
             for name, part in own.items()
@@ -158,7 +158,7 @@ class EnvSpec:
         object.__setattr__(self, "observation_space", space | own)
 
     def own_mask(self, declared: Any) -> Box:
-        """The space of the mask; raises SpaceError where one was declared with another size."""
+        """The space of the mask. Raises SpaceError if it was declared with another size."""
         mask = mask_space(self.action_space)
         size = None if isinstance(declared, dict) else math.prod(declared.shape)
         if size != mask.shape[0]:
@@ -178,18 +178,18 @@ class EnvSpec:
 
     @property
     def agent_shape(self) -> tuple[int, ...]:
-        """(N,) for a multi-agent environment, else (): what rewards [B, ...] have behind B."""
+        """(N,) for a multi-agent environment, else (): the axes of rewards after B."""
         return () if self.num_agents is None else (self.num_agents,)
 
     @property
     def takes_turns(self) -> bool:
-        """Whether one agent moves at a time: games whose winner is who is paid most."""
+        """Whether one agent moves at a time; the agent with the highest return wins such a game."""
         space = self.observation_space
         return self.num_agents is not None and isinstance(space, dict) and "turn" in space
 
     @property
     def has_sides(self) -> bool:
-        """Whether agents are on several sides: of several groups, or taking turns."""
+        """Whether agents play against each other: they form several groups or take turns."""
         return len(set(self.groups)) > 1 or self.takes_turns
 
     @property
@@ -199,5 +199,5 @@ class EnvSpec:
 
     @property
     def action(self) -> Any:
-        """An example action with one batch axis: [1, A] float or [1] int, [1, N, ...] of agents."""
+        """An example action with one batch axis: [1, A] float, [1] int, or [1, N, ...]."""
         return example(self.action_space, (1, *self.agent_shape))

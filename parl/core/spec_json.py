@@ -1,4 +1,4 @@
-"""A spec in JSON and back: what a stored policy has to know of its environment."""
+"""Converts a spec to JSON and back, so that a stored policy knows its environment's spaces."""
 
 import json
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ def exact(spec: EnvSpec) -> ExactSpec:
 
 
 def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
-    """What `spec_from_json` reads."""
+    """The form that `spec_from_json` reads."""
     return {
         "id": spec.id,
         "observation_space": space_to_json(spec.observation_space),
@@ -45,7 +45,7 @@ def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
 
 
 def spec_from_json(values: Any, where: Any) -> EnvSpec:
-    """The spec that `spec_to_json` wrote. Raises ConfigError, which names `where`, for others."""
+    """The spec that `spec_to_json` wrote. Otherwise raises ConfigError, which names `where`."""
     try:
         mapped = values["action_map"]
         return EnvSpec(
@@ -67,7 +67,7 @@ def spec_from_json(values: Any, where: Any) -> EnvSpec:
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """What `space_from_json` reads."""
+    """The form that `space_from_json` reads."""
     match space:
         case Box():
             bounds = {"low": to_json(space.low), "high": to_json(space.high)}
@@ -80,7 +80,7 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
 
 def space_from_json(values: dict[str, Any]) -> Space:
-    """The inverse of `space_to_json`; raises KeyError, TypeError or ValueError for others."""
+    """Inverse of `space_to_json`. Raises KeyError, TypeError or ValueError for anything else."""
     match values["type"]:
         case "Box":
             shape, dtype = tuple(map(int, values["shape"])), np.dtype(values["dtype"]).name

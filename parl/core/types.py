@@ -20,25 +20,25 @@ def static(**kwargs: Any) -> Any:
 class Step(NamedTuple):
     """One environment step. Leaves are [T, B, ...] in a rollout, [B, ...] in a batch.
 
-    `discount` and `last` are of the whole environment. With agents, next_obs has what differs among
-    them: who is not alive there has died; who is, but not in the obs to come, was cut alone. See
-    parl/ops/agents.py.
+    `discount` and `last` refer to the whole environment. With several agents, next_obs shows what
+    happened to each: an agent that is not alive there has died; one that is alive there but not in
+    the next step's obs was cut alone. See parl/ops/agents.py.
     """
 
     obs: Any  # [..., *O]; multi-agent leaves carry N right after the batch axes
     action: Any  # [..., A] float or [...] int
     reward: Any  # [...], or [..., N] for individual rewards
     discount: Any  # [...] 0 where the episode terminated, 1 elsewhere, also at time limits
-    next_obs: Any  # [..., *O] what followed the action, before any automatic reset
-    first: Any  # [...] bool, obs opens an episode
+    next_obs: Any  # [..., *O] the result of the action, before any automatic reset
+    first: Any  # [...] bool, obs is the first of an episode
     last: Any  # [...] bool, the episode ended here, terminated or truncated
     extras: dict[str, Any]  # what act() returned beside the action, e.g. log_prob [...]
 
     @property
     def cut(self) -> Any:
-        """[...] bool, the episode ended here before its time: next_obs is not the obs to come.
+        """[...] bool, the episode was truncated here: the next step's obs is not next_obs.
 
-        `ops.cut` also tells where it did for one of several agents.
+        `ops.cut` also covers truncation for one of several agents.
         """
         return self.last & (self.discount > 0)
 
@@ -51,7 +51,7 @@ class Rollout(NamedTuple):
 
 
 class Net(NamedTuple):
-    """Parameters and the optimiser state that goes with them."""
+    """Parameters and their optimiser state."""
 
     params: Params
     opt: optax.OptState

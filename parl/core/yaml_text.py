@@ -1,7 +1,7 @@
-"""YAML, which JSON is a part of, read so that no text can do harm.
+"""Reads YAML, of which JSON is a subset, safely from untrusted text.
 
-Numbers are those of JSON, plus 3e-4 and 1_000: neither 017 nor 1:30 is one, so that nothing is
-taken for another number than it seems to be. There are no aliases.
+Numbers are those of JSON, plus 3e-4 and 1_000. 017 and 1:30 are not numbers, since YAML 1.1 would
+read them as octal and sexagesimal. Aliases are refused.
 """
 
 import re
@@ -17,7 +17,7 @@ INT, FLOAT, TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "ti
 
 
 class Loader(yaml.SafeLoader):
-    """YAML without aliases, and with numbers as everyone writes them."""
+    """YAML without aliases and with the numbers described above."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in rules if tag not in (INT, FLOAT, TIME)]
@@ -44,7 +44,7 @@ Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """What YAML says. Raises ConfigError where it is none."""
+    """The parsed value of YAML text. Raises ConfigError if it is invalid."""
     try:
         return yaml.load(text, Loader)  # a safe loader
     except RecursionError:

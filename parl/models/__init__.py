@@ -1,4 +1,4 @@
-"""Networks: the only importers of flax.linen and flax.nnx."""
+"""Networks. Only these modules import flax.linen and flax.nnx."""
 
 from parl.models.cnn import NatureCNN
 from parl.models.control import Critic, DeterministicPolicy, SquashedNormalPolicy

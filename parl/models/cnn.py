@@ -28,12 +28,12 @@ def plain_convolutions() -> Iterator[None]:
 class Conv(nn.Module):
     """Convolution without padding: images [..., H, W, C] -> [..., H', W', features].
 
-    On a CPU it is a sum of matrix products over shifted images, whose gradient takes about half the
-    time of XLA's strided convolutions.
+    On a CPU it is computed as a sum of matrix products over shifted images, whose gradient is
+    faster than that of XLA's strided convolutions.
     """
 
     features: int
-    kernel: int  # pixels a side
+    kernel: int  # pixels per side
     stride: int = 1
 
     @nn.compact
@@ -47,7 +47,7 @@ class Conv(nn.Module):
 
 
 def convolution(x: Array, kernel: Array, stride: int) -> Array:
-    """[..., H, W, C] and [K, K, C, O] -> [..., H', W', O], as XLA does it."""
+    """[..., H, W, C] and [K, K, C, O] -> [..., H', W', O], by XLA's convolution."""
     images = x.reshape(-1, *x.shape[-3:])
     layout = ("NHWC", "HWIO", "NHWC")
     y = jax.lax.conv_general_dilated(
@@ -59,8 +59,8 @@ def convolution(x: Array, kernel: Array, stride: int) -> Array:
 def shifted_products(x: Array, kernel: Array, stride: int) -> Array:
     """The same with matrix products; the stride divides K.
 
-    Blocks of stride x stride pixels become one pixel of so many more channels, which leaves a
-    convolution of stride 1: one product for each of its shifts.
+    Each block of stride x stride pixels becomes one pixel with stride^2 times the channels. This
+    leaves a convolution of stride 1: one matrix product for each of its shifts.
     """
     *lead, height, width, channels = x.shape
     shifts, block = kernel.shape[0] // stride, stride * stride * channels
@@ -82,24 +82,24 @@ class Layer(NamedTuple):
     """A convolution."""
 
     channels: int
-    kernel: int  # pixels a side
+    kernel: int  # pixels per side
     stride: int = 1
-    padded: bool = False  # by one pixel
+    padded: bool = False  # by one pixel on each side
 
     def side(self, before: int) -> int:
-        """Pixels a side of what it makes."""
+        """Pixels per side of the output, given those of the input."""
         return (before + 2 * self.padded - self.kernel) // self.stride + 1
 
 
 NATURE = Layer(32, 8, 4), Layer(64, 4, 2), Layer(64, 3)
-CELLS = 100  # pixels that may be left of a large image; the paper's 84 x 84 leave 49
+CELLS = 100  # most pixels left of a large image; the paper's 84 x 84 leave 49
 
 
 def layers_for(height: int, width: int) -> list[Layer]:
-    """The paper's three convolutions, and for larger images more, until few pixels are left.
+    """The paper's three convolutions, and more until at most CELLS pixels are left.
 
-    Images of fewer than 36 pixels a side, which its kernels do not fit, have one of 3x3 and are
-    then halved, until no more are left than in the paper.
+    The paper's kernels do not fit images with fewer than 36 pixels per side. Those get one 3x3
+    convolution and are then halved until at most 49 pixels are left, as in the paper.
     """
     sides = height, width
     shrink = lambda layer: tuple(map(layer.side, sides))
@@ -121,8 +121,8 @@ def layers_for(height: int, width: int) -> list[Layer]:
 class NatureCNN(nn.Module):
     """The network of Mnih et al. 2015: images [..., H, W, C] -> features [..., 512].
 
-    Bytes are divided by 255; floats, as normalisation makes them, are taken as they are. Smaller
-    and larger images have layers of their own, see `layers_for`.
+    Bytes are divided by 255; floats, such as normalised images, are unchanged. Smaller and larger
+    images have other layers, see `layers_for`.
     """
 
     features: int = 512

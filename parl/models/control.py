@@ -1,4 +1,4 @@
-"""Policies and critics of continuous control with any torso and any output layer."""
+"""Policies and critics for continuous control with any torso and any output layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within
 
 
 def only(outputs: Array) -> Array:
-    """The one number of [..., 1]."""
+    """The single number in [..., 1]."""
     return outputs[..., 0]
 
 
@@ -42,8 +42,8 @@ class DeterministicPolicy(nn.Module):
 class SquashedNormalPolicy(nn.Module):
     """obs -> TanhNormal over [..., A], with a log standard deviation squashed to its bounds.
 
-    Squashing, not clipping, keeps a gradient at the bounds. Mean and deviation have an output
-    layer each.
+    Squashing instead of clipping keeps a gradient at the bounds. Mean and deviation have separate
+    output layers.
     """
 
     observation_space: Any
@@ -63,9 +63,9 @@ class SquashedNormalPolicy(nn.Module):
 
 
 class Critic(nn.Module):
-    """obs, action [..., A] -> values [...]: what `form` makes of `outputs` numbers [..., outputs].
+    """obs, action [..., A] -> values [...]: `form` applied to the output [..., outputs].
 
-    A form is a value distribution, such as Quantiles; by default the value is the only number.
+    A form is a value distribution such as Quantiles. By default the value is the single output.
     """
 
     observation_space: Any

@@ -1,4 +1,4 @@
-"""From any observation space to one feature vector."""
+"""Turns observations of any space into one feature vector."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MASKS = ("legal",)  # entries of a dict observation that are masks, not inputs
 
 
 def inputs(space: Any) -> Any:
-    """The space without a mask: the only other entry itself, where there is but one."""
+    """The space without its masks. If one other entry is left, it is returned itself."""
     if not isinstance(space, dict) or not any(is_mask(name, part) for name, part in space.items()):
         return space
     rest = {name: part for name, part in space.items() if not is_mask(name, part)}
@@ -23,12 +23,12 @@ def inputs(space: Any) -> Any:
 
 
 def is_mask(name: str, space: Any) -> bool:
-    """Whether an entry of a dict space is a mask, which networks do not look at."""
+    """Whether an entry of a dict space is a mask, which is not an input of networks."""
     return name in MASKS and isinstance(space, Box) and space.dtype == "bool"
 
 
 def is_image(space: Any) -> bool:
-    """Whether a space holds images and, at most, a mask beside them."""
+    """Whether a space is an image, or a dict of one image and masks."""
     return image_axes(inputs(space)) is not None
 
 
@@ -40,7 +40,7 @@ def has_images(space: Any) -> bool:
 
 
 def with_masks(features: Array, obs: Any) -> dict[str, Array]:
-    """Features of an observation by the name `output`, its masks beside them."""
+    """A dict of the features as `output` and the observation's masks."""
     masks = {name: obs[name] for name in MASKS if name in obs} if isinstance(obs, dict) else {}
     return {"output": features} | masks
 
@@ -48,8 +48,8 @@ def with_masks(features: Array, obs: Any) -> dict[str, Array]:
 class Encoder(nn.Module):
     """Flattens boxes, one-hot encodes integers, convolves images, concatenates dicts.
 
-    Bytes become fractions of 255. A plain vector passes through untouched and costs nothing. Images
-    come in any layout that `image_axes` knows. Leading axes are free.
+    Bytes are divided by 255. A plain vector is unchanged and costs nothing. Images may have any
+    layout that `image_axes` recognises. Leading axes are free.
     """
 
     space: Any  # a parl.core.spec.Space
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
             if axes := image_axes(space):
                 return NatureCNN()(pixels(space, axes, obs))
             x, lead = jnp.asarray(obs, jnp.float32), jnp.ndim(obs) - len(space.shape)
-            # what normalisation has made floats of is scaled already
+            # Bytes that normalisation has turned into floats are scaled already.
             x = (
                 x / 255
                 if is_bytes(space) and jnp.issubdtype(jnp.result_type(obs), jnp.integer)
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
 
 
 def pixels(space: Box, axes: tuple[int, ...], obs: Array) -> Array:
-    """Images [..., H, W, C] of obs [..., *O]; bytes of 0 and 1 become floats."""
+    """obs [..., *O] as images [..., H, W, C]; those with values in 0 .. 1 become floats."""
     if obs.shape[obs.ndim - len(space.shape) :] != space.shape:
         raise SpaceError(f"images of shape {obs.shape} were given where {space} was expected.")
     if space.high == 1:

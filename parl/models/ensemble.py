@@ -1,4 +1,4 @@
-"""Several networks of one shape, evaluated as one."""
+"""Several networks of the same shape, evaluated as one."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from parl.models.norms import STATISTICS
 class Ensemble(nn.Module):
     """`size` independent copies of `member`: outputs get a leading axis, [size, ...].
 
-    The parameters are stacked, so that the copies are one batched matrix product. Given fewer
-    stacked parameters than `size`, it is the ensemble of those.
+    The parameters are stacked, so the copies run as one batched matrix product. If given the
+    stacked parameters of fewer members than `size`, it evaluates only those.
     """
 
     member: nn.Module

@@ -1,7 +1,7 @@
-"""Networks with a purpose: policies and values over an encoder and a torso.
+"""Policy and value networks: a head over an encoder and a torso.
 
-All take observations [..., *O] with any leading axes; a dict observation may carry `legal`
-[..., A] bool, which masks a policy of discrete choices.
+All take observations [..., *O] with any leading axes. The entry `legal` [..., A] bool of a dict
+observation masks a policy over discrete choices.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ class CategoricalPolicy(nn.Module):
 
 
 class NormalPolicy(nn.Module):
-    """obs -> Normal over [..., A] with a learned standard deviation common to all states."""
+    """obs -> Normal over [..., A] with a learned standard deviation shared by all states."""
 
     observation_space: Any
     action_size: int
@@ -78,7 +78,7 @@ class TanhNormalPolicy(nn.Module):
 
 
 class Value(nn.Module):
-    """obs -> state value [...], or [..., N] where there are N `agents`, one for each."""
+    """obs -> state value [...], or one for each of N `agents`, [..., N]."""
 
     observation_space: Any
     torso: MLP
@@ -125,7 +125,7 @@ class DiscreteValues(nn.Module):
 def policy_head(
     observation_space: Space, action_space: Space, torso: MLP
 ) -> CategoricalPolicy | NormalPolicy:
-    """The policy over an action space: unbounded normals for a Box, else categorical."""
+    """The policy network for an action space: an unbounded normal for a Box, else categorical."""
     if isinstance(action_space, Box):
         return NormalPolicy(observation_space, action_space.shape[-1], torso)
     assert isinstance(action_space, Discrete | MultiDiscrete)
@@ -133,5 +133,5 @@ def policy_head(
 
 
 def orthogonal_torso(hidden: tuple[int, ...], activation: Activation) -> MLP:
-    """Orthogonal weights of gain sqrt 2, as most reference implementations have them."""
+    """An MLP with orthogonal weights of gain sqrt 2, as in most reference implementations."""
     return MLP(hidden, activation, orthogonal(2**0.5))

@@ -11,11 +11,12 @@ from parl.core.types import Array
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """Orthogonal weights times `scale` (Saxe et al. 2014, arXiv:1312.6120), one after the other.
+    """Orthogonal weights times `scale`.
 
-    Under vmap - the members of an ensemble - the factorisations run in sequence. As one batched
-    factorisation they compile slowly, and two at a time can block each other for ever on a CPU of
-    two cores: jaxlib 0.10.2 waits inside a worker thread for the other workers.
+    Saxe et al. 2014, arXiv:1312.6120. Under vmap, as for the members of an ensemble, the
+    factorisations run in sequence. One batched factorisation compiles slowly, and two at a time can
+    deadlock on a CPU with two cores, because jaxlib 0.10.2 waits inside a worker thread for the
+    other workers.
     """
 
     scale: float

@@ -1,8 +1,8 @@
-"""Mixers: from the values of agents' actions to that of their joint action.
+"""Mixers combine the values of the agents' actions into the value of their joint action.
 
-A mixer takes q [..., N], with 0 where an agent does not act, and the state [..., S]; what it
-returns, [...], must not fall where any of q rises, so that each agent's best action is part of the
-best joint one.
+A mixer takes q [..., N], with 0 for agents that do not act, and the state [..., S]. Its output
+[...] must not decrease in any entry of q, so that each agent's best action is part of the best
+joint action.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from parl.models.initialization import orthogonal
 
 @dataclass(frozen=True)
 class Independent:
-    """No mixing: every agent's own value, [..., N]."""
+    """No mixing: returns each agent's own value, [..., N]."""
 
     def init(self, key: Array, /, *inputs: Any) -> Params:
         return {}
@@ -41,13 +41,13 @@ class Sum:
 class QMixer(nn.Module):
     """A monotone network whose weights follow from the state. QMIX, arXiv:1803.11485, fig. 2.
 
-    Two layers; their weights are absolute values of what networks of the state give. Two things are
-    not the paper's, since such values grow with the square of the state and learning would set out
-    for states of which it has seen nothing: these networks start small and are normalised inside.
+    It has two layers, whose weights are the absolute outputs of networks of the state. Unlike in
+    the paper, these networks start with small weights and use LayerNorm: otherwise values grow with
+    the square of the state, and targets for unseen states would be far off.
     """
 
     features: int = 32  # of the mixing network
-    hidden: int = 64  # of the networks of the state
+    hidden: int = 64  # of the networks that map the state to weights
 
     @nn.compact
     def __call__(self, q: Array, state: Array) -> Array:

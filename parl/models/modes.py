@@ -1,10 +1,10 @@
-"""Ways to run a model: frozen is `model.apply`; here is the rest of what training needs.
+"""Runs a model in training mode; `model.apply` runs it in inference mode.
 
-What a model's `init` returns is one tree, parameters and statistics together. Statistics have no
-gradient, so that an optimiser leaves them alone; `train` brings their new values and `renew` puts
-them in. A model without statistics, dropout or weights of fixed norm runs as by `apply`.
+A model's `init` returns one tree that holds parameters and statistics. Statistics have no gradient,
+so an optimiser does not change them: `train` returns their new values and `renew` inserts them. A
+model without statistics, dropout or weights of fixed norm behaves as with `apply`.
 
-In training, a model whose call has a parameter `train` is given train=True.
+A model whose `__call__` has a parameter `train` is given train=True in training.
 """
 
 import inspect
@@ -21,9 +21,9 @@ from parl.models.norms import STATISTICS, unit
 
 
 def init(model: Model, key: Array, *inputs: Any, renewed: bool = False) -> Params:
-    """Initial parameters, and statistics where the caller has them `renewed` by `train`.
+    """Initial parameters and statistics; `renewed` says whether the caller updates statistics.
 
-    Raises ConfigError where a model has variables that would neither be trained nor renewed.
+    Raises ConfigError if a model has variables that would be neither trained nor renewed.
     """
     params = model.init(key, *inputs)
     names = sorted(set(params) - {"params"}) if isinstance(model, nn.Module) else []
@@ -37,14 +37,14 @@ def init(model: Model, key: Array, *inputs: Any, renewed: bool = False) -> Param
 
 
 def renews(model: Model, params: Params, *inputs: Any) -> bool:
-    """Whether all statistics are others after `train`."""
+    """Whether `train` replaces all statistics."""
     new = lambda params, *inputs: train(model, params, *inputs, key=jax.random.key(0))[1]
     traced = jax.make_jaxpr(new)(params, *inputs).jaxpr
     return not {id(x) for x in traced.invars} & {id(x) for x in traced.outvars}
 
 
 def train(model: Model, params: Params, *inputs: Any, key: Array) -> tuple[Any, Params]:
-    """(outputs, new statistics) with dropout, and normalised by the moments of these inputs."""
+    """(outputs, new statistics) with dropout and normalisation by the moments of these inputs."""
     if not isinstance(model, nn.Module):
         return model.apply(params, *inputs), {}
     asks = "train" in inspect.signature(type(model).__call__).parameters
@@ -53,7 +53,7 @@ def train(model: Model, params: Params, *inputs: Any, key: Array) -> tuple[Any, 
 
 
 def perturb(model: Model, params: Params, *inputs: Any, key: Array) -> Any:
-    """Outputs with dropout, and normalised by the running moments."""
+    """Outputs with dropout and normalisation by the running moments."""
     if not isinstance(model, nn.Module):
         return model.apply(params, *inputs)
     return model.apply(params, *inputs, rngs={"dropout": key})
@@ -65,10 +65,10 @@ def renew(params: Params, statistics: Params) -> Params:
 
 
 def project(params: Params) -> Params:
-    """Parameters with those of fixed norm brought back to it; all others as they are.
+    """Parameters with those of fixed norm projected back to it; all others are unchanged.
 
-    `unit_kernel` [..., I, O] gets columns of norm 1; `unit_scale` and `unit_bias` of one layer get
-    the norm sqrt(features) together.
+    `unit_kernel` [..., I, O] gets columns of norm 1; `unit_scale` and `unit_bias` of a layer
+    together get the norm sqrt(features).
     """
     if not isinstance(params, dict):
         return params
@@ -85,6 +85,6 @@ def project(params: Params) -> Params:
 
 
 def decayed(params: Params) -> Params:
-    """Which leaves weight decay applies to: all arrays but statistics and single numbers."""
+    """A mask of the leaves with weight decay: all arrays except statistics and scalars."""
     is_weight = lambda path, x: STATISTICS not in jax.tree_util.keystr(path) and jnp.ndim(x) > 0
     return jax.tree_util.tree_map_with_path(is_weight, params)

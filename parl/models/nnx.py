@@ -1,4 +1,4 @@
-"""The other door: networks written in flax.nnx behind the same Model protocol."""
+"""Networks written in flax.nnx behind the same Model protocol."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ class NnxModel:
     """Adapts a flax.nnx module to `init` and `apply`.
 
     `make(rngs)` builds the module; its parameters become a pure dict of arrays, so that optimisers,
-    checkpoints and actors treat it as any other model. Example:
-    `NnxModel(lambda rngs: nnx.Linear(4, 2, rngs=rngs))`. Raises ConfigError for a module with other
-    variables than parameters: nothing would renew them.
+    checkpoints and actors treat it as any other model. Example: `NnxModel(lambda rngs:
+    nnx.Linear(4, 2, rngs=rngs))`. Raises ConfigError for a module that has variables other than
+    parameters, which nothing would update.
     """
 
     def __init__(self, make: Callable[[nnx.Rngs], nnx.Module]):
@@ -33,7 +33,7 @@ class NnxModel:
             )
 
     def init(self, key: Array, *inputs: Any) -> Params:
-        """A pure dict of arrays; nnx modules know their sizes, so `inputs` are not looked at."""
+        """A pure dict of arrays; `inputs` are ignored, since nnx modules know their sizes."""
         return nnx.to_pure_dict(nnx.state(self.make(nnx.Rngs(key))))
 
     def apply(self, params: Params, *inputs: Any, method: Any = None) -> Any:

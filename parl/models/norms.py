@@ -1,7 +1,7 @@
-"""Normalisation of features, with statistics where there are any, and dropout.
+"""Normalisation of features and dropout.
 
-Nothing here takes a flag for training: statistics are renewed where their collection is mutable,
-and dropout is active where it is given a key. See parl/models/modes.py, which says when.
+These modules take no flag for training: statistics are updated if their collection is mutable, and
+dropout is active if it is given a key. See parl/models/modes.py.
 """
 
 import flax.linen as nn
@@ -16,14 +16,15 @@ STATISTICS = "batch_stats"  # the collection of running moments
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last. Ioffe & Szegedy 2015, arXiv:1502.03167.
 
-    In training by the batch's moments, which the running ones follow; else by the running ones.
+    In training it uses the batch's moments and updates the running ones; otherwise the running
+    ones.
 
     With `renorm_after` >= 0 it is batch renormalisation, Ioffe 2017, arXiv:1702.03275, algorithm 1,
-    from that many batches on: the batch's moments are corrected to the running ones, up to a factor
-    `r_max` of the spread and `d_max` spreads of the mean.
+    from that many batches on: the batch's moments are corrected towards the running ones by at most
+    a factor `r_max` in the standard deviation and `d_max` standard deviations in the mean.
     """
 
-    momentum: float = 0.99  # share of the old in a running moment
+    momentum: float = 0.99  # weight of the old value in a running moment
     epsilon: float = 1e-3
     renorm_after: int = -1  # batches; -1: never
     r_max: float = 3.0
@@ -58,7 +59,7 @@ class BatchNorm(nn.Module):
     def correction(
         self, now_mean: Array, now_var: Array, mean: Array, var: Array
     ) -> tuple[Array, Array]:
-        """r and d of Ioffe 2017: constants, no gradient flows through them."""
+        """r and d of Ioffe 2017, without gradients."""
         spread = jnp.sqrt(var + self.epsilon)
         r = jnp.clip(jnp.sqrt(now_var + self.epsilon) / spread, 1 / self.r_max, self.r_max)
         d = jnp.clip((now_mean - mean) / spread, -self.d_max, self.d_max)
@@ -66,7 +67,7 @@ class BatchNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Features over their root mean square, scaled. Zhang & Sennrich 2019, arXiv:1910.07467."""
+    """Features divided by their root mean square. Zhang & Sennrich 2019, arXiv:1910.07467."""
 
     epsilon: float = 1e-6
     unit: bool = False  # keep the scale at norm sqrt(features): see modes.project
@@ -79,7 +80,7 @@ class RMSNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Zeroes features with probability `rate`, and scales the others so that the mean stays.
+    """Zeroes features with probability `rate` and scales the others to preserve the mean.
 
     Srivastava et al. 2014. Without a key for "dropout" it does nothing.
     """
@@ -95,6 +96,6 @@ class Dropout(nn.Module):
 
 
 def unit(x: Array, axis: int = -1) -> Array:
-    """x at Euclidean norm 1 along an axis; zeros stay zeros."""
+    """x scaled to Euclidean norm 1 along an axis; zeros stay zeros."""
     # not jnp.linalg.norm: its gradient at 0 is NaN
     return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(axis, keepdims=True), 1e-16))

@@ -1,4 +1,4 @@
-"""One network for several agents: what they share, and what each of them sees."""
+"""One network for several agents, with shared or separate parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from parl.models.recurrent import is_recurrent
 class Agents:
     """Runs a network of one agent's observation for N agents: outputs [..., N, ...].
 
-    The network sees {"view": [..., O]}, the agent's own, or {"state": [..., S]}, the same for all,
-    with a one-hot index of the agent behind it where `agent_id`, and `legal` [..., A] if there are
-    masks. It may be recurrent; further inputs of a network that is not have N where `view` has it.
+    The network sees {"view": [..., O]}, the agent's own, or {"state": [..., S]}, the same for all.
+    `agent_id` appends a one-hot index of the agent. `legal` [..., A] is passed on if there are
+    masks. The network may be recurrent; further inputs of a feed-forward network have N on the same
+    axis as `view`.
 
-    With `sets` = (), all agents share their parameters. Else it is the number of each agent's set
-    of parameters, 0 .. max, and these are stacked: (0, 0, 1) lets the first two share.
+    With `sets` = (), all agents share one set of parameters. Otherwise `sets` holds the index of
+    each agent's set, 0 .. max, and the sets are stacked: with (0, 0, 1) the first two agents share.
     """
 
     network: Any  # a Model
@@ -30,8 +31,8 @@ class Agents:
     sets: tuple[int, ...] = ()
     agent_id: bool = False
     sees: str = "view"  # or "state"
-    ahead: int = 0  # axes of the outputs before those of the batch, such as an ensemble's
-    action_sizes: tuple[int, ...] = ()  # numbers of each agent's action, the rest is padding
+    ahead: int = 0  # leading axes of the outputs before the batch, such as an ensemble's
+    action_sizes: tuple[int, ...] = ()  # size of each agent's action; the rest is padding
 
     def init(self, key: Array, obs: Any, *rest: Any) -> Params:
         """Parameters, stacked [max(sets) + 1, ...] if there are several sets."""
@@ -56,8 +57,8 @@ class Agents:
         return self.without_padding(jax.vmap(one, axes, axis + self.ahead)(params, obs, *rest))
 
     def without_padding(self, outputs: Any) -> Any:
-        """Outputs whose normal distributions are of the numbers that an agent's action has."""
-        if isinstance(outputs, tuple):  # and the memories of a recurrent network
+        """Outputs whose normal distributions ignore the padding of the agents' actions."""
+        if isinstance(outputs, tuple):  # with the memories of a recurrent network
             return self.without_padding(outputs[0]), *outputs[1:]
         if not self.action_sizes or not isinstance(outputs, ops.Normal):
             return outputs
@@ -65,10 +66,10 @@ class Agents:
         return outputs.masked(jnp.broadcast_to(used, outputs.mean.shape))
 
     def own(self, obs: Any) -> tuple[dict[str, Array], int]:
-        """(what each agent's network sees, [..., N, ...] each, and the axis of N)."""
+        """(inputs of each agent's network, leaves [..., N, ...], and the axis of N)."""
         x, axis = jnp.asarray(obs[self.sees], jnp.float32), jnp.ndim(obs["alive"]) - 1
         if self.sees == "view":
-            x = jnp.where(obs["alive"][..., None], x, 0.0)  # others' views are made up
+            x = jnp.where(obs["alive"][..., None], x, 0.0)  # views of dead agents are undefined
         else:
             shape = (*x.shape[:-1], self.num_agents, x.shape[-1])
             x = jnp.broadcast_to(x[..., None, :], shape)
@@ -79,14 +80,14 @@ class Agents:
         return {self.sees: x} | {name: obs[name] for name in ("legal",) if name in obs}, axis
 
     def axes(self, axis: int, rest: tuple[Any, ...]) -> tuple[int | None, ...]:
-        """The axis of N in the observation and each further input; None where there is none."""
+        """The axis of N in the observation and in each further input; None if it has none."""
         if is_recurrent(self.network):
             return axis, None, axis - 1
         return axis, *[axis] * len(rest)
 
     @property
     def memory(self) -> Callable[[tuple[int, ...]], Any] | None:
-        """Memory [*batch_shape, N, ...] of each agent, where the network has some."""
+        """A function of batch_shape for the memory [*batch_shape, N, ...]; None if feed-forward."""
         network: Any = self.network
         if not is_recurrent(network):
             return None

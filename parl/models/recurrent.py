@@ -1,12 +1,12 @@
-"""Memory between steps: recurrent networks, and two functions that run any model over time.
+"""Recurrent networks, and functions that run any model over time.
 
 A model is recurrent if it has `memory(batch_shape)`; it is then called on whole sequences,
 
     model.apply(params, obs [T, B, ...], first [T, B], memory [B, ...])
         -> (outputs [T, B, ...], memories after each step [T, B, ...])
 
-and forgets where `first` opens an episode. Algorithms call the functions below and
-need not know which kind they were given: for a feed-forward model memory is `()`.
+and resets its memory where `first` marks the start of an episode. Algorithms call the functions
+below and need not know the kind of a model: for a feed-forward model memory is `()`.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,20 @@ from parl.models.encoder import Encoder, with_masks
 from parl.models.initialization import orthogonal
 from parl.models.mlp import MLP
 
-CELLS: dict[str, Any] = {  # of a number of features; their weights may be drawn under vmap
+CELLS: dict[str, Any] = {  # by the number of features; initialisation works under vmap
     "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
     "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
 }
 STEPS_BETWEEN_CUTS = (
-    8  # steps between two cuts of an episode, from which on looking them up saves time
+    8  # average steps between cuts, above which evaluating only the cut rows is faster
 )
 
 
 class Recurrent(nn.Module):
     """Encoder and torso, then a recurrent cell, then a head over the cell's output.
 
-    `head` is any network of parl.models over the space `cell_output(H)`; masks such as `legal`
-    reach it. Only the cell runs step by step.
+    `head` is any network of parl.models over the space `cell_output(H)`; masks such as `legal` are
+    passed on to it. Only the cell runs step by step.
     """
 
     observation_space: Any
@@ -67,7 +67,7 @@ class Recurrent(nn.Module):
 
 
 def cell_output(size: int) -> dict[str, Space]:
-    """The observation space of a head behind a cell of `size` features."""
+    """The observation space of a head that follows a cell of `size` features."""
     return {"output": Box((size,))}
 
 
@@ -99,8 +99,8 @@ def step(model: Model, params: Params, obs: Any, memory: Any) -> tuple[Any, Any]
 def unroll(model: Model, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Any]:
     """(outputs [T, B, ...], memories after each step [T, B, ...]) of a sequence.
 
-    obs [T, B, *O]; first [T, B] bool resets memory where it is true, before that step; memory
-    [B, ...] is that before the first step.
+    obs [T, B, *O]; first [T, B] bool resets memory before that step; memory [B, ...] is the one
+    before the first step.
     """
     if not is_recurrent(model):
         return model.apply(params, obs), memory
@@ -117,10 +117,10 @@ def following(
     """Outputs [T, B, ...] for each next_obs [T, B, *O], without gradients.
 
     `apply` is `step` of a model: (next_obs [B, *O], memory [B, ...]) -> (outputs [B, ...], memory).
-    `memories` [T, B, ...] are those after each step, so that each next_obs is seen with the memory
-    of its episode so far; `outputs` [T, B, ...] are what the model said to obs. They serve for the
-    step before as well, unless an episode was `cut` [T, B] between the two: only there, and at the
-    end, the model is asked again.
+    `memories` [T, B, ...] are those after each step, so each next_obs is evaluated with the memory
+    of its own episode. `outputs` [T, B, ...] are the model's outputs for obs. The output at t + 1
+    is also that for next_obs at t, unless an episode was `cut` [T, B] in between. The model is
+    evaluated again only at cuts and at the end of the sequence.
     """
     lead, flat = cut.shape, lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:])
     parts = jax.lax.stop_gradient((next_obs, memories, outputs))
@@ -142,6 +142,6 @@ def following(
 
 
 def one_step(obs: Any) -> tuple[Any, Array]:
-    """obs [B, *O] as a sequence [1, B, *O], and `first` [1, B], nowhere true."""
+    """obs [B, *O] as a sequence [1, B, *O], and `first` [1, B], all false."""
     obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
     return obs, jnp.zeros((1, jax.tree.leaves(obs)[0].shape[1]), bool)

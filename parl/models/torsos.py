@@ -1,6 +1,6 @@
-"""Torsos of continuous control: features [..., I] -> features [..., width], for any head.
+"""Torsos for continuous control: features [..., I] -> features [..., width], for any head.
 
-Each is the body of a published network; the layers they are made of come first.
+Each is the body of a published network. The layers that they use come first.
 """
 
 import math
@@ -32,7 +32,7 @@ class UnitDense(nn.Module):
 class WeightNormDense(nn.Module):
     """A linear layer with columns scale * v / |v|. Salimans & Kingma 2016, arXiv:1602.07868, eq. 2.
 
-    Direction and length are learned apart; at the start the length is that of v.
+    Direction and length are learned separately; the initial length is that of v.
     """
 
     features: int
@@ -47,7 +47,7 @@ class WeightNormDense(nn.Module):
 
 
 class Scaler(nn.Module):
-    """A learned factor per feature that starts at `start` and learns as if it were `scale`."""
+    """A learned factor per feature: it starts at `start` with the learning dynamics of `scale`."""
 
     start: float
     scale: float
@@ -94,7 +94,7 @@ class BatchNormMLP(nn.Module):
 
 
 class SimBa(nn.Module):
-    """Residual blocks x + MLP(LayerNorm(x)), and a last layer norm.
+    """Residual blocks x + MLP(LayerNorm(x)) and a final layer norm.
 
     Lee et al. 2025, arXiv:2410.09754, section 4; the blocks' hidden layer is 4 * width.
     """
@@ -113,11 +113,11 @@ class SimBa(nn.Module):
 
 
 class SimBaV2(nn.Module):
-    """The same on the unit sphere: weights and features have norm 1, blocks interpolate.
+    """SimBa on the unit sphere: weights and features have norm 1, and blocks interpolate.
 
-    Lee et al. 2025, arXiv:2502.15280, section 4: a constant `shift` keeps the length of the input
-    visible, linear maps have unit columns, residuals become a learned interpolation between the
-    block's input and its output.
+    Lee et al. 2025, arXiv:2502.15280, section 4: appending the constant `shift` preserves the
+    magnitude of the input, linear maps have unit columns, and residual connections become a learned
+    interpolation between a block's input and output.
     """
 
     width: int
@@ -137,7 +137,7 @@ class SimBaV2(nn.Module):
 
 
 class SimBaV2Head(nn.Module):
-    """A linear output layer behind one more scaled layer of unit columns, with a bias."""
+    """A scaled layer of unit columns, followed by a linear output layer with a bias."""
 
     features: int
     width: int
@@ -149,7 +149,7 @@ class SimBaV2Head(nn.Module):
 
 
 class FlashTorso(nn.Module):
-    """Batch-normalised inverted bottlenecks of unit columns, and a last RMS norm.
+    """Batch-normalised inverted bottlenecks with unit columns, and a final RMS norm.
 
     Kim et al. 2026, arXiv:2604.04539, section 4; the blocks' hidden layer is 4 * width.
     """

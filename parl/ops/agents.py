@@ -1,11 +1,11 @@
-"""Several agents: who takes part, and what a step is to an agent that dies, is cut or waits.
+"""Several agents: which of them act, and the transitions of agents that die, are cut or wait.
 
 Axes: T time, B environments, N agents. Observations of agents are dicts with `alive` [..., N] bool
 and, in turn-based games, `turn` [..., N] bool; an agent is active where both hold.
 
-What a step leads to for an agent that was alive is told by `next_obs`: who is not alive there is
-dead, and nothing follows. Who is alive there but not in the obs to come was cut: its return goes on
-behind its last view. Who is alive but has not the turn waits.
+`next_obs` shows what a step led to for an agent that was alive. An agent that is not alive there
+has died, and nothing follows. One that is alive there but not in the next step's obs was cut, and
+its return is bootstrapped from its last view. One that is alive but does not have the turn waits.
 """
 
 from typing import Any, NamedTuple
@@ -21,9 +21,9 @@ Scalar = float | Array
 
 
 def active_agents(obs: Any) -> Any:
-    """Who acts now, [..., N] bool; None for observations without agents.
+    """Which agents act now, [..., N] bool; None for observations of a single agent.
 
-    An entry `alive` that is not bool is part of what a single agent sees.
+    An entry `alive` that is not bool is an ordinary observation of a single agent.
     """
     if not isinstance(obs, dict) or "alive" not in obs or obs["alive"].dtype != bool:
         return None
@@ -31,9 +31,9 @@ def active_agents(obs: Any) -> Any:
 
 
 def agents_cut(steps: Step) -> Array:
-    """For whom the episode was cut short while it went on for others, [T, ..., N] bool.
+    """Agents whose episode was cut while it went on for others, [T, ..., N] bool.
 
-    Nothing is told of the last step of the sequence: nobody's.
+    False at the last step of the sequence, where it is unknown.
     """
     alive, next_alive = jnp.asarray(steps.obs["alive"]), jnp.asarray(steps.next_obs["alive"])
     goes_on = ~jnp.asarray(steps.last)[:-1, ..., None]
@@ -42,26 +42,26 @@ def agents_cut(steps: Step) -> Array:
 
 
 def cut(steps: Step) -> Array:
-    """Where next_obs [T, ...] is not the obs to come, for all or for an agent: [T, ...] bool."""
+    """Where next_obs is not the next step's obs, for all agents or any of them: [T, ...] bool."""
     if active_agents(steps.obs) is None:
         return steps.cut
     return steps.cut | agents_cut(steps).any(-1)
 
 
 def masked(x: Array, active: Array | None) -> Array:
-    """x [..., N] with 0 where an agent is not active; x itself without agents."""
+    """x [..., N] with 0 for agents that are not active; x unchanged if `active` is None."""
     return x if active is None else jnp.where(active, x, 0.0)
 
 
 def mean(x: Array, active: Array | None = None) -> Array:
-    """The mean [] of x [...], over active agents only; 0 where there are none."""
+    """The mean [] of x [...] over active agents; 0 if there are none."""
     if active is None:
         return x.mean()
     return masked(x, active).sum() / jnp.maximum(active.sum(), 1)
 
 
 def standardize(x: Array, active: Array | None = None) -> Array:
-    """x [...] of mean 0 and deviation 1, those of active agents."""
+    """x [...] shifted and scaled to mean 0 and standard deviation 1 over active agents."""
     if active is None:
         return (x - x.mean()) / (x.std() + 1e-8)
     centred = x - mean(x, active)
@@ -69,19 +69,19 @@ def standardize(x: Array, active: Array | None = None) -> Array:
 
 
 def team_reward(reward: Array, alive: Array) -> Array:
-    """Individual rewards [..., N] as their sum over living agents, given to each: [..., N]."""
+    """The sum of rewards [..., N] over living agents, repeated for each agent: [..., N]."""
     total = masked(reward, alive).sum(-1, keepdims=True)
     return jnp.broadcast_to(total, reward.shape)
 
 
 def mean_of_team(x: Array, active: Array) -> Array:
-    """The mean [..., 1] over the active agents of x [..., N]; 0 where there are none."""
+    """The mean [..., 1] of x [..., N] over active agents; 0 if there are none."""
     count = active.sum(-1, keepdims=True)
     return masked(x, active).sum(-1, keepdims=True) / jnp.maximum(count, 1)
 
 
 class Transitions(NamedTuple):
-    """Arguments of the functions in parl/ops/returns.py, [T, ..., N] or as those allow."""
+    """Arguments of the functions in parl/ops/returns.py, [T, ..., N] or any shape they allow."""
 
     reward: Array
     discount: Array  # gamma included
@@ -89,11 +89,11 @@ class Transitions(NamedTuple):
     value: Array
     next_value: Array
     lambda_: Scalar
-    active: Any = None  # [T, ..., N] bool, which of them are to be learned from; None: all
+    active: Any = None  # [T, ..., N] bool, the transitions to learn from; None: all
 
     @property
     def arguments(self) -> tuple[Array, Array, Array, Array, Array, Scalar]:
-        """All but `active`."""
+        """All fields except `active`."""
         return self.reward, self.discount, self.last, self.value, self.next_value, self.lambda_
 
 
@@ -111,15 +111,16 @@ def between_turns(
     """Transitions from one move of an agent to its next, for the estimators of returns.
 
     active [T, ..., N] bool; reward, value, next_value [T, ..., N]; discount (without gamma) and
-    last likewise or without trailing axes; next_value_known [T, ..., N] bool: next_value means
-    something, as it does where the agent is active in the next observation.
+    last likewise or without trailing axes; next_value_known [T, ..., N] bool: next_value is
+    meaningful, as it is where the agent is active in the next observation.
 
-    At a step where an agent is active, its reward is the sum of what it is paid until its next
-    move, undiscounted; its discount is gamma, or 0 if the game terminated meanwhile; its next value
-    is that of its next move, and `last` says that none came before the episode ended or the
-    sequence did, whose last next_value then stands for it. If that is not known, the transition is
-    not learned from. The transitions at all other steps add nothing to an estimate and hand on what
-    comes behind them. Where all are active nothing changes.
+    At a step where an agent is active, the transition spans the steps until its next move. Its
+    reward is the undiscounted sum of the rewards in between. Its discount is gamma, or 0 if the
+    episode terminated meanwhile. Its next value is the one before its next move. `last` is true if
+    the episode or the sequence ended before that move; the next value is then the one at that end,
+    and if it is not known, the transition is excluded from learning. Transitions at all other steps
+    are neutral: they pass later estimates through unchanged. If all agents are always active,
+    nothing changes.
     """
     if not len(reward):
         raise ValueError(f"reward {reward.shape} must have at least one step.")
@@ -129,7 +130,7 @@ def between_turns(
     def backward(following: Any, step: Any) -> tuple[Any, Any]:
         acts_next, valid, paid, discounted, value_after, ended = following
         acts, next_value_known, reward, discount, last, next_value = step
-        ends_transition = last | acts_next  # whatever follows belongs to another transition
+        ends_transition = last | acts_next  # later steps belong to the next transition
         valid = jnp.where(ends_transition, next_value_known, valid)
         paid = reward + weighted(discount, jnp.where(ends_transition, 0.0, paid))
         discounted = discount * jnp.where(ends_transition, 1.0, discounted)
@@ -156,10 +157,10 @@ def between_turns(
 
 
 def closes(steps: Step) -> Array:
-    """Where an agent's last view tells its value though it does not act, [T, ..., N] bool.
+    """Where an agent's last view may be valued although it does not act, [T, ..., N] bool.
 
-    Where its episode ends; and at the end of a sequence of no more steps than agents, which would
-    not hold two moves of one that takes turns with all others.
+    True where its episode ends. Also true at the end of a sequence with no more steps than agents,
+    which is too short to hold two moves of an agent that takes turns with all others.
     """
     alive = jnp.asarray(steps.obs["alive"])
     ends = expand_like(steps.last, alive) | agents_cut(steps)
@@ -169,9 +170,10 @@ def closes(steps: Step) -> Array:
 def own_transitions(
     steps: Step, value: Array, next_value: Array, gamma: Scalar, lambda_: Scalar
 ) -> Transitions:
-    """Transitions [T, ..., N] of agents that are each paid their own, from move to move.
+    """Transitions [T, ..., N] from move to move of agents with individual rewards.
 
-    The discount of who dies is 0. Who is cut, alone or with all, is valued at its last view.
+    The discount of an agent that dies is 0. An agent that is cut, alone or with all others, is
+    bootstrapped from its last view.
     """
     alive, next_alive = (jnp.asarray(obs["alive"]) for obs in (steps.obs, steps.next_obs))
     last = expand_like(steps.last, alive) | agents_cut(steps)
@@ -185,11 +187,11 @@ def own_transitions(
 def member_transitions(
     steps: Step, value: Array, next_value: Array, gamma: Scalar, lambda_: Scalar
 ) -> Transitions:
-    """Transitions [T, ..., N] of a team's members, each paid what all are paid together.
+    """Transitions [T, ..., N] of the members of a team, each with the team's total reward.
 
-    The value of who does not act next is the mean of those who do. Who is dead goes with the team:
-    its place holds the team's transitions, so that what comes later counts as much for its moves as
-    for those of the others. The discount is 0 where nobody is left.
+    The next value of an agent that does not act next is the mean over those that do. After an
+    agent's death its column holds the team's transitions, so that later rewards count for its moves
+    as much as for those of the others. The discount is 0 if no agent is left.
     """
     alive, next_alive = (jnp.asarray(obs["alive"]) for obs in (steps.obs, steps.next_obs))
     active: Any = active_agents(steps.obs)
@@ -208,9 +210,9 @@ def member_transitions(
 
 
 def next_movers(obs: Any) -> Array:
-    """Whose values tell what a next observation is worth to a team, [..., N] bool.
+    """Agents over which the value of a next observation is averaged for a team, [..., N] bool.
 
-    Those who act; all that are alive where nobody has the turn, as where a game was cut short.
+    These are the agents that act, or all living ones if none has the turn, as when a game was cut.
     """
     active: Any = active_agents(obs)
     return jnp.where(active.any(-1, keepdims=True), active, obs["alive"])

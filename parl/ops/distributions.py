@@ -1,7 +1,7 @@
 """Distributions over actions, as pytrees of their parameters.
 
-Leading axes [...] are batch axes. `log_prob`, `entropy` and `kl` return [...], one number an
-action, whatever the shape of the action.
+Leading axes [...] are batch axes. `log_prob`, `entropy` and `kl` return [...], one number per
+action, whatever the shape of an action.
 """
 
 import math
@@ -17,13 +17,13 @@ from parl.core.types import Array
 from parl.ops.values import ILLEGAL, draw, mask_illegal, select, split_choices
 
 LOG_2PI = math.log(2 * math.pi)
-LARGEST_LOGIT = 1e37  # of an infinite one; differences of two stay finite
-LOG_RANGE = 30.0  # standard deviations are kept within e^-30 .. e^30 where numbers depend on them
+LARGEST_LOGIT = 1e37  # replaces infinity; differences of two such logits stay finite
+LOG_RANGE = 30.0  # standard deviations are clipped to e^-30 .. e^30 in computations
 FARTHEST = 1e15  # standard deviations from the mean: its square and gradients stay finite
 
 
 class Distribution(struct.PyTreeNode):
-    """What every policy head returns. All but TanhNormal also have `entropy()` and `kl(other)`."""
+    """The output of a policy head. All but TanhNormal also have `entropy()` and `kl(other)`."""
 
     def mode(self) -> Array:
         """The greedy action [..., *A]."""
@@ -45,14 +45,14 @@ class Distribution(struct.PyTreeNode):
 class Categorical(Distribution):
     """A choice among n; actions [...] int32.
 
-    A logit of -inf is a probability of 0, whose logarithm counts as ILLEGAL; where all are, and
-    where all choices are masked, all are equally likely.
+    A logit of -inf means probability 0, whose logarithm is ILLEGAL. If all logits are -inf or all
+    choices are masked, all choices are equally likely.
     """
 
     logits: Array  # [..., n], not necessarily normalised
 
     def masked(self, legal: Array) -> "Categorical":
-        """Illegal actions [..., n] get probability exactly 0; entropy and gradients stay finite."""
+        """Gives illegal actions [..., n] probability 0; entropy and gradients stay finite."""
         return Categorical(mask_illegal(self.logits, legal))
 
     def mode(self) -> Array:
@@ -75,7 +75,7 @@ class Categorical(Distribution):
 
     @property
     def log_probs(self) -> Array:
-        """Log-probabilities [..., n] of all actions, ILLEGAL at least."""
+        """Log-probabilities [..., n] of all actions, at least ILLEGAL."""
         return jnp.maximum(jax.nn.log_softmax(self.finite), ILLEGAL)
 
     @property
@@ -95,7 +95,7 @@ class MultiCategorical(Distribution):
     logits: tuple[Array, ...]  # D arrays [..., n_i]
 
     def masked(self, legal: Array) -> "MultiCategorical":
-        """Likewise with the choices' masks after one another, [..., sum of n_i]."""
+        """The same with the concatenated masks of the choices, [..., sum of n_i]."""
         space = MultiDiscrete(tuple(part.shape[-1] for part in self.logits))
         pairs = zip(self.logits, split_choices(legal, space), strict=True)
         return MultiCategorical(tuple(mask_illegal(*pair) for pair in pairs))
@@ -131,27 +131,27 @@ class MultiCategorical(Distribution):
 class Normal(Distribution):
     """Independent normals summed over the last axis; actions [..., A] float, unbounded.
 
-    However small or large a standard deviation is, all numbers and their gradients are finite.
+    All results and their gradients are finite for any standard deviation.
     """
 
     mean: Array  # [..., A]
     log_std: Array  # [..., A], or fewer leading axes: broadcast to mean
-    used: Any = None  # [..., A] bool, the numbers that the action has; None: all
+    used: Any = None  # [..., A] bool, components that are not padding; None: all
 
     def masked(self, used: Array) -> "Normal":
-        """The rest of the numbers [..., A] is padding, which counts for nothing."""
+        """Marks the components [..., A] that are used; the rest is padding and contributes 0."""
         return Normal(self.mean, self.log_std, used)
 
     def mode(self) -> Array:
         return self.mean
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
-        # From the noise itself: (x - mean) / std would lose it to rounding where std is small.
+        # Use the noise itself: (x - mean) / std would lose it to rounding if std is small.
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return self.from_noise(noise), self._log_density(noise)
 
     def from_noise(self, noise: Array) -> Array:
-        """The action [..., A] that standard normal noise [..., A] leads to."""
+        """The action [..., A] for standard normal noise [..., A]."""
         return self.mean + bounded_exp(self.log_std) * noise
 
     def log_prob(self, action: Array) -> Array:
@@ -170,7 +170,7 @@ class Normal(Distribution):
         return self._total(log_ratio + 0.5 * (variance_ratio + distance - 1))
 
     def _noise(self, action: Array) -> Array:
-        """The noise [..., A] that leads to an action [..., A]."""
+        """The noise [..., A] that gives an action [..., A]."""
         noise = (action - self.mean) * bounded_exp(-self.log_std)
         return jnp.clip(noise, -FARTHEST, FARTHEST)
 
@@ -178,7 +178,7 @@ class Normal(Distribution):
         return self._total(-0.5 * (noise**2 + LOG_2PI) - self.log_std)
 
     def _total(self, parts: Array) -> Array:
-        """The sum [...] of what each number that is used adds [..., A]."""
+        """The sum [...] over the used components [..., A]."""
         return jnp.sum(parts if self.used is None else jnp.where(self.used, parts, 0.0), axis=-1)
 
 
@@ -201,7 +201,7 @@ class TanhNormal(Distribution):
         return jnp.tanh(x), log_prob - _log_slope(x)
 
     def from_noise(self, noise: Array) -> Array:
-        """The action [..., A] that standard normal noise [..., A] leads to."""
+        """The action [..., A] for standard normal noise [..., A]."""
         return jnp.tanh(self._normal.from_noise(noise))
 
     def log_prob(self, action: Array) -> Array:
@@ -215,7 +215,7 @@ class TanhNormal(Distribution):
 
 
 def bounded_exp(x: Array) -> Array:
-    """exp(x), for x beyond LOG_RANGE that at LOG_RANGE."""
+    """exp(x) with x clipped to [-LOG_RANGE, LOG_RANGE]."""
     return jnp.exp(jnp.clip(x, -LOG_RANGE, LOG_RANGE))
 
 

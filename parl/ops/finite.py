@@ -1,4 +1,4 @@
-"""Arithmetic that stays finite: what float32 cannot hold must not spread."""
+"""Arithmetic that keeps NaN and overflow from spreading."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ LARGEST_SQUARED = 1e19  # the squares of larger numbers are infinite in float32
 
 
 def is_usable(tree: Any, axes: int = 0) -> Any:
-    """Whether the numbers of leaves [...] can be learned from: none is NaN or beyond LIMIT.
+    """Whether no number in the leaves is NaN or larger than LARGEST_SQUARED.
 
-    [] bool, or one for each entry of the first `axes` axes. numpy or jax arrays.
+    Returns [] bool, or one for each entry of the first `axes` axes. Takes numpy or jax arrays.
     """
     leaves = jax.tree.leaves(tree)
     floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
@@ -28,5 +28,5 @@ def is_usable(tree: Any, axes: int = 0) -> Any:
 
 
 def weighted(weight: Array, x: Array) -> Array:
-    """weight * x, but 0 where the weight is 0, also of infinity and NaN, and so is the gradient."""
+    """weight * x, but 0 with gradient 0 where the weight is 0, even if x is infinite or NaN."""
     return weight * jnp.where(weight == 0, 0.0, x)

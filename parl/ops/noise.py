@@ -1,8 +1,9 @@
-"""Noise for exploration that remembers: what `act` adds to an action or scales by its spread.
+"""Exploration noise with memory, which `act` adds to an action or scales by its deviation.
 
-A process is a frozen value with `start(batch_shape)`, its memory where an episode opens, and a call
-(key, memory, shape) -> (noise, memory) for noise of that shape [*batch_shape, A]. All but
-Ornstein-Uhlenbeck noise are standard normal at every single step; they differ in how steps relate.
+A process is a frozen value with `start(batch_shape)`, the memory at the start of an episode, and a
+call (key, memory, shape) -> (noise, memory) for noise of shape [*batch_shape, A]. All processes
+except Ornstein-Uhlenbeck are standard normal at every step; they differ in the correlation of
+steps.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class White:
 
 @dataclass(frozen=True)
 class OrnsteinUhlenbeck:
-    """x <- (1 - theta) x + a standard normal; spread 1 / sqrt(theta (2 - theta)) in the long run.
+    """x <- (1 - theta) x + N(0, 1); its standard deviation tends to 1 / sqrt(theta (2 - theta)).
 
     Uhlenbeck & Ornstein 1930, as in Lillicrap et al. 2016, arXiv:1509.02971 (theta = 0.15).
     """
@@ -60,14 +61,15 @@ class OrnsteinUhlenbeck:
 class Colored:
     """Noise whose power falls as 1 / frequency^color: 0 white, 1 pink, 2 red.
 
-    Eberhard et al. 2023 (openreview hQ9V5QN27eS) explore with it; here made step by step, as
-    Kasdin 1995, doi:10.1109/5.381848, eq. 104: a moving average of white noise over `taps` steps
-    with weights h_0 = 1, h_k = h_{k-1} (k - 1 + color / 2) / k, divided by its spread so far.
+    Eberhard et al. 2023 (openreview hQ9V5QN27eS) explore with it. It is generated step by step as
+    in Kasdin 1995, doi:10.1109/5.381848, eq. 104: a moving average of white noise over `taps` steps
+    with weights h_0 = 1, h_k = h_{k-1} (k - 1 + color / 2) / k, divided by its current standard
+    deviation.
     """
 
     size: int  # A
     color: float = 1.0
-    taps: int = 256  # steps that are remembered
+    taps: int = 256  # past steps kept in memory
 
     @property
     def weights(self) -> np.ndarray:
@@ -93,7 +95,7 @@ class Colored:
 
 @dataclass(frozen=True)
 class Repeated:
-    """One draw held for n steps, n <= `longest`, with a probability in proportion to n^-exponent.
+    """One draw held for n <= `longest` steps, with n drawn in proportion to n^-exponent.
 
     Kim et al. 2026, arXiv:2604.04539.
     """
@@ -108,7 +110,7 @@ class Repeated:
     def __call__(
         self, key: Array, memory: tuple[Array, Array], shape: tuple[int, ...]
     ) -> tuple[Array, tuple[Array, Array]]:
-        held, left = memory  # [..., A], [...] steps that it is still held for
+        held, left = memory  # [..., A], [...] steps for which it is still held
         k_noise, k_length = jax.random.split(key)
         log_prob = -self.exponent * jnp.log(jnp.arange(1.0, self.longest + 1))
         length = 1 + jax.random.categorical(k_length, log_prob, shape=shape[:-1])

@@ -2,13 +2,13 @@
 
 All functions share one convention. `reward`, `value` and `next_value` have the same shape [T, ...];
 `discount` = gamma * Step.discount is 0 only where the episode terminated; `last` is True where it
-ended for whatever reason and cuts the trace there. Both may lack trailing axes of reward, as
-[T, B] does beside a multi-agent reward [T, B, N]. `next_value` is V at the observation that really
-followed, so time limits and the end of the sequence bootstrap and terminations do not.
+ended for any reason, and cuts the trace there. Both may lack trailing axes of reward, such as [T,
+B] for a multi-agent reward [T, B, N]. `next_value` is V at the observation before any reset, so
+time limits and the end of the sequence bootstrap and terminations do not.
 
-What lies beyond an end or behind a discount of 0 adds nothing, be it NaN or infinite. No gradient
-is stopped here: a loss that treats the result as a constant says so itself. All raise ValueError
-where shapes do not fit or there is no step.
+Values beyond an end or after a discount of 0 contribute nothing, even if they are NaN or infinite.
+No gradient is stopped here; a loss that treats the result as a constant stops it. All functions
+raise ValueError if shapes do not match or there is no step.
 """
 
 from typing import NamedTuple
@@ -24,9 +24,9 @@ Scalar = float | Array
 
 
 class VTrace(NamedTuple):
-    """What an actor-critic learns from; every field has the shape [T, ...] of reward."""
+    """Targets of an actor-critic; every field has the shape [T, ...] of reward."""
 
-    target: Array  # [T, ...] v_s, what the value regresses to
+    target: Array  # [T, ...] v_s, the regression target of the value
     advantage: Array  # [T, ...] min(clip_pg_rho, rho) * (q_value - value), weighs grad log pi
     q_value: Array  # [T, ...] r_s + discount_s * v_{s+1}, the return of the action taken
 
@@ -48,7 +48,7 @@ def n_step(reward: Array, discount: Array, last: Array, next_value: Array, n: in
     """n-step returns [T, ...]. Sutton & Barto 2018, eq. 7.1.
 
     G_t = r_t + discount_t * r_{t+1} + ... + (discount_t ... discount_{t+n-1}) * next_value_{t+n-1}.
-    A window that meets `last` or the end of the sequence stops and bootstraps there.
+    A window that reaches `last` or the end of the sequence stops and bootstraps there.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}.")
@@ -129,7 +129,7 @@ def retrace(
         reward, discount, last, log_rhos=log_rhos, q=q, next_value=next_value
     )
     delta = reward + weighted(discount, next_value) - q
-    # The trace of step t is cut by the action of t + 1; what wraps round meets an error of zero.
+    # The action at t + 1 cuts the trace of step t; the entry that wraps around meets an error of 0.
     next_c = jnp.roll(lambda_ * _clipped_ratio(log_rhos, 1.0), -1, axis=0)
     return q + _accumulate(delta, discount * going * next_c, jnp.zeros_like(delta[0]))
 
@@ -140,7 +140,7 @@ def _accumulate(delta: Array, weight: Array, end: Array) -> Array:
 
 
 def _backward(following: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-    # Not a closure: un-jitted calls then share one compiled scan.
+    # Not a closure, so that un-jitted calls share one compiled scan.
     delta, weight = step
     following = delta + weighted(weight, following)
     return following, following
@@ -154,7 +154,7 @@ def _clipped_ratio(log_ratio: Array, limit: Scalar) -> Array:
 def _checked(
     reward: Array, discount: Array, last: Array, **like_reward: Array
 ) -> tuple[Array, Array]:
-    """Discount and 1 - last with the rank of reward; a ValueError where shapes do not fit."""
+    """Discount and 1 - last with the rank of reward. Raises ValueError if shapes do not match."""
     shape = jnp.shape(reward)
     if not shape:
         raise ValueError("reward must be time-major [T, ...], not a scalar.")

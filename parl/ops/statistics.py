@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Interquartile mean: the mean without the lowest and the highest floor(n / 4) scores.
 
-    Over all entries, of [seeds, tasks] or [seeds] alike, or over one axis; section 4.3.
+    Over all entries of [seeds, tasks] or [seeds], or over one axis; section 4.3.
     """
     scores = np.asarray(scores, float)
     scores = scores.reshape(-1) if axis is None else np.moveaxis(scores, axis, -1)
@@ -30,8 +30,8 @@ def stratified_bootstrap(
     """A statistic of scores [seeds, tasks] or [seeds] and its interval: (point, low, high).
 
     Seeds are drawn with replacement, independently for each task (section 4.1); the interval holds
-    the central `confidence` of the resampled statistics. `statistic(x, axis)` reduces one axis that
-    runs over all seeds and tasks: iqm, np.mean, np.median.
+    the central share `confidence` of the resampled statistics. `statistic(x, axis)` reduces one
+    axis over all seeds and tasks: iqm, np.mean, np.median.
     """
     scores = np.asarray(scores, float)
     if scores.ndim not in (1, 2) or scores.size == 0:
@@ -48,7 +48,7 @@ def stratified_bootstrap(
 def t_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
     """The mean of scores [K] and Student's t interval around it: (mean, low, high).
 
-    For a few seeds, where a bootstrap is too narrow. A single score is its own interval.
+    Use it for few seeds, for which a bootstrap is too narrow. A single score is its own interval.
     """
     scores = np.asarray(scores, float)
     count, mean = len(scores), float(scores.mean())

@@ -11,7 +11,7 @@ from parl.core.types import Array
 def expand_like(x: Array | float, y: Array) -> Array:
     """Appends axes of size 1 to x until it has the rank of y.
 
-    [T, B] becomes [T, B, 1] beside y [T, B, N], and then broadcasts over the agents N.
+    [T, B] becomes [T, B, 1] for y [T, B, N], and then broadcasts over the agents N.
     """
     x, rank = jnp.asarray(x), jnp.ndim(y)
     if x.ndim > rank:
@@ -20,16 +20,16 @@ def expand_like(x: Array | float, y: Array) -> Array:
 
 
 def where_first(first: Array, fresh: Any, old: Any) -> Any:
-    """Per environment, `fresh` where an episode opens, `old` elsewhere.
+    """Per environment, `fresh` where an episode starts, `old` elsewhere.
 
-    `first` [B] bool is broadcast over the leaves [B, ...] of two pytrees of one structure.
+    `first` [B] bool is broadcast over the leaves [B, ...] of two pytrees of the same structure.
     """
     return jax.tree.map(lambda a, b: jnp.where(expand_like(first, b), a, b), fresh, old)
 
 
 def over_agents(reward: Any, like: Any) -> Any:
-    """Rewards [..., N] of agents as their sum [...], the rank of `like`; without agents as given.
+    """Rewards [..., N] summed over agents to the rank of `like`; rewards of that rank unchanged.
 
-    numpy or jax arrays.
+    Takes numpy or jax arrays.
     """
     return reward.sum(-1) if reward.ndim > like.ndim else reward

@@ -1,8 +1,8 @@
-"""Values that a critic predicts: a number, quantiles, or a histogram.
+"""Forms of the value that a critic predicts: a number, quantiles or a histogram.
 
-All have a `mean`, make a regression target of what they say about the next state (`backup`) and
-measure their distance from such a target (`loss`), so that one critic loss serves them all.
-Leading axes [...] are free: [C, B] for C critics, [B] for one. Nothing here stops a gradient.
+All have a `mean`, turn their value of the next state into a regression target (`backup`) and
+measure their distance from such a target (`loss`), so that one critic loss serves them all. Leading
+axes [...] are free: [C, B] for C critics, [B] for one. Nothing here stops a gradient.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ V = TypeVar("V", bound="ValueDistribution")
 
 
 class ValueDistribution(struct.PyTreeNode):
-    """What a value head returns."""
+    """The output of a value head."""
 
     @property
     def mean(self) -> Array:
@@ -39,7 +39,7 @@ class ValueDistribution(struct.PyTreeNode):
 
 
 class Point(ValueDistribution):
-    """A number, regressed to by half the squared error."""
+    """A number, trained by half the squared error."""
 
     value: Array  # [...]
 
@@ -80,10 +80,10 @@ class Quantiles(ValueDistribution):
 
 
 class Histogram(ValueDistribution):
-    """Probabilities of K values, evenly spaced from low to high; targets are such, [..., K].
+    """Probabilities of K evenly spaced values; targets are probabilities [..., K] too.
 
-    Bellemare et al. 2017, arXiv:1707.06887: the target distribution is projected on the support
-    (eq. 7) and regressed to by cross entropy.
+    Bellemare et al. 2017, arXiv:1707.06887: the target distribution is projected onto the support
+    (eq. 7) and learned by cross entropy.
     """
 
     logits: Array  # [..., K]
@@ -97,7 +97,10 @@ class Histogram(ValueDistribution):
 
     @property
     def width(self) -> float:
-        """The distance of two neighbours. Raises ValueError where there is none."""
+        """The distance between neighbouring values.
+
+        Raises ValueError if there are not two values.
+        """
         count = self.logits.shape[-1]
         if count < 2 or not self.low < self.high:
             raise ValueError(
@@ -115,9 +118,9 @@ class Histogram(ValueDistribution):
         return self.project(atoms, Categorical(self.logits).probs)
 
     def project(self, atoms: Array, probs: Array) -> Array:
-        """Probabilities on the support [..., K] of atoms [..., M] with such probabilities.
+        """Projects atoms [..., M] with probabilities `probs` [..., M] onto the support: [..., K].
 
-        An atom is shared between its two neighbours in proportion to its nearness.
+        The probability of an atom is shared between its two neighbours in proportion to nearness.
         """
         position = (jnp.clip(atoms, self.low, self.high) - self.low) / self.width  # [..., M]
         share = partial(share_by_nearness, count=self.logits.shape[-1])
@@ -129,16 +132,17 @@ class Histogram(ValueDistribution):
 
 
 def share_by_nearness(position: Array, probs: Array, count: int) -> Array:
-    """Sums probs [..., M] at positions in 0 .. count - 1 between neighbours: [..., count].
+    """Adds probs [..., M] at positions in 0 .. count - 1 to their neighbours: [..., count].
 
-    All M * count products, in a fixed order: on an accelerator adding by index has none.
+    Computes all M * count products in a fixed order; a scatter on an accelerator has no fixed
+    order.
     """
     nearness = 1 - jnp.abs(position[..., None, :] - jnp.arange(count)[:, None])
     return (jnp.maximum(nearness, 0) * probs[..., None, :]).sum(-1)
 
 
 def share_by_scatter(position: Array, probs: Array, count: int) -> Array:
-    """The same with 2 M additions: a tenth of the time on a CPU."""
+    """The same with 2 M additions, which is faster on a CPU."""
 
     def share(position: Array, probs: Array) -> Array:
         below = jnp.clip(position.astype(jnp.int32), 0, count - 2)
@@ -149,7 +153,7 @@ def share_by_scatter(position: Array, probs: Array, count: int) -> Array:
 
 
 class TwoHot(Histogram):
-    """A histogram that regresses to the mean of the target alone, shared by two neighbours.
+    """A histogram whose target is only the target's mean, shared by the two nearest values.
 
     Schrittwieser et al. 2020, arXiv:1911.08265, app. F.
     """
@@ -160,10 +164,10 @@ class TwoHot(Histogram):
 
 
 class HLGauss(Histogram):
-    """A histogram that regresses to a normal around the mean of the target.
+    """A histogram whose target is a normal around the target's mean.
 
-    Farebrother et al. 2024, arXiv:2403.03950, eq. 4: each value stands for the interval around it,
-    and the normal's mass outside of the support is left out.
+    Farebrother et al. 2024, arXiv:2403.03950, eq. 4: each value represents the interval around it,
+    and the mass outside the support is dropped.
     """
 
     smoothing: float = static(default=0.75)  # standard deviation over width
@@ -178,12 +182,12 @@ class HLGauss(Histogram):
 
 
 def as_values(x: Array | ValueDistribution) -> ValueDistribution:
-    """A critic's output: plain arrays are numbers."""
+    """A critic's output as a ValueDistribution: plain arrays become Point."""
     return x if isinstance(x, ValueDistribution) else Point(x)
 
 
 def least(values: V) -> V:
-    """Of C critics [C, ...], for each entry the one of the smallest mean: [...].
+    """For each entry, the value of the critic with the smallest mean: [C, ...] to [...].
 
     Fujimoto et al. 2018, arXiv:1802.09477, eq. 10, for distributions too.
     """
@@ -197,7 +201,7 @@ def least(values: V) -> V:
 
 
 def truncated_mixture(values: Quantiles, drop: int) -> Quantiles:
-    """The quantiles of C critics [C, ..., K] in one, without the `drop` * C largest.
+    """The pooled quantiles of C critics [C, ..., K] without the `drop` * C largest.
 
     Kuznetsov et al. 2020, arXiv:2005.04269, section 3.3: [..., C * (K - drop)].
     """

@@ -1,4 +1,4 @@
-"""Choosing among values [..., A], and random actions."""
+"""Selection among values [..., A], and random actions."""
 
 import functools
 import operator
@@ -12,24 +12,24 @@ from parl.core.spec import Box, Discrete, MultiDiscrete, Space, mask_space
 from parl.core.types import Array
 from parl.ops.tree import expand_like
 
-# Finite, so that 0 * ILLEGAL is 0 where an agent without legal actions meets a discount of 0,
-# and so far down that a softmax gives exactly 0.
+# Finite, so that 0 * ILLEGAL is 0 for an agent without legal actions at a discount of 0, and low
+# enough for a softmax to give exactly 0.
 ILLEGAL = -1e9
 
 
 def legal_actions(obs: Any) -> Array | None:
-    """The mask `legal` [..., A] of a dict observation that has one, else None."""
+    """The mask `legal` [..., A] of a dict observation, or None."""
     return obs.get("legal") if isinstance(obs, dict) else None
 
 
 def split_choices(x: Array, space: MultiDiscrete) -> list[Array]:
-    """[..., sum of n_i] as one [..., n_i] for each component."""
+    """Splits [..., sum of n_i] into one array [..., n_i] for each component."""
     ends = np.cumsum(space.nvec).tolist()
     return [x[..., end - n : end] for end, n in zip(ends, space.nvec, strict=True)]
 
 
 def is_stuck(obs: Any, space: Space) -> Any:
-    """Whether a mask `legal` [..., A] in obs leaves no action of a space somewhere: [] bool."""
+    """Whether a mask `legal` [..., A] in obs leaves some entry without an action: [] bool."""
     legal = legal_actions(obs)
     if legal is None or isinstance(space, Box):
         return False
@@ -41,7 +41,7 @@ def is_stuck(obs: Any, space: Space) -> Any:
 
 
 def mask_illegal(q: Array, legal: Array) -> Array:
-    """Values or logits [..., A] with a large negative number where `legal` [..., A] is false."""
+    """Values or logits [..., A] with ILLEGAL where `legal` [..., A] is false."""
     return jnp.where(legal, q, ILLEGAL)
 
 
@@ -55,9 +55,9 @@ def select(values: Array, index: Array) -> Array:
 
 
 def draw(key: Array, logits: Array) -> Array:
-    """Choices [...] int32 with the softmax of logits [..., A], which are finite.
+    """Draws choices [...] int32 from the softmax of finite logits [..., A].
 
-    Counted from the largest: where all are as low as ILLEGAL, rounding would always choose one.
+    The largest logit is subtracted: if all were as low as ILLEGAL, rounding would always pick one.
     """
     top = logits.max(-1, keepdims=True)
     return jax.random.categorical(key, logits - top).astype(jnp.int32)
@@ -79,8 +79,8 @@ def epsilon_greedy(
 ) -> Array:
     """Actions [...] int32 for values q [..., A]: uniform with probability epsilon, else the best.
 
-    epsilon is a scalar or has leading axes of q, such as one per environment. Both branches keep
-    to `legal` [..., A] where it is given.
+    epsilon is a scalar or has leading axes of q, such as one value per environment. Both branches
+    respect `legal` [..., A] if it is given.
     """
     k_explore, k_action = jax.random.split(key)
     greedy = jnp.argmax(q if legal is None else mask_illegal(q, legal), axis=-1).astype(jnp.int32)
@@ -94,8 +94,8 @@ def uniform_action(
 ) -> Array:
     """Random actions [*batch_shape, *space.shape]: in [-1, 1] for a Box, else int32.
 
-    `legal` [*batch_shape, A] restricts the choices of a Discrete, or those of MultiDiscrete in
-    turn; a choice without a legal one counts as free. A Box has no choices to restrict.
+    `legal` [*batch_shape, A] restricts the choices of a Discrete or, concatenated, those of a
+    MultiDiscrete. A choice with no legal option is drawn from all. It has no effect on a Box.
     """
     if isinstance(space, Box):
         return jax.random.uniform(key, (*batch_shape, *space.shape), minval=-1.0, maxval=1.0)
@@ -117,5 +117,5 @@ def uniform_action(
 
 
 def uniform_choice(key: Array, legal: Array) -> Array:
-    """[...] int32 among the legal ones of [..., A], or among all where there are none."""
+    """A uniform choice [...] int32 among the legal ones of [..., A], or among all if none is."""
     return draw(key, jnp.where(legal, 0.0, ILLEGAL))

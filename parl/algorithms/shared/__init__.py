@@ -1,1 +1,1 @@
-"""What several papers share: actor-critic, critics, Q-learning, minibatches."""
+"""Parts shared by several algorithms: actor-critic, critics, Q-learning, minibatches."""

@@ -1,9 +1,8 @@
-"""What the on-policy actor-critics share: networks, acting, values and advantages.
+"""Base of the on-policy actor-critics: networks, acting, values and advantages.
 
-Either network may be recurrent; see parl/models/recurrent.py. Both may look at features of one
-encoder, which learns from both. With several agents the critic's values are [..., N] and only
-active agents are learned from; see parl/ops/agents.py.
-Shapes: T time, B environments, N agents.
+Either network may be recurrent; see parl/models/recurrent.py. Both may share one encoder, which is
+then trained by both. With several agents the critic's values are [..., N] and only active agents
+contribute to the losses; see parl/ops/agents.py. Shapes: T time, B environments, N agents.
 """
 
 from typing import Any, NamedTuple
@@ -22,14 +21,14 @@ from parl.models.encoder import with_masks
 
 
 class ActorCriticState(struct.PyTreeNode):
-    """Everything that is learned; annealing counts inside the optimiser state."""
+    """The learned state; the step count of annealing is in the optimiser state."""
 
-    net: Net  # params: {"actor": ..., "critic": ...}, and "encoder" where it is shared
-    values: Any = ()  # moments of the value targets, where these are normalised
+    net: Net  # params: {"actor": ..., "critic": ...}, and "encoder" if shared
+    values: Any = ()  # moments of the value targets, if these are normalised
 
 
 class Memory(NamedTuple):
-    """What recurrent networks remember, [B, ...] each, or () for a feed-forward one."""
+    """Memories of the two networks, [B, ...] each, or () for a feed-forward one."""
 
     actor: Any = ()
     critic: Any = ()
@@ -39,16 +38,16 @@ class ActorCritic(Algorithm):
     """Base of the algorithms that learn a policy and its values from rollouts [T, B, ...].
 
     If `corrected`, advantages and value targets are those of V-trace (Espeholt et al. 2018,
-    arXiv:1802.01561) and rollouts may be of older policies; else generalised advantage estimates
-    (Schulman et al. 2015, arXiv:1506.02438).
+    arXiv:1802.01561) and rollouts may come from older policies. Otherwise they are generalised
+    advantage estimates (Schulman et al. 2015, arXiv:1506.02438).
     """
 
     encoder: Model = static(default=None)  # obs -> features for actor and critic, if shared
     actor: Model = static(default=None)  # obs -> distribution
     critic: Model = static(default=None)  # obs -> [...]
     corrected: bool = static(default=False)
-    team_reward: bool = static(default=False)  # each agent is paid what all are paid together
-    anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
+    team_reward: bool = static(default=False)  # each agent gets the sum of all agents' rewards
+    anneal_updates: int = static(default=0)  # updates over which the rate falls to 0; 0: constant
     learning_rate: float = 3e-4
     gamma: float = 0.99
     lambda_: float = 0.95
@@ -62,12 +61,12 @@ class ActorCritic(Algorithm):
 
     @property
     def steps_per_update(self) -> int:
-        """Steps of the optimiser in one update."""
+        """Optimiser steps per update."""
         return 1
 
     @property
     def rate(self) -> Any:
-        """The learning rate, as a schedule if it is annealed."""
+        """The learning rate, a schedule if it is annealed."""
         if not self.anneal_updates:
             return self.learning_rate
         steps = self.anneal_updates * self.steps_per_update
@@ -75,13 +74,13 @@ class ActorCritic(Algorithm):
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam behind a global norm clip."""
+        """Adam after clipping by the global norm."""
         clip = optax.clip_by_global_norm(self.max_grad_norm)
         return optax.chain(clip, optax.adam(self.rate, eps=1e-5))
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether anything is remembered between steps."""
+        """Whether either network is recurrent."""
         return recurrent.is_recurrent(self.actor) or recurrent.is_recurrent(self.critic)
 
     def init(self, key: Array, spec: EnvSpec) -> ActorCriticState:
@@ -95,7 +94,7 @@ class ActorCritic(Algorithm):
         return ActorCriticState(Net(params, self.optimizer.init(params)))
 
     def encode(self, params: Params, obs: Any) -> Any:
-        """What actor and critic are shown: obs, or its features [..., F] with its masks."""
+        """The input of actor and critic: obs, or its features [..., F] with the masks of obs."""
         if self.encoder is None:
             return obs
         seen = with_masks(self.encoder.apply(params["encoder"], obs), obs)
@@ -108,7 +107,7 @@ class ActorCritic(Algorithm):
         return Memory(memory_of(self.actor, batch_shape), memory_of(self.critic, batch_shape))
 
     def policy(self, state: ActorCriticState) -> Params:
-        """All but the critic, and that too where its memory must be kept while acting."""
+        """All parameters except the critic's, which is kept if it is recurrent."""
         params = state.net.params
         if recurrent.is_recurrent(self.critic):
             return params
@@ -139,7 +138,7 @@ class ActorCritic(Algorithm):
     def values_of(self, params: Params, batch: Rollout) -> tuple[Any, Array, Array]:
         """(policies, values, values of next_obs) [T, B, ...] of a rollout.
 
-        A recurrent critic sees each next_obs with its memory of the episode so far.
+        A recurrent critic evaluates each next_obs with its memory of that episode.
         """
         steps = batch.steps
         pi, value, memories = self.unroll(params, steps.obs, steps.first, batch.memory)
@@ -150,7 +149,7 @@ class ActorCritic(Algorithm):
         return pi, value, next_value
 
     def transitions(self, steps: Step, value: Array, next_value: Array) -> ops.Transitions:
-        """What the estimators of returns look at, of values [T, B, ...] at obs and next_obs."""
+        """Arguments of the return estimators, from values [T, B, ...] at obs and next_obs."""
         if ops.active_agents(steps.obs) is None:
             tail = steps.last, value, next_value, self.lambda_
             return ops.Transitions(steps.reward, self.gamma * steps.discount, *tail)
@@ -160,8 +159,8 @@ class ActorCritic(Algorithm):
     def targets(self, log_rhos: Array, deltas: ops.Transitions) -> tuple[Array, Array]:
         """(advantages, value targets) [T, B, ...], without gradients.
 
-        log_rhos: log-probability of the actions now, less that when they were taken; only V-trace
-        looks at it.
+        log_rhos is the log-probability of the actions under the current policy minus that under the
+        acting policy. Only V-trace uses it.
         """
         if self.corrected:
             log_rhos = ops.masked(log_rhos, deltas.active)
@@ -172,6 +171,6 @@ class ActorCritic(Algorithm):
         return jax.lax.stop_gradient((advantage, target))
 
     def total(self, policy_loss: Array, value_loss: Array, entropy: Array) -> tuple[Array, Metrics]:
-        """The weighted sum of the three parts [], and themselves for the log."""
+        """The weighted sum [] of the three losses, and the losses as metrics."""
         loss = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
         return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -1,4 +1,4 @@
-"""What the off-policy actor-critics share: regression of critics, delayed policies, one step.
+"""Parts of the off-policy actor-critics: critic regression, delayed policies, optimiser steps.
 
 Shapes: B batch, C critics.
 """
@@ -16,11 +16,11 @@ from parl.core.types import Array, Metrics, Net, Params, Step, descend
 from parl.models import modes
 from parl.ops.value_distributions import ValueDistribution, as_values
 
-Optimizer = Callable[[Any], optax.GradientTransformation]  # of a learning rate
+Optimizer = Callable[[Any], optax.GradientTransformation]  # from a learning rate
 
 
 def init_net(optimizer: optax.GradientTransformation, params: Params) -> Net:
-    """Initial parameters, those of fixed norm at it, with a fresh optimiser state."""
+    """Initial parameters, projected to their fixed norms, with a fresh optimiser state."""
     params = modes.project(params)
     return Net(params, optimizer.init(params))
 
@@ -28,9 +28,9 @@ def init_net(optimizer: optax.GradientTransformation, params: Params) -> Net:
 def learn(
     optimizer: optax.GradientTransformation, loss: Callable, net: Net, *args: Any
 ) -> tuple[Net, Metrics]:
-    """One step on loss(params, *args) -> (scalar, (metrics, statistics)) of a network.
+    """One optimiser step on loss(params, *args) -> (scalar, (metrics, statistics)).
 
-    The statistics are renewed and the weights of fixed norm brought back to it.
+    Replaces the statistics and projects weights of fixed norm back to it.
     """
     info: Any
     net, info = descend(optimizer, loss, net, *args)
@@ -41,11 +41,11 @@ def learn(
 def critic_regression(
     values: ValueDistribution, target: Array, batch: Step, active: Array | None = None
 ) -> tuple[Array, Metrics]:
-    """The loss of values [C, B] from one target [B, ...], a constant: mean over B, sum over C.
+    """The loss of values [C, B] for a constant target [B, ...]: mean over B, sum over C.
 
-    Where the batch has a `weight` [B] in its extras, it weighs the samples. `td_error` [B] is the
-    size of the error, such as prioritised replay asks for: of numbers, its root mean square.
-    With agents B is [B, N], and only those that are `active` [B, N] bool count.
+    The batch's extras may hold importance weights `weight` [B]. The metric `td_error` [B] is the
+    size of the error for prioritised replay; for plain numbers it is the root mean square over
+    critics. With several agents B is [B, N], and only `active` ones [B, N] bool contribute.
     """
     losses = values.loss(jax.lax.stop_gradient(target))  # [C, B]
     if active is not None:
@@ -61,10 +61,10 @@ def critic_regression(
 def joint_pass(
     critic: Model, params: Params, batch: Step, next_action: Array, key: Array
 ) -> tuple[ValueDistribution, ValueDistribution, Params]:
-    """(values [C, B] of the batch, of the next actions, new statistics), all of one pass.
+    """(values of the batch, values of the next actions, new statistics) from one pass; [C, B].
 
-    Batch normalisation then sees both at once, and neither is out of its statistics: Bhatt et al.
-    2024, arXiv:1902.05605, section 3.
+    Batch normalisation then covers both, so that neither is out of distribution: Bhatt et al. 2024,
+    arXiv:1902.05605, section 3.
     """
     both = lambda a, b: jnp.concatenate([a, b])
     obs = jax.tree.map(both, batch.obs, batch.next_obs)
@@ -77,9 +77,10 @@ def joint_pass(
 def every_n(
     period: int, count: Array, step: Callable[[], tuple[Any, Metrics]], unchanged: Any
 ) -> tuple[Any, Metrics]:
-    """`step()` where `period` divides `count` [] int32, else `unchanged`, the same structure.
+    """`step()` if `period` divides `count` [] int32, else `unchanged`, of the same structure.
 
-    Metrics are times the period where there are some and 0 elsewhere: means over many are right.
+    Metrics are multiplied by the period, and 0 without a step, so that their mean over many calls
+    is correct.
     """
     if period == 1:
         return step()
@@ -92,9 +93,9 @@ def every_n(
 
 @jax.custom_batching.custom_vmap
 def in_lockstep(count: Array) -> Array:
-    """A counter that is the same for all members of a vmap, as one number for all of them.
+    """A counter that is equal for all members of a vmap, as one unbatched number.
 
-    A condition on it remains a branch; on a counter per seed it would compute both sides.
+    A `cond` on it remains a branch; on a batched counter it would compute both sides.
     """
     return count
 

@@ -22,8 +22,8 @@ def sweep(
 ) -> tuple[Any, Metrics]:
     """(carry, mean metrics) after step(carry, minibatch) -> (carry, metrics) on each minibatch.
 
-    `data` has leaves [M, ...]; every epoch divides it anew into `minibatches` random parts. Raises
-    ConfigError where these would not be of one size.
+    `data` has leaves [M, ...]; every epoch splits it into `minibatches` random parts. Raises
+    ConfigError if M is not divisible by `minibatches`.
     """
     count = jax.tree.leaves(data)[0].shape[0]
     if count % minibatches:

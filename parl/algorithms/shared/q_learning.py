@@ -1,7 +1,7 @@
-"""What the value-based algorithms share: epsilon-greedy acting, and the optimiser.
+"""Base of the value-based algorithms: epsilon-greedy acting and the optimiser.
 
-With several agents the values are [..., N, A] and each agent explores on its own. The network may
-be recurrent; see parl/models/recurrent.py. Shapes: B batch, O observation, A actions.
+With several agents the values are [..., N, A] and each agent explores independently. The network
+may be recurrent; see parl/models/recurrent.py. Shapes: B batch, O observation, A actions.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from parl.models import recurrent
 
 
 class QPolicy(struct.PyTreeNode):
-    """What acting needs: exploration travels with the weights."""
+    """Parameters for acting, with the exploration rate."""
 
     params: Params
     epsilon: Array  # []
@@ -31,7 +31,7 @@ class QLearning(Algorithm):
     """
 
     q: Model = static(default=None)  # obs [B, O] -> [B, A]
-    anneal_updates: int = static(default=0)  # rate falls linearly to 0 over them; 0: constant
+    anneal_updates: int = static(default=0)  # updates over which the rate falls to 0; 0: constant
     learning_rate: float = 1e-4
     gamma: float = 0.99
     epsilon_start: float = 1.0
@@ -41,17 +41,17 @@ class QLearning(Algorithm):
 
     @property
     def steps_per_update(self) -> int:
-        """Steps of the optimiser in one update."""
+        """Optimiser steps per update."""
         return 1
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam behind a global norm clip, annealed if asked for."""
+        """Adam after clipping by the global norm, optionally annealed."""
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.rate))
 
     @property
     def rate(self) -> Any:
-        """The learning rate, as a schedule if it is annealed."""
+        """The learning rate, a schedule if it is annealed."""
         if not self.anneal_updates:
             return self.learning_rate
         steps = self.anneal_updates * self.steps_per_update
@@ -66,7 +66,7 @@ class QLearning(Algorithm):
         return QPolicy(self.acting(state.net.params), epsilon)
 
     def acting(self, params: Params) -> Params:
-        """Those of the learned parameters that `q` has."""
+        """The part of the learned parameters that belongs to `q`."""
         return params
 
     def act(
@@ -83,5 +83,5 @@ class QLearning(Algorithm):
 
 
 def greedy(q: Array, legal: Array | None) -> Array:
-    """The best actions [...] int32 by values [..., A], of those that are legal."""
+    """The best legal actions [...] int32 by values [..., A]."""
     return jnp.argmax(q if legal is None else ops.mask_illegal(q, legal), -1).astype(jnp.int32)

@@ -1,1 +1,1 @@
-"""Algorithms around an algorithm: normalised, with resets, in self-play, in a match."""
+"""Algorithms that wrap others: normalisation, resets, self-play and matches."""

@@ -1,4 +1,4 @@
-"""What the algorithms around another algorithm pass on unchanged."""
+"""The base of algorithms that wrap another one."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from parl.core.types import Rollout
 
 
 class AlgorithmWrapper(Algorithm):
-    """Base of algorithms around `inner`: collects, remembers and stores as it does."""
+    """Wraps `inner`, with the same collection, memory and replay items."""
 
     inner: Algorithm
 

@@ -1,4 +1,4 @@
-"""Matches: who plays which agents. Sides are teams whose policies are not of one player.
+"""Matches between two policies. A side is the set of agents that one player controls.
 
 Shapes: B environments, N agents.
 """
@@ -17,19 +17,19 @@ from parl.core.types import Array, static
 
 
 def sides_of(spec: EnvSpec) -> tuple[int, ...]:
-    """The side of each agent, 0 .. S - 1: its group where there are several, else its own."""
+    """The side of each agent, 0 .. S - 1: its group if there are several, else its own index."""
     if len(set(spec.groups)) > 1:
         return spec.groups
     return tuple(range(spec.num_agents or 1))
 
 
 def choose(mine: Array | np.ndarray, action: Array, other: Array) -> Array:
-    """`action` [B, N, ...] of the agents where `mine` [B or 1, N], else that of `other`."""
+    """`action` [B, N, ...] where `mine` [B or 1, N] is true, else `other`."""
     return jnp.where(ops.expand_like(jnp.asarray(mine), action), action, other)
 
 
 class Uniform(Algorithm):
-    """The player without a policy: any legal action is as likely as any other."""
+    """A player that draws uniformly among the legal actions."""
 
     space: Space = static(default=None)  # of one agent's actions
     num_agents: int = static(default=1)
@@ -60,7 +60,7 @@ class Scripted(Algorithm):
 
 
 class MatchPolicy(NamedTuple):
-    """Who plays, and where; the side is data, so that one program serves all sides."""
+    """The two policies, and the side of the first; the side is data, so one program serves all."""
 
     own: Any  # the policy of `own`
     other: Any  # the policy of `other`
@@ -68,12 +68,12 @@ class MatchPolicy(NamedTuple):
 
 
 class Match(Algorithm):
-    """Has `own` act for one side and `other` for all others; it does not learn."""
+    """`own` acts for one side and `other` for all others; a match does not learn."""
 
     own: Algorithm
     other: Algorithm
     sides: tuple[int, ...] = static(default=())  # of each agent
-    samples: tuple[bool, bool] = static(default=(False, False))  # who explores in any case
+    samples: tuple[bool, bool] = static(default=(False, False))  # which of the two always samples
 
     def memory(self, batch_shape: tuple[int, ...]) -> tuple[Any, Any]:
         return self.own.memory(batch_shape), self.other.memory(batch_shape)

@@ -1,7 +1,7 @@
-"""Normalisation as a wrapper of any algorithm, as optax wraps a transformation.
+"""Normalisation as a wrapper around any algorithm, as optax wraps transformations.
 
-The statistics are part of the state and travel to actors inside `policy`; replay stays raw.
-Shapes: O observation; T time, B environments.
+The statistics are part of the state, and actors receive them inside `policy`; replay holds raw
+data. Shapes: O observation; T time, B environments.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
-VIEW = "['view']"  # the name of what each of several agents sees
-CLIP_NORMALIZED = 10.0  # normalised values are clipped to [-LIMIT, LIMIT]
-COLUMNS = 256  # environments whose returns go on, where nothing else is said
-NUMBERS = ("float32", "uint8")  # what has a mean: choices and masks have none
+VIEW = "['view']"  # the leaf with each agent's own observation
+CLIP_NORMALIZED = 10.0  # normalised values are clipped to this range
+COLUMNS = 256  # default number of environments whose returns continue across rollouts
+NUMBERS = ("float32", "uint8")  # dtypes that are normalised: not choices or masks
 
 
 class Stats(struct.PyTreeNode):
-    """Running moments of an array; before any data, a unit normal of next to no weight."""
+    """Running moments of an array, initially a unit normal with a very small weight."""
 
     count: Array  # []
     mean: Array  # [*O]
@@ -31,7 +31,7 @@ class Stats(struct.PyTreeNode):
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...]) -> "Stats":
-        """Mean 0 and variance 1, with next to no weight."""
+        """Mean 0 and variance 1, with a very small weight."""
         count = jnp.float32(1e-4)
         return cls(count, jnp.zeros(shape), jnp.full(shape, count))
 
@@ -47,10 +47,10 @@ class Stats(struct.PyTreeNode):
         return self.joined(len(x), mean, ((x - mean) ** 2).sum(0))
 
     def merge_views(self, x: Array, alive: Array, groups: tuple[int, ...]) -> "Stats":
-        """Adds views [..., N, O] of agents to moments [N, O], but only where these are `alive`.
+        """Adds views [..., N, O] of living agents to moments [N, O].
 
-        Agents of one group are pooled, so that equal views stay equal; () is one group. A block
-        counts as much as it has rows, whoever is alive in them.
+        Agents of a group are pooled, so that equal views stay equal; () is one group. A block has
+        the weight of its number of rows, however many agents are alive in them.
         """
         rows, lives = x.reshape(-1, *self.mean.shape), alive.reshape(-1, x.shape[-2], 1)
         of = np.array(groups or (0,) * x.shape[-2])
@@ -64,14 +64,14 @@ class Stats(struct.PyTreeNode):
         return self.joined(len(rows), mean, len(rows) * variance)
 
     def merge_active(self, x: Array, active: Array | None) -> "Stats":
-        """Adds numbers [..., N], but only those of active agents; all of them without agents."""
+        """Adds the numbers [..., N] of active agents, or all numbers if `active` is None."""
         if active is None:
             return self.merge(x)
         mean = ops.mean(x, active)
         return self.joined(active.sum(), mean, ops.masked((x - mean) ** 2, active).sum())
 
     def joined(self, size: int | Array, mean: Array, m2: Array) -> "Stats":
-        """The moments with those of a block of `size`: Chan et al. 1979, eq. 2.1."""
+        """The moments merged with those of a block of `size`: Chan et al. 1979, eq. 2.1."""
         count, delta = self.count + size, mean - self.mean
         m2 = self.m2 + m2 + delta**2 * self.count * size / count
         return Stats(count, self.mean + delta * size / count, m2)
@@ -93,21 +93,21 @@ class NormalizedState(struct.PyTreeNode):
     """The wrapped algorithm's state and the statistics."""
 
     inner: Any
-    obs: dict[str, Stats]  # by path, of floats and of the pixels of images; not of masks
+    obs: dict[str, Stats]  # by path, for floats and the pixels of images; not for masks
     reward: Stats  # of the discounted return []
-    returns: Any = ()  # [num_envs, *agent_shape] discounted returns of the episodes so far
-    largest: Any = ()  # [] the largest there were, without its sign, where they are bounded
+    returns: Any = ()  # [num_envs, *agent_shape] discounted returns of the current episodes
+    largest: Any = ()  # [] largest absolute return so far, if `return_bound` is set
 
 
 class NormalizedPolicy(struct.PyTreeNode):
-    """The wrapped algorithm's policy and what its inputs are normalised by."""
+    """The wrapped algorithm's policy and the statistics of its observations."""
 
     inner: Any
     obs: dict[str, Stats]
 
 
 def paths_of(tree: Any) -> list[tuple[str, Any]]:
-    """Leaves with their names."""
+    """The leaves of a tree with their names."""
     return [(jax.tree_util.keystr(path), x) for path, x in jax.tree.leaves_with_path(tree)]
 
 
@@ -119,15 +119,15 @@ def normalize(stats: dict[str, Stats], obs: Any) -> Any:
 
 
 class Normalized(AlgorithmWrapper):
-    """Feeds `inner` observations of mean 0 and variance 1, and rewards of unit return.
+    """Gives `inner` observations of mean 0 and variance 1, and rewards scaled to unit returns.
 
     Rewards are divided by the standard deviation of the discounted return (Engstrom et al. 2020,
-    arXiv:2005.12729, app. A.1), never shifted. With a `return_bound` they are divided by more where
-    the largest return so far would exceed it: Lee et al. 2025, arXiv:2502.15280, sec. 4.
+    arXiv:2005.12729, app. A.1), never shifted. With a `return_bound` the divisor is larger if the
+    largest return so far would exceed the bound: Lee et al. 2025, arXiv:2502.15280, sec. 4.
 
-    Returns go on from rollout to rollout in the first `num_envs` columns; others count from the
-    start of each rollout. Where a column is not always of the same environment, as in asynchronous
-    runs, it goes on from another one's return until its episode ends.
+    Returns continue from rollout to rollout in the first `num_envs` columns; in others they start
+    at 0 with each rollout. If a column changes its environment, as in asynchronous runs, it
+    continues with the return of another environment until its episode ends.
     """
 
     gamma: float = 0.99
@@ -135,7 +135,7 @@ class Normalized(AlgorithmWrapper):
     normalize_reward: bool = static(default=False)
     num_envs: int = static(default=COLUMNS)
     return_bound: float | None = static(default=None)
-    groups: tuple[int, ...] = static(default=())  # of agents, whose views are scaled alike
+    groups: tuple[int, ...] = static(default=())  # groups of agents whose views share statistics
 
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
@@ -167,7 +167,7 @@ class Normalized(AlgorithmWrapper):
         return NormalizedState(inner, obs, reward, returns, largest)
 
     def seen(self, stats: dict[str, Stats], obs: Any) -> dict[str, Stats]:
-        """The statistics with observations [T, B, ...]; views of agents that are dead are none."""
+        """The statistics after observations [T, B, ...], without the views of dead agents."""
         leaves = dict(paths_of(obs))
         merged = {name: old.merge(leaves[name]) for name, old in stats.items() if name != VIEW}
         if VIEW in stats:
@@ -180,8 +180,8 @@ class Normalized(AlgorithmWrapper):
     def discounted(self, steps: Step, start: Any = ()) -> Array:
         """Discounted sums of the rewards so far in this episode, [T, B, ...].
 
-        R_t = r_t + gamma R_{t-1}, and R_t = r_t at `first`. `start` [num_envs, ...] holds those
-        before the first step, 0 beyond it.
+        R_t = r_t + gamma R_{t-1}, and R_t = r_t at `first`. `start` [num_envs, ...] holds the sums
+        before the first step; further columns start at 0.
         """
 
         def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -202,7 +202,7 @@ class Normalized(AlgorithmWrapper):
         return state.replace(inner=inner), metrics
 
     def normal(self, state: NormalizedState, steps: Step) -> Step:
-        """Steps as `inner` sees them."""
+        """The steps with normalised observations and rewards."""
         reward = steps.reward
         if self.normalize_reward:
             scale = state.reward.std

@@ -1,7 +1,7 @@
-"""Periodic resets: what was learned is forgotten, what was collected is not.
+"""Periodic resets of the learned state; replay is kept.
 
-Nikishin et al. 2022, arXiv:2205.07802. Early data weigh less on a network that starts anew, which
-lets an algorithm make many updates per step.
+Nikishin et al. 2022, arXiv:2205.07802. Early data have less influence on a network that starts
+afresh, which allows many updates per step.
 """
 
 from typing import Any
@@ -17,16 +17,16 @@ from parl.core.types import Array, Metrics, Rollout, static
 
 
 class ResettingState(struct.PyTreeNode):
-    """The wrapped algorithm's state, and how many updates there were."""
+    """The wrapped algorithm's state and the number of updates."""
 
     inner: Any
     updates: Array  # [] int32
 
 
 class Resetting(AlgorithmWrapper):
-    """Gives `inner` a fresh state, networks and optimisers, after every `period` updates.
+    """Re-initialises the networks and optimisers of `inner` after every `period` updates.
 
-    Normalisation statistics survive where `Normalized` is outside of it.
+    Normalisation statistics are kept if `Normalized` wraps this algorithm.
     """
 
     spec: EnvSpec = static(default=None)

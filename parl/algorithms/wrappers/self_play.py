@@ -1,5 +1,4 @@
-"""Self-play as a wrapper of any algorithm for several agents: the others' sides are played by a
-pool of frozen policies.
+"""Self-play as a wrapper around any multi-agent algorithm, with a pool of frozen opponents.
 
 Opponents are drawn by prioritised matchmaking (Vinyals et al. 2019, doi:10.1038/s41586-019-1724-z,
 methods) and rated by Elo. The pool is part of the state, so that a run resumes with it.
@@ -25,12 +24,12 @@ INITIAL_RATING = 1000.0  # the rating of a player that has not played
 
 
 class OpponentPool(struct.PyTreeNode):
-    """Frozen policies, and how the learner does against each of them."""
+    """Frozen policies and the learner's results against each of them."""
 
     policies: Any  # [P, ...]
-    size: Array  # [] int32, how many of them there are; the rest is filling
-    games: Array  # [P] those of late
-    score: Array  # [P] won of them, a draw counts half
+    size: Array  # [] int32, entries in use; the rest is padding
+    games: Array  # [P] number of recent games, with decay
+    score: Array  # [P] number of these won; a draw counts half
     ratings: Array  # [P]
     rating: Array  # [] the learner's own
 
@@ -41,12 +40,12 @@ class OpponentPool(struct.PyTreeNode):
 
     @property
     def win_rate(self) -> Array:
-        """[P] the share of games that the learner wins; 1/2 before any."""
+        """[P] the share of games that the learner wins; 1/2 before any game."""
         return (self.score + 1.0) / (self.games + 2.0)
 
 
 class SelfPlayState(struct.PyTreeNode):
-    """The wrapped algorithm's state, the pool, and who is drawn from it."""
+    """The wrapped algorithm's state, the pool, and the opponents drawn from it."""
 
     inner: Any
     pool: OpponentPool
@@ -66,36 +65,36 @@ class SelfPlayPolicy(struct.PyTreeNode):
 
 
 class SelfPlayMemory(NamedTuple):
-    """What holds for an episode, and what both players remember; [B, ...]."""
+    """The memories of both players and the match of the current episode; [B, ...]."""
 
     learner: Any
     opponent: Any
     side: Array  # [B] int32, the learner's; -1 before the first step
-    drawn: Array  # [B] int32, whom it met in the first step
+    drawn: Array  # [B] int32, the opponent at the first step
 
 
 class SelfPlay(AlgorithmWrapper):
     """`inner` plays one side of each game and learns from it; `opponent` plays the others.
 
-    In equal slices of the environments M opponents play; the learner's side alternates from one
-    environment to the next and is drawn anew in every game. Opponents are `frozen` [P, ...] if
-    given; else they are earlier policies of the learner itself, which enter every `admit_every`
-    rollouts, where the pool is full in place of the one that is beaten most surely. A share `noise`
-    of the opponents' actions is random, so that the learner meets more than their habits. Greedy
-    acting (explore=False) plays all sides.
+    Each of M drawn opponents plays in an equal slice of the environments. The learner's side
+    alternates between environments and is drawn for every game. Opponents are the policies `frozen`
+    [P, ...] if given. Otherwise they are earlier policies of the learner, which are admitted every
+    `admit_every` rollouts; in a full pool they replace the opponent with the highest win rate of
+    the learner. A share `noise` of the opponents' actions is random, for diversity. With
+    explore=False, `inner` acts for all sides.
     """
 
-    opponent: Algorithm  # `inner` itself where its own policies are the opponents
-    random: Algorithm  # whose actions are the opponents' where they are random
+    opponent: Algorithm  # `inner` itself if its own policies are the opponents
+    random: Algorithm  # source of the opponents' random actions
     frozen: Any = None  # [P, ...] policies of `opponent`
     sides: tuple[int, ...] = static(default=())  # of each agent, 0 .. S - 1
     pool_size: int = static(default=16)  # P, without `frozen`
     matches: int = static(default=4)  # M
-    match_steps: int = static(default=50)  # for how long a draw holds, at least
+    match_steps: int = static(default=50)  # least number of steps between draws
     admit_every: int = static(default=10)  # rollouts between admissions
     k: float = 16.0  # of Elo
     noise: float = 0.0
-    decay: float = 0.95  # of the games that count, per rollout: win rates follow the learner
+    decay: float = 0.95  # of past games per rollout, so that win rates follow the learner
 
     def init(self, key: Array, spec: EnvSpec) -> SelfPlayState:
         k_inner, k_draw = jax.random.split(key)
@@ -131,7 +130,7 @@ class SelfPlay(AlgorithmWrapper):
     def act(
         self, policy: SelfPlayPolicy, obs: Any, memory: SelfPlayMemory, key: Array, explore: bool
     ) -> tuple[Array, SelfPlayMemory, dict[str, Any]]:
-        """Extras `side` [B] and `opponent` [B], -1 where the game was begun by another one."""
+        """Adds extras `side` [B] and `opponent` [B], -1 if another opponent began the game."""
         if not explore:
             action, kept, extras = self.inner.act(policy.learner, obs, memory.learner, key, False)
             return action, memory._replace(learner=kept), extras
@@ -152,15 +151,15 @@ class SelfPlay(AlgorithmWrapper):
         return choose(self.mine(side), action, theirs), memory, extras
 
     def mine(self, side: Array) -> Array:
-        """Whether agents are of the learner's side [...]: [..., N] bool."""
+        """Which agents belong to the learner's side [...]: [..., N] bool."""
         return jnp.asarray(side)[..., None] == np.array(self.sides)
 
     def answer(
         self, policy: SelfPlayPolicy, obs: Any, memory: Any, key: Array
     ) -> tuple[Array, Any, Array]:
-        """(opponents' actions [B, N, ...], their memories, who plays in each environment [B]).
+        """(opponents' actions [B, N, ...], their memories, the opponent's index [B]).
 
-        Of the M drawn as many play as divide B.
+        The number of opponents that play is the greatest common divisor of M and B.
         """
         size = obs["alive"].shape[0]
         count = math.gcd(size, self.matches)
@@ -180,7 +179,7 @@ class SelfPlay(AlgorithmWrapper):
         return joined(action), joined(memory), jnp.repeat(policy.drawn[:count], size // count)
 
     def own(self, rollout: Rollout) -> Rollout:
-        """The rollout as `inner` sees it: to it, the other sides' agents are not there."""
+        """The rollout for `inner`, in which agents of other sides are not alive."""
         steps = rollout.steps
         mine = self.mine(steps.extras["side"])
         hide = lambda obs: obs | {"alive": obs["alive"] & mine}
@@ -206,7 +205,7 @@ class SelfPlay(AlgorithmWrapper):
         return state.replace(inner=inner, updates=state.updates + 1), metrics | known
 
     def observe(self, state: SelfPlayState, rollout: Rollout) -> SelfPlayState:
-        """Counts the games that ended, admits and draws; nothing of it while warming up."""
+        """Scores finished games, admits policies and draws opponents, except during warm-up."""
         inner = self.inner.observe(state.inner, self.own(rollout))
         learns = state.updates > 0
         rollouts, age = state.rollouts + learns, state.age + rollout.steps.first.shape[0]
@@ -223,7 +222,7 @@ class SelfPlay(AlgorithmWrapper):
         return state.replace(inner=inner, pool=pool, drawn=drawn, age=age, rollouts=rollouts)
 
     def scored(self, pool: OpponentPool, steps: Step) -> OpponentPool:
-        """The pool after the games that ended, those of one opponent as one match."""
+        """The pool after the finished games; those against one opponent count as one match."""
         index = steps.extras["opponent"]  # [T, B]
         counts = steps.last & (index >= 0)
         hits = counts[..., None] & (index[..., None] == jnp.arange(len(pool.games)))  # [T, B, P]
@@ -237,7 +236,7 @@ class SelfPlay(AlgorithmWrapper):
         return pool.replace(games=games, score=score, rating=rating, ratings=ratings)
 
     def admitted(self, pool: OpponentPool, policy: Any, due: Array) -> OpponentPool:
-        """The pool with a policy of the learner's, with its rating, where `due` []."""
+        """The pool with the learner's policy and rating added if `due` []."""
         easiest = jnp.argmax(jnp.where(pool.in_use, pool.win_rate, 0.0))
         size = len(pool.games)
         place = jnp.where(pool.size < size, pool.size, easiest)
@@ -253,17 +252,17 @@ class SelfPlay(AlgorithmWrapper):
 
 
 def outcome(steps: Step, mine: Array, sides: tuple[int, ...] = ()) -> Array:
-    """[T, B] 1 where the learner's side is ahead of all others in a game, 1/2 level with the best.
+    """[T, B] 1 if the learner's side leads the game, 1/2 if it ties with the best, else 0.
 
-    `mine` [T, B, N] are its agents, `sides` those of all, by default each its own. A side is paid
-    what its agents are on average, counted from the start of the game or of the rollout: exact
-    where rollouts hold whole games, or where only the last step is paid.
+    `mine` [T, B, N] marks its agents; `sides` holds the side of each agent, by default its own. The
+    return of a side is the mean over its agents, counted from the start of the game or of the
+    rollout. It is exact if rollouts hold whole games or only the last step is rewarded.
     """
     return ops.game_score(*standing(steps, mine, sides))
 
 
 def standing(steps: Step, mine: Array, sides: tuple[int, ...] = ()) -> tuple[Array, Array]:
-    """(what each side has been paid, which of them is the learner's) [T, B, S], as in `outcome`."""
+    """(return of each side, whether it is the learner's) [T, B, S], as in `outcome`."""
 
     def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
         reward, first = x
