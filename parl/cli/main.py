@@ -25,6 +25,10 @@ USAGE = """usage: parl COMMAND ...
   parl crossplay RUN RUN ...         the policies of runs against each other
   parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
   parl check DIR                     whether an exported policy is as it was written
+  parl runs [DIR]                    the runs in a directory
+  parl show RUN                      a run: settings that differ, result, curve
+  parl plot RUN ... [--out FILE]     learning curves of runs
+  parl compare RUN ... [--out DIR]   runs compared over seeds, with intervals
   parl list                          algorithms and environments
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
   parl --version                     the version of PARL
@@ -40,6 +44,10 @@ COMMANDS = {
     "crossplay": "parl.cli.crossplay",
     "export": "parl.cli.export",
     "check": "parl.cli.check",
+    "runs": "parl.cli.runs",
+    "show": "parl.cli.show",
+    "plot": "parl.cli.plot",
+    "compare": "parl.cli.compare",
     "list": "parl.cli.catalogue",
     "cluster": "parl.cli.cluster",
 }

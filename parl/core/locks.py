@@ -1,5 +1,6 @@
 """A file lock that is released when its process ends, in whatever way."""
 
+import contextlib
 import json
 import os
 import socket
@@ -66,6 +67,19 @@ def take(path: Path) -> int:
         if same_file(fd, path):
             return fd
         os.close(fd)  # its last holder has removed the file meanwhile
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process of this machine holds the lock of a file."""
+    holder = read_lock(path).get("process")
+    if fcntl is None or not isinstance(holder, int) or not Path(f"/proc/{holder}").exists():
+        return False  # asking for a lock that nobody holds would take it for a moment
+    with contextlib.suppress(OSError), path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def same_file(fd: int, path: Path) -> bool:

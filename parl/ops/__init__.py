@@ -22,7 +22,13 @@ from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.random import permutation
 from parl.ops.ratings import duel_score, elo, expected_score, game_score, matchmaking
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
-from parl.ops.statistics import iqm, stratified_bootstrap, t_interval
+from parl.ops.statistics import (
+    iqm,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+    t_interval,
+)
 from parl.ops.tree import expand_like, over_agents, where_first
 from parl.ops.value_distributions import (
     Histogram,
@@ -88,7 +94,9 @@ __all__ = [
     "next_movers",
     "over_agents",
     "own_transitions",
+    "performance_profile",
     "permutation",
+    "probability_of_improvement",
     "retrace",
     "select",
     "standardize",

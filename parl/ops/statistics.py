@@ -56,3 +56,20 @@ def t_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[float, flo
         return mean, mean, mean
     reach = stdtrit(count - 1, (1 + confidence) / 2) * scores.std(ddof=1) / np.sqrt(count)
     return mean, float(mean - reach), float(mean + reach)
+
+
+def probability_of_improvement(better: np.ndarray, worse: np.ndarray) -> float:
+    """How likely a score [m] of the one is above one [n] of the other; ties count half.
+
+    Section 4.3: Mann and Whitney's U divided by m n.
+    """
+    better, worse = np.asarray(better, float), np.asarray(worse, float)
+    if not better.size or not worse.size:
+        raise ValueError("The probability of improvement needs a score of each.")
+    difference = better[:, None] - worse
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The share of scores [...] above each of the thresholds [T]: [T], section 4.2."""
+    return (np.asarray(scores, float).reshape(-1, 1) > np.asarray(thresholds)).mean(0)

@@ -3,6 +3,7 @@
 Axes: P points of a curve, K seeds.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ COLORS = ("#2a6fbb", "#e07b39", "#3a9a5b", "#c2455c", "#7b5ea7", "#8a6d4b", "#4a
 DASHES = ("-", "--", ":", "-.")  # once the colours are used up
 INK, PALE, GRID = "#222222", "#8a8f98", "#e9eaec"
 LABELS = {"eval/return_mean": "greedy evaluation return", "return_mean": "training return"}
+AXES = {"env_steps": "environment steps", "wall_s": "seconds", "updates": "updates"}
 Series = tuple[np.ndarray, np.ndarray]  # steps [P] and values [P, K]
 Runs = str | Path | Sequence[str | Path | Series]  # of one curve
 CHART_POINTS = 200  # of a curve that compares runs
+PAGE = '<!doctype html><meta charset="utf-8"><title>PARL</title>\n<svg{}\n'
 
 
 def plot_run(run_dir: Path) -> Path:
@@ -39,14 +42,18 @@ def plot_curves(
     title: str = "",
     key: str = "eval/return_mean",
     statistic: Literal["iqm", "mean"] = "iqm",
+    x: str = "env_steps",
+    smooth: int = 1,
 ) -> Path:
-    """Draws several experiments, label -> runs, into the PNG `out`; returns it.
+    """Draws several experiments, label -> runs, into `out`, a png, svg or html file; returns it.
 
     A run is a directory or (steps [P], values [P, K]); a single directory needs no list. Each seed
     is a run of its own, or one of a run of several seeds. A curve is the statistic over seeds, its
-    band the 95 % bootstrap interval. Raises ParlError where a run has no `key` yet.
+    band the 95 % bootstrap interval, over env_steps, wall_s or updates. With `smooth` each point is
+    the mean of so many evaluations up to it, which the picture says. Raises ParlError where a run
+    has no `key` yet.
     """
-    return save(curves_figure(curves, title, key, statistic), Path(out))
+    return save(curves_figure(curves, title, key, statistic, x, smooth), Path(out))
 
 
 def run_figure(run_dir: Path) -> "Figure":
@@ -76,14 +83,19 @@ def curves_figure(
     title: str = "",
     key: str = "eval/return_mean",
     statistic: Literal["iqm", "mean"] = "iqm",
+    x: str = "env_steps",
+    smooth: int = 1,
 ) -> "Figure":
     """The picture that compares experiments."""
     name = {"iqm": "interquartile mean", "mean": "mean"}[statistic]
-    figure, axes = new_figure(title, f"{name} over seeds, with its 95 % bootstrap interval")
+    subtitle = f"{name} over seeds, with its 95 % bootstrap interval"
+    if smooth > 1:
+        subtitle += f"; each point the mean of {smooth} evaluations"
+    figure, axes = new_figure(title, subtitle)
     reduce = {"iqm": ops.iqm, "mean": np.mean}[statistic]
     for i, (label, runs) in enumerate(curves.items()):
-        found = [series_of(run, key) for run in ([runs] if isinstance(runs, str | Path) else runs)]
-        steps, values = aligned(found)
+        runs = [runs] if isinstance(runs, str | Path) else runs
+        steps, values = aligned([smoothed(series_of(run, key, x), smooth) for run in runs])
         seeds, color = values.shape[1], COLORS[i % len(COLORS)]
         dashes = DASHES[i // len(COLORS) % len(DASHES)]
         if seeds > 1:
@@ -94,31 +106,53 @@ def curves_figure(
         else:
             middle = values[:, 0]
         axes.plot(steps, middle, color=color, linestyle=dashes, linewidth=1.8, label=label)
-    decorate(axes, LABELS.get(key, key))
+    decorate(axes, LABELS.get(key, key), AXES[x])
+    return figure
+
+
+def profile_figure(scores: Mapping[str, np.ndarray], title: str, label: str) -> "Figure":
+    """How large a share of each group's scores lies above a threshold: performance profiles."""
+    figure, axes = new_figure(title, "share of seeds and environments above the score")
+    every = np.concatenate([np.ravel(values) for values in scores.values()])
+    reach = max(float(np.ptp(every)), 1e-6)
+    thresholds = np.linspace(every.min() - 0.05 * reach, every.max() + 0.05 * reach, 400)
+    for i, (name, values) in enumerate(scores.items()):
+        share = ops.performance_profile(values, thresholds)
+        dashes = DASHES[i // len(COLORS) % len(DASHES)]
+        style = {"color": COLORS[i % len(COLORS)], "linestyle": dashes, "linewidth": 1.8}
+        axes.step(thresholds, share, where="post", label=name, **style)
+    decorate(axes, "share", label)
     return figure
 
 
 # --- data ---------------------------------------------------------------------------------------
 
 
-def series(records: list[dict[str, Any]], key: str) -> Series:
+def series(records: list[dict[str, Any]], key: str, x: str = "env_steps") -> Series:
     """Steps [P] and values [P, K] of the records that have `key`, from its list if there is one.
 
-    Missing values of some of the seeds are NaN.
+    Missing values of some of the seeds are NaN. `x` may be another clock than env_steps.
     """
-    points = [(r["env_steps"], r.get(f"{key}_seeds", r.get(key))) for r in records]
+    points = [(r[x], r.get(f"{key}_seeds", r.get(key))) for r in records if x in r]
     points = [(steps, np.atleast_1d(np.array(x, float))) for steps, x in points]  # None: NaN
     points = [(steps, x) for steps, x in points if not np.isnan(x).all()]
     steps = np.array([steps for steps, _ in points], float)
     return steps, np.stack([x for _, x in points]) if points else np.zeros((0, 1))
 
 
-def series_of(run: str | Path | Series, key: str) -> Series:
+def smoothed(found: Series, count: int) -> Series:
+    """Each point as the mean of the last `count` points up to it, of fewer at the start."""
+    steps, values = found
+    means = [np.nanmean(values[max(0, i + 1 - count) : i + 1], 0) for i in range(len(values))]
+    return steps, np.stack(means)
+
+
+def series_of(run: str | Path | Series, key: str, x: str = "env_steps") -> Series:
     """The series of a run directory, or as it is. Raises ParlError if there is nothing in it."""
     if not isinstance(run, str | Path):
         return run
     run_dir = Path(run)
-    found = series(read_metrics(run_dir), key)
+    found = series(read_metrics(run_dir), key, x)
     if not len(found[0]):
         raise ParlError(f"{run_dir} has no '{key}' to draw.")
     return found
@@ -239,7 +273,7 @@ def new_figure(title: str, subtitle: str) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def decorate(axes: "Axes", ylabel: str) -> None:
+def decorate(axes: "Axes", ylabel: str, xlabel: str = "environment steps") -> None:
     """The style of all our curves."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -248,10 +282,11 @@ def decorate(axes: "Axes", ylabel: str) -> None:
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=PALE, labelcolor=INK, labelsize=9, length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    whole = axes.get_xlim()[1] > 10
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if whole else "{x:,g}"))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.set_xlabel("environment steps", color=INK)
+    axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
     axes.margins(x=0.02)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
@@ -282,8 +317,13 @@ def heat_map(
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes a figure as PNG. Raises ParlError where that is impossible."""
+    """Writes a figure as PNG, or as what the suffix .svg or .html says. Raises ParlError."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
+        if path.suffix == ".html":
+            drawing = io.StringIO()
+            figure.savefig(drawing, format="svg")
+            path.write_text(PAGE.format(drawing.getvalue().partition("<svg")[2]))
+        else:
+            figure.savefig(path, format="svg" if path.suffix == ".svg" else "png")
     return path

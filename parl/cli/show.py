@@ -1,0 +1,89 @@
+"""parl show RUN."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from parl.cli.flags import Flags, parse
+
+BARS = " ▁▂▃▄▅▆▇█"
+WIDTH = 60  # columns of the curve
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowFlags(Flags):
+    """Show a run: what differs from the recipe's settings, the result and the curve."""
+
+    dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+
+
+def run(arguments: list[str]) -> int:
+    """parl show RUN."""
+    flags = parse(ShowFlags, arguments, "parl show")
+    from parl.report.plotting import series
+    from parl.runs.result import returns_line, time_line
+    from parl.studies.find import GREEDY, TRAINING, read_run
+
+    found = read_run(flags.dir)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{found.config['algorithm']} on {found.config['env']}, {found.state}")
+    table = Table("setting", "this run", "default", box=None)
+    for name, value, default in changed(found.config):
+        table.add_row(name, str(value), str(default))
+    console.print(table if table.row_count else "all settings are the recipe's own")
+    if found.result:
+        console.print("", returns_line(found.result), time_line(found.result), sep="\n")
+    for key, what in ((GREEDY, "greedy evaluation"), (TRAINING, "training return")):
+        steps, values = series(found.records, key)
+        if len(steps):
+            console.print(
+                "", *curve(values.mean(1), f"{what}, to {steps[-1]:,.0f} steps"), sep="\n"
+            )
+            break
+    return 0
+
+
+def changed(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, value, default) of settings that are not the recipe's for this environment."""
+    from parl.core.spec_json import spec_from_json
+    from parl.recipes import make_recipe
+    from parl.runs.config import RunSettings
+
+    ours = dataclasses.asdict(RunSettings())
+    found = [
+        (name, config[name], ours[name])
+        for name in ours
+        if name in config and plain(config[name]) != plain(ours[name])
+    ]
+    if not config.get("spec"):
+        return found
+    recipe: Any = make_recipe(config["algorithm"], spec_from_json(config["spec"], "config.json"))
+    defaults, settings = recipe.settings(), config.get("settings", {})
+    return found + [
+        (name, value, defaults[name])
+        for name, value in settings.items()
+        if name in defaults and plain(value) != plain(defaults[name])
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON would give it back."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def curve(values: Any, title: str) -> list[str]:
+    """A curve as one line of bars between its least and its largest value."""
+    low, high = float(values.min()), float(values.max())
+    picked = (
+        [values[int(i * len(values) / WIDTH)] for i in range(WIDTH)]
+        if len(values) > WIDTH
+        else values
+    )
+    scale = (len(BARS) - 1) / max(high - low, 1e-12)
+    bars = "".join(BARS[round((float(x) - low) * scale)] for x in picked)
+    return [title, f"{bars}  {low:.4g} to {high:.4g}"]

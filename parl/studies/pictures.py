@@ -1,0 +1,54 @@
+"""The pictures and tables of a comparison, as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from parl.core.errors import ParlError
+from parl.report.plotting import LABELS, curves_figure, heat_map, profile_figure, save
+from parl.runs.directory import write_json
+from parl.studies.compare import Comparison, as_json, latex, markdown
+from parl.studies.find import FoundRun, grouped
+
+
+def write(found: Comparison, runs: Sequence[FoundRun], by: str, key: str, out: Path) -> list[Path]:
+    """Writes all of a comparison into a directory; returns the paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "compare.json", as_json(found))
+    (out / "table.md").write_text(markdown(found))
+    (out / "table.tex").write_text(latex(found))
+    paths = [out / "compare.json", out / "table.md", out / "table.tex"]
+    for env in found.envs:
+        name = "curves.png" if len(found.envs) == 1 else f"curves-{file_name(env)}.png"
+        groups = {
+            label: [run.path for run in members if run.config["env"] == env]
+            for label, members in grouped(runs, by).items()
+        }
+        groups = {label: members for label, members in groups.items() if members}
+        paths.append(save(curves_figure(groups, env, key), out / name))
+    scores = {s.group: s.scores for s in found.summaries if s.env == found.summaries[-1].env}
+    label = LABELS.get(key, key)
+    paths.append(save(profile_figure(scores, found.summaries[-1].env, label), out / "profile.png"))
+    if len(found.groups) > 1 and np.isfinite(found.improvement).all():
+        title = "how likely the row is above the column"
+        figure = heat_map(found.improvement, found.groups, title, "", (0.0, 1.0))
+        paths.append(save(figure, out / "improvement.png"))
+    return paths
+
+
+def file_name(env: str) -> str:
+    """An environment's id as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in env)
+
+
+def plot(runs: Sequence[FoundRun], by: str, key: str, x: str, smooth: int, out: Path) -> Path:
+    """Draws the learning curves of groups of runs. Raises ParlError for several environments."""
+    envs = {run.config["env"] for run in runs}
+    if len(envs) > 1:
+        raise ParlError(
+            f"runs of {len(envs)} environments do not share an axis ({', '.join(sorted(envs))}); "
+            "plot those of one, or use parl compare."
+        )
+    groups = {label: [run.path for run in members] for label, members in grouped(runs, by).items()}
+    return save(curves_figure(groups, envs.pop(), key, x=x, smooth=smooth), out)
