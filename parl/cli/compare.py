@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from parl.cli.flags import Flags, parse
+from parl.cli.printing import console
 from parl.core.settings import declared
 from parl.studies.compare import Comparison, cell, rows_of
 
@@ -49,16 +49,16 @@ def run(arguments: list[str]) -> int:
 
 def show(found: Comparison) -> None:
     """Prints the table, who is better how surely, and what a reader should know."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    screen = console()
     table = Table("environment", "group", "seeds", "IQM [95 % interval]", "", box=None)
     for env, group, seeds, one in rows_of(found):
         table.add_row(env, group, str(seeds), cell(one), "above all others" if one.wins else "")
-    console.print(table)
+    screen.print(table)
     if len(found.groups) > 1:
         title = "how likely the row is above the column"
         matrix = Table("", *found.groups, title=title, title_justify="left", box=None)
         for name, row in zip(found.groups, found.improvement, strict=True):
             matrix.add_row(name, *(f"{x:.2f}" for x in row))
-        console.print("", matrix)
+        screen.print("", matrix)
     for remark in found.remarks:
-        console.print(f"note: {remark}")
+        screen.print(f"note: {remark}")

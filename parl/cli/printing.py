@@ -1,8 +1,12 @@
 """What several commands print."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+WIDTH = 200  # columns where nobody looks: no line is broken in a pipe or a file
 HELP = {"-h", "--help", "help"}
 
 
@@ -14,3 +18,9 @@ def print_result(result: dict[str, Any], path: Path) -> None:
     if "stopped" in result:
         print(f"ended early: {result['stopped']}")
     print(f"{time_line(result)}, run directory {path}")
+
+
+def console() -> Console:
+    """Prints tables, as wide as the terminal, or WIDTH in a pipe or a file."""
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)

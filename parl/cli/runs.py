@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from parl.cli.flags import Flags, parse
+from parl.cli.printing import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
             f"{found.num_bytes / 1e6:.1f}",
             age(found),
         )
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    console().print(table)
     return 0
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from parl.cli.flags import Flags, parse
+from parl.cli.printing import console
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 60  # columns of the curve
@@ -30,20 +30,18 @@ def run(arguments: list[str]) -> int:
     from parl.studies.find import GREEDY, TRAINING, read_run
 
     found = read_run(flags.dir)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{found.config['algorithm']} on {found.config['env']}, {found.state}")
+    screen = console()
+    screen.print(f"{found.config['algorithm']} on {found.config['env']}, {found.state}")
     table = Table("setting", "this run", "default", box=None)
     for name, value, default in changed(found.config):
         table.add_row(name, str(value), str(default))
-    console.print(table if table.row_count else "all settings are the recipe's own")
+    screen.print(table if table.row_count else "all settings are the recipe's own")
     if found.result:
-        console.print("", returns_line(found.result), time_line(found.result), sep="\n")
+        screen.print("", returns_line(found.result), time_line(found.result), sep="\n")
     for key, what in ((GREEDY, "greedy evaluation"), (TRAINING, "training return")):
         steps, values = series(found.records, key)
         if len(steps):
-            console.print(
-                "", *curve(values.mean(1), f"{what}, to {steps[-1]:,.0f} steps"), sep="\n"
-            )
+            screen.print("", *curve(values.mean(1), f"{what}, to {steps[-1]:,.0f} steps"), sep="\n")
             break
     return 0
 

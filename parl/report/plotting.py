@@ -49,9 +49,9 @@ def plot_curves(
 
     A run is a directory or (steps [P], values [P, K]); a single directory needs no list. Each seed
     is a run of its own, or one of a run of several seeds. A curve is the statistic over seeds, its
-    band the 95 % bootstrap interval, over env_steps, wall_s or updates. With `smooth` each point is
-    the mean of so many evaluations up to it, which the picture says. Raises ParlError where a run
-    has no `key` yet.
+    band the 95 % bootstrap interval. `x` is env_steps, or wall_s or updates, of which the mean over
+    runs is drawn. With `smooth` each point is the mean of that number of evaluations up to it, and
+    the picture says so. Raises ParlError where a run has no `key` yet.
     """
     return save(curves_figure(curves, title, key, statistic, x, smooth), Path(out))
 
@@ -95,7 +95,8 @@ def curves_figure(
     reduce = {"iqm": ops.iqm, "mean": np.mean}[statistic]
     for i, (label, runs) in enumerate(curves.items()):
         runs = [runs] if isinstance(runs, str | Path) else runs
-        steps, values = aligned([smoothed(series_of(run, key, x), smooth) for run in runs])
+        steps, values = aligned([smoothed(series_of(run, key), smooth) for run in runs])
+        steps = steps if x == "env_steps" else clock(runs, x, steps)
         seeds, color = values.shape[1], COLORS[i % len(COLORS)]
         dashes = DASHES[i // len(COLORS) % len(DASHES)]
         if seeds > 1:
@@ -128,12 +129,12 @@ def profile_figure(scores: Mapping[str, np.ndarray], title: str, label: str) -> 
 # --- data ---------------------------------------------------------------------------------------
 
 
-def series(records: list[dict[str, Any]], key: str, x: str = "env_steps") -> Series:
+def series(records: list[dict[str, Any]], key: str) -> Series:
     """Steps [P] and values [P, K] of the records that have `key`, from its list if there is one.
 
-    Missing values of some of the seeds are NaN. `x` may be another clock than env_steps.
+    Missing values of some of the seeds are NaN.
     """
-    points = [(r[x], r.get(f"{key}_seeds", r.get(key))) for r in records if x in r]
+    points = [(r["env_steps"], r.get(f"{key}_seeds", r.get(key))) for r in records]
     points = [(steps, np.atleast_1d(np.array(x, float))) for steps, x in points]  # None: NaN
     points = [(steps, x) for steps, x in points if not np.isnan(x).all()]
     steps = np.array([steps for steps, _ in points], float)
@@ -147,12 +148,18 @@ def smoothed(found: Series, count: int) -> Series:
     return steps, np.stack(means)
 
 
-def series_of(run: str | Path | Series, key: str, x: str = "env_steps") -> Series:
+def clock(runs: Sequence[str | Path | Series], x: str, steps: np.ndarray) -> np.ndarray:
+    """[P] what the clock `x` showed at environment steps [P], the mean over runs."""
+    shown = [series_of(run, x) for run in runs]
+    return np.mean([np.interp(steps, at, values[:, 0]) for at, values in shown], 0)
+
+
+def series_of(run: str | Path | Series, key: str) -> Series:
     """The series of a run directory, or as it is. Raises ParlError if there is nothing in it."""
     if not isinstance(run, str | Path):
         return run
     run_dir = Path(run)
-    found = series(read_metrics(run_dir), key, x)
+    found = series(read_metrics(run_dir), key)
     if not len(found[0]):
         raise ParlError(f"{run_dir} has no '{key}' to draw.")
     return found

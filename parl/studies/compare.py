@@ -77,10 +77,13 @@ def compare(
 
 
 def scores_of(runs: Sequence[FoundRun], env: str, key: str, at: int | None) -> np.ndarray:
-    """[seeds] of a group on one environment, without those that have no number."""
+    """[seeds] of a group on one environment, rising, without those that have no number.
+
+    Sorted, so that what is resampled does not depend on the order of the runs.
+    """
     found = [run.scores(key, at) for run in runs if run.config["env"] == env]
     scores = np.concatenate(found)
-    return scores[np.isfinite(scores)]
+    return np.sort(scores[np.isfinite(scores)])
 
 
 def normalised(
