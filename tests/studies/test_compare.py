@@ -153,7 +153,7 @@ def test_the_commands(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     assert main(["runs"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert listed[1].split()[:6] == ["runs/a", "ppo", "A-v0", "3", "running", "200"]
-    assert listed[2].split()[4:7] == ["finished", "200", "5.0"]
+    assert listed[2].split()[4:7] == ["finished", "200", "5"]
     lock.close()
     assert main(["compare", "runs", "--out", "told"]) == 0
     assert "above all others" in capsys.readouterr().out
