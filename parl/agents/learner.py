@@ -1,4 +1,4 @@
-"""Learners: from a rollout to a better state. The seam between collecting and an update rule."""
+"""Learners: the step from a rollout to a new state, between collection and update rule."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ from parl.core.sharding import as_batch
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
-MAX_BAD = 10  # results in a row that are thrown away: learning is lost
+MAX_BAD = 10  # consecutive discarded results after which learning is considered lost
 
 
 class LearnerState(struct.PyTreeNode):
-    """What learning changes."""
+    """The state that learning changes."""
 
     algorithm_state: Any  # the algorithm's state
-    replay: Any = None  # a ReplayState where the learner has one
+    replay: Any = None  # a ReplayState, if the learner has replay
     skipped: Any = (
         0  # [] int32, updates and rollouts that were thrown away, see `skip_if_not_finite`
     )
-    bad_in_row: Any = 0  # [] int32, how many of them there were since the last good one
+    bad_in_row: Any = 0  # [] int32, discarded since the last good one
 
     @classmethod
     def fresh(
@@ -41,10 +41,10 @@ class LearnerState(struct.PyTreeNode):
 def skip_if_not_finite(
     state: LearnerState, algorithm_state: Any, usable: Any = True
 ) -> LearnerState:
-    """`state` with the new `algorithm_state`, or unchanged but one more skipped if not finite.
+    """`state` with the new `algorithm_state` if it is finite, else the old one, counted as skipped.
 
-    One NaN or infinity in any leaf is enough, or data that are not `usable` [] bool. A count of
-    MAX_BAD in a row stays, so that it does not matter how often somebody looks at it.
+    It is skipped if any leaf holds NaN or infinity or the data are not `usable` [] bool. A count of
+    MAX_BAD in a row is never reset, so it cannot be missed between two checks.
     """
     new, good = kept_if_finite(state.algorithm_state, algorithm_state, usable)
     lost = state.bad_in_row >= MAX_BAD
@@ -56,9 +56,9 @@ def skip_if_not_finite(
 
 
 def kept_if_finite(old: Any, new: Any, usable: Any) -> tuple[Any, Array]:
-    """(`new`, or `old` where a leaf of `new` is not finite or the data not `usable`; which it is).
+    """(`new` if its leaves are finite and the data `usable`, else `old`; whether it is `new`).
 
-    Leaves that are the same object in both are not looked at.
+    Leaves that are the same object in both are not checked.
     """
     before, structure = jax.tree.flatten(old)
     after = jax.tree.leaves(new)
@@ -71,9 +71,9 @@ def kept_if_finite(old: Any, new: Any, usable: Any) -> tuple[Any, Array]:
 
 
 def observe(algorithm: Algorithm, state: LearnerState, rollout: Rollout) -> LearnerState:
-    """The state after the algorithm saw a rollout, outside of `learn`.
+    """The state after the algorithm's `observe`, outside of `learn`.
 
-    One that cannot be learned from, or whose statistics are not finite, is not seen, but counted.
+    A rollout that is not usable or makes statistics infinite is skipped and counted.
     """
     algorithm_state = algorithm.observe(state.algorithm_state, rollout)
     algorithm_state, good = kept_if_finite(
@@ -83,7 +83,7 @@ def observe(algorithm: Algorithm, state: LearnerState, rollout: Rollout) -> Lear
 
 
 class OnPolicy(struct.PyTreeNode):
-    """Every rollout is learned from once and forgotten."""
+    """Learns from every rollout once and discards it."""
 
     algorithm: Algorithm
     warmup: int = static(default=0)  # environment steps before learning
@@ -98,17 +98,17 @@ class OnPolicy(struct.PyTreeNode):
         return LearnerState.fresh(algorithm_state, lead=lead)
 
     def policy(self, state: LearnerState) -> Any:
-        """What actors need."""
+        """The policy for actors."""
         return self.algorithm.policy(state.algorithm_state)
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
-        """Observes without learning: the warm-up."""
+        """Observes without learning, during warm-up."""
         return observe(self.algorithm, state, rollout)
 
     def learn(
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """Updates, then observes: the update must see the statistics that acting saw."""
+        """Updates, then observes: the update must use the same statistics as acting did."""
         algorithm_state, metrics = self.algorithm.update(state.algorithm_state, rollout, key)
         algorithm_state = self.algorithm.observe(algorithm_state, rollout)
         return skip_if_not_finite(state, algorithm_state, ops.is_usable(rollout.steps)), metrics
@@ -131,11 +131,11 @@ class OffPolicy(struct.PyTreeNode):
         return LearnerState.fresh(algorithm_state, replay, lead)
 
     def policy(self, state: LearnerState) -> Any:
-        """What actors need."""
+        """The policy for actors."""
         return self.algorithm.policy(state.algorithm_state)
 
     def fill(self, state: LearnerState, rollout: Rollout) -> LearnerState:
-        """Stores without learning: the warm-up, so that learn() needs no branch."""
+        """Stores without learning, during warm-up."""
         state = observe(self.algorithm, state, rollout)
         return state.replace(replay=self.store(state.replay, rollout))
 
@@ -146,7 +146,7 @@ class OffPolicy(struct.PyTreeNode):
     def learn(
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """Stores the rollout and improves on it and what came before."""
+        """Stores the rollout, then updates on batches sampled from replay."""
         state = self.fill(state, rollout)
         k_sample, k_update = jax.random.split(key)
         index = self.replay.index(state.replay, k_sample, (self.updates, self.batch_size))
@@ -158,7 +158,7 @@ class OffPolicy(struct.PyTreeNode):
     def update_many(
         self, state: LearnerState, batches: Any, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """One update per leading index of `batches`; if any goes wrong, none was made.
+        """One update per leading index of `batches`; all are discarded if any is not finite.
 
         Metrics are those of each update, [updates, ...].
         """
@@ -185,7 +185,7 @@ Learner = OnPolicy | OffPolicy
 
 
 def seed_axes(state: LearnerState) -> LearnerState:
-    """vmap axes of the state of several seeds: all have their own, but for the replay's clocks.
+    """vmap axes of the state of several seeds: 0, except for replay's cursor and size.
 
     All seeds add in lockstep. With a cursor per seed, an add would become a scatter.
     """
@@ -196,7 +196,7 @@ def seed_axes(state: LearnerState) -> LearnerState:
 
 
 def without_rows(state: LearnerState, replay: bool = True) -> tuple[LearnerState, dict[str, Any]]:
-    """(the state without replay's rows, the rows that are in use): what a checkpoint holds.
+    """(state without replay's rows, rows in use), as a checkpoint holds them.
 
     Without `replay` there are no rows.
     """
@@ -210,9 +210,9 @@ def without_rows(state: LearnerState, replay: bool = True) -> tuple[LearnerState
 
 
 def ring_of(learner: Learner, state: LearnerState, adds: int) -> Ring | None:
-    """Where replay stands after so many adds; None where there is none.
+    """The position of replay's ring after `adds` adds; None without replay.
 
-    A replay of somebody else's class may change rows in other ways than by adding some.
+    The number of written rows is None for a user's replay class, which may change rows otherwise.
     """
     if state.replay is None or not isinstance(learner, OffPolicy):
         return None
@@ -224,9 +224,9 @@ def ring_of(learner: Learner, state: LearnerState, adds: int) -> Ring | None:
 
 
 def with_rows(state: LearnerState, used: dict[str, Any], empty: LearnerState) -> LearnerState:
-    """The inverse of `detach`; `empty` is a state with unused rows, which are written to.
+    """The inverse of `without_rows`; writes into the unused rows of the state `empty`.
 
-    Where no rows were kept, replay is empty. Raises DamagedCheckpoint for what no ring can hold.
+    If no rows were saved, replay is empty. Raises DamagedCheckpoint if they do not fit.
     """
     if state.replay is None or empty.replay is None:
         return state
@@ -249,7 +249,7 @@ def lacks_replay(state: LearnerState, used: dict[str, Any]) -> bool:
 
 
 def check_ring(ring: ReplayState, used: dict[str, Any], empty: ReplayState) -> None:
-    """Raises DamagedCheckpoint where a ring's clocks and rows do not fit each other."""
+    """Raises DamagedCheckpoint if a ring's cursor and size do not match its rows."""
     size, cursor = int(ring.size), int(ring.cursor)
     rooms = {name: row.shape for name, row in empty.rows.items()}
     capacity = next(iter(rooms.values()))[-2]

@@ -1,4 +1,4 @@
-"""Learners in JSON and back, but for their algorithm: what a saved agent has to know of its own."""
+"""Converts learners, without their algorithm, to JSON and back for saved agents."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +26,7 @@ def learner_to_json(learner: Any) -> dict[str, Any]:
 
 
 def learner_from_json(values: Any, algorithm: Algorithm) -> Learner:
-    """The learner around an algorithm. Raises CheckpointError where it cannot be made."""
+    """The learner around an algorithm. Raises CheckpointError if it cannot be made."""
     learner = made(values, {"algorithm": algorithm})
     if not isinstance(learner, Learner):
         raise CheckpointError(f"{values!r:.60} is no learner.")
@@ -47,7 +47,7 @@ def made(values: Any, more: dict[str, Any]) -> Any:
 
 
 def replay_of(values: dict[str, Any]) -> str:
-    """The replay of a learner in words, such as NStep(Replay(500))."""
+    """The replay of a learner as text, such as NStep(Replay(500))."""
     inner = values.get("replay") or values.get("inner")
     if inner is not None and "replay" in values:
         return replay_of(inner)

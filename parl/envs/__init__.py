@@ -1,15 +1,15 @@
-"""The two environment protocols, our own environments, and adapters of others' libraries."""
+"""The environment protocols, PARL's own environments, and adapters for other libraries."""
 
 from typing import Any
 
 
 def as_pettingzoo(env: Any) -> Any:
-    """One of our environments of several agents, or its id, as an environment of PettingZoo.
+    """Converts one of PARL's multi-agent environments, or its id, to a PettingZoo environment.
 
-    A ParallelEnv, or an AECEnv where agents take turns. Raises EnvError for a single agent.
+    Returns a ParallelEnv, or an AECEnv if agents take turns. Raises EnvError for a single agent.
     """
     from parl.envs.adapters.to_pettingzoo import export
-    from parl.envs.factory import make_factory  # only now: `import parl` stays quick
+    from parl.envs.factory import make_factory  # imported late to keep `import parl` fast
 
     game = make_factory(env).jax
     if game is None:

@@ -1,4 +1,4 @@
-"""The pure JAX environments that come with PARL, by name."""
+"""The built-in JAX environments, by name."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -48,10 +48,10 @@ FORAGING = re.compile(
 
 
 def make_builtin(name: str, /, **arguments: Any) -> JaxEnv:
-    """The environment of a name, also `simple_spread-8` and `foraging-2s-10x10-3p-3f`.
+    """The environment of this name, such as `simple_spread-8` or `foraging-2s-10x10-3p-3f`.
 
-    Arguments are those of its class, numbers at least 1. Raises EnvError for an unknown one, and
-    ConfigError for a value that cannot be.
+    Arguments are those of its class; numbers must be at least 1. Raises EnvError for an unknown
+    name or argument, and ConfigError for an invalid value.
     """
     try:
         make = maker(name)
@@ -66,13 +66,13 @@ def make_builtin(name: str, /, **arguments: Any) -> JaxEnv:
 
 
 def kinds_of(make: Callable[..., JaxEnv]) -> Mapping[str, Any]:
-    """The types of what a maker takes, where it is a dataclass."""
+    """The types of a maker's arguments, if it is a dataclass."""
     owner = make.func if isinstance(make, partial) else make
     return kinds(owner) if isinstance(owner, type) and is_dataclass(owner) else {}
 
 
 def maker(name: str) -> Callable[..., JaxEnv]:
-    """What makes the environment of a name."""
+    """The maker of the environment of this name. Raises EnvError."""
     if name in JAX_ENVS:
         return JAX_ENVS[name]
     if found := SPREAD.fullmatch(name):

@@ -1,4 +1,4 @@
-"""A check of the user's own environment, before it is trained on."""
+"""Checks a user's environment before training."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from parl.envs.protocol import VectorEnv
 
 
 def check_env(env: Any, steps: int = 200, seed: int = 0) -> list[str]:
-    """What is wrong with an environment, a sentence each; empty where nothing was found.
+    """Problems of an environment, one sentence each; empty if none was found.
 
     `env` is what `parl.train` takes: an id, a function that makes an environment of Gymnasium or
-    PettingZoo, or a JaxEnv. Two of it are made, reset twice with equal seeds, and stepped with
-    random legal actions. It ends at the first error.
+    PettingZoo, or a JaxEnv. Two vector environments are created, reset with equal seeds, and one is
+    stepped with random legal actions. The check stops at the first error.
     """
     try:
         factory = make_factory(env)
@@ -27,7 +27,7 @@ def check_env(env: Any, steps: int = 200, seed: int = 0) -> list[str]:
 
 
 def played(factory: EnvFactory, steps: int, seed: int) -> list[str]:
-    """What steps with random actions find."""
+    """Problems found by resets and steps with random actions."""
     one, other = factory.vector(2, seed, 0), factory.vector(2, seed, 2)
     findings, spec = [], factory.spec
     obs, again = one.reset(), other.reset()
@@ -50,7 +50,7 @@ def played(factory: EnvFactory, steps: int, seed: int) -> list[str]:
 
 
 def run(env: VectorEnv, obs: Any, spec: EnvSpec, steps: int, seed: int) -> bool:
-    """Steps with random legal actions; whether an episode ended."""
+    """Steps with random legal actions; returns whether an episode ended."""
     shape, ended = (env.num_envs, *spec.agent_shape), False
     draw = jax.jit(
         lambda key, legal: ops.uniform_action(key, spec.action_space, shape, legal),

@@ -1,4 +1,4 @@
-"""From an environment's id, or the user's own environment, to something that can be stepped."""
+"""Environment factories, from an id or the user's own environment."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,26 +19,27 @@ from parl.envs.team import is_pettingzoo
 
 @dataclass(frozen=True)
 class EnvFactory:
-    """Makes the environments of one run, wherever they are to be stepped."""
+    """Makes the environments of one run, in any process."""
 
     spec: EnvSpec
     vector: Callable[[int, int, int], VectorEnv]  # (num_envs, seed, index of the first)
-    jax: JaxEnv | None = None  # the environment itself, where it is pure JAX
-    id: str = ""  # what makes it again; empty for the user's own
+    jax: JaxEnv | None = None  # the environment itself, if it is pure JAX
+    id: str = ""  # the id that makes it again; empty for an unnamed environment of the user
     rows: Callable[[int, int, int, int], VectorEnv] | None = None  # (count, seed, first, start)
-    fixed: int | None = None  # environments of a vector that is always of this size
-    made: bool = False  # whether that vector is made already, so that there is only one
+    fixed: int | None = None  # number of environments, if the vector's size is fixed
+    made: bool = False  # whether the vector already exists, so that there is only one
 
 
 def make_factory(env: Any, id: str = "") -> EnvFactory:
-    """The factory for an id, a JaxEnv, or a function that makes an environment; or as it is.
+    """The factory for an id, a JaxEnv or a function that makes an environment.
 
-    Such a function makes one of Gymnasium or PettingZoo, or a vector environment of Gymnasium,
-    asked for `num_envs` if it takes that; if it takes a keyword `index` or
-    `worker_index`, that is the number of the environment in the run, for ports and files. Of
-    PettingZoo an environment that is made already will do, too, if it can be copied. The user's own
-    may be named by 'module:name', and is called `id` if given. Raises EnvError for an unknown id,
-    ConfigError for a name that leads nowhere and MissingPackage for a suite that is not installed.
+    The function makes an environment of Gymnasium or PettingZoo, or a vector environment of
+    Gymnasium, to which `num_envs` is passed if it takes it. A keyword `index` or `worker_index`
+    receives the number of the environment in the run, for ports and files. An existing PettingZoo
+    environment works too if it can be copied. The user's own environment may be given as
+    'module:name' and gets the name `id` if given. An EnvFactory is returned unchanged. Raises
+    EnvError for an unknown id, ConfigError for a name that cannot be found and MissingPackage for a
+    suite that is not installed.
     """
     if isinstance(env, EnvFactory):
         return env
@@ -48,7 +49,7 @@ def make_factory(env: Any, id: str = "") -> EnvFactory:
 
 
 def from_own(env: Any, id: str = "") -> EnvFactory:
-    """The factory for an environment of the user's own, called `id` or by its own name."""
+    """The factory for a user's environment, named `id` or by its own name."""
     from parl.envs import own  # only now: it loads Gymnasium
 
     found, env = id or own.name_of(env), own.made_if_pure(env)
@@ -72,7 +73,7 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
 
 
 def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
-    """The factory of an environment that is only known by its spec, and cannot be stepped."""
+    """The factory of an environment that is known only by its spec and cannot be stepped."""
 
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
         raise EnvError(f"{id} was not made, so it cannot be stepped.")
@@ -117,7 +118,7 @@ def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFacto
 def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
     """The factory around a function that makes a Gymnasium environment, or a vector of them.
 
-    Without an id it is called by the class of what is made.
+    Without an id, the name is the class of the environment.
     """
     from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, class_name
     from parl.envs.adapters.gymnasium_checks import MadeVector
@@ -142,9 +143,10 @@ def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
 def gymnasium_rows(
     make: Callable[[], Any], id: str, count: int, seed: int, first: int, start: int
 ) -> VectorEnv:
-    """`count` environments, from the place `start` on in the vector of a seed.
+    """`count` environments, starting at index `start` in the vector of a seed.
 
-    `first` is the index in the run of the first. For processes that share a vector out.
+    `first` is the index in the run of the vector's first environment. Used by processes that share
+    a vector.
     """
     from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 
@@ -154,7 +156,8 @@ def gymnasium_rows(
 def from_vector(make: Callable[..., Any], id: str, made: Any = None) -> EnvFactory:
     """The factory around a function that makes a vector environment of Gymnasium.
 
-    Where it takes no `num_envs`, that is always of one size; `made` is one that it made.
+    If the function takes no `num_envs`, the vector has a fixed size. `made` is one that it already
+    made.
     """
     from parl.envs.adapters import gymnasium_vector as adapter
 
@@ -171,7 +174,7 @@ def from_vector(make: Callable[..., Any], id: str, made: Any = None) -> EnvFacto
 
 
 def from_made_vector(env: Any, id: str) -> EnvFactory:
-    """The factory around a vector environment that is made already: it serves one run once."""
+    """The factory around an existing vector environment, which can be used once."""
     from parl.envs.adapters import gymnasium_vector as adapter
 
     name = adapter.class_name(env) if id == type(env).__name__ else id
@@ -196,7 +199,7 @@ def is_vector(env: Any) -> bool:
 
 
 def in_processes(factory: EnvFactory, workers: int, deadline: float | None) -> Any:
-    """The `vector` of a factory that has its environments stepped by so many processes."""
+    """The `vector` function of a factory whose environments are stepped by `workers` processes."""
     rows, spec = factory.rows, factory.spec
     assert rows is not None
 
@@ -210,5 +213,5 @@ def in_processes(factory: EnvFactory, workers: int, deadline: float | None) -> A
 
 
 def placed(rows: Any, seed: int, first: int, count: int, start: int) -> VectorEnv:
-    """Some rows of a vector, in the process that steps them."""
+    """Makes rows of a vector in the process that steps them."""
     return rows(count, seed, first, start)

@@ -1,4 +1,4 @@
-"""Names of environments: their arguments, their modules, and what to do where one is missing."""
+"""Environment ids: their arguments, their modules, and errors for missing packages."""
 
 import importlib
 import re
@@ -12,8 +12,8 @@ from parl.core.settings import brief
 from parl.core.yaml_text import parse_yaml
 
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-# Packages that environments are known to need, by their modules. Nothing else is ever advised: a
-# module that is missing may be the user's own, and a package of its name a stranger's.
+# Packages that known environments need, by module. No other package is suggested: a missing module
+# may be the user's own, and a package of that name on PyPI may be unrelated.
 PIP = {
     "ale_py": "ale-py",
     "Box2D": "'gymnasium[box2d]'",
@@ -43,7 +43,7 @@ ATARI = re.compile(r"(?:ALE/)?([A-Z]\w*?)(?:NoFrameskip|Deterministic)?-v\d+")
 def split(id: str) -> tuple[str, dict[str, Any]]:
     """The name and the arguments of an id such as 'FrozenLake-v1?is_slippery=False&map_name=8x8'.
 
-    Values are read as YAML has them; %26 and %25 stand for & and %. Raises EnvError.
+    Values are parsed as YAML; %26 and %25 encode & and %. Raises EnvError.
     """
     name, _, query = id.partition("?")
     found: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def split(id: str) -> tuple[str, dict[str, Any]]:
 
 
 def value_of(text: str) -> Any:
-    """What a text means in YAML; itself where that is nothing."""
+    """The YAML value of a text, or the text itself if it is not valid YAML."""
     try:
         return parse_yaml(text)
     except ConfigError:
@@ -90,8 +90,8 @@ def import_module(path: str, id: str) -> ModuleType:
 
 
 def missing(id: str, error: Exception) -> MissingPackage:
-    """The error for an environment whose module or package is not there."""
-    commands = re.findall(r"`(pip install [^`]+)`", str(error))  # as Gymnasium says it
+    """The error for an environment whose module or package is missing."""
+    commands = re.findall(r"`(pip install [^`]+)`", str(error))  # from Gymnasium's message
     module = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     package = module.partition(".")[0]
     if not commands and package in PIP:
@@ -110,7 +110,7 @@ def missing(id: str, error: Exception) -> MissingPackage:
 
 
 def atari_hint(name: str) -> str:
-    """Where other libraries' Atari ids are to be found here, or an empty string."""
+    """A hint with PARL's id for another library's Atari id, or an empty string."""
     found = ATARI.fullmatch(name)
     is_one = found and ("NoFrameskip" in name or "Deterministic" in name or name.startswith("ALE/"))
     return f" Use ale:{found[1]}, as the literature preprocesses it." if found and is_one else ""

@@ -1,4 +1,4 @@
-"""Numbers that environments tell beside rewards, in Gymnasium's `info`."""
+"""Numbers in Gymnasium's `info`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def number_in(info: Any, name: str) -> float | None:
-    """The number called `name` in an info, None where there is none.
+    """The number called `name` in an info, or None.
 
-    A name such as episode/r goes down a level. Of infos by agent it is the mean over those agents
-    that tell it. A bool counts as 0 or 1.
+    A name such as episode/r refers to a nested entry. For infos by agent it is the mean over the
+    agents that have it. A bool counts as 0 or 1.
     """
     if not isinstance(info, Mapping):
         return None
@@ -30,7 +30,7 @@ def has(part: Any, name: str) -> bool:
 
 
 def as_number(value: Any) -> float | None:
-    """A float of whatever is one number, None of anything else."""
+    """A single number as a float, None for anything else."""
     if isinstance(value, bool | int | float):
         return float(value)
     if (
@@ -43,21 +43,21 @@ def as_number(value: Any) -> float | None:
 
 
 def mean_told(total: np.ndarray, count: np.ndarray) -> Any:
-    """Means [...] as numbers or lists, None where nothing was told."""
+    """Means [...] as numbers or lists, None where the count is 0."""
     means = np.asarray(total / np.maximum(count, 1)).astype(object)
     means[np.asarray(count) == 0] = None
     return means.tolist()
 
 
 class LastNumbers:
-    """The numbers of some names that each environment told last in its episode."""
+    """The last value of some info entries in each environment's current episode."""
 
     def __init__(self, names: Sequence[str], shape: tuple[int, ...]):
         self.names = tuple(names)
         self.values = np.full((*shape, len(self.names)), np.nan)  # [*shape, names]
 
     def see(self, infos: Sequence[Any], *lead: int) -> None:
-        """Takes in one info for each environment, of the seed `lead` where there are several."""
+        """Records one info per environment; `lead` is the seed's index, if there are several."""
         for j, name in enumerate(self.names):
             for i, info in enumerate(infos):
                 told = number_in(info, name)
@@ -65,6 +65,6 @@ class LastNumbers:
                     self.values[(*lead, i, j)] = told
 
     def forget(self, ended: np.ndarray) -> None:
-        """Forgets those of the episodes [*shape] that ended."""
+        """Clears the values of the environments [*shape] whose episodes ended."""
         if self.names:
             self.values[ended] = np.nan

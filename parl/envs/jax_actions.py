@@ -1,4 +1,4 @@
-"""Actions of a pure JAX environment in its own bounds and axes."""
+"""Maps network actions to a pure JAX environment's own bounds and axes."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from parl.envs.protocol import JaxEnv
 
 
 def own_actions(env: JaxEnv) -> tuple[EnvSpec, JaxEnv]:
-    """(the spec as networks see it, the environment as they act in it).
+    """(spec for networks, environment that takes network actions).
 
-    A Box without bounds is one of [-1, 1]. Where it has others, or is no vector, the environment is
-    wrapped. Several agents are left as they are.
+    An unbounded Box is treated as [-1, 1]. If the bounds differ or the Box is not a vector, the
+    environment is wrapped. Multi-agent environments are unchanged.
     """
     spec, space = env.spec, env.spec.action_space
     if not isinstance(space, Box) or spec.num_agents is not None:
@@ -32,7 +32,7 @@ def own_actions(env: JaxEnv) -> tuple[EnvSpec, JaxEnv]:
 
 @dataclass(frozen=True)
 class OwnActions:
-    """An environment that takes actions of networks: vectors in [-1, 1]."""
+    """An environment that takes network actions: vectors in [-1, 1]."""
 
     env: JaxEnv
     spec: EnvSpec = field(compare=False)  # follows from the environment

@@ -1,4 +1,4 @@
-"""A look at the user's own pure JAX environment, by tracing it, before a program is built of it."""
+"""Checks a user's pure JAX environment by tracing it before it is compiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +17,9 @@ FORM = "step(state, action, key) has to return (state, obs, reward, terminated, 
 
 
 def checked(env: Any) -> JaxEnv:
-    """The environment, if it is one; its flags become what the spec makes of them.
+    """The environment if it is valid, with masks converted to the form of its spec.
 
-    Raises EnvError for the first thing that is wrong.
+    Raises EnvError for the first fault.
     """
     spec: EnvSpec = env.spec
     for name in ("reset", "step"):
@@ -47,17 +47,17 @@ def checked(env: Any) -> JaxEnv:
 
 
 def example(batch: Any) -> Any:
-    """The first of a batch, as shapes and types."""
+    """Shapes and dtypes of one entry of a batch."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
 
 
 def described(x: Any) -> str:
-    """float32[3] and the like."""
+    """Dtype and shape as text, such as float32[3]."""
     return f"{x.dtype}{list(x.shape)}"
 
 
 def traced(env: Any, name: str, count: int, *arguments: Any) -> Any:
-    """The shapes that a function of the environment returns. Raises EnvError, also if not pure."""
+    """The shapes that a function of the environment returns. Raises EnvError if it is not pure."""
     id, function = env.spec.id, getattr(env, name)
     (shapes, program), before = trace(id, name, function, arguments), attributes(env)
     if kept := [key for key, value in before.items() if holds_tracers(value)]:
@@ -101,12 +101,12 @@ def is_key(x: Any) -> bool:
 
 
 def attributes(env: Any) -> dict[str, Any]:
-    """What an object holds by name."""
+    """The attributes of an object by name."""
     return dict(getattr(env, "__dict__", {}))
 
 
 def holds_tracers(value: Any) -> bool:
-    """Whether a value, or one in a list or tuple, is something of the tracing."""
+    """Whether a value, or one nested in lists or tuples, is a tracer."""
     if isinstance(value, list | tuple):
         return any(map(holds_tracers, value))
     return isinstance(value, Tracer)
@@ -126,7 +126,7 @@ def check_like(id: str, what: str, given: Any, wanted: Any, source: str) -> None
 
 
 def check_images(id: str, space: Space) -> None:
-    """Raises EnvError for floats up to 255 in an image, which no network would scale."""
+    """Raises EnvError for images of floats up to 255, which no network would scale."""
     if isinstance(space, dict):
         for part in space.values():
             check_images(id, part)
@@ -140,9 +140,9 @@ def check_images(id: str, space: Space) -> None:
 
 
 def flags_of(spec: EnvSpec, obs: Any) -> list[tuple[str, Any]]:
-    """(name, what it is to be like) of what the spec of one agent may have made other than given.
+    """(name, expected leaf) of single-agent observations whose form the spec may have changed.
 
-    That is its mask, and flags that are seen as numbers.
+    These are the mask, and boolean flags that networks see as numbers.
     """
     if spec.num_agents is not None or not isinstance(obs, dict):
         return []
@@ -160,18 +160,18 @@ def form(x: Any) -> tuple[Any, Any]:
 
 
 class WithFlags:
-    """An environment whose observations `legal` and `alive` are brought to the form of its spec."""
+    """Converts the observations `legal` and `alive` to the form of the spec."""
 
     def __init__(self, env: JaxEnv):
         self.env, self.spec = env, env.spec
 
     def reset(self, key: Array) -> tuple[Any, Any]:
-        """As that of the environment."""
+        """Delegates to the environment."""
         state, obs = self.env.reset(key)
         return state, self.seen(obs)
 
     def step(self, state: Any, action: Array, key: Array) -> tuple[Any, Any, Array, Array, Array]:
-        """As that of the environment."""
+        """Delegates to the environment."""
         state, obs, reward, terminated, truncated = self.env.step(state, action, key)
         return state, self.seen(obs), reward, terminated, truncated
 

@@ -1,7 +1,7 @@
-"""Many copies of a JaxEnv stepped together: as pure functions, and as a numpy VectorEnv.
+"""Vectorised JaxEnvs: as pure functions, and as a numpy VectorEnv.
 
-`autostep` is what the fused execution scans over and what `JaxVectorEnv` jits, so that both see
-the same numbers.
+Fused execution scans over `autostep` and `JaxVectorEnv` jits it, so that both give the same
+numbers.
 """
 
 import copy
@@ -25,13 +25,13 @@ from parl.envs.protocol import EnvState, JaxEnv, Transition
 
 
 class VectorState(struct.PyTreeNode):
-    """B environments in the middle of their episodes, and the key of all that comes."""
+    """B environments within their episodes, and the key of all later steps."""
 
     env: Any  # [B, ...] states of the environments
-    obs: Any  # [B, *O] what to act on next
+    obs: Any  # [B, *O] observations to act on next
     key: Array  # [] typed PRNG key, never changed: steps fold their time into it
     time: Array  # [] int32, steps taken by this vector
-    parameters: Any = ()  # [] each, by name, of the environments where they have been changed
+    parameters: Any = ()  # [] each, by name: changed attributes of the environments
 
 
 def reset(env: JaxEnv, key: Array, num_envs: int) -> VectorState:
@@ -42,7 +42,7 @@ def reset(env: JaxEnv, key: Array, num_envs: int) -> VectorState:
 
 
 def restart(env: JaxEnv, vector: VectorState) -> VectorState:
-    """New episodes in all environments; time goes on."""
+    """New episodes in all environments; time continues."""
     num_envs = jax.tree.leaves(vector.obs)[0].shape[0]
     key = jax.random.fold_in(vector.key, vector.time)
     fresh = reset(with_parameters(env, vector.parameters), key, num_envs)
@@ -50,7 +50,7 @@ def restart(env: JaxEnv, vector: VectorState) -> VectorState:
 
 
 def with_parameters(env: JaxEnv, parameters: Any) -> Any:
-    """The environment with other values of some attributes, inside of whatever wraps it."""
+    """The environment with some attributes replaced, also inside wrappers."""
     if not parameters:
         return env
     copied: Any = copy.copy(env)
@@ -67,8 +67,8 @@ def changed(
 ) -> VectorState:
     """The vector with these parameters for all its environments, and for all seeds [*lead].
 
-    They have the types of the attributes. Raises EnvError for what the environment does not have,
-    or where they are needed while its program is built.
+    Values are converted to the attributes' types. Raises EnvError for an unknown attribute or one
+    that must be known at compile time.
     """
     numbers = {}
     for name, value in parameters.items():
@@ -91,7 +91,7 @@ def changed(
 
 
 def attribute(env: Any, name: str) -> Any:
-    """The value of an attribute, inside of whatever wraps the environment; None without one."""
+    """The value of an attribute, also inside wrappers; None if it does not exist."""
     if hasattr(env, name):
         return getattr(env, name)
     return attribute(env.env, name) if hasattr(env, "env") else None
@@ -103,7 +103,7 @@ def step(env: JaxEnv, state: Any, action: Any, keys: Array) -> tuple[Any, Any, A
 
 
 def within_bounds(spec: EnvSpec, action: Any) -> Any:
-    """Actions within [-1, 1], in which environments take Box actions; policies sample beyond."""
+    """Box actions clipped to [-1, 1]; policies may sample beyond it."""
     return jnp.clip(action, -1.0, 1.0) if isinstance(spec.action_space, Box) else action
 
 
@@ -123,7 +123,7 @@ def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState
     new = jax.vmap(live.step)(vector.env, action, child_keys(0))
     state, next_obs, reward, terminated, truncated = new
     ended = terminated | truncated
-    # most steps end no episode, and drawing keys and resets would cost five times the step itself
+    # Most steps end no episode, and drawing keys and resets would cost five times the step itself.
     env_state, obs = lax.cond(anywhere(ended), restart_ended, lambda: (state, next_obs))
     following = vector.replace(env=env_state, obs=obs, time=vector.time + 1)
     return following, Transition(obs, reward, terminated, truncated, next_obs)
@@ -131,9 +131,9 @@ def autostep(env: JaxEnv, vector: VectorState, action: Any) -> tuple[VectorState
 
 @custom_vmap
 def anywhere(flags: Array) -> Array:
-    """Whether any flag is set, here or in any other seed: vmapped, it stays one answer for all.
+    """Whether any flag is set in any seed; under vmap it remains one unbatched answer.
 
-    So a `cond` on it stays a branch, where one on `flags.any()` would compute both sides.
+    A `cond` on it therefore remains a branch, whereas one on `flags.any()` computes both sides.
     """
     return flags.any()
 
@@ -171,7 +171,7 @@ class JaxVectorEnv:
     The first `reset` starts from jax.random.key(seed); later ones draw fresh episodes.
     """
 
-    infos = ()  # they tell nothing beside
+    infos = ()  # JAX environments have no infos
 
     def __init__(self, env: JaxEnv, num_envs: int, seed: int) -> None:
         self._env = env
@@ -189,7 +189,7 @@ class JaxVectorEnv:
         return writable(vector.obs)
 
     def step(self, action: Any) -> Transition:
-        """Steps all with actions [B, ...]; the arrays returned are not written to again."""
+        """Steps all environments with actions [B, ...]; returned arrays are never overwritten."""
         vector = self._started()
         action = jax.tree.map(lambda like, x: np.asarray(x, like.dtype), self._action, action)
         if any(np.shape(x)[:1] != (self.num_envs,) for x in jax.tree.leaves(action)):
@@ -199,7 +199,7 @@ class JaxVectorEnv:
             )
         self._vector, transition = self._autostep(vector, action)
         answer = writable(transition)
-        # NaN after a NaN action is not the environment's doing
+        # NaN after a NaN action is not the environment's fault
         if is_finite(action) and not is_finite((answer.reward, answer.next_obs)):
             raise EnvError(
                 f"{self.spec.id} returned NaN or infinity at step {int(vector.time) + 1}; "
@@ -208,7 +208,7 @@ class JaxVectorEnv:
         return answer
 
     def get_state(self) -> EnvState:
-        """Everything that the next steps depend on, as numpy arrays by their path."""
+        """Everything that later steps depend on, as numpy arrays by path."""
         leaves = named_leaves(self._started())
         arrays = {name: to_numpy(leaf) for name, leaf in leaves.items()}
         return EnvState(arrays=arrays, meta={"env": self.spec.id}, exact=True)
@@ -232,7 +232,7 @@ class JaxVectorEnv:
         return writable(vector.obs)
 
     def change(self, parameters: Mapping[str, Any]) -> None:
-        """Goes on with these parameters, as data of the same programs."""
+        """Continues with these parameters, as data of the same compiled programs."""
         self._vector = changed(self._env, self._started(), parameters)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Between what an environment itself shows and takes, and the arrays that networks see and give.
+"""Translates between an environment's own observations and actions and the networks' arrays.
 
-All that this needs is in the EnvSpec, as data: a policy can be used where its environment is not.
+Everything needed is data in the EnvSpec, so a policy can be used without its environment.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,30 +12,30 @@ from parl.core.actions import ActionMap, choice_map, number_map
 from parl.core.errors import ParlError, SpaceError
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space, flat_size
 
-MASK = "action_mask"  # of what `info` tells
+MASK = "action_mask"  # entry of `info`
 
 
 class Seen(NamedTuple):
-    """Observations as networks see them."""
+    """Observations in the networks' form."""
 
     obs: Any  # [B, *O]
-    single: bool  # one observation was given, not a batch of them
-    asked: Any = None  # whose actions are wanted, where there are several agents
+    single: bool  # one observation was given, not a batch
+    asked: Any = None  # names of the agents to act, if there are several
 
 
 class Translator(Protocol):
-    """Speaks the environment's language on one side and the networks' on the other."""
+    """Converts observations and actions between the environment's form and the networks'."""
 
     def observe(self, obs: Any, info: Any = None, agent: Any = None) -> Seen:
-        """One observation of the environment, or a batch. Raises SpaceError where it is none."""
+        """Converts one observation of the environment or a batch. Raises SpaceError if invalid."""
         ...
 
     def answer(self, action: np.ndarray, seen: Seen) -> Any:
-        """What the environment takes, of a network's actions [B, ...] on what was seen."""
+        """The environment's actions for a network's actions [B, ...]."""
         ...
 
     def actions(self, taken: Any) -> np.ndarray:
-        """A network's actions [B, ...] of a batch of the environment's; SpaceError for others."""
+        """A batch of the environment's actions as the network's [B, ...]. Raises SpaceError."""
         ...
 
 
@@ -49,7 +49,7 @@ def translator(spec: EnvSpec) -> Translator:
 
 
 class Alone:
-    """For one agent, or several as arrays [N, ...]."""
+    """The translator for one agent, or for several as arrays [N, ...]."""
 
     def __init__(self, spec: EnvSpec):
         self.spec, self.map = spec, spec.action_map or own_map(spec.action_space)
@@ -82,7 +82,7 @@ class Alone:
         return Seen(seen, single)
 
     def masks(self, infos: Any, count: int) -> np.ndarray:
-        """[B, A] bool, from a list of what the environment told, or a dict of arrays of it."""
+        """Masks [B, A] bool, from a list of infos or a dict of arrays."""
         from parl.envs.adapters.gymnasium_masks import stack_masks
 
         given = infos[MASK] if isinstance(infos, Mapping) else [(x or {}).get(MASK) for x in infos]
@@ -94,7 +94,7 @@ class Alone:
         return stack_masks(given, flat_size(self.spec.action_space))
 
     def check_legal(self, seen: Any) -> None:
-        """Raises ValueError where a mask leaves nothing to choose."""
+        """Raises ValueError if a mask leaves no legal action."""
         if not self.spec.has_mask or self.spec.num_agents is not None:
             return
         space = self.spec.action_space
@@ -123,7 +123,7 @@ class Alone:
 
 
 def own_map(space: Space) -> ActionMap:
-    """The map to a space of our own, whose bounds are those of the environment."""
+    """The action map to a space of PARL, with the bounds of the environment."""
     match space:
         case Box():
             return number_map(space.low, space.high, space.shape, space.dtype)[1]
@@ -135,7 +135,7 @@ def own_map(space: Space) -> ActionMap:
 
 
 def parts_of(space: Any) -> dict[Any, Any] | None:
-    """The spaces of a dict or tuple by their keys, of ours or Gymnasium's; None for a leaf."""
+    """The parts of a dict or tuple space, PARL's or Gymnasium's, by key; None for a leaf."""
     if isinstance(space, dict):
         return space
     inner = getattr(space, "spaces", None)
@@ -181,14 +181,14 @@ def is_batch(obs: Any, parts: Mapping[Any, Any]) -> bool:
 
 
 def nonempty(values: Any) -> Any:
-    """Raises ValueError for a batch of nothing."""
+    """The batch. Raises ValueError if it is empty."""
     if not len(values):
         raise ValueError("it is a batch of 0 observations")
     return values
 
 
 def numbers(value: Any) -> np.ndarray:
-    """An array of numbers; raises ValueError for anything else."""
+    """The value as an array of numbers. Raises ValueError."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{value!r:.60} are not numbers")
@@ -196,7 +196,7 @@ def numbers(value: Any) -> np.ndarray:
 
 
 def stacker(space: Space) -> Callable[[Sequence[Any]], Any]:
-    """A function from B observations in a space of our own to arrays [B, *O]."""
+    """A function from B observations in a space of PARL to arrays [B, *O]."""
     if isinstance(space, dict):
         parts = {name: stacker(part) for name, part in space.items()}
         return lambda values: {n: part([v[n] for v in values]) for n, part in parts.items()}
@@ -213,7 +213,7 @@ def stacker(space: Space) -> Callable[[Sequence[Any]], Any]:
 
 
 def check_finite(tree: Any, id: str) -> None:
-    """Raises SpaceError where there is a NaN or an infinity."""
+    """Raises SpaceError if there is NaN or infinity."""
     if isinstance(tree, dict):
         for part in tree.values():
             check_finite(part, id)

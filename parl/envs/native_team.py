@@ -1,4 +1,4 @@
-"""Several agents of an environment as it names them: dicts by name, or tuples."""
+"""Translates observations and actions of several agents, as dicts by name or tuples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from parl.envs.team import only_first, own_actions
 
 
 class Several:
-    """For named agents, or a tuple of them.
+    """The translator for named agents, or a tuple of them.
 
-    An observation is a dict of those that are in the game, or a tuple of all; with `agent`, of that
-    one alone. In games of turns only those are asked who have something legal to do.
+    An observation is a dict of the agents in the game, or a tuple of all; with `agent`, it is that
+    of this agent alone. In turn-based games only agents with a legal action act.
     """
 
     def __init__(self, spec: EnvSpec):
@@ -52,7 +52,7 @@ class Several:
     def look(
         self, game: Any, infos: Mapping[Any, Any], asked: list[Any] | None
     ) -> tuple[dict[str, np.ndarray], list[Any]]:
-        """(what networks see of one game [N, ...], the names of those who are to act)."""
+        """(the networks' observation of one game [N, ...], names of the agents to act)."""
         shown = self.by_name(game)
         obs = {name: example(part, ()) for name, part in self.parts.items()}
         for name, value in shown.items():
@@ -61,7 +61,7 @@ class Several:
             obs["alive"][i] = True
         rows = zip(obs["view"], self.seats, strict=True)
         filled = np.concatenate([row[: one.size] for row, one in rows])
-        if filled.size == obs["state"].size:  # else it is the environment's own, for critics only
+        if filled.size == obs["state"].size:  # else it is the environment's own, for critics
             obs["state"] = filled
         movers = [name for name in asked or shown if self.can_act(shown.get(name), infos.get(name))]
         if asked and len(movers) < len(asked):
@@ -79,12 +79,12 @@ class Several:
         return obs, movers
 
     def can_act(self, shown: Any, told: Any) -> bool:
-        """Whether an agent is in the game and, by its mask, has something to do."""
+        """Whether an agent is in the game and its mask, if any, has a legal action."""
         mask = None if shown is None else mask_in(shown, told)
         return shown is not None and (mask is None or bool(mask.any()))
 
     def by_name(self, game: Any) -> dict[Any, Any]:
-        """The observations of those that are shown, by their names."""
+        """The observations by agent name."""
         if isinstance(game, Mapping):
             self.check_names(game)
             return {name: value for name, value in game.items() if value is not None}
@@ -94,13 +94,13 @@ class Several:
         return dict(zip(self.names, game, strict=True))
 
     def is_game(self, obs: Any, agent: Any) -> bool:
-        """Whether an observation is that of the game, rather than of this agent alone."""
+        """Whether an observation is that of the whole game, not of one agent alone."""
         if self.tuples:
             return isinstance(obs, tuple) and len(obs) == len(self.names)
         return isinstance(obs, Mapping) and agent in obs
 
     def check_names(self, names: Any) -> None:
-        """Raises SpaceError for an agent that there is not."""
+        """Raises SpaceError for an unknown agent."""
         for name in names:
             if name not in self.index:
                 known = ", ".join(map(str, self.names))
@@ -108,7 +108,7 @@ class Several:
                 raise SpaceError(f"{self.spec.id} has no agent {name!r}.{hint} Known: {known}.")
 
     def view(self, name: Any, value: Any) -> np.ndarray:
-        """What an agent sees: [size] of its seat."""
+        """An agent's view [size]."""
         one = self.seats[self.index[name]]
         try:
             view = one.view(value)
@@ -128,7 +128,7 @@ class Several:
         return games[0] if seen.single else games
 
     def decoded(self, action: np.ndarray, asked: Any) -> Any:
-        """One game's actions [N, ...] as the environment takes them."""
+        """One game's actions [N, ...] in the environment's form."""
         own = lambda name: self.seats[self.index[name]].decode(action[self.index[name]])
         if not isinstance(asked, list):
             return own(asked)
@@ -144,5 +144,5 @@ class Several:
 
 
 def all_tuples(values: Sequence[Any]) -> bool:
-    """Whether a list holds games, each a tuple of observations, rather than being one."""
+    """Whether a list is a batch of games, each a tuple of observations."""
     return all(isinstance(value, tuple) for value in values)

@@ -1,4 +1,4 @@
-"""The user's own environments: what they are called, and how a name finds them again."""
+"""The user's own environments: their names, and finding them by name."""
 
 import functools
 from typing import Any
@@ -11,10 +11,10 @@ from parl.core.spec import EnvSpec
 
 
 def name_of(env: Any) -> str:
-    """What a class, a function or an object is called that makes environments or is one.
+    """The name of an environment, or of a class or function that makes one.
 
-    'module:attribute' where that finds it again, else its own name; a partial has that of its
-    function. Empty for a lambda, which is called as what it makes.
+    It is 'module:attribute' if that finds it again, else its own name; a partial has the name of
+    its function. It is empty for a lambda, which is named after what it makes.
     """
     if found := loading.name_of(env):
         return found
@@ -40,7 +40,7 @@ def named(name: str) -> Any:
 
 
 def with_arguments(env: Any, arguments: dict[str, Any], id: str) -> Any:
-    """What makes an environment, given arguments. Raises ConfigError where it makes none."""
+    """A maker with these arguments. Raises ConfigError if it is not callable."""
     if not arguments:
         return env
     if not callable(env):
@@ -49,9 +49,9 @@ def with_arguments(env: Any, arguments: dict[str, Any], id: str) -> Any:
 
 
 def made_if_pure(env: Any) -> Any:
-    """A pure JAX environment of a class that makes one, perhaps with arguments; others as they are.
+    """Instantiates the class of a pure JAX environment; anything else is returned unchanged.
 
-    Raises EnvError where the class does not take the arguments.
+    Raises EnvError if the class does not accept the arguments.
     """
     kind = env.func if isinstance(env, functools.partial) else env
     if not isinstance(kind, type) or issubclass(kind, gymnasium.Env):

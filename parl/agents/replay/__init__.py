@@ -1,4 +1,4 @@
-"""Replay: a ring of rows, and how they are drawn from it."""
+"""Replay: a ring of rows, and ways to sample from it."""
 
 from parl.agents.replay.ring import NumpyReplay as NumpyReplay
 from parl.agents.replay.ring import Replay as Replay

@@ -1,8 +1,8 @@
-"""Numbers that items are drawn in proportion to: a tree of sums with many branches.
+"""Priorities of items as a wide sum tree, to draw items in proportion to them.
 
 Each node of a level is the sum of WIDTH nodes of the level below; the lowest holds the priorities.
-Drawing goes down from the top, by one gather of WIDTH numbers a level for all draws together: with
-two branches, as sum trees usually have, there would be seven times as many steps.
+Drawing descends from the top with one gather of WIDTH numbers per level for all draws. A binary sum
+tree would take seven times as many steps.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ class Priorities(struct.PyTreeNode):
     """Priorities on the device, or in numpy arrays that are written in place."""
 
     levels: tuple[Any, ...]  # [N_l], each a multiple of WIDTH; priorities first, the top last
-    largest: Any  # [] of all priorities that were ever set; 1 before
+    largest: Any  # [] largest priority ever set; initially 1
 
     @classmethod
     def zeros(cls, count: int, lead: tuple[int, ...], on_host: bool) -> "Priorities":
@@ -34,7 +34,7 @@ class Priorities(struct.PyTreeNode):
 
     @property
     def total(self) -> Any:
-        """The sum of all."""
+        """The sum of all priorities."""
         return self.levels[-1].sum(-1)
 
     def __getitem__(self, index: Any) -> Any:
@@ -42,7 +42,7 @@ class Priorities(struct.PyTreeNode):
         return self.levels[0][index]
 
     def set(self, index: Any, priority: Any) -> "Priorities":
-        """New priorities [...], or one for all, at index [...]; of an item twice, the larger."""
+        """Sets priorities [...], or one for all, at index [...]; duplicates keep the larger one."""
         on_host = isinstance(self.levels[0], np.ndarray)
         if on_host:
             index, priority = jax.device_get((index, priority))
@@ -55,7 +55,7 @@ class Priorities(struct.PyTreeNode):
         return Priorities(tuple(levels), largest)
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
-        """Indices [*shape] int32, each with a probability in proportion to its priority."""
+        """Indices [*shape] int32, drawn with probability proportional to priority."""
         place = np.zeros(shape, np.int32)
         for level, k in zip(
             reversed(self.levels), jax.random.split(key, len(self.levels)), strict=True
@@ -80,9 +80,9 @@ def written(level: Any, index: Any, values: Any) -> Any:
 
 
 def larger_of(level: Any, index: Any, values: Any) -> Any:
-    """`level` [N] with `values` at `index`, the larger where one comes twice.
+    """`level` [N] with `values` at `index`; of duplicates the larger.
 
-    So the result does not depend on the order in which a device writes.
+    The result does not depend on the order of writes.
     """
     level = written(level, index, 0.0)
     if not isinstance(level, np.ndarray):

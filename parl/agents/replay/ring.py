@@ -1,4 +1,4 @@
-"""Replay: a ring of opaque items, on the device or in numpy.
+"""Replay: a ring of opaque items on the device or in numpy arrays.
 
 Items are packed into one array [capacity, D] per dtype. With one array per field, XLA copies the
 whole buffer whenever a program both adds and samples; packed, an add is one slice written in place
@@ -19,7 +19,7 @@ from parl.core.types import Array, static
 
 
 class Layout(NamedTuple):
-    """How items lie in packed rows; hashable, so that it can be static."""
+    """The layout of items in packed rows; hashable, so that it can be static."""
 
     structure: Any  # the items' tree
     shapes: tuple[tuple[int, ...], ...]  # of each leaf, without the item axis
@@ -59,23 +59,23 @@ class Layout(NamedTuple):
 
 
 class ReplayState(struct.PyTreeNode):
-    """The ring's content."""
+    """The content of the ring."""
 
     rows: dict[str, Any]  # dtype -> [capacity, D]
-    cursor: Any  # [] int32, where the next items go
-    size: Any  # [] int32, how many items there are
+    cursor: Any  # [] int32, row of the next items
+    size: Any  # [] int32, number of items
     layout: Layout = static()
     stride: int = static(default=1)  # rows from a step to the next of the same environment
     count: int = static(default=1)  # items in one add
-    priorities: Any = ()  # of the items, where they are drawn by priority
+    priorities: Any = ()  # of the items, if they are drawn by priority
 
 
 class Replay(struct.PyTreeNode):
-    """A ring of items: single steps for SAC, whole segments for QMIX; it never looks inside.
+    """A ring of items of any structure, such as steps for SAC or segments for QMIX.
 
-    Every `add` must bring the same number of items, so that a write never wraps around: the
-    capacity is rounded down to a multiple of it. Items that nothing can be learned from, see
-    `ops.is_usable`, are stored like others, but others are taken in their place.
+    Every `add` must have the same number of items, and the capacity is rounded down to a multiple
+    of it, so that a write never wraps around. Items that are not usable, see `ops.is_usable`, are
+    stored, but replaced by others when sampled.
     """
 
     capacity: int = static()
@@ -83,8 +83,8 @@ class Replay(struct.PyTreeNode):
     def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         """An empty ring for adds of the shape of `items` [n, ...] (arrays or their shapes).
 
-        Rows get the leading axes `lead`, such as (K,) for K seeds to be vmapped over. Where items
-        are single steps of several environments, `stride` is the number of these.
+        Rows get the leading axes `lead`, such as (K,) for K vmapped seeds. If items are single
+        steps of several environments, `stride` is their number.
         """
         layout, capacity = Layout.of(items), self.fitted(items)
         zeros, count = self.memory.zeros, jax.tree.leaves(items)[0].shape[0]
@@ -128,33 +128,33 @@ class Replay(struct.PyTreeNode):
         return self.take(state, self.index(state, key, shape))
 
     def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
-        """Where to sample: rows [*shape], uniformly drawn."""
+        """Rows [*shape] to sample, drawn uniformly."""
         return jax.random.randint(key, shape, 0, state.size)
 
     def take(self, state: ReplayState, index: Any) -> Any:
-        """The items [..., ...] in rows [...], or a neighbour's where one cannot be used."""
+        """The items in rows [...]; unusable ones are replaced by others of the batch."""
         return self.at(state, instead(index, self.usable(state, index)))
 
     def usable(self, state: ReplayState, index: Any) -> Any:
-        """Whether the items in rows [...] can be learned from: [...] bool."""
+        """Whether the items in rows [...] are finite and usable: [...] bool."""
         return ops.is_usable({name: row[index] for name, row in state.rows.items()}, index.ndim)
 
     def at(self, state: ReplayState, index: Any) -> Any:
-        """The items [..., ...] in rows [...], whatever they hold."""
+        """The items in rows [...], usable or not."""
         return state.layout.unpack({name: row[index] for name, row in state.rows.items()})
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
-        """Told of the errors [...] of what was taken at rows [...]; it does not care."""
+        """Receives the TD errors [...] of the sampled rows [...]. Uniform replay ignores them."""
         return state
 
     @property
     def on_host(self) -> bool:
-        """Whether the rows lie in host memory."""
+        """Whether the rows are in host memory."""
         return False
 
 
 class NumpyReplay(Replay):
-    """The same ring in host memory, for items that do not fit the device. Adds in place."""
+    """The same ring in host memory, for items that do not fit on the device; adds in place."""
 
     @property
     def memory(self) -> Any:
@@ -176,7 +176,7 @@ class NumpyReplay(Replay):
 
 
 def check_count(state: ReplayState, items: Any) -> None:
-    """Raises ConfigError where an add brings more or fewer items than the ring is divided into."""
+    """Raises ConfigError if the number of items differs from that of `init`."""
     count = jax.tree.leaves(items)[0].shape[0]
     if count != state.count:
         raise ConfigError(
@@ -186,9 +186,9 @@ def check_count(state: ReplayState, items: Any) -> None:
 
 
 def instead(index: Any, usable: Any) -> Any:
-    """`index` [..., B] with that of the nearest usable entry before it in place of unusable ones.
+    """`index` [..., B] with unusable entries replaced by the nearest usable one before them.
 
-    Round the end of the axis; unchanged where nothing is usable.
+    Wraps around the axis; unchanged if no entry is usable.
     """
     if not np.ndim(index):
         return index

@@ -1,6 +1,6 @@
-"""Ways to sample a replay that go beyond single items drawn uniformly; each wraps another.
+"""Samplers that wrap a replay: n-step returns and prioritisation.
 
-`Prioritized(NStep(Replay(capacity)))` has them all.
+`Prioritized(NStep(Replay(capacity)))` combines both.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ from parl.agents.replay.ring import ReplayState, instead
 from parl.core.errors import ConfigError
 from parl.core.types import Array, Step, static
 
-LARGEST = 1e9  # error; beside larger ones a sum of float32 forgets all other priorities
-HUGE = 1e20  # of a priority, whatever the exponent: float32 has room for the sum of many
+LARGEST = 1e9  # error; larger ones would swamp all other priorities in a float32 sum
+HUGE = 1e20  # priority; float32 can hold the sum of many such values
 
 
 class Sampler(struct.PyTreeNode):
-    """A replay around another, which does whatever is not overridden."""
+    """Wraps a replay and delegates to it whatever is not overridden."""
 
-    inner: Any  # a Replay or a Wrapper
+    inner: Any  # a Replay or a Sampler
 
     def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         return self.inner.init(items, lead, stride)
@@ -51,7 +51,7 @@ class Sampler(struct.PyTreeNode):
 
     @property
     def capacity(self) -> int:
-        """Items that it holds."""
+        """The number of items that it can hold."""
         return self.inner.capacity
 
     @property
@@ -60,12 +60,12 @@ class Sampler(struct.PyTreeNode):
 
 
 class NStep(Sampler):
-    """Single steps are stored and `n` of them in a row given back as one. Sutton & Barto 2018, 7.1.
+    """Stores single steps and returns `n` consecutive ones as one. Sutton & Barto 2018, 7.1.
 
-    The reward is the discounted sum of the window's, next_obs and last are those at its end, and
-    `discount` holds all of the window's discounts but one factor gamma, which the algorithm brings.
-    A window ends early where the episode does, of all or of one of several agents that is cut
-    alone, and at the newest step there is.
+    The reward is the discounted sum over the window, and next_obs and last are those of its end.
+    `discount` is the product of the window's discounts without one factor gamma, which the
+    algorithm applies. A window ends early at the end of the episode, also of one agent that is cut
+    alone, and at the newest stored step.
     """
 
     n: int = static(default=3)
@@ -78,17 +78,17 @@ class NStep(Sampler):
         steps = self.inner.at(state, self.window(state, index))
         offsets = jnp.arange(self.n).reshape(-1, *(1,) * index.ndim)
         capacity = next(iter(state.rows.values())).shape[0]
-        newer = (state.cursor - 1 - index) % capacity  # rows that were added after it
+        newer = (state.cursor - 1 - index) % capacity  # rows added after it
         return self.joined(steps, offsets * state.stride <= newer)
 
     def window(self, state: ReplayState, index: Any) -> Any:
-        """The rows [n, ...] of the steps from rows [...] on, those of other episodes included."""
+        """The rows [n, ...] of n steps from rows [...] on, which may cross episodes."""
         offsets = np.arange(self.n).reshape(-1, *(1,) * index.ndim)
         capacity = next(iter(state.rows.values())).shape[0]
         return (index + offsets * state.stride) % capacity
 
     def joined(self, steps: Step, there: Array) -> Step:
-        """Windows [n, ...] as one step each [...]; `there` [n, ...]: that far they were added."""
+        """Joins windows [n, ...] into steps [...]; `there` [n, ...] marks rows that are stored."""
         steps = jax.tree.map(jnp.asarray, steps)
         goes_on = ~steps.last[:-1] & ~steps.first[1:] & there[1:] & ~ops.cut(steps)[:-1]
         within = jnp.concatenate([jnp.ones_like(there[:1]), goes_on]).cumprod(0)  # [n, ...] 1 or 0
@@ -110,11 +110,11 @@ class NStep(Sampler):
 
 
 class Prioritized(Sampler):
-    """Items are drawn in proportion to (td_error + epsilon)^alpha, new ones as the largest so far.
+    """Draws items in proportion to (td_error + epsilon)^alpha; new items get the largest so far.
 
     Schaul et al. 2016, arXiv:1511.05952, section 3. Steps get `weight` in their extras, the
-    importance weight (1 / (N P))^beta over the largest of the batch. The algorithm has to report
-    `td_error` [B] for each batch.
+    importance weight (1 / (N P))^beta divided by the largest in the batch. The algorithm must
+    report `td_error` [B] for each batch.
     """
 
     alpha: float = 0.6
@@ -138,7 +138,7 @@ class Prioritized(Sampler):
     def at(self, state: ReplayState, index: Any) -> Step:
         steps = self.inner.at(state, index)
         priority = state.priorities[index]
-        known = priority > 0  # all but what was replaced
+        known = priority > 0  # priority 0: replaced by another item
         share = jnp.where(known, priority, 1.0) / state.priorities.total
         weight = jnp.where(known, (state.size * share) ** -self.beta, 0.0)
         weight = weight / jnp.maximum(weight.max(-1, keepdims=True), 1e-30)
@@ -156,7 +156,7 @@ class Prioritized(Sampler):
     def priority(self, td_error: Array) -> Array:
         """(|td_error| + epsilon)^alpha; errors that are not finite or beyond LARGEST count as 0.
 
-        Of such an update nothing was learned, and the item is to be drawn seldom.
+        Such an update was discarded, so the item should rarely be drawn again.
         """
         size = jnp.abs(td_error)
         size = jnp.where(size <= LARGEST, size, 0.0)

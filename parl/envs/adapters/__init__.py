@@ -1,1 +1,1 @@
-"""Environments of other packages, as the vector environments that executions step."""
+"""Adapters that turn environments of other packages into vector environments."""

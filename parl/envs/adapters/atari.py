@@ -1,8 +1,8 @@
-"""Atari games as Mnih et al. 2015 showed them to their agent, doi:10.1038/nature14236.
+"""Atari games with the preprocessing of Mnih et al. 2015, doi:10.1038/nature14236.
 
-Every fourth frame, the brighter of the last two, grey, 84x84, four of them stacked as channels; up
-to 30 frames without action after a reset. Rewards are the game's own. Actions stick with the
-probability of the game's registration, 0.25 for `-v5`: Machado et al. 2018, arXiv:1709.06009.
+Frame skip 4 with the maximum of the last two frames, greyscale, 84x84, four frames stacked as
+channels, up to 30 no-op frames after a reset. Rewards are not clipped. Sticky actions have the
+probability of the registered game, 0.25 for `-v5`: Machado et al. 2018, arXiv:1709.06009.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def _make(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
 
 
 class FramesLast(gymnasium.ObservationWrapper):
-    """Stacked frames [F, H, W] as channels [H, W, F], which is what convolutions take."""
+    """Moves stacked frames [F, H, W] to the last axis, [H, W, F], for convolutions."""
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
@@ -44,5 +44,5 @@ class FramesLast(gymnasium.ObservationWrapper):
         self.observation_space = spaces.Box(0, 255, (height, width, frames), np.uint8)
 
     def observation(self, observation: Any) -> np.ndarray:
-        """[H, W, F] of [F, H, W]."""
+        """[F, H, W] to [H, W, F]."""
         return np.moveaxis(np.asarray(observation), 0, -1)

@@ -1,8 +1,7 @@
 """Brax's environments as pure JAX environments: `brax:ant`, `brax:halfcheetah?backend=spring`.
 
-Freeman et al. 2021, arXiv:2106.13281. Brax's own wrappers, which end episodes at a time limit and
-reset them, are left out: an episode of 1000 steps is a truncation here, and resets lie in
-`jax_vector`.
+Freeman et al. 2021, arXiv:2106.13281. Brax's wrappers for time limits and automatic resets are not
+used: an episode is truncated after 1000 steps here, and `jax_vector` resets it.
 """
 
 import urllib.parse
@@ -22,7 +21,7 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")  # of physics
 
 
 class BraxState(struct.PyTreeNode):
-    """Where an episode is."""
+    """The state of an episode."""
 
     brax: Any  # Brax's own state: physics, observation, reward, done, info
     time: Array  # [] int32, steps since the reset
@@ -58,7 +57,7 @@ class Brax:
 
 
 def make(name: str) -> Any:
-    """Brax's own environment."""
+    """Creates Brax's environment."""
     known = envs._envs  # there is no public list of the names
     short, _, options = name.partition("?")
     if short not in known:
@@ -69,6 +68,6 @@ def make(name: str) -> Any:
             f"'brax:{name}' has the options {options}; it can have backend="
             f"{', backend='.join(BACKENDS)}."
         )
-    with warnings.catch_warnings():  # it says that it is maintained no more
+    with warnings.catch_warnings():  # it warns that Brax is no longer maintained
         warnings.filterwarnings("ignore", message="Brax System")
         return envs.get_environment(short, **given)

@@ -1,8 +1,8 @@
 """Tasks of the DeepMind Control Suite as Gymnasium environments.
 
-Tassa et al. 2018, arXiv:1801.00690. Ids are `cheetah-run` and `cheetah-run?repeat=2`: with a repeat
-every action is held for so many control steps, whose rewards are summed. Published results mostly
-have a repeat of 2 and count control steps ("frames"); PARL counts actions.
+Tassa et al. 2018, arXiv:1801.00690. Ids are `cheetah-run` and `cheetah-run?repeat=2`. With
+`repeat=n` every action is held for n control steps, whose rewards are summed. Published results
+mostly use a repeat of 2 and count control steps ("frames"); PARL counts actions.
 """
 
 import functools
@@ -39,10 +39,10 @@ def make_dm_control(name: str, /, **options: Any) -> Callable[[], gymnasium.Env]
 
 
 class DMControl(gymnasium.Env):
-    """One task, with its observations as one vector [O] in the order of their names in the task.
+    """One task, whose observations are concatenated to one vector [O] in the task's order.
 
-    The end of the task's time is a truncation; where the task ends an episode itself, it terminates
-    if the task's discount is 0.
+    The task's time limit is a truncation. If the task ends an episode earlier, that is a
+    termination if its discount is 0.
     """
 
     def __init__(self, domain: str, task: str, repeat: int = 1):
@@ -79,7 +79,7 @@ class DMControl(gymnasium.Env):
         return flat(new.observation), reward, terminated, new.last() and not terminated, {}
 
     def model_arrays(self) -> dict[str, np.ndarray]:
-        """Those arrays of the MuJoCo model that a task may change, such as where a target is."""
+        """The arrays of the MuJoCo model that a task may change, such as the place of a target."""
         model = self.control.physics.model.ptr
         values = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
         return {
@@ -89,7 +89,7 @@ class DMControl(gymnasium.Env):
         }
 
     def exact_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All that the next steps depend on; see `gymnasium_state`."""
+        """Everything that later steps depend on; see `gymnasium_state`."""
         data, state = self.control.physics.data.ptr, self.control.task.random.get_state(False)
         arrays, meta = gymnasium_state.numbers([self.control, self.control.task])
         arrays |= {f"data/{name}": a for name, a in gymnasium_state.fixed_arrays(data).items()}
@@ -101,7 +101,7 @@ class DMControl(gymnasium.Env):
         return arrays, {"numbers": meta, "time": data.time, "random": random}
 
     def set_exact_state(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-        """Continues from what `exact_state` gave."""
+        """Restores what `exact_state` returned."""
         physics, under = self.control.physics, gymnasium_state.under
         changed = under("model/", arrays)
         for name, part in self.model_arrays().items():
@@ -121,7 +121,7 @@ class DMControl(gymnasium.Env):
 
 
 def load(domain: str, task: str) -> Any:
-    """The suite's own environment. Raises MissingPackage where MuJoCo is too new for the suite."""
+    """Creates the suite's environment. Raises MissingPackage if MuJoCo is too new for it."""
     try:
         return suite.load(domain, task, {"random": 0})
     except AttributeError as error:

@@ -1,4 +1,4 @@
-"""JaxMARL's environments as ours (Rutherford et al., 2024, arXiv:2311.10090)."""
+"""JaxMARL's environments as JaxEnvs. Rutherford et al. 2024, arXiv:2311.10090."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,11 @@ from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
 from parl.envs.team import only_first, own_actions, team_spec
 
-WORLD = "world_state"  # the name under which observations carry the state, where they do
+WORLD = "world_state"  # key of the global state in observations, if there is one
 
 
 class JaxMarlState(struct.PyTreeNode):
-    """JaxMARL's state, and what it does not keep itself."""
+    """JaxMARL's state, with the living agents and the time."""
 
     env: Any
     alive: Array  # [N] bool
@@ -53,7 +53,7 @@ class JaxMarl:
             self.views,
             self.actions,
             state,
-            # at most: the particle environments make one step more than they say
+            # an upper bound: the particle environments make one step more than they declare
             max_steps=None if self.max_steps is None else self.max_steps + 1,
         )
 
@@ -77,7 +77,7 @@ class JaxMarl:
         return state, self.observe(obs, state), reward, over & ~late, over & late
 
     def own(self, i: int, action: Array) -> Array:
-        """Agent i's action as JaxMARL wants it."""
+        """Agent i's action in JaxMARL's space."""
         mine, space = self.actions[i], self.acts[i]
         if isinstance(mine, Discrete):
             return action
@@ -85,7 +85,7 @@ class JaxMarl:
         return space.low + (action + 1) / 2 * (space.high - space.low)
 
     def observe(self, obs: dict[str, Array], state: JaxMarlState) -> dict[str, Array]:
-        """Padded views, masks, and JaxMARL's state or else all views."""
+        """Padded views, masks, and JaxMARL's global state or the concatenated views."""
         own = [obs[agent].reshape(-1).astype(jnp.float32) for agent in self.agents]
         view = jnp.stack([jnp.pad(row, (0, max(self.views) - row.size)) for row in own])
         whole = obs[WORLD].reshape(-1) if WORLD in obs else jnp.concatenate(own)
@@ -117,7 +117,7 @@ def make(name: str, options: dict[str, Any]) -> Any:
 
 
 def action_space(name: str, space: Any) -> Discrete | Box:
-    """Our space for an agent's actions."""
+    """PARL's space for an agent's actions."""
     if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n))
     if isinstance(space, spaces.Box):
@@ -126,7 +126,7 @@ def action_space(name: str, space: Any) -> Discrete | Box:
 
 
 def implemented(env: Any) -> bool:
-    """Whether an environment tells which actions are available."""
+    """Whether an environment implements `get_avail_actions`."""
     get: Callable[[Any], Any] = env.get_avail_actions
     try:
         jax.eval_shape(lambda key: get(env.reset(key)[1]), jax.random.key(0))

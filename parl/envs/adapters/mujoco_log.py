@@ -1,4 +1,4 @@
-"""Where MuJoCo's remarks about models go."""
+"""Logs MuJoCo's warnings about models."""
 
 import logging
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ HOOKS: Any = mujoco  # these two are missing in its types
 
 @contextmanager
 def remarks_logged() -> Iterator[None]:
-    """What MuJoCo warns of while models are compiled is logged as information.
+    """Logs MuJoCo's warnings during model compilation at level INFO.
 
-    By itself it prints a warning for every environment, and writes MUJOCO_LOG.TXT where one stands.
+    By default MuJoCo prints them for every environment and writes MUJOCO_LOG.TXT to the working
+    directory.
     """
     before = HOOKS.get_mju_user_warning()
     HOOKS.set_mju_user_warning(LOG.info)

@@ -70,7 +70,7 @@ def as_team(env: Any, id: str | None = None) -> Team:
 
 
 def copies_of(env: Any) -> Callable[[], Team]:
-    """A maker of copies of an environment that is made already."""
+    """A maker that copies an existing environment."""
 
     def copied() -> Team:
         try:
@@ -85,7 +85,7 @@ def copies_of(env: Any) -> Callable[[], Team]:
 
 
 def find_module(path: str) -> ModuleType:
-    """The module of a dotted path; raises as `make_pettingzoo` says."""
+    """The module of a dotted path. Raises the errors of `make_pettingzoo`."""
     if not ids.MODULE.fullmatch(path):
         raise EnvError(f"'pz:{path}' needs the dotted path of a module: pz:mpe2.simple_spread_v3.")
     try:
@@ -117,10 +117,10 @@ def missing(id: str, error: ModuleNotFoundError) -> MissingPackage:
 
 
 class ZooTeam(Team):
-    """What both forms share: names, spaces, the state, and who is in the game.
+    """Base of both forms: names, spaces, the state, and the agents in the game.
 
-    An agent with a termination is dead, one with a truncation was cut, also where `agents` still
-    lists it. One that leaves `agents` without a flag waits, until it is listed again.
+    An agent with a termination is dead and one with a truncation is cut, even if `agents` still
+    lists it. One that leaves `agents` without either waits until it is listed again.
     """
 
     def __init__(self, env: Any, id: str | None, turns: bool, limit: Any = None):
@@ -145,9 +145,9 @@ class ZooTeam(Team):
         self.away = self.members(())  # those of them that are not listed any more
 
     def probe_state(self) -> int | None:
-        """The size of the environment's state(), None if it has none or one that is all views.
+        """The size of the environment's state(); None if it has none or it equals all views.
 
-        mpe2's is: it would compute every view a second time.
+        In mpe2 the state equals all views, and calling state() would compute them twice.
         """
         (state, views), (other, other_views) = (self.start(seed) for seed in (0, 1))
         if state is None or other is None:
@@ -167,7 +167,7 @@ class ZooTeam(Team):
             return None, np.concatenate(views)
 
     def opened(self, seed: int | None, options: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """(observations, infos) of those who are in the game at the start of an episode."""
+        """(observations, infos) of the agents in the game at the start of an episode."""
         raise NotImplementedError  # abstract
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -177,11 +177,11 @@ class ZooTeam(Team):
         return self.begin(seen, infos, self.members(seen), self.turn()), {}
 
     def turn(self) -> np.ndarray | None:
-        """[N] bool whose move it is; None where all move at once."""
+        """[N] bool, the agents to move; None if all move at once."""
         return None
 
     def seen_by(self, name: Any, obs: Any) -> Any:
-        """An agent's observation; raises EnvError where there is none."""
+        """An agent's observation. Raises EnvError if it is None."""
         if obs is None:
             raise EnvError(
                 f"{self.called} gives no observation of {name}, who is in `agents`: all of these "
@@ -190,7 +190,7 @@ class ZooTeam(Team):
         return obs
 
     def listed(self) -> np.ndarray:
-        """[N] bool: who is in `agents`; raises EnvError where it is somebody unknown."""
+        """[N] bool, the agents in `agents`. Raises EnvError for an unknown one."""
         if odd := set(self.env.agents) - self.index.keys():
             raise EnvError(f"{self.called}: {min(map(str, odd))} is not one of possible_agents.")
         return self.members(self.env.agents)
@@ -203,14 +203,17 @@ class ZooTeam(Team):
         return np.array([name in names for name in self.names], bool)
 
     def ended(self, terminations: Any, truncations: Any) -> np.ndarray:
-        """[N] bool: who was truncated and is not dead; notes all whose episode is over."""
+        """[N] bool, agents that were truncated and not terminated; records all that ended."""
         dead, late = (self.members(chosen_by(x)) for x in (terminations, truncations))
         cut = self.alive & late & ~dead
         self.over = self.over | dead | late
         return cut
 
     def remaining(self) -> np.ndarray:
-        """[N] bool: who goes on, waiting or not; raises EnvError where somebody comes back."""
+        """[N] bool, agents still in the game, waiting or not.
+
+        Raises EnvError if a dead one returns.
+        """
         listed = self.listed()
         if back := np.flatnonzero(listed & self.away).tolist():
             raise EnvError(
@@ -229,8 +232,8 @@ class ZooTeam(Team):
 class ParallelTeam(ZooTeam):
     """A PettingZoo environment whose agents all act at once.
 
-    An agent is alive while it is in the game; the step in which it dies is its last and has its
-    last reward. One that waits is alive, and action 0, which nobody is told, is all it has.
+    An agent is alive while it is in the game; its last reward comes with the step in which it dies.
+    A waiting agent is alive, and its only legal action is 0, which is not passed on.
     """
 
     def __init__(self, env: ParallelEnv, id: str | None = None):
@@ -268,11 +271,11 @@ class ParallelTeam(ZooTeam):
 
 
 class TurnTeam(ZooTeam):
-    """A PettingZoo environment whose agents take turns (AEC): `turn` tells who moves.
+    """A PettingZoo environment whose agents take turns (AEC): `turn` marks the one to move.
 
-    A step is one move. Its rewards are those that the move gave to any agent, at once: their sum
-    between two moves of an agent is what `last()` tells it, also where it does not move again.
-    Behind a game that was cut short the turn is that of the next in line.
+    A step is one move, with the rewards that it gave to any agent. Their sum between two moves of
+    an agent is what `last()` returns, even if it does not move again. After a truncated game the
+    turn is that of the next agent in line.
     """
 
     def __init__(self, env: AECEnv, id: str | None = None):
@@ -288,19 +291,19 @@ class TurnTeam(ZooTeam):
         return self.members({self.env.agent_selection})
 
     def observe(self, name: Any) -> Any:
-        """What an agent sees."""
+        """An agent's observation."""
         return self.seen_by(name, self.env.observe(name))
 
     def step(self, action: Any) -> Any:
-        """One move of who has the turn."""
+        """One move of the agent that has the turn."""
         env, mover = self.env, self.index[self.env.agent_selection]
         before = self.told()
-        before[mover] = 0.0  # it was told all that, and is told anew from here on
+        before[mover] = 0.0  # the mover's sum restarts at its move
         env.step(self.action_of(mover, action))
         reward = (self.told() - before).astype(np.float32)
         terminations, truncations = dict(env.terminations), dict(env.truncations)
         ending = chosen_by(terminations) | chosen_by(truncations)
-        seen = {name: self.observe(name) for name in ending}  # before they are taken out
+        seen = {name: self.observe(name) for name in ending}  # before they are removed
         cut = self.ended(terminations, truncations)
         living = [name for name in env.agents if not self.over[self.index[name]]]
         if living:
@@ -311,12 +314,12 @@ class TurnTeam(ZooTeam):
         return self.answer(seen, env.infos, reward, cut, alive, alive & turn, turn)
 
     def told(self) -> np.ndarray:
-        """[N] what `last()` would tell each agent of its rewards."""
+        """[N] cumulative rewards that `last()` would return."""
         paid = self.env._cumulative_rewards
         return np.array([paid.get(name, 0.0) for name in self.names], np.float64)
 
     def bury(self) -> None:
-        """Takes the dead out of the game: each has one empty step to make."""
+        """Removes agents whose episode is over, each by one step with the action None."""
         env = self.env
         for _ in self.names:
             if not self.over[self.index[env.agent_selection]]:
@@ -329,7 +332,7 @@ class TurnTeam(ZooTeam):
             )
 
     def next_in_line(self, mover: int, who: np.ndarray) -> np.ndarray:
-        """[N] bool: the next after the mover among these [N] bool, if there are any."""
+        """[N] bool, the next agent after the mover among `who` [N] bool, if any."""
         turn = np.zeros_like(who)
         if who.any():
             turn[(mover + 1 + np.roll(who, -mover - 1).argmax()) % len(who)] = True
@@ -337,7 +340,7 @@ class TurnTeam(ZooTeam):
 
 
 def name_of(env: Any) -> str:
-    """What an environment is called, also if it does not say so."""
+    """The name of an environment: its metadata's, else its class name."""
     metadata = getattr(env, "metadata", None)
     found = metadata.get("name") if isinstance(metadata, Mapping) else None
     return str(found or type(getattr(env, "unwrapped", env)).__name__)

@@ -1,7 +1,7 @@
-"""Gymnasium environments that survive their own exceptions, one by one.
+"""Gymnasium environments that are rebuilt individually when they raise.
 
 A pool rebuilds all environments of a worker when one of them raises. With `resilient` around the
-maker only that one is rebuilt, in place, and the others keep their episodes:
+maker only that environment is rebuilt, and the others keep their episodes:
 
     GymnasiumVectorEnv(resilient(make_gymnasium("MyEnv-v0")), 8, seed)
 """
@@ -17,16 +17,16 @@ Make = Callable[[], gymnasium.Env]
 
 
 def resilient(make: Make, failures: int = 3) -> Make:
-    """A maker whose environments cut an episode short where the environment raises.
+    """A maker whose environments truncate the episode when the environment raises.
 
-    After `failures` exceptions without an episode that ended by itself in between, the next one is
-    raised: an environment that always raises does not run on for ever.
+    After `failures` exceptions without a completed episode in between, the next one is raised, so
+    an environment that always fails ends the run.
     """
     return partial(Resilient, make, failures)
 
 
 class Resilient(gymnasium.Wrapper):
-    """Makes the environment anew when it raises; that step truncates the episode, reward 0."""
+    """Rebuilds the environment when it raises; that step truncates the episode with reward 0."""
 
     def __init__(self, make: Make, failures: int):
         super().__init__(make())
@@ -38,7 +38,7 @@ class Resilient(gymnasium.Wrapper):
         self.entropy = np.random.SeedSequence()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode, in a new environment where the old one cannot."""
+        """Starts an episode, in a new environment if the old one raises."""
         if seed is not None:
             self.entropy = np.random.SeedSequence(seed)
         while True:
@@ -49,7 +49,7 @@ class Resilient(gymnasium.Wrapper):
                 seed = self.rebuild(error)
 
     def step(self, action: Any) -> Any:
-        """One step; where it fails the last observation ends the episode."""
+        """One step; if it raises, the episode is truncated at the last observation."""
         try:
             answer = self.env.step(action)
         except Exception as error:
@@ -63,7 +63,7 @@ class Resilient(gymnasium.Wrapper):
         return answer
 
     def rebuild(self, error: Exception) -> int:
-        """Replaces the environment; raises its error if that was one too many. A fresh seed."""
+        """Replaces the environment and returns a fresh seed; re-raises after too many failures."""
         self.in_a_row += 1
         if self.in_a_row > self.failures:
             raise

@@ -1,4 +1,4 @@
-"""Our environments of several agents as PettingZoo's, for other libraries to use."""
+"""Exports PARL's multi-agent environments to PettingZoo, for use with other libraries."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +22,7 @@ def export(env: JaxEnv) -> ParallelEnv | AECEnv:
 
 
 class Game:
-    """A running environment: its PettingZoo spaces, its state, and what was observed last."""
+    """A running environment: its PettingZoo spaces, its state and the last observation."""
 
     def __init__(self, env: JaxEnv):
         spec = env.spec
@@ -58,7 +58,7 @@ class Game:
         return jax.random.key(int(self._random.integers(2**32)))
 
     def start(self, seed: int | None) -> None:
-        """Starts an episode; without a seed it goes on from the last one."""
+        """Starts an episode; without a seed the random generator continues."""
         if seed is not None or self._random is None:
             self._random = np.random.default_rng(seed)
         self._state, obs = self._reset(self.key())
@@ -78,11 +78,11 @@ class Game:
         return reward, bool(terminated), bool(truncated)
 
     def alive(self) -> list[str]:
-        """Who is in the game."""
+        """The agents in the game."""
         return [name for name, here in zip(self.agents, self.obs["alive"], strict=True) if here]
 
     def view(self, name: str) -> np.ndarray:
-        """What an agent sees, without padding."""
+        """An agent's view without padding."""
         i = self.agents.index(name)
         return self.obs["view"][i, : self.sizes[i]]
 
@@ -93,25 +93,25 @@ class Game:
         return legal[: self.own_actions(name)].astype(np.int8)
 
     def own_actions(self, name: str) -> int:
-        """How many actions an agent has."""
+        """The number of an agent's actions."""
         space = self.action_spaces[name]
         assert isinstance(space, spaces.Discrete)
         return int(space.n)
 
     def infos(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The masks, where there are any."""
+        """Infos with the action masks, if there are any."""
         if "legal" not in self.obs:
             return {name: {} for name in names}
         return {name: {"action_mask": self.mask(name)} for name in names}
 
 
 def reals(size: int) -> spaces.Box:
-    """Vectors of float32."""
+    """A space of float32 vectors."""
     return spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
 
 def masks(space: Any) -> spaces.Box:
-    """Masks of a discrete action space."""
+    """The space of masks of a discrete action space."""
     return spaces.Box(0, 1, (space.n,), np.int8)
 
 
@@ -149,7 +149,7 @@ class ParallelGame(ParallelEnv):
         return views, self.game.infos(self.agents)
 
     def step(self, actions: dict[str, Any]) -> Any:
-        """One step; agents that are not alive any more are terminated and leave."""
+        """One step; agents that are no longer alive are terminated and removed."""
         game, before = self.game, self.agents
         if not before:
             return {}, {}, {}, {}, {}
@@ -215,7 +215,7 @@ class TurnGame(AECEnv):
         self.agent_selection = self.mover()
 
     def mover(self) -> str:
-        """Whose turn it is; the next in line where the game is over."""
+        """The agent that has the turn, or the next in line if the game is over."""
         turn = self.game.obs["turn"]
         if turn.any():
             return self.possible_agents[int(turn.argmax())]

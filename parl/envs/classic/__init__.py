@@ -1,1 +1,1 @@
-"""Gymnasium's classic control as pure JAX programs."""
+"""Gymnasium's classic-control environments in JAX."""

@@ -18,7 +18,7 @@ MAX_SPEED_2 = 9 * np.pi
 
 
 class AcrobotState(struct.PyTreeNode):
-    """Where the two links are."""
+    """Angles and speeds of the two links, and the time."""
 
     physics: Array  # [4] theta1, theta2 in [-pi, pi], 0 hangs down; theta1_dot, theta2_dot
     time: Array  # [] int32, steps since the reset

@@ -23,7 +23,7 @@ THETA_LIMIT = 12 * 2 * np.pi / 360
 
 
 class CartPoleState(struct.PyTreeNode):
-    """Where the cart and the pole are."""
+    """Positions and speeds of cart and pole, and the time."""
 
     physics: Array  # [4] x, x_dot, theta, theta_dot; CartPole's observation
     time: Array  # [] int32, steps since the reset
@@ -76,9 +76,9 @@ class CartPole:
 
 @dataclass(frozen=True)
 class CartPoleMasked(CartPole):
-    """CartPole that shows where cart and pole are, but not how fast they move.
+    """CartPole without velocities in its observations.
 
-    Observations are x and theta: balancing needs memory.
+    Observations are x and theta, so balancing needs memory.
     """
 
     @property

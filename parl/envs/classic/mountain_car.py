@@ -19,7 +19,7 @@ GRAVITY = 0.0025
 
 
 class MountainCarState(struct.PyTreeNode):
-    """Where the car is."""
+    """Position and velocity of the car, and the time."""
 
     physics: Array  # [2] position, velocity; also the observation
     time: Array  # [] int32, steps since the reset

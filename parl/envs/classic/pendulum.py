@@ -17,7 +17,7 @@ MAX_TORQUE = 2.0
 
 
 class PendulumState(struct.PyTreeNode):
-    """Where the pendulum is."""
+    """Angle and speed of the pendulum, and the time."""
 
     physics: Array  # [2] theta in [-pi, pi], 0 is upright; theta_dot
     time: Array  # [] int32, steps since the reset

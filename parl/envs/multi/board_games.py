@@ -1,7 +1,7 @@
-"""Tic-tac-toe and connect four: two players, one stone a turn, a line of stones wins.
+"""Tic-tac-toe and connect four: two players place one stone per turn; a line of stones wins.
 
-Views, masks and rewards are those of PettingZoo's games. A player sees its own stones and the
-other's; who waits has only action 0 and it does nothing.
+Views, masks and rewards are those of PettingZoo's games. A player sees its own and the other
+player's stones. The waiting player's only legal action is 0, which has no effect.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from parl.envs.team import only_first, team_spec
 class BoardState(struct.PyTreeNode):
     """A position."""
 
-    stones: Array  # [2, C] bool, of each player on each cell, rows after one another
-    player: Array  # [] int32, who moves next
+    stones: Array  # [2, C] bool, stones of each player by cell, row-major
+    player: Array  # [] int32, the player to move
     over: Array  # [] bool
 
 
 @dataclass(frozen=True)
 class BoardGame:
-    """A board of rows x columns on which `line` stones in a row, however they lie, win.
+    """A board of rows x columns; `line` stones in a row, column or diagonal win.
 
-    With `falls` a move names a column and the stone falls to its lowest free cell, otherwise it
-    names a cell. The winner gets 1 and the loser -1, a draw is 0. A move that is not legal loses.
+    With `falls` a move names a column and the stone falls to its lowest free cell; otherwise it
+    names a cell. The winner gets 1 and the loser -1; a draw gives 0. An illegal move loses.
     """
 
     id: str
@@ -42,7 +42,7 @@ class BoardGame:
 
     @property
     def cells(self) -> int:
-        """C"""
+        """C, the number of cells."""
         return self.rows * self.columns
 
     @cached_property
@@ -78,7 +78,7 @@ class BoardGame:
         return state, self.observe(state), reward, over, jnp.bool_(False)
 
     def landing(self, taken: Array, move: Array) -> tuple[Array, Array]:
-        """(the cell [C] bool that a move fills, whether it is not legal)."""
+        """(the cell [C] bool that a move fills, whether the move is illegal)."""
         if not self.falls:
             cell = np.arange(self.cells) == move
             return cell, (cell & taken).any()
@@ -92,7 +92,7 @@ class BoardGame:
         return jnp.any(self.lines @ stones.astype(jnp.float32) >= self.line)
 
     def observe(self, state: BoardState) -> dict[str, Array]:
-        """Views: for each cell the own and the other's stone; the state adds whose turn it is."""
+        """Views: for each cell own and other's stone; the state also holds the turn."""
         turn = (np.arange(2) == state.player) & ~state.over  # [2] bool
         planes = state.stones.astype(jnp.float32)  # [2, C]
         view = jnp.stack([planes.T.reshape(-1), planes[::-1].T.reshape(-1)])

@@ -18,11 +18,11 @@ STEPS = np.array(
 LOAD = 5
 MAX_PLAYER_LEVEL = 2
 MOST = 1_000  # cells in a row, players and foods
-UNSEEN = np.array([-1, -1, 0], np.float32)  # row, column and level of what is not there
+UNSEEN = np.array([-1, -1, 0], np.float32)  # row, column and level of an absent food or player
 
 
 class ForagingState(struct.PyTreeNode):
-    """Who is where; foods lie in the order of their cells."""
+    """Positions and levels; foods are sorted by cell."""
 
     position: Array  # [N, 2] int32 row and column
     level: Array  # [N] int32
@@ -34,11 +34,12 @@ class ForagingState(struct.PyTreeNode):
 
 @dataclass(frozen=True)
 class Foraging:
-    """Players load food next to them; the levels of those who load must reach that of the food.
+    """Players load adjacent food; the sum of the loaders' levels must reach the food's level.
 
-    A food pays its share of all food levels, divided by the loaders' levels, so that eating all
-    sums up to 1. With `coop` every food takes as many as three players (or all) together. Players
-    that want the same cell stay where they are. Players see `sight` cells far, None for all.
+    A food's reward is its share of all food levels, split in proportion to the loaders' levels, so
+    that all food together gives 1. With `coop` every food needs three players (or all of fewer)
+    together. Players that choose the same cell stay where they are. Players see up to `sight` cells
+    far, or everything if None.
     """
 
     size: int = 8
@@ -88,7 +89,7 @@ class Foraging:
         return state, self.observe(state)
 
     def spread(self, key: Array, position: Array) -> tuple[Array, Array]:
-        """Cells [F, 2] for food, off the edge and apart from each other; and which were found."""
+        """(cells [F, 2] for food, off the edge and not adjacent; whether each was found [F])."""
         grid = np.stack(np.divmod(np.arange(self.size**2), self.size), 1)  # [C, 2]
         inner = ((grid > 0) & (grid < self.size - 1)).all(1)
         free = inner & ~same(grid, position).any(1)  # [C]
@@ -116,7 +117,7 @@ class Foraging:
         contested = same(goal, goal).sum(1) > 1
         position = jnp.where(contested[:, None], state.position, goal)
 
-        hands = near & loads[:, None]  # [N, F] nobody is next to two foods
+        hands = near & loads[:, None]  # [N, F] a player is never next to two foods
         strength = (hands * state.level[:, None]).sum(0)  # [F]
         eaten = there & (strength > 0) & (strength >= state.food_level)
         worth = jnp.where(eaten, state.food_level / jnp.maximum(strength * state.total, 1), 0.0)
@@ -128,9 +129,9 @@ class Foraging:
         return state, self.observe(state), reward, over, time >= self.max_steps
 
     def observe(self, state: ForagingState) -> dict[str, Array]:
-        """Views: row, column and level of the foods in sight, of oneself, of others in sight.
+        """Views: row, column and level of visible foods, of the player, and of visible others.
 
-        Rows and columns count from the corner of what a player sees.
+        Rows and columns are relative to the corner of the player's field of view.
         """
         sight, count = self.sight or self.size, self.players
         corner = state.position - jnp.minimum(sight, state.position)  # [N, 2]
@@ -151,7 +152,7 @@ class Foraging:
 
 
 def in_front(place: Array, level: Array, seen: Array) -> Array:
-    """[K, 3] place and level of what is seen [K], in order and without gaps, then UNSEEN."""
+    """[K, 3] place and level of the visible entries, in order, padded with UNSEEN."""
     slot = jnp.cumsum(seen) - 1
     chosen = seen & (slot == np.arange(seen.shape[0])[:, None])  # [slot, K]
     things = jnp.concatenate([place, level[:, None]], 1).astype(jnp.float32)
@@ -159,11 +160,11 @@ def in_front(place: Array, level: Array, seen: Array) -> Array:
 
 
 def same(some: Any, others: Any) -> Array:
-    """[N, M] bool: which cells [N, 2] are which of [M, 2]."""
+    """[N, M] bool: equality of cells [N, 2] and [M, 2]."""
     return (jnp.asarray(some)[:, None] == others).all(-1)
 
 
 def crowded(distance: Array) -> Array:
-    """Whether a cell at |rows|, |columns| [..., 2] of a food must stay without one."""
+    """Whether a cell at a distance |rows|, |columns| [..., 2] of a food must stay empty."""
     near, straight = distance.max(-1), distance.min(-1) == 0
     return (near <= 1) | (straight & (near <= 2))

@@ -1,6 +1,6 @@
 """Cooperative games of one or two steps in which two agents must find the best joint action.
 
-Both are paid half of the payoff, so that the sum over agents is the payoff of the paper.
+Each agent gets half of the payoff, so that the sum over agents is the payoff of the paper.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ def penalty(k: float) -> tuple[tuple[float, ...], ...]:
 
 
 class GameState(struct.PyTreeNode):
-    """Where a game is."""
+    """The state of a game."""
 
     place: Array  # [] int32, one of its situations
 
 
 @dataclass(frozen=True)
 class MatrixGame:
-    """One move each at the same time, paid by `payoff[action 0][action 1]`.
+    """One simultaneous move each, with the payoff `payoff[action 0][action 1]`.
 
     The climbing and the penalty game are those of Claus and Boutilier (1998), The dynamics of
     reinforcement learning in cooperative multiagent systems: miscoordination costs, or the best
@@ -58,7 +58,7 @@ class MatrixGame:
         return GameState(jnp.int32(1)), self.observe(), reward, over, jnp.bool_(False)
 
     def observe(self) -> dict[str, Array]:
-        """There is nothing to see: ones."""
+        """A constant observation of ones."""
         return observation(jnp.ones(1), len(self.payoff))
 
 
@@ -66,9 +66,9 @@ class MatrixGame:
 class TwoStep:
     """The first agent's first move chooses one of two matrix games, which both then play.
 
-    The game of QMIX's paper (Rashid et al., 2018, arXiv:1803.11485, section 5): one game pays 7
-    whatever is done, the other 8 for the joint action (1, 1) and less for all others. Sums of
-    values cannot tell that, monotonic mixing can.
+    From the QMIX paper (Rashid et al., 2018, arXiv:1803.11485, section 5): one game always gives 7,
+    the other 8 for the joint action (1, 1) and less otherwise. Monotonic mixing can represent these
+    values, a sum cannot.
     """
 
     @property
@@ -92,7 +92,7 @@ class TwoStep:
 
 
 def observation(view: Array, actions: int) -> dict[str, Array]:
-    """What both see: view [O]; it is the state, too."""
+    """The observation of both agents: view [O], which is also the state."""
     return {
         "view": jnp.stack([view, view]),
         "alive": jnp.ones(2, bool),

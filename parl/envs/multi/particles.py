@@ -1,8 +1,8 @@
 """The physics of the multi-agent particle environments (Lowe et al., 2017, arXiv:1706.02275).
 
-Discs in the plane that are pushed by their agents and by each other. As in mpe2: positions move by
-the old velocities, velocities are damped and then take up forces, contacts are soft. All masses
-are 1. Axes: N agents, E entities that collide, L landmarks.
+Discs in the plane are pushed by their agents and by each other. As in mpe2, positions move by the
+old velocities, velocities are damped before forces are added, and contacts are soft. All masses are
+1. Axes: N agents, E entities that collide, L landmarks.
 """
 
 import jax
@@ -18,12 +18,12 @@ TIME_STEP = 0.1
 DAMPING = 0.25
 CONTACT_FORCE = 100.0
 CONTACT_MARGIN = 1e-3
-SENSITIVITY = 5.0  # force of an action, where an environment has no acceleration of its own
+SENSITIVITY = 5.0  # force of an action, unless an environment defines another acceleration
 MOVES = 5  # stay, left, right, down, up
 
 
 class ParticleState(struct.PyTreeNode):
-    """Where agents and landmarks are."""
+    """Positions and velocities of agents and landmarks."""
 
     position: Array  # [N, 2]
     velocity: Array  # [N, 2]
@@ -75,13 +75,13 @@ def lengths(offset: Array) -> Array:
 
 
 def contact_force(position: Array, others: Array, reach: np.ndarray) -> Array:
-    """Forces [N, 2] on agents at [N, 2] by entities at [E, 2], the first N of which they are.
+    """Forces [N, 2] on agents at [N, 2] from entities at [E, 2]; the first N are the agents.
 
-    Two entities push each other apart once they are nearer than `reach` [N, E], the sum of their
-    radii: by CONTACT_FORCE per unit of a softened penetration, softplus(-x / margin) margin.
+    Two entities closer than `reach` [N, E], the sum of their radii, repel each other by
+    CONTACT_FORCE per unit of softened penetration, margin * softplus(-x / margin).
     """
     away = -offsets(position, others)  # [N, E, 2]
-    distance = lengths(away) + np.eye(*reach.shape, dtype=np.float32)  # nobody pushes itself
+    distance = lengths(away) + np.eye(*reach.shape, dtype=np.float32)  # no entity pushes itself
     depth = CONTACT_MARGIN * jax.nn.softplus((reach - distance) / CONTACT_MARGIN)
     return ((CONTACT_FORCE * depth / distance)[..., None] * away).sum(1)
 
@@ -92,7 +92,7 @@ def touching(offset: Array, reach: np.ndarray) -> Array:
 
 
 def of_others(pairs: Array) -> Array:
-    """[N, N, ...] without its diagonal: [N, N - 1, ...], the order stays."""
+    """[N, N, ...] without its diagonal: [N, N - 1, ...], in order."""
     count = pairs.shape[0]
     rows = pairs.reshape(count * count, *pairs.shape[2:])[1:]
     rows = rows.reshape(count - 1, count + 1, *pairs.shape[2:])[:, :-1]
@@ -105,7 +105,7 @@ def flat(parts: Array) -> Array:
 
 
 def observation(view: Array, state: Array, actions: tuple[Discrete | Box, ...]) -> dict[str, Array]:
-    """What all agents see; nobody ever dies, and every action that an agent has is legal."""
+    """The observation of all agents: all are alive, and all of an agent's own actions are legal."""
     obs = {"view": view, "alive": jnp.ones(len(actions), bool), "state": state}
     if isinstance(actions[0], Discrete):
         obs["legal"] = jnp.array(own_actions(actions))

@@ -18,10 +18,10 @@ COLOURS = np.full((GOALS, 3), 0.15, np.float32) + 0.5 * np.eye(GOALS, dtype=np.f
 
 
 class SpeakerListenerState(ParticleState):
-    """Where the listener and the landmarks are; of two agents the speaker is the first."""
+    """Positions, the goal and the message; the speaker is agent 0."""
 
     goal: Array  # [] int32, the landmark to go to
-    message: Array  # [3] what the speaker said last
+    message: Array  # [3] the speaker's last message
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""simple_spread: agents cover landmarks and keep out of each other's way (mpe2's v3)."""
+"""simple_spread: agents cover landmarks and avoid collisions (mpe2's v3)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,13 @@ from parl.envs.multi.particles import ParticleState
 from parl.envs.team import team_spec
 
 RADIUS = 0.15
-LOCAL_RATIO = 0.5  # weight of an agent's own collisions against what all share
+LOCAL_RATIO = 0.5  # weight of an agent's own collisions relative to the shared reward
 MOST = 1_000  # agents
 
 
 @dataclass(frozen=True)
 class SimpleSpread:
-    """As many landmarks as agents; all are paid for near landmarks, each pays for its collisions.
+    """As many landmarks as agents, a shared reward for coverage and a penalty for collisions.
 
     The reward of an agent is half of minus the sum over landmarks of the distance to the nearest
     agent, and half of minus its collisions. Discrete moves, or `continuous` ones.
@@ -71,7 +71,7 @@ class SimpleSpread:
         return state, self.observe(state), self.reward(state), jnp.bool_(False), time_over
 
     def reward(self, state: ParticleState) -> Array:
-        """[N]"""
+        """Rewards [N]."""
         distance = particles.lengths(particles.offsets(state.landmarks, state.position))
         others = particles.of_others(particles.offsets(state.position, state.position))
         hits = particles.touching(others, np.array(2 * RADIUS, np.float32)).sum(1)

@@ -1,4 +1,4 @@
-"""simple_tag: slow predators hunt a fast prey around obstacles (mpe2's v3)."""
+"""simple_tag: slow predators chase a fast prey around obstacles (mpe2's v3)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +23,9 @@ CATCH = 10.0
 
 @dataclass(frozen=True)
 class SimpleTag:
-    """Every predator gets 10 for each one that touches the prey, the prey loses as much.
+    """Every predator gets 10 for each predator that touches the prey, which loses the same amount.
 
-    The prey is also fined for leaving the square [-0.9, 0.9]^2.
+    The prey is also penalised for leaving the square [-0.9, 0.9]^2.
     """
 
     continuous: bool = False
@@ -67,7 +67,7 @@ class SimpleTag:
         return state, self.observe(state), self.reward(state), jnp.bool_(False), time_over
 
     def reward(self, state: ParticleState) -> Array:
-        """[N]"""
+        """Rewards [N]."""
         predators, prey = state.position[:PREDATORS], state.position[PREDATORS:]
         reach = REACH[PREDATORS:, :PREDATORS]
         hits = particles.touching(particles.offsets(prey, predators), reach)  # [prey, predators]
@@ -89,6 +89,6 @@ class SimpleTag:
 
 
 def fine(x: Array) -> Array:
-    """What it costs to be at distance x [...] from the middle: 0 up to 0.9, then ever more."""
+    """The penalty at a distance x [...] from the centre: 0 up to 0.9, then increasing."""
     outside = jnp.minimum(jnp.exp(2 * x - 2), 10.0)
     return jnp.where(x < 0.9, 0.0, jnp.where(x < 1.0, 10 * (x - 0.9), outside))
