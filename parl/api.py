@@ -18,7 +18,7 @@ from parl.envs.factory import make_factory
 from parl.face import Agent as Agent
 from parl.models.encoder import has_images
 from parl.recipes import algorithm_name
-from parl.recipes.auto import AUTO, doubt, pick
+from parl.recipes.auto import AUTO, pick
 from parl.report.announce import announced
 from parl.report.progress import Progress
 from parl.runs.build import (
@@ -41,6 +41,7 @@ from parl.runs.preparation import prepare as prepare
 from parl.runs.remarks import long_warmup, rounding
 from parl.runs.schedules import explained, extended, horizon
 from parl.runs.session import finished, go_on, resumed, say, started
+from parl.runs.sides import check_team
 from parl.runs.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ def train(
     spec = parts.factory.spec
     if name == AUTO and not quiet:
         print(pick(spec, parts.factory.jax is not None).line(spec))
-    if not quiet and (sentence := doubt(name, spec)):
-        print(sentence)
+    remark = check_team(name, parts.factory, config.opponent)
+    if not quiet and remark:
+        print(remark)
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
         tell(parts, quiet)
@@ -260,19 +262,22 @@ def load(
     or that of a run of an older version. `algorithm` is needed where the run was started with an
     object of the user's own.
     """
+    seed_index = checked("seed_index", seed_index, int)
     prepare()
     place = path_of(path).absolute()
     if place.parent.name == "checkpoints" and (place.parents[1] / "config.json").exists():
         name = int(place.name) if place.name.isdecimal() else place.name
         return load(place.parents[1], seed_index, env, algorithm, name)
     if not (place / "config.json").exists():
+        if seed_index:
+            raise ConfigError(f"{path} is no run: a saved agent has no seed_index {seed_index}.")
         return Agent.restore(path, algorithm, env=env)
     parts, state = load_state(RunDir(path), env, algorithm, checkpoint, plays=False)
     count = parts.config.num_seeds
-    if not isinstance(seed_index, int) or not 0 <= seed_index < count:
+    if not 0 <= seed_index < count:
         raise ConfigError(
             f"{path} has {count} seed{'s' * (count > 1)}, so seed_index must be from 0 to "
-            f"{count - 1}, not {seed_index!r}."
+            f"{count - 1}, not {seed_index}."
         )
     train = run_seeds(parts.config).take(state.algorithm_state, seed_index)
     agent = Agent.around(

@@ -4,6 +4,7 @@ It takes what the environment shows and gives what it takes; the networks' side 
 parl/agents/agent.py.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ArtefactError, CheckpointError, ConfigError
 from parl.core.loading import OBJECT
-from parl.core.spec import EnvSpec, in_words
+from parl.core.settings import Setting, checked, path_of
+from parl.core.spec import EnvSpec, example, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
@@ -50,6 +52,7 @@ class Agent(base.LearnerAgent):
         given to `learn`.
         """
         prepare()
+        seed = checked("seed", seed, int, Setting(low=0))
         factory = make_factory(env)
         name, recipe = recipe_for(algorithm, factory)
         once = {"updates": 1} if "updates" in recipe.types() else {}
@@ -121,25 +124,39 @@ class Agent(base.LearnerAgent):
         return super().learn(self.translated(data))
 
     def translated(self, steps: Step) -> Step:
-        """Steps of the environment as those of networks."""
-        lead = np.shape(steps.first)
-        flat = lambda tree: jax.tree.map(
-            lambda x: np.asarray(x).reshape(-1, *np.shape(x)[len(lead) :]), tree
-        )
+        """Steps of the environment as those of networks. Raises a ParlError for what is none."""
+        lead, agents = np.shape(steps.first), self.spec.agent_shape
         back = lambda tree: jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), tree)
-        seen = lambda obs: back(self.translator.observe(flat(obs)).obs)
-        extras = dict(steps.extras)
+
+        def flat(name: str) -> Any:
+            """A part of the steps with one axis in place of `lead`."""
+            leaves, structure = jax.tree.flatten(getattr(steps, name))
+            arrays = [np.asarray(leaf) for leaf in leaves]
+            if not arrays or any(x.shape[: len(lead)] != lead for x in arrays):
+                raise ConfigError(f"{name} of what is to be learned from lacks the axes {lead}.")
+            inner = [x.reshape(-1, *x.shape[len(lead) :]) for x in arrays]
+            return jax.tree.unflatten(structure, inner)
+
+        def fit(name: str, dtype: type, *axes: int) -> np.ndarray:
+            like = jax.ShapeDtypeStruct((*lead, *axes), dtype)
+            return base.fitting(name, getattr(steps, name), like)
+
+        extras = dict(steps.extras) if isinstance(steps.extras, Mapping) else {}
         action = extras.pop("action", None)
         if action is None:
-            action = back(self.translator.actions(flat(steps.action)))
+            action = back(self.translator.actions(flat("action")))
+        else:
+            like = example(self.spec.action_space, (*lead, *agents))
+            action = base.fitting("the extra 'action'", action, like)
+        seen = lambda name: back(self.translator.observe(flat(name)).obs)
         return Step(
-            seen(steps.obs),
+            seen("obs"),
             action,
-            np.asarray(steps.reward, np.float32),
-            np.asarray(steps.discount, np.float32),
-            seen(steps.next_obs),
-            np.asarray(steps.first, bool),
-            np.asarray(steps.last, bool),
+            fit("reward", np.float32, *agents),
+            fit("discount", np.float32),
+            seen("next_obs"),
+            fit("first", bool),
+            fit("last", bool),
             extras,
         )
 
@@ -152,9 +169,9 @@ class Agent(base.LearnerAgent):
         """Writes the whole agent, replay included, to a directory of its own; see `restore`.
 
         An older save is replaced at once or not at all. Raises CheckpointError where the directory
-        holds anything else.
+        holds anything else, or cannot be written.
         """
-        place = Path(path).absolute()
+        place = path_of(path).absolute()
         if place.is_dir() and any(place.iterdir()):
             names = {file.name for file in place.iterdir()} - {"manifest.json", "arrays.bin"}
             if names or not is_agent(place):
@@ -163,7 +180,13 @@ class Agent(base.LearnerAgent):
                     f"{path} holds other things than a saved agent, such as {odd}: save to a "
                     f"directory of its own, such as {Path(path) / 'agent'}."
                 )
-        checkpoint.save(place, *self.snapshot())
+        try:
+            checkpoint.save(place, *self.snapshot())
+        except CheckpointError as error:
+            if not isinstance(why := error.__cause__, OSError):
+                raise
+            reason = why.strerror or why
+            raise CheckpointError(f"could not save the agent to {path}: {reason}.") from why
         return Path(path)
 
     @classmethod
@@ -176,7 +199,7 @@ class Agent(base.LearnerAgent):
         the user's own. The spec is stored; `spec` or `env` take its place. Raises CheckpointError
         where something does not fit.
         """
-        return cls.revived(checkpoint.read(Path(path)), algorithm, spec, env)
+        return cls.revived(checkpoint.read(path_of(path)), algorithm, spec, env)
 
     @classmethod
     def revived(
@@ -222,7 +245,7 @@ class Agent(base.LearnerAgent):
 
     def load(self, path: str | Path) -> "Agent":
         """Continues from what `save` wrote. Raises CheckpointError where it does not fit."""
-        saved = checkpoint.read(Path(path))
+        saved = checkpoint.read(path_of(path))
         stored = (saved.meta.get("agent") or {}).get("spec")
         if stored is not None:
             check_same(self.spec, spec_from_json(stored, path))

@@ -193,6 +193,37 @@ def test_lists_are_observations_and_the_networks_action_is_kept_where_clipping_l
         made.learn(parl.transition([0, 0, 0], [10.0], 1.0, [0, 0, 0], False, False))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"extras": {"log_prob": np.zeros((1, 1, 3))}},
+        {"extras": {"log_prob": "x"}},
+        {"extras": {"log_prob": {"a": 1.0}}},
+        {"extras": {"log_prob": None}},
+        {"extras": None},
+        {"extras": {"log_prob": np.zeros((1, 1)), "action": np.zeros((1, 1, 2))}},
+        {"reward": np.zeros(3)},
+        {"discount": None},
+        {"last": "no"},
+        {"action": np.zeros((2, 3))},
+        {"obs": np.zeros((2, 2, 3))},
+        {"next_obs": None},
+    ],
+)
+def test_steps_that_do_not_fit_are_one_sentence(wrong: dict[str, Any]) -> None:
+    made, _ = agent(np.int32(1))
+    obs = np.zeros(3)
+    rollout = parl.transition(obs, 1, 1.0, obs, False, False, {"log_prob": 0.0})
+    with pytest.raises(ConfigError, match=r"^[^\n]*\.$"):
+        made.learn(rollout._replace(steps=rollout.steps._replace(**wrong)))
+    with pytest.raises(ConfigError, match=r"^\[1, \[2, 3\]\] is no array of numbers\.$"):
+        parl.transition(obs, 1, 1.0, obs, False, False, {"log_prob": [1, [2, 3]]})
+    for memory in ({"h": 1.0}, np.zeros((1, 2))):
+        with pytest.raises(ConfigError, match="the memory of what is to be learned from"):
+            made.learn(rollout._replace(memory=memory))
+    made.learn(rollout)
+
+
 def test_an_action_that_is_not_the_environments_is_one_sentence() -> None:
     made, _ = agent(np.int32(1), act=spaces.Discrete(3, start=5))
     obs = np.zeros(3)
@@ -401,6 +432,12 @@ def test_save_refuses_a_directory_with_other_things(tmp_path: Path) -> None:
     made.save(tmp_path / "empty")  # its own is replaced
     with pytest.raises(CheckpointError, match=r"could not write|no checkpoint"):
         made.save(tmp_path / "notes.txt")
+    for place in (tmp_path / "notes.txt" / "agent", tmp_path / "notes.txt" / "agents" / "one"):
+        with pytest.raises(CheckpointError, match=r"^could not save the agent to .*: Not a dir"):
+            made.save(place)
+    for place, words in (("x\0y", "NUL"), ("n" * 300, "longer than 255 bytes"), (3, "be text")):
+        with pytest.raises(ConfigError, match=words):
+            made.save(place)
 
 
 def test_a_made_agent_travels_without_its_environment(tmp_path: Path) -> None:
@@ -444,7 +481,16 @@ def test_a_run_is_loaded_without_its_environment_and_saved_again(tmp_path: Path)
     for k in (2, 5, -1):
         with pytest.raises(ConfigError, match=r"2 seeds.*from 0 to 1"):
             parl.load(run.path, seed_index=k)
+    for k in (True, "1", 0.5, None):
+        with pytest.raises(ConfigError, match=r"^setting 'seed_index' must be int, not "):
+            parl.load(run.path, seed_index=k)
+    second = parl.load(run.path, seed_index=np.int64(1))
+    np.testing.assert_array_equal(second.predict(obs), agents[1].predict(obs))
+    with pytest.raises(ConfigError, match="no checkpoint is called 'True'"):
+        parl.load(run.path, checkpoint=True)
     agents[1].save(tmp_path / "once")
+    with pytest.raises(ConfigError, match="a saved agent has no seed_index 1"):
+        parl.load(tmp_path / "once", seed_index=1)
     parl.load(tmp_path / "once").save(tmp_path / "twice")  # its schedule is the run's
     again = parl.load(tmp_path / "twice")
     np.testing.assert_array_equal(again.predict(obs), agents[1].predict(obs))

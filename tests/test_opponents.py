@@ -21,6 +21,7 @@ from parl.runs.config import RunConfig
 from parl.runs.crossplay import Crossplay, Referee, draw, matrices_of, plain
 from parl.runs.evaluation import Contest, Player
 from parl.runs.opponents import random_player
+from parl.runs.sides import check_team, is_divided
 
 ENV = "jax:tic_tac_toe"
 TINY = {"hidden": (4,), "num_envs": 8, "length": 9, "epochs": 1, "minibatches": 1}
@@ -235,3 +236,23 @@ def test_random_opponents_make_legal_moves() -> None:
     assert 0.2 < wins[0] < 0.7 and games.returns.shape == (2, 50, 2)
     # two random players: who moves first wins 0.585 of games, who moves second 0.288
     assert games.returns[:, :, 0].mean() > 0.05
+
+
+# -- teams ----------------------------------------------------------------------------------------
+
+
+def test_what_one_wins_and_others_lose_is_not_for_a_team() -> None:
+    assert is_divided(np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]))
+    assert is_divided(np.array([[3.0, 1.0], [2.0, 2.0]])), "they share 4"
+    assert not is_divided(np.array([[0.5, 0.5], [0.5, 0.5]])), "paid the same"
+    assert not is_divided(np.array([[1.0, -1.0], [2.0, 0.0]]))
+    assert not is_divided(np.zeros((3, 2)))
+
+
+def test_teams_are_not_given_games_that_divide_them_nor_opponents() -> None:
+    board, tag = make_factory("jax:tic_tac_toe"), make_factory("jax:simple_tag")
+    with pytest.raises(ConfigError, match=r"^mappo is for one team, but .* use ippo or iql, "):
+        check_team("mappo", board)
+    with pytest.raises(ConfigError, match="has no opponents: use ippo with --opponent"):
+        check_team("qmix", tag, "random")
+    assert check_team("ippo", board) == "" == check_team("mappo", make_factory("jax:simple_spread"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import re
 import signal
@@ -181,6 +182,50 @@ for kind, words in KINDS.items():
             f"SIGKILL to {kind} of a {way} run: recovered, or ended in a sentence, saved."
         )
         case(f"R-kill-{kind}-{way}", seconds=180, slow=True)(check)
+
+
+SLOW_SIMULATOR = """
+import time
+import gymnasium
+def Sim():
+    env = gymnasium.make("CartPole-v1").unwrapped  # its state can be saved
+    step = env.step
+    env.step = lambda action: (time.sleep(0.02), step(action))[1]
+    return env
+"""
+
+
+@case("R-break-off", seconds=400)
+def break_off() -> None:
+    """Ctrl-C amid a long rollout, here or on actors: the end within 3 s, and no bit changes."""
+    Path("sim.py").write_text(SLOW_SIMULATOR)
+    sys.path.insert(0, "")  # as for a command
+    for actors in ("0", "2"):
+        flags = ["--actors", actors, "--mode", "sync", "--steps", "1200", "--length", "300"]
+        flags += ["--num-envs", "2", "--minibatches", "1", "--eval-every", "1200", "--out", actors]
+        with open("said.txt", "w") as file:
+            command = ["parl", "train", "ppo", "--env", "sim:Sim", "--eval-episodes", "1", *flags]
+            run = subprocess.Popen(command, stdout=file, stderr=file, env=at_home())
+        while (
+            not (log := Path(actors, "metrics.jsonl")).exists() or not log.read_text()
+        ):  # the second rollout is under way
+            assert run.poll() is None, Path("said.txt").read_text()
+            time.sleep(0.1)
+        time.sleep(4 if actors == "0" else 2)
+        begin_of_end = time.monotonic()
+        run.send_signal(signal.SIGINT)
+        assert run.wait(30) == 130
+        took = time.monotonic() - begin_of_end
+        said = Path("said.txt").read_text()
+        assert "saved at step 600" in said, said
+        assert took < 4 + 4 * (actors != "0"), took  # Ray's own end comes on top
+        ended = subprocess.run(["parl", "resume", actors], capture_output=True, text=True)
+        assert ended.returncode == 0 and "bit for bit" not in ended.stderr, ended.stderr
+        found = json.loads(Path(actors, "result.json").read_text())["params_sha256"]
+        whole = parl.train("ppo", env="sim:Sim", steps=1200, length=300, num_envs=2, minibatches=1,
+                           eval_every=1200, eval_episodes=1, quiet=True, out=actors + "-whole",
+                           actors=int(actors), mode="sync")  # fmt: skip
+        assert whole.result["params_sha256"] == found, actors
 
 
 @case("R-hang-sigterm", seconds=180)

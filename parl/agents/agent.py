@@ -64,12 +64,18 @@ def transition(
 
 
 def lifted(value: Any) -> Any:
-    """An observation, action or other value as arrays with axes [1, 1, ...]."""
+    """An observation, action or other value as arrays with axes [1, 1, ...].
+
+    Raises ConfigError for what is no array.
+    """
     if isinstance(value, Mapping):
         return {name: lifted(part) for name, part in value.items()}
     if isinstance(value, tuple):
         return tuple(map(lifted, value))
-    return np.asarray(value)[None, None]
+    try:
+        return np.asarray(value)[None, None]
+    except ValueError:  # lists of several lengths
+        raise ConfigError(f"{value!r:.60} is no array of numbers.") from None
 
 
 class LearnerAgent:
@@ -142,7 +148,7 @@ class LearnerAgent:
                 learned = self._learn(self.data, self.state, data, self.keys.learn, clock)
                 self.state, self.weights, metrics = learned
         else:
-            data = data._replace(extras=self.own_extras(data.extras))
+            data = data._replace(extras=self.own_extras(data))
             key = jax.random.fold_in(self.keys.learn, self.updates)
             own, bare = self.data.algorithm, self.state.replace(replay=None)
             state, metrics = self._update(own, bare, data, key)
@@ -153,14 +159,17 @@ class LearnerAgent:
 
     def fitted(self, rollout: Rollout) -> Rollout:
         """Checks a rollout and selects its extras; creates replay for the first one."""
-        steps = rollout.steps._replace(extras=self.own_extras(rollout.steps.extras))
+        steps = rollout.steps._replace(extras=self.own_extras(rollout.steps))
         shape = steps.first.shape
-        on_policy = isinstance(self.learner, OnPolicy)
-        if on_policy and not rollout.memory and jax.tree.leaves(self.algorithm.memory((1,))):
+        memory, told = (), bool(jax.tree.leaves(rollout.memory))
+        on_policy, like = isinstance(self.learner, OnPolicy), self.algorithm.memory((shape[-1],))
+        if on_policy and not told and jax.tree.leaves(like):
             raise ConfigError(
                 "this agent's networks remember: a rollout needs the memory before its first step, "
                 "Rollout(steps, agent.algorithm.memory((B,))) where that opens an episode."
             )
+        if told:
+            memory = fitting("the memory", rollout.memory, like)
         if not on_policy and self.rollout_shape is None:
             self.state = self.state.replace(replay=self.empty_replay(shape))
         if not on_policy and tuple(self.rollout_shape or ()) != shape:
@@ -168,28 +177,34 @@ class LearnerAgent:
                 f"this agent's replay is for rollouts of {self.rollout_shape} steps and "
                 f"environments, and was given one of {shape}: collect rollouts of one shape."
             )
-        return Rollout(steps, rollout.memory)
+        return Rollout(steps, memory)
 
-    def own_extras(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The extras that this algorithm learns from. Raises ConfigError if one is missing."""
-        if lost := [name for name in self.wanted if name not in given]:
+    def own_extras(self, steps: Step) -> dict[str, Any]:
+        """The extras that this algorithm learns from. Raises ConfigError if one does not fit."""
+        given = steps.extras if isinstance(steps.extras, Mapping) else {}
+        if lost := [name for name in self.wanted if given.get(name) is None]:
             raise ConfigError(
                 f"this algorithm learns from the {' and '.join(lost)} of the actions that it "
                 "sampled: give parl.transition(..., extras=agent.extras) after agent.sample(obs)."
             )
-        return {name: given[name] for name in self.wanted}
+        lead = np.shape(steps.first)
+        here = lambda x: jax.ShapeDtypeStruct((*lead, *x.shape[2:]), x.dtype)
+        return {
+            name: fitting(f"the extra '{name}'", given[name], jax.tree.map(here, like))
+            for name, like in self.wanted.items()
+        }
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """The names of the extras that `act` returns."""
+    def wanted(self) -> dict[str, Any]:
+        """Examples [1, 1, ...] of the extras that `act` returns, by name."""
         if self._wanted is None:
             steps = example_rollout(
                 self.algorithm, self.state.algorithm_state, self.spec, 1, 1
             ).steps
-            self._wanted = tuple(steps.extras)
+            self._wanted = steps.extras
         return self._wanted
 
-    _wanted: tuple[str, ...] | None = None
+    _wanted: dict[str, Any] | None = None
 
     @property
     def replay(self) -> Any:
@@ -267,6 +282,31 @@ class LearnerAgent:
         self.state = self.state.replace(algorithm_state=algorithm_state)
         self.weights = self._policy(self.data.algorithm, algorithm_state)
         return self
+
+
+def fitting(name: str, given: Any, like: Any) -> Any:
+    """A part of steps as numbers of the shapes and types of `like`; else ConfigError.
+
+    `name` says in an error which part.
+    """
+    if jax.tree.structure(given) != jax.tree.structure(like):
+        raise ConfigError(
+            f"{name} of what is to be learned from is {given!r:.60}; that does not fit."
+        )
+
+    def fit(given: Any, like: Any) -> np.ndarray:
+        try:
+            array = np.asarray(given)
+        except ValueError:  # lists of several lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "biuf" or array.shape != like.shape:
+            raise ConfigError(
+                f"{name} of what is to be learned from is {array.dtype}{array.shape}, where it has "
+                f"to be {like.dtype}{like.shape}."
+            )
+        return array.astype(like.dtype)
+
+    return jax.tree.map(fit, given, like)
 
 
 @shared

@@ -69,6 +69,14 @@ def in_words(space: Any) -> str:
     return str(space)
 
 
+def parts_of(space: Any, name: str = "") -> dict[str, Any]:
+    """The spaces within a space by their names, such as goal/x; one that is no dict has none."""
+    if not isinstance(space, dict) or not space:
+        return {name: space}
+    inner = lambda key: f"{name}/{key}" if name else str(key)
+    return {k: v for key, part in space.items() for k, v in parts_of(part, inner(key)).items()}
+
+
 def flat_size(space: Space) -> int:
     """The size of a space after flattening; a Discrete(n) counts as one-hot n."""
     if isinstance(space, dict):
@@ -145,6 +153,13 @@ class EnvSpec:
 
     def __post_init__(self) -> None:
         space = self.observation_space
+        for name, part in parts_of(space).items():
+            if not part or 0 in getattr(part, "shape", ()):
+                which = f"the observation {name!r}" if name else "the observation"
+                raise SpaceError(
+                    f"{which} of {self.id} is {part or 'empty'}, which holds no numbers: leave it "
+                    "out, or show a constant in its place."
+                )
         if self.num_agents is not None or not isinstance(space, dict):
             return
         own = {name: space[name] for name in ("legal", "alive") if name in space}

@@ -21,6 +21,7 @@ INTERVAL = 0.5  # seconds between two looks at what there is to tell
 TAIL = 20_000  # characters printed that are kept until the driver has seen them
 SPACE = b"parl"  # namespace of the keys
 PATIENCE = 3.0  # seconds for the store to answer
+HALT = b"-halt"  # behind a worker's key: it is to break off its fragment
 
 
 class Sign(NamedTuple):
@@ -71,6 +72,7 @@ class Teller:
         self.key, self.printed, self.told = key, Printed(), Sign()
         self.busy, self.stepping = False, stepping  # whether a request is worked on
         self.beats, self.since, self.longest = 0, 0.0, 0.0
+        self.halted = False  # whether the driver wants no fragment any more
         self.lock = threading.Lock()
         sys.stdout, sys.stderr = (Tee(s, self.printed) for s in (sys.stdout, sys.stderr))
         threading.Thread(target=self.run, daemon=True).start()
@@ -81,6 +83,8 @@ class Teller:
             time.sleep(INTERVAL)
             self.look()
             self.tell()
+            if self.busy:
+                self.halted = is_halted(self.key)
 
     def look(self) -> None:
         """Notes how long nothing has happened, where something should."""
@@ -117,10 +121,25 @@ def heard(keys: Iterable[bytes]) -> dict[bytes, Sign]:
     return {key: Sign(*json.loads(value)) for key, value in found.items()}
 
 
-def forget(key: bytes) -> None:
-    """Removes what a worker has told."""
+def halt(keys: Iterable[bytes]) -> None:
+    """Has the workers with these keys break off their fragments."""
     with suppress(RpcError, AttributeError):
-        store().internal_kv_del(key, False, SPACE, timeout=PATIENCE)
+        for key in keys:
+            store().internal_kv_put(key + HALT, b"", True, SPACE, timeout=PATIENCE)
+
+
+def is_halted(key: bytes) -> bool:
+    """Whether the worker with this key is to break off its fragment."""
+    with suppress(RpcError, AttributeError):
+        return store().internal_kv_exists(key + HALT, SPACE, timeout=PATIENCE)
+    return False
+
+
+def forget(key: bytes) -> None:
+    """Removes what a worker has told, and what it was."""
+    with suppress(RpcError, AttributeError):
+        for name in (key, key + HALT):
+            store().internal_kv_del(name, False, SPACE, timeout=PATIENCE)
 
 
 def show(worker: int, sign: Sign, seen: int) -> None:

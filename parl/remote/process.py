@@ -27,7 +27,7 @@ from parl.remote.connect import (
     worker_env,
 )
 from parl.remote.failure import Failure
-from parl.remote.lifeline import Sign, Teller, forget, heard
+from parl.remote.lifeline import Sign, Teller, forget, halt, heard
 from parl.remote.sendable import unsendable
 from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
 
@@ -75,6 +75,10 @@ class Backend(Protocol):
 
     def signs(self, processes: list[Process]) -> dict[bytes, Sign]:
         """What the processes told last, by their keys."""
+        ...
+
+    def halt(self, processes: list[Process]) -> None:
+        """Has processes break off the fragments under way."""
         ...
 
     def room(self) -> tuple[float, float]:
@@ -133,6 +137,9 @@ class Inline:
     def signs(self, processes: list[Process]) -> dict[bytes, Sign]:
         return {}
 
+    def halt(self, processes: list[Process]) -> None:
+        """Nothing is under way while anybody can ask."""
+
     def room(self) -> tuple[float, float]:
         return math.inf, math.inf
 
@@ -164,6 +171,9 @@ class RayWorker(Worker):
             self.teller.busy = False
             if not isinstance(request, Collect) or self.collector is None:
                 self.teller.tell()  # at beginnings, failures and ends what is printed counts
+
+    def is_halted(self) -> bool:
+        return self.teller.halted
 
     def hello(self) -> tuple[str, int]:
         """Host and process id."""
@@ -281,6 +291,9 @@ class OnRay:
 
     def signs(self, processes: list[Process]) -> dict[bytes, Sign]:
         return heard(process.key for process in processes)
+
+    def halt(self, processes: list[Process]) -> None:
+        halt(process.key for process in processes)
 
     def room(self) -> tuple[float, float]:
         return free_cpus()

@@ -221,6 +221,10 @@ class Supervisor:
             self.abandoned = True
             raise Halted("the wait for rollout workers was given up.")
 
+    def halt(self) -> None:
+        """Has the workers break off their fragments."""
+        self.backend.halt([slot.process for slot in self.slots if slot.process])
+
     def listen(self) -> None:
         """Takes in what workers tell from amid their work, and shows what they print."""
         self.listened = time.monotonic()

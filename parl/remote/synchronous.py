@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from parl.agents.execution.collector import CollectorState, Fragment
+from parl.agents.execution.collector import CollectorState, Fragment, before_learning
 from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.remote.failure import Failure, revive
 from parl.remote.ledger import Books
@@ -29,13 +29,19 @@ class Synchronous:
     def __init__(self, supervisor: Supervisor, books: Books, restart: Restart):
         self.supervisor, self.books, self.restart = supervisor, books, restart
         self.failed = False  # whether a worker was given up
+        self.halting = False  # whether the workers were told to break off their fragments
+        self.broken = False  # whether one did
         self.interval = 1  # fragments between two captures
         self.exact, self.inexact = 0, 0  # recoveries with and without exact environment state
         for slot in supervisor.slots:
             supervisor.assign(slot)
 
     def collect(self, weights: Weights, length: int, random: bool) -> list[Fragment]:
-        """One fragment of every worker, in their order."""
+        """One fragment of every worker, in their order.
+
+        Raises Halted where that is to end; `get_states` then gives where the workers stand in
+        them, if they said so in time.
+        """
 
         def request(slot: Slot) -> Collect:
             capture = len(slot.replayed) + 1 >= self.interval
@@ -46,8 +52,12 @@ class Synchronous:
                 self.supervisor.stop(slot)
                 self.supervisor.gauge.recycled += 1
                 self.supervisor.assign(slot)
-        fragments = []
-        for slot, reply in zip(self.supervisor.slots, self.run(request), strict=True):
+        fragments, replies = [], self.run(request)
+        if any(reply.fragment is None for reply in replies):
+            self.broken = True
+            self.break_off(replies)
+            raise Halted("the rollout was broken off.")
+        for slot, reply in zip(self.supervisor.slots, replies, strict=True):
             assert reply.fragment is not None
             steps = length * self.supervisor.envs_per_worker
             self.books.arrive(steps)
@@ -61,6 +71,18 @@ class Synchronous:
             fragments.append(reply.fragment)
         return fragments
 
+    def break_off(self, replies: list[Reply]) -> None:
+        """Notes where the workers stand amid a fragment, some with it behind them."""
+        if any(reply.fragment is None and reply.state is None for reply in replies):
+            return  # it was another fragment, played again: where they stood before it counts
+        behind = self.run(lambda slot: Capture())
+        for slot, reply, now in zip(self.supervisor.slots, replies, behind, strict=True):
+            state = reply.state
+            if reply.fragment is not None:
+                assert now.state is not None
+                state = before_learning(now.state, reply.fragment)
+            slot.last_known_state, slot.replayed = state, []
+
     def get_states(self) -> list[CollectorState]:
         """Where all collectors stand; if they can no longer be asked, where they last stood."""
         try:
@@ -72,7 +94,7 @@ class Synchronous:
 
     def ask_states(self) -> list[CollectorState]:
         """Where all collectors say that they stand."""
-        if self.supervisor.abandoned or self.failed:
+        if self.supervisor.abandoned or self.failed or self.broken:
             raise Halted("the workers are not asked any more.")
         states = []
         for slot, reply in zip(
@@ -105,6 +127,9 @@ class Synchronous:
                     self.supervisor.submit(slot, request(slot))
                 elif event.reply and not slot.pending:
                     replies[slot.index] = event.reply
+            if self.supervisor.stopping is not None and not self.halting:
+                self.halting = True
+                self.supervisor.halt()
         return [replies[slot.index] for slot in self.supervisor.slots]
 
     def recover(self, event: Event) -> None:

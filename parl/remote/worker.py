@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from parl.agents.execution.collector import Collector, CollectorState, Fragment
-from parl.core.errors import ConfigError, EnvError
+from parl.core.errors import ConfigError, EnvError, Halted
 from parl.remote.boundary import Guarded, check_fragment, contiguous
 from parl.remote.chaos import Fault, faulty
 from parl.remote.failure import Failure, describe
@@ -60,7 +60,7 @@ Request = Build | Collect | Capture | Close
 
 
 class Reply(NamedTuple):
-    """The answer to a request."""
+    """The answer to a request; to a fragment that was broken off its state alone, if it has any."""
 
     fragment: Fragment | None = None
     failure: Failure | None = None
@@ -80,6 +80,7 @@ class Worker:
         self.index = -1  # what the collector was made with
         self.policy: Any = None
         self.applied: dict[str, Any] | None = None  # parameters that the collector has been given
+        self.halts = False  # whether a fragment was broken off
         self.weights = self.newest = Weights(None, -1, -1)  # in use; published meanwhile
         self.lock = threading.Lock()
 
@@ -97,6 +98,8 @@ class Worker:
                 reply = Reply()
             else:
                 reply = self.collect(request)
+        except Halted:
+            reply = self.broken_off()
         except (Exception, SystemExit) as error:
             self.discard()
             reply = Reply(failure=failure_of(error))
@@ -109,7 +112,7 @@ class Worker:
             self.discard()
             self.index, self.collector = request.index, self.make_worker(request.index)
             guarded: list[Any] = [Guarded(env) for env in self.collector.envs]
-            self.collector.envs = guarded
+            self.collector.envs, self.collector.stopped = guarded, self.is_halted
         if self.collector.num_envs != self.envs_per_worker:
             raise ConfigError(
                 f"make_worker made {self.collector.num_envs} environments, the pool was told "
@@ -134,6 +137,15 @@ class Worker:
         state = collector.get_state() if request.capture else None
         seconds = time.perf_counter() - start
         return Reply(fragment, state=state, version=self.weights.version, capture_seconds=seconds)
+
+    def is_halted(self) -> bool:
+        """Whether a fragment under way is to be broken off."""
+        return False
+
+    def broken_off(self) -> Reply:
+        """Where the collector stands in its fragment: of the first one only, those behind wait."""
+        first, self.halts = not self.halts, True
+        return Reply(state=self.running.get_state()) if first else Reply()
 
     def publish(self, weights: Weights) -> None:
         """Notes a policy for the fragments to come; called from another thread."""

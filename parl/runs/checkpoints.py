@@ -119,7 +119,7 @@ class Checkpoints:
             if best is None:
                 raise CheckpointError(f"no checkpoint of {self.path} was evaluated; {there}.")
             return best
-        if not str(which).isdecimal():
+        if isinstance(which, bool | np.bool_) or not str(which).isdecimal():
             raise ConfigError(
                 f"no checkpoint is called '{which}': say best, latest or one of its "
                 f"environment steps; {there}."

@@ -12,6 +12,7 @@ import numpy as np
 
 from parl.core.errors import ConfigError
 from parl.core.loading import called
+from parl.core.settings import Setting, checked
 from parl.envs.factory import EnvFactory, make_factory
 from parl.report.plotting import heat_map, save
 from parl.runs.build import load_player
@@ -51,6 +52,9 @@ def crossplay(
     `parl.train`; `env` is needed where the environment is the user's own object. Raises ConfigError
     for less than two, runs of different environments, and games that have a single side.
     """
+    episodes = checked("episodes", episodes, int, Setting(low=1))
+    seed = checked("seed", seed, int, Setting(low=0))
+    actors = checked("actors", actors, int, Setting(low=0))
     if len(runs) < 2:
         raise ConfigError("crossplay needs at least two runs: parl crossplay RUN RUN.")
     envs = {str(run): RunDir(run).config().env for run in runs if is_directory(run)}

@@ -134,10 +134,11 @@ class Trainer:
 
     def advance(self, iterations: int) -> None:
         """Runs some iterations and learns how fast they are."""
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), self.execution.iteration
         self.take(self.execution.advance(iterations))
-        self.clock.steps += iterations * self.execution.steps_per_iteration
-        self.rate = iterations / (time.perf_counter() - begin)
+        made = self.execution.iteration - before  # fewer where a signal came
+        self.clock.steps += made * self.execution.steps_per_iteration
+        self.rate = made / (time.perf_counter() - begin)
 
     def take(self, report: Report) -> None:
         """Notes what an execution reports."""

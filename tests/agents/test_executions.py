@@ -26,7 +26,7 @@ from parl.agents.execution.collector import Collector
 from parl.agents.execution.fused import Fused, collect, is_broken
 from parl.agents.execution.pooled import Pooled
 from parl.agents.execution.protocol import Execution
-from parl.core.errors import ConfigError, EnvError
+from parl.core.errors import ConfigError, EnvError, Halted
 from parl.core.types import Step
 from parl.envs.classic.pendulum import Pendulum
 from parl.envs.jax_vector import JaxVectorEnv
@@ -246,6 +246,30 @@ def test_chunks_and_resume_change_no_bit(case: Case, tmp_path: Path) -> None:
     third = fresh.advance(4)
     assert_equal(state_of(fresh), expected)
     jax.tree.map(np.testing.assert_array_equal, second, third)
+
+
+@pytest.mark.parametrize(
+    "case", [Case("ppo", "host", 2), Case("es", "host", 1), Case("recurrent", "host", 1)], ids=str
+)
+def test_breaking_off_a_rollout_changes_no_bit(case: Case, tmp_path: Path) -> None:
+    """A rollout that ends early is gone on with, by the same run or by one that is restored."""
+    run, steps = make(case), iter(range(100))
+    run.advance(2)
+    run.heed(lambda: next(steps) > LENGTH + 4)
+    run.advance(4)
+    assert run.iteration == 3, "the iterations that were whole are learned from"
+    run.heed(lambda: next(steps) > 2 * LENGTH)
+    with pytest.raises(Halted):
+        run.advance(4)
+    saved = save(run, tmp_path / "3")
+    run.heed(lambda: False)
+    run.advance(4)
+    assert_equal(state_of(run), whole(case)[1])
+    fresh = make(case)
+    fresh.restore(saved)
+    fresh.advance(4)
+    assert_equal(state_of(fresh), whole(case)[1])
+    assert not any("begun" in name for name in state_of(fresh))
 
 
 @pytest.mark.parametrize("execution", ["fused", "host"])

@@ -177,7 +177,7 @@ def test_rewards_are_scaled_and_never_shifted(state: Any) -> None:
 def test_discounted_returns_restart_at_episodes() -> None:
     for rollout in ROLLOUTS[:3]:
         assert rollout.steps.first[1:].any()
-        np.testing.assert_allclose(BOTH.discounted(rollout.steps), returns(rollout), rtol=1e-5)
+        np.testing.assert_allclose(BOTH.discounted(rollout.steps, ()), returns(rollout), rtol=1e-5)
 
 
 def test_acting_uses_the_statistics_that_travel_with_the_policy(state: Any) -> None:
@@ -276,8 +276,11 @@ def test_returns_by_hand() -> None:
     first = np.array([[True, True], [False, False], [False, True]])
     sums = algorithm.discounted(paid(reward, first))
     np.testing.assert_array_equal(sums, [[1, 8], [2.5, 8], [4.25, 2]])
-    more = algorithm.discounted(paid(reward, np.zeros((3, 2), bool)), sums[-1])
-    np.testing.assert_array_equal(more[0], [1 + 4.25 / 2, 8 + 1])
+    on = paid(reward, np.zeros((3, 2), bool))
+    for more in (algorithm.discounted(on, sums[-1]), algorithm.discounted(on)):
+        np.testing.assert_array_equal(more[0], [1 + 4.25 / 2, 8 + 1])
+    np.testing.assert_array_equal(algorithm.discounted(on, ())[0], [1, 8])
+    np.testing.assert_array_equal(algorithm.discounted(on)[0], reward[0] + more[-1] / 2)
 
 
 def test_nothing_of_an_episode_reaches_the_next() -> None:

@@ -1,7 +1,9 @@
 """Spaces and example arrays."""
 
 import numpy as np
+import pytest
 
+from parl.core.errors import SpaceError
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, example, flat_size
 
 SPACE = {
@@ -71,3 +73,12 @@ def test_a_single_agents_alive_and_turn_are_what_it_sees() -> None:
     assert not spec.takes_turns and not spec.has_sides
     game = EnvSpec("x", parts, Discrete(2), num_agents=2)
     assert game.observation_space == parts and game.takes_turns and game.has_sides
+
+
+@pytest.mark.parametrize("empty", [Box((0,)), Box((3, 0)), {}, {"goal": {}}, {"x": Box((0,))}])
+def test_observations_without_numbers_are_refused(empty) -> None:
+    beside = {"y": Box((2,))} | empty if isinstance(empty, dict) and empty else empty
+    for space in (empty, beside):
+        with pytest.raises(SpaceError, match=r"of game is .*, which holds no numbers: leave it"):
+            EnvSpec("game", space, Discrete(2))
+    EnvSpec("game", {"x": {"y": Box(())}}, Discrete(2))

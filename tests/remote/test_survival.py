@@ -143,7 +143,7 @@ connect(num_cpus=2)
 pool = RolloutPool(toy_maker(), 2, 3, 10)
 pool.publish(np.float32(0.5), 0)
 pool.collect()
-print(*[ray.get(slot.process.started)[1] for slot in pool.crew.slots], flush=True)
+print(*[ray.get(slot.process.started)[1] for slot in pool.supervisor.slots], flush=True)
 with chaos(hang=1.0):
     pool.collect()
 """

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from makers import ToyCollector, ToyEnv, toy_maker
+from makers import ToyCollector, ToyEnv, assert_same, make_policy, toy_maker, worker_maker
 
 from parl.agents.execution.protocol import Seeds
 from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted, RemoteError
@@ -63,6 +63,26 @@ def test_a_wait_that_is_to_end_does(monkeypatch):
     with pytest.raises(Halted):
         pool.collect()
     assert len(pool.get_states()) == 2
+
+
+def test_fragments_that_are_broken_off_go_on_bit_for_bit():
+    """One worker is amid its fragment and one behind it; their states bring both."""
+    pools = [RolloutPool(worker_maker("jax:CartPole-v1"), 2, 3, 6, backend="inline") for _ in "ab"]
+    for pool in pools:
+        pool.publish(make_policy("jax:CartPole-v1"), 0)
+        pool.collect()
+    whole, broken = pools
+    expected = [whole.collect() for _ in range(2)]
+    steps = iter(range(9))
+    broken.supervisor.slots[1].process.worker.collector.stopped = lambda: next(steps) >= 4
+    with pytest.raises(Halted):
+        broken.collect()
+    states = broken.get_states()
+    assert all(env.exact for state in states for env in state.envs)
+    assert [state.arrays["begun/steps/0"].shape[0] for state in states] == [6, 4]
+    whole.set_states(states)
+    for fragments in expected:
+        assert_same(whole.collect(), fragments)
 
 
 def test_a_full_cluster_is_waited_for_and_then_one_sentence(monkeypatch):

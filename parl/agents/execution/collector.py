@@ -4,7 +4,7 @@ A collector is what a rollout worker holds, in this process or in another: envir
 a clock. It gets a policy and gives a Rollout of numpy arrays, nothing else passes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from parl.agents.execution.ended import Ended, both, nothing
 from parl.agents.execution.protocol import Seeds, act, no_legal_action
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
-from parl.core.errors import CheckpointError
+from parl.core.errors import CheckpointError, Halted
 from parl.core.programs import as_data, shared
 from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Rollout, Step
@@ -42,11 +42,13 @@ class Recorder:
 
     def __init__(self, length: int, axis: int):
         self.length, self.lead, self.time = length, (slice(None),) * axis, 0
+        self.arrays: list[np.ndarray] = []
+        self.structure: Any = None
 
     def add(self, step: Any) -> None:
         """The next step; all have the structure, shapes and types of the first."""
         leaves = jax.tree.leaves(step)
-        if not self.time:
+        if self.structure is None:
             self.structure, axis = jax.tree.structure(step), len(self.lead)
             shape = lambda x: (*x.shape[:axis], self.length, *x.shape[axis:])
             self.arrays = [np.empty(shape(x), x.dtype) for x in leaves]
@@ -58,6 +60,42 @@ class Recorder:
     def tree(self) -> Any:
         """All steps."""
         return jax.tree.unflatten(self.structure, self.arrays)
+
+    def taken(self) -> list[np.ndarray]:
+        """The leaves of the steps so far."""
+        return [array[(*self.lead, slice(self.time))] for array in self.arrays]
+
+    def take_up(self, structure: Any, leaves: Sequence[np.ndarray]) -> None:
+        """Goes on behind the steps that `taken` gave, of which there is at least one."""
+        self.structure, axis = structure, len(self.lead)
+        self.time = leaves[0].shape[axis]
+        for leaf in leaves:
+            array = np.empty((*leaf.shape[:axis], self.length, *leaf.shape[axis + 1 :]), leaf.dtype)
+            array[(*self.lead, slice(self.time))] = leaf
+            self.arrays.append(array)
+
+
+class Begun(NamedTuple):
+    """A rollout under way."""
+
+    steps: list[np.ndarray]  # leaves [*lead, t, B, ...] of the steps so far
+    memory: Any  # [*lead, B, ...] before its first step
+    ended: Ended  # of the episodes in it
+
+
+def saved_tree(like: Any, arrays: dict[str, Any]) -> Any:
+    """The tree of the names of `like`, with its leaves among the arrays of a state."""
+    leaves = [arrays[name] for name in named_leaves(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def before_learning(state: CollectorState, fragment: Fragment) -> CollectorState:
+    """A state from which `collect` brings the fragment that was collected last once more."""
+    (steps, memory), ended = fragment
+    recorded = steps._replace(discount=steps.discount == 0)  # the terminated flags
+    begun = Begun(jax.tree.leaves(recorded), memory, ended)
+    arrays = {name: to_numpy(x) for name, x in named_leaves({"begun": begun._asdict()}).items()}
+    return state._replace(arrays=state.arrays | arrays)
 
 
 @shared
@@ -93,6 +131,8 @@ class Collector:
         self.key = seeds.stack([jax.random.fold_in(k, worker) for k in self.seed_keys()])
         self.memory = algorithm.memory((*seeds.lead, self.num_envs))
         self.told = LastNumbers(log_info, (*seeds.lead, self.num_envs))
+        self.stopped: Callable[[], bool] = lambda: False  # whether `collect` is to end early
+        self.begun: Begun | None = None
         self.restart()
         self.data = as_data(algorithm)
         kind = exact(envs[0].spec), seeds.form, jax.tree.structure(self.data)
@@ -112,13 +152,22 @@ class Collector:
         self.told.forget(self.first)
 
     def collect(self, policy: Any, length: int, random: bool = False) -> Fragment:
-        """Rolls all environments for `length` steps; `random` replaces the actions."""
-        if self.algorithm.episodic:
+        """Rolls all environments for `length` steps; `random` replaces the actions.
+
+        Raises Halted soon after `stopped` is true; the next call goes on from there, also where
+        the state in between was saved.
+        """
+        if self.stopped():
+            raise Halted("the rollout is not begun.")
+        if self.algorithm.episodic and self.begun is None:
             self.restart()
-        program, memory = self.programs[random], self.memory
-        recorder = Recorder(length, len(self.seeds.lead))
-        ended = nothing(self.seeds.lead, len(self.told.names))
-        for _ in range(length):
+        program, recorder = self.programs[random], Recorder(length, len(self.seeds.lead))
+        memory, ended = self.memory, nothing(self.seeds.lead, len(self.told.names))
+        if self.begun is not None:
+            memory, ended = self.begun.memory, self.begun.ended
+            recorder.take_up(self.structure(program, policy), self.begun.steps)
+            self.begun = None
+        while recorder.time < length:
             if ops.is_stuck(self.obs, self.envs[0].spec.action_space):
                 raise no_legal_action(self.envs[0].spec)
             action, self.memory, extras = program(
@@ -140,9 +189,18 @@ class Collector:
             if last.any():
                 ended = both(ended, self.close_episodes(last))
             self.obs, self.first, self.time = new.obs, last, self.time + 1
+            if recorder.time < length and self.stopped():
+                self.begun = Begun(recorder.taken(), memory, ended)
+                raise Halted("the rollout was broken off.")
         steps = Step(*recorder.tree())
         steps = steps._replace(discount=1.0 - steps.discount.astype(np.float32))
         return Fragment(Rollout(steps, jax.tree.map(np.asarray, memory)), ended)
+
+    def structure(self, program: Any, policy: Any) -> Any:
+        """That of a step as it is recorded."""
+        args = self.obs, self.first, self.memory, self.key, np.int32(self.time)
+        action, _, extras = jax.eval_shape(program, self.data, policy, *args)
+        return jax.tree.structure((self.obs, action, 0, 0, self.obs, 0, 0, extras))
 
     def close_episodes(self, last: np.ndarray) -> Ended:
         """What is known of the episodes that end now, where last [*lead, B]; others go on."""
@@ -179,6 +237,8 @@ class Collector:
         tree["lengths"] = self.lengths
         if self.told.names:
             tree["told"] = self.told.values
+        if self.begun is not None:
+            tree["begun"] = self.begun._asdict()
         arrays = {name: to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
         arrays["time"] = np.asarray(self.time)
         return CollectorState(arrays, [env.get_state() for env in self.envs])
@@ -200,9 +260,17 @@ class Collector:
         self.lengths = np.where(keep, lengths, np.zeros_like(self.lengths))
         told = state.arrays.get("told", np.nan)
         self.told.values = np.where(keep[..., None], told, np.full_like(self.told.values, np.nan))
-        names = list(named_leaves({"memory": self.memory}))
-        leaves = [state.arrays[name] for name in names]
-        self.memory = jax.tree.unflatten(jax.tree.structure(self.memory), leaves)
+        self.memory = saved_tree({"memory": self.memory}, state.arrays)["memory"]
+        self.begun = self.saved_begun(state.arrays) if exact.all() else None
+
+    def saved_begun(self, arrays: dict[str, Any]) -> Begun | None:
+        """The rollout that was under way when a state was taken."""
+        count = sum(name.startswith("begun/steps/") for name in arrays)
+        if not count:
+            return None
+        ended = nothing(self.seeds.lead, len(self.told.names))
+        begun = Begun([np.empty(0)] * count, self.memory, ended)
+        return Begun(**saved_tree({"begun": begun._asdict()}, arrays)["begun"])
 
     def change(self, parameters: Mapping[str, Any]) -> None:
         """Has all environments go on with these parameters."""

@@ -41,7 +41,7 @@ class Pool(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def heed(self, stopped: Callable[[], bool]) -> None:
-        """Has `collect` raise Halted soon after `stopped` is true, where it waits for others."""
+        """Has `collect` raise Halted soon after `stopped` is true; states tell where that was."""
         ...
 
     def close(self) -> None: ...
@@ -81,7 +81,8 @@ class InlinePool:
         """Nothing to load."""
 
     def heed(self, stopped: Callable[[], bool]) -> None:
-        """Nothing is waited for."""
+        for collector in self.collectors:
+            collector.stopped = stopped
 
     def close(self) -> None:
         for collector in self.collectors:

@@ -37,7 +37,7 @@ from parl.agents.learner import (
     without_rows,
 )
 from parl.core.checkpoint import Checkpoint
-from parl.core.errors import CheckpointError, ConfigError
+from parl.core.errors import CheckpointError, ConfigError, Halted
 from parl.core.programs import as_data, shared
 from parl.core.sharding import batches_over, split, whole
 from parl.core.spec import EnvSpec
@@ -83,7 +83,12 @@ class Pooled:
         metrics, ended = [], []
         for _ in range(iterations):
             filling = self.iteration < self.warmup
-            parts = self.collect(random=filling)
+            try:
+                parts = self.collect(random=filling)
+            except Halted:
+                if not ended:
+                    raise
+                break  # what came before counts
             ended += [part.ended for part in parts]
             rollout = self.divide(self.join([part.rollout for part in parts]))
             if filling:

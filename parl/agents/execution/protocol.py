@@ -112,7 +112,10 @@ class Execution(Protocol):
     mesh: Mesh | None  # devices that share one seed's work
 
     def advance(self, iterations: int) -> Report:
-        """Runs some iterations. Raises EnvError where an environment misbehaves."""
+        """Runs some iterations; fewer where it is to stop, see `heed`.
+
+        Raises EnvError where an environment misbehaves.
+        """
         ...
 
     @property
@@ -162,7 +165,7 @@ class Execution(Protocol):
         ...
 
     def heed(self, stopped: Callable[[], bool]) -> None:
-        """Has `advance` raise Halted soon after `stopped` is true, where it waits for others."""
+        """Has `advance` end soon after `stopped` is true; Halted if that is amid its first."""
         ...
 
     def close(self) -> None: ...

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 from parl import ops
 from parl.algorithms.wrappers.base import AlgorithmWrapper
@@ -177,12 +178,19 @@ class Normalized(AlgorithmWrapper):
             merged[VIEW] = new
         return {name: merged[name] for name in stats}
 
-    def discounted(self, steps: Step, start: Any = ()) -> Array:
+    def discounted(self, steps: Step, start: Any = None) -> Array:
         """Discounted sums of the rewards so far in this episode, [T, B, ...].
 
         R_t = r_t + gamma R_{t-1}, and R_t = r_t at `first`. `start` [num_envs, ...] holds the sums
-        before the first step; further columns start at 0.
+        before the first step; further columns start at 0. Without `start`, the sums go on from the
+        last ones that this object gave without it; only outside of programs, as those are kept
+        beside its fields.
         """
+        if start is None:
+            sums = jax.jit(Normalized.discounted)(self, steps, vars(self).get("ends", ()))
+            if not isinstance(sums, Tracer):
+                object.__setattr__(self, "ends", sums[-1])
+            return sums
 
         def forward(total: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
             reward, first = x
