@@ -258,7 +258,7 @@ def test_breaking_off_a_rollout_changes_no_bit(case: Case, tmp_path: Path) -> No
     run.heed(lambda: next(steps) > LENGTH + 4)
     run.advance(4)
     assert run.iteration == 3, "the iterations that were whole are learned from"
-    run.heed(lambda: next(steps) > 2 * LENGTH)
+    run.heed(lambda: next(steps) > LENGTH + 7)  # one step before the end of that rollout
     with pytest.raises(Halted):
         run.advance(4)
     saved = save(run, tmp_path / "3")
