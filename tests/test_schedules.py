@@ -48,9 +48,8 @@ def rates(made: RunConfig, fractions: tuple[float, ...]) -> list[float]:
     algorithm: Any = parts.learner.algorithm
     while isinstance(algorithm, Normalized):
         algorithm = algorithm.inner
-    optimizer = algorithm.optimizer
-    control = not isinstance(optimizer, optax.GradientTransformation)
-    optimizer = optimizer(1e-3) if control else optimizer
+    control = not hasattr(algorithm, "transformation")
+    optimizer = algorithm.optimizer(1e-3) if control else algorithm.transformation
     per_update = 1 if control else algorithm.steps_per_update
     per_step = parts.layout.updates / (parts.layout.envs_per_iteration * parts.recipe.length)
     warmup = getattr(parts.recipe, "warmup", 0)

@@ -87,6 +87,7 @@ class OnPolicy(struct.PyTreeNode):
 
     algorithm: Algorithm
     warmup: int = static(default=0)  # environment steps before learning
+    in_turn: bool = static(default=False)  # several seeds are updated one after the other
 
     def init(
         self, algorithm_state: Any, rollout: Rollout, lead: tuple[int, ...] = ()
@@ -109,7 +110,10 @@ class OnPolicy(struct.PyTreeNode):
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """Updates, then observes: the update must use the same statistics as acting did."""
-        algorithm_state, metrics = self.algorithm.update(state.algorithm_state, rollout, key)
+        update = lambda algorithm, state, x, key: algorithm.update(state, x, key)
+        if self.in_turn:
+            update = sequential_vmap(update)
+        algorithm_state, metrics = update(self.algorithm, state.algorithm_state, rollout, key)
         algorithm_state = self.algorithm.observe(algorithm_state, rollout)
         return skip_if_not_finite(state, algorithm_state, ops.is_usable(rollout.steps)), metrics
 
@@ -122,6 +126,7 @@ class OffPolicy(struct.PyTreeNode):
     batch_size: int = static(default=256)
     updates: int = static(default=1)
     warmup: int = static(default=0)  # environment steps of random actions before learning
+    in_turn: bool = static(default=False)  # several seeds are updated one after the other
 
     def init(
         self, algorithm_state: Any, rollout: Rollout, lead: tuple[int, ...] = ()
@@ -170,7 +175,7 @@ class OffPolicy(struct.PyTreeNode):
             )
             return jax.lax.scan(update, algorithm_state, xs)
 
-        if self.algorithm.seeds_in_turn and jax.default_backend() == "cpu":
+        if self.in_turn:
             burst = sequential_vmap(burst)
         algorithm_state, metrics = burst(self.algorithm, state.algorithm_state, (batches, keys))
         return skip_if_not_finite(state, algorithm_state), metrics

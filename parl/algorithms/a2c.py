@@ -7,31 +7,32 @@ import optax
 
 from parl import ops
 from parl.algorithms.shared.actor_critic import ActorCritic, ActorCriticState
-from parl.core.types import Array, Metrics, Params, Rollout, descend
+from parl.algorithms.shared.optimizers import Optimizer, clipped
+from parl.core.bound import bound
+from parl.core.types import Array, Metrics, Params, Rollout, descend, static
+
+# Without bias correction its first steps are ten times as large as later ones, which leaves most
+# units of a CNN dead.
+RMSPROP = bound(optax.rmsprop, decay=0.99, bias_correction=True)
 
 
 class A2C(ActorCritic):
     """One gradient step on each rollout [T, B, ...]; lambda = 1 gives n-step advantages."""
 
+    optimizer: Optimizer = static(default=RMSPROP)
     learning_rate: float = 7e-4
     lambda_: float = 1.0
     rms_epsilon: float = 1e-5  # added inside the square root
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """RMSProp, as in the paper, after clipping by the global norm.
-
-        Without bias correction its first steps are ten times as large as later ones, which leaves
-        most units of a CNN dead.
-        """
-        rms = optax.rmsprop(self.rate, decay=0.99, eps=self.rms_epsilon, bias_correction=True)
-        clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, rms)
+    def transformation(self) -> optax.GradientTransformation:
+        """RMSProp, as in the paper, after clipping by the global norm."""
+        return clipped(self.optimizer(self.rate, eps=self.rms_epsilon), self.max_grad_norm)
 
     def update(
         self, state: ActorCriticState, batch: Rollout, key: Array
     ) -> tuple[ActorCriticState, Metrics]:
-        net, metrics = descend(self.optimizer, self.loss, state.net, batch)
+        net, metrics = descend(self.transformation, self.loss, state.net, batch)
         return state.replace(net=net), metrics
 
     def loss(self, params: Params, batch: Rollout) -> tuple[Array, Metrics]:

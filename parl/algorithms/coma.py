@@ -16,6 +16,7 @@ from flax import struct
 from parl import ops
 from parl.algorithms.shared.actor_critic import ActorCritic
 from parl.algorithms.shared.minibatches import as_samples, sweep
+from parl.algorithms.shared.optimizers import clipped
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, descend, static
 from parl.models import modes, recurrent
@@ -54,8 +55,7 @@ class COMA(ActorCritic):
     @property
     def critic_optimizer(self) -> optax.GradientTransformation:
         """Adam after clipping by the global norm."""
-        clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, optax.adam(self.critic_learning_rate))
+        return clipped(optax.adam(self.critic_learning_rate), self.max_grad_norm)
 
     def init(self, key: Array, spec: EnvSpec) -> COMAState:
         k_actor, k_critic = jax.random.split(key)
@@ -64,7 +64,7 @@ class COMA(ActorCritic):
         others = others_of(jnp.asarray(spec.action), spec.obs, count)
         critic = modes.init(self.critic, k_critic, spec.obs, others)
         return COMAState(
-            net=Net(actor, self.optimizer.init(actor)),
+            net=Net(actor, self.transformation.init(actor)),
             critic=Net(critic, self.critic_optimizer.init(critic)),
             target=jax.tree.map(jnp.copy, critic),  # a donated buffer may not appear twice
             updates=jnp.zeros((), jnp.int32),
@@ -75,7 +75,7 @@ class COMA(ActorCritic):
         data = self.samples(state, batch, k_next)
         step = lambda net, part: descend(self.critic_optimizer, self.critic_loss, net, part)
         critic, info = sweep(step, state.critic, data, k_sweep, self.epochs, self.minibatches)
-        net, more = descend(self.optimizer, self.loss, state.net, critic.params, batch)
+        net, more = descend(self.transformation, self.loss, state.net, critic.params, batch)
         updates = state.updates + 1
         target = optax.periodic_update(critic.params, state.target, updates, self.target_period)
         return COMAState(net, critic, target, updates), info | more

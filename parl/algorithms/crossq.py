@@ -15,10 +15,6 @@ from parl.ops.value_distributions import ValueDistribution
 class CrossQ(SAC):
     """SAC without target critics: current and next actions are evaluated in one batch."""
 
-    @property
-    def seeds_in_turn(self) -> bool:
-        return True  # the joint batch is twice as large, and normalised in every layer
-
     def init(self, key: Array, spec: EnvSpec) -> SACState:
         return super().init(key, spec).replace(target=())
 

@@ -43,14 +43,14 @@ class DQN(QLearning):
     def start(self, params: Params) -> DQNState:
         """The state before the first update of these parameters."""
         return DQNState(
-            net=Net(params, self.optimizer.init(params)),
+            net=Net(params, self.transformation.init(params)),
             target=jax.tree.map(jnp.copy, params),  # a donated buffer may not appear twice
             env_steps=jnp.zeros((), jnp.int32),
             updates=jnp.zeros((), jnp.int32),
         )
 
     def update(self, state: DQNState, batch: Step, key: Array) -> tuple[DQNState, Metrics]:
-        net, metrics = descend(self.optimizer, self.loss, state.net, state.target, batch)
+        net, metrics = descend(self.transformation, self.loss, state.net, state.target, batch)
         updates = state.updates + 1
         moved = optax.incremental_update(net.params, state.target, self.tau)
         target = optax.periodic_update(moved, state.target, updates, self.target_period)

@@ -14,6 +14,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 
 from parl import ops
+from parl.algorithms.shared.optimizers import Optimizer
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
@@ -43,15 +44,16 @@ class ES(Algorithm):
     """
 
     actor: Model = static(default=None)  # obs -> distribution; its mode is the action
+    optimizer: Optimizer = static(default=optax.adamw)
     noise_size: int = static(default=1_000_000)  # possible start positions of a perturbation
     sigma: float = 0.02  # standard deviation of the perturbations
     learning_rate: float = 0.01
     weight_decay: float = 0.005  # decoupled: multiplied by the learning rate at each update
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
+    def transformation(self) -> optax.GradientTransformation:
         """Adam with decoupled weight decay."""
-        return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
+        return self.optimizer(self.learning_rate, weight_decay=self.weight_decay)
 
     @property
     def episodic(self) -> bool:
@@ -62,7 +64,7 @@ class ES(Algorithm):
         params = modes.init(self.actor, k_actor, spec.obs)
         size = self.noise_size + ravel_pytree(params)[0].size
         noise = jax.random.normal(k_noise, (size,))
-        return ESState(Net(params, self.optimizer.init(params)), noise)
+        return ESState(Net(params, self.transformation.init(params)), noise)
 
     def policy(self, state: ESState) -> ESPolicy:
         return ESPolicy(state.net.params, state.noise)
@@ -94,7 +96,9 @@ class ES(Algorithm):
         drawn = jax.tree.map(lambda x: x[0], batch.steps.extras)
         returns = first_returns(batch.steps)
         gradient = self.gradient(returns, perturbations(state.noise, drawn, theta.size))
-        updates, opt = self.optimizer.update(unravel(-gradient), state.net.opt, state.net.params)
+        updates, opt = self.transformation.update(
+            unravel(-gradient), state.net.opt, state.net.params
+        )
         net = Net(optax.apply_updates(state.net.params, updates), opt)
         return state.replace(net=net), {
             "population_mean": returns.mean(),

@@ -11,6 +11,7 @@ import optax
 from flax import struct
 
 from parl import ops
+from parl.algorithms.shared.optimizers import Optimizer
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
@@ -33,18 +34,14 @@ class PG(Algorithm):
     """
 
     actor: Model = static(default=None)  # obs -> distribution
+    optimizer: Optimizer = static(default=optax.adam)
     learning_rate: float = 1e-3
     gamma: float = 0.99
     entropy_cost: float = 0.0
 
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Adam."""
-        return optax.adam(self.learning_rate)
-
     def init(self, key: Array, spec: EnvSpec) -> PGState:
         params = modes.init(self.actor, key, spec.obs)
-        return PGState(Net(params, self.optimizer.init(params)))
+        return PGState(Net(params, self.optimizer(self.learning_rate).init(params)))
 
     def policy(self, state: PGState) -> Params:
         return state.actor.params
@@ -56,7 +53,8 @@ class PG(Algorithm):
         return (pi.sample(key) if explore else pi.mode()), memory, {}
 
     def update(self, state: PGState, batch: Rollout, key: Array) -> tuple[PGState, Metrics]:
-        actor, metrics = descend(self.optimizer, self.loss, state.actor, batch.steps)
+        optimizer = self.optimizer(self.learning_rate)
+        actor, metrics = descend(optimizer, self.loss, state.actor, batch.steps)
         return state.replace(actor=actor), metrics
 
     def loss(self, params: Params, steps: Step) -> tuple[Array, Metrics]:

@@ -63,7 +63,7 @@ class PPO(ActorCritic):
 
         def step(carry: tuple[Net, Array], minibatch: Sample) -> tuple[tuple[Net, Array], Metrics]:
             net, stopped = carry
-            stepped, metrics = descend(self.optimizer, self.loss, net, minibatch)
+            stepped, metrics = descend(self.transformation, self.loss, net, minibatch)
             if self.target_kl is not None:
                 stopped = stopped | (metrics["kl"] > self.target_kl)
                 stepped = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), net, stepped)

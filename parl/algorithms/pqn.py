@@ -16,6 +16,7 @@ from flax import struct
 from parl import ops
 from parl.algorithms.qmix import init_mixed, mix, team_transitions
 from parl.algorithms.shared.minibatches import as_samples, swap_axes, sweep
+from parl.algorithms.shared.optimizers import Optimizer
 from parl.algorithms.shared.q_learning import QLearning, greedy
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
@@ -45,6 +46,7 @@ class PQN(QLearning):
     """Regression to lambda returns in several epochs of one rollout [T, B, ...]."""
 
     mixer: Model = static(default=None)  # q [..., N], state [..., S] -> [...]
+    optimizer: Optimizer = static(default=optax.radam)  # as in the paper
     epochs: int = static(default=2)
     minibatches: int = static(default=16)
     lambda_: float = 0.65
@@ -53,14 +55,9 @@ class PQN(QLearning):
     def steps_per_update(self) -> int:
         return self.epochs * self.minibatches
 
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """RAdam, as in the paper, after clipping by the global norm."""
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.radam(self.rate))
-
     def init(self, key: Array, spec: EnvSpec) -> PQNState:
         params = init_mixed(self.q, self.mixer, key, spec)
-        net = Net(params, self.optimizer.init(params))
+        net = Net(params, self.transformation.init(params))
         return PQNState(net, jnp.zeros((), jnp.int32))
 
     def acting(self, params: Params) -> Params:
@@ -68,7 +65,7 @@ class PQN(QLearning):
 
     def update(self, state: PQNState, batch: Rollout, key: Array) -> tuple[PQNState, Metrics]:
         data = self.samples(state.net.params, batch)
-        step = lambda net, minibatch: descend(self.optimizer, self.loss, net, minibatch)
+        step = lambda net, minibatch: descend(self.transformation, self.loss, net, minibatch)
         net, metrics = sweep(step, state.net, data, key, self.epochs, self.minibatches)
         return state.replace(net=net), metrics
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from parl.algorithms.shared.critics import Optimizer, critic_regression, every_n, init_net, learn
+from parl.algorithms.shared.critics import critic_regression, every_n, init_net, learn
+from parl.algorithms.shared.optimizers import Optimizer
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.spec import EnvSpec

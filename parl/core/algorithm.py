@@ -51,14 +51,6 @@ class Algorithm(struct.PyTreeNode):
         """Whether it can learn from rollouts that were collected with an older policy."""
         return False
 
-    @property
-    def seeds_in_turn(self) -> bool:
-        """Whether updating K seeds one by one on a CPU is faster than vmapping them.
-
-        This is the case when the joint batch outgrows the CPU's caches.
-        """
-        return False
-
     def observe(self, state: Any, rollout: Rollout) -> Any:
         """Folds fresh experience into counters and statistics, once per rollout."""
         return state

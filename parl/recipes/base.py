@@ -13,12 +13,14 @@ from typing import Any, ClassVar, Self
 from parl.agents.learner import Learner, OffPolicy, OnPolicy
 from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.agents.replay.sampling import NStep, Prioritized
+from parl.algorithms.shared.optimizers import Optimizer
 from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.settings import Setting, checked, kinds, suggestion
 from parl.core.spec import EnvSpec
+from parl.ops.noise import Noise
 from parl.recipes.settings import setting_of
 
 
@@ -28,6 +30,8 @@ class Recipe:
 
     serves: ClassVar[tuple[type, ...]] = ()  # kinds of action space
     multi_agent: ClassVar[bool] = False  # for several agents, or for one
+    # whether a CPU updates several seeds sooner one by one: a batch of all outgrows its caches
+    seeds_in_turn: ClassVar[bool] = False
     derived: ClassVar[tuple[str, ...]] = ()  # hyperparameters that follow from other settings
 
     algorithm: Any
@@ -41,6 +45,10 @@ class Recipe:
         """The settings of the paper or the reference implementation for such an environment."""
         raise NotImplementedError  # abstract
 
+    def total_updates(self, steps: int, num_envs: int) -> int:
+        """Updates in a run of `steps` environment steps in `num_envs` environments."""
+        return steps // (num_envs * self.length)
+
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         """The learner with its networks, for `steps` environment steps in `num_envs` of them."""
         raise NotImplementedError  # abstract
@@ -49,7 +57,8 @@ class Recipe:
         """The type of every setting, by its flat name: hyperparameters first."""
         algorithm, own = kinds(type(self.algorithm)), dict(kinds(type(self)))
         del own["algorithm"]
-        hidden = {*self.derived, *(name for name, kind in algorithm.items() if kind is Model)}
+        parts = {name for name, kind in algorithm.items() if kind in (Model, Noise, Optimizer)}
+        hidden = {*self.derived, *parts}
         return {name: kind for name, kind in {**algorithm, **own}.items() if name not in hidden}
 
     def settings(self) -> dict[str, Any]:
@@ -129,6 +138,9 @@ class OffPolicyRecipe(Recipe):
     replay_on_host: bool = False  # keep replay in host memory rather than on the device
     n_step: int = 1  # steps of a sampled transition
     priority: float = 0.0  # exponent of prioritised replay; 0 to sample uniformly
+
+    def total_updates(self, steps: int, num_envs: int) -> int:
+        return super().total_updates(max(steps - self.warmup, 0), num_envs) * self.updates
 
     def off_policy(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> OffPolicy:
         """The learner around an algorithm with its networks."""

@@ -7,18 +7,18 @@ work of 256 units with one, and learns sooner on HalfCheetah.
 """
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import optax
 
 from parl.algorithms.crossq import CrossQ
+from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
 from parl.models.control import Critic
 from parl.models.torsos import BatchNormMLP
-from parl.recipes.shared.control import ControlRecipe, has_short_episodes
+from parl.recipes.shared.control import ControlRecipe
 
 PAPER = CrossQ(learning_rate=1e-3, critic_learning_rate=1e-3, policy_period=3)
 
@@ -27,6 +27,9 @@ PAPER = CrossQ(learning_rate=1e-3, critic_learning_rate=1e-3, policy_period=3)
 class CrossQRecipe(ControlRecipe):
     """Batch normalisation in place of a target network."""
 
+    # the joint batch is twice as large, and normalised in every layer
+    seeds_in_turn: ClassVar[bool] = True
+
     algorithm: CrossQ = PAPER
     hidden: tuple[int, ...] = (2048, 2048)  # of the critics
     actor_hidden: tuple[int, ...] = (256, 256)
@@ -34,9 +37,8 @@ class CrossQRecipe(ControlRecipe):
     renorm_after: int = 100_000  # updates of batch normalisation before renormalisation
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
-        algorithm = PAPER.replace(target_entropy=-float(spec.action.shape[-1]))
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
+    def algorithm_for(cls, spec: EnvSpec) -> CrossQ:
+        return PAPER.replace(target_entropy=-float(spec.action.shape[-1]))
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, after = spec.observation_space, self.renorm_after
@@ -46,4 +48,4 @@ class CrossQRecipe(ControlRecipe):
         return actor, Ensemble(critic, self.num_critics)
 
     def optimizer(self, updates: int) -> Any:
-        return partial(optax.adam, b1=0.5)
+        return bound(optax.adam, b1=0.5)

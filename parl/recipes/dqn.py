@@ -66,6 +66,5 @@ class DQNRecipe(OffPolicyRecipe):
         torso, actions = MLP(self.hidden, jax.nn.relu), spec.action_space
         assert isinstance(actions, Discrete)
         q = DiscreteValues(spec.observation_space, actions.n, torso, self.dueling)
-        rollouts = max(steps - self.warmup, 0) // (num_envs * self.length)
-        updates = rollouts * self.updates * self.anneal
+        updates = self.total_updates(steps, num_envs) * self.anneal
         return self.off_policy(self.algorithm.replace(q=q, anneal_updates=updates))

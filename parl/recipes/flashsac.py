@@ -5,19 +5,19 @@ Batches of 512, one update a step, a policy at every other one, noise held for s
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import optax
 
 from parl.algorithms.flashsac import FlashSAC
+from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import FlashTorso, UnitDense
 from parl.ops.noise import Noise, Repeated
-from parl.recipes.shared.control import ScaledRecipe, has_short_episodes
+from parl.recipes.shared.control import ScaledRecipe
 
 PAPER = FlashSAC(policy_period=2, tau=0.01, initial_temperature=0.01)
 SIGMA = 0.15  # the policy's target entropy is that of a normal this wide
@@ -37,13 +37,12 @@ class FlashSACRecipe(ScaledRecipe):
     longest_noise: int = 16  # steps that a draw of noise is held for at most
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
+    def algorithm_for(cls, spec: EnvSpec) -> FlashSAC:
         entropy = spec.action.shape[-1] * math.log(SIGMA * math.sqrt(2 * math.pi * math.e))
-        algorithm = PAPER.replace(target_entropy=entropy)
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 10_000)
+        return PAPER.replace(target_entropy=entropy)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
-        space, linear = spec.observation_space, partial(UnitDense, use_bias=True)
+        space, linear = spec.observation_space, bound(UnitDense, use_bias=True)
         torso = FlashTorso(self.actor_width, self.actor_blocks)
         actor = SquashedNormalPolicy(space, spec.action.shape[-1], torso, linear)
         torso = FlashTorso(self.width, self.blocks)
@@ -58,5 +57,9 @@ class FlashSACRecipe(ScaledRecipe):
         return 0.5
 
     def optimizer(self, updates: int) -> Any:
-        half = lambda rate: optax.cosine_decay_schedule(rate, max(updates, 1), alpha=0.5)
-        return lambda rate: optax.adam(half(rate))
+        return bound(halving_adam, updates=max(updates, 1))
+
+
+def halving_adam(rate: Any, updates: int) -> optax.GradientTransformation:
+    """Adam whose rate falls to half, as a cosine."""
+    return optax.adam(optax.cosine_decay_schedule(rate, updates, alpha=0.5))

@@ -45,7 +45,7 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
         algorithm = self.algorithm.replace(
             q=self.agents(spec, lambda space: self.network(space, spec)),
             mixer=Sum(),
-            anneal_updates=steps // (num_envs * self.length) * self.anneal,
+            anneal_updates=self.total_updates(steps, num_envs) * self.anneal,
         )
         return self.on_policy(algorithm, spec.groups)
 

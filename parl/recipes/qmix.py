@@ -62,11 +62,10 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
         )
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        rollouts = max(steps - self.warmup, 0) // (num_envs * self.length)
         algorithm = self.algorithm.replace(
             q=self.agents(spec, lambda space: self.network(space, spec)),
             mixer=self.mixer(),
-            anneal_updates=rollouts * self.updates * self.anneal,
+            anneal_updates=self.total_updates(steps, num_envs) * self.anneal,
         )
         return self.off_policy(algorithm, spec.groups)
 

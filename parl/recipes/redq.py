@@ -5,7 +5,6 @@ Walker2d and Ant; on Hopper it has -1, on Humanoid -2.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 from parl.agents.learner import Learner
 from parl.algorithms.redq import REDQ
@@ -14,7 +13,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
 from parl.models.control import GLOROT
-from parl.recipes.shared.control import ControlRecipe, has_short_episodes
+from parl.recipes.shared.control import ControlRecipe
 
 PAPER = REDQ(policy_period=20)
 ENTROPY = {"Hopper": -1.0, "Humanoid": -2.0}
@@ -31,10 +30,9 @@ class REDQRecipe(ControlRecipe):
     updates: int = 20
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
+    def algorithm_for(cls, spec: EnvSpec) -> REDQ:
         entropy = ENTROPY.get(spec.id.partition("-")[0], -spec.action.shape[-1] / 2)
-        algorithm = PAPER.replace(target_entropy=entropy)
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
+        return PAPER.replace(target_entropy=entropy)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         if (subset := self.algorithm.subset) > self.num_critics:

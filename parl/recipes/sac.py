@@ -7,7 +7,6 @@ three never leaves a poor gait of HalfCheetah.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import jax
 
@@ -15,7 +14,7 @@ from parl.algorithms.sac import SAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
-from parl.recipes.shared.control import ControlRecipe, has_short_episodes
+from parl.recipes.shared.control import ControlRecipe
 
 SETTINGS = SAC(critic_learning_rate=1e-3)
 
@@ -29,9 +28,8 @@ class SACRecipe(ControlRecipe):
     num_critics: int = 2
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
-        algorithm = SETTINGS.replace(target_entropy=-spec.action.shape[-1] / 2)
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
+    def algorithm_for(cls, spec: EnvSpec) -> SAC:
+        return SETTINGS.replace(target_entropy=-spec.action.shape[-1] / 2)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, orthogonal_torso(self.hidden, jax.nn.relu)

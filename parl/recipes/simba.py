@@ -8,19 +8,19 @@ HalfCheetah.
 """
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import optax
 
 from parl.algorithms.sac import SAC
+from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Ensemble
 from parl.models.control import ORTHOGONAL, Critic, SquashedNormalPolicy
 from parl.models.modes import decayed
 from parl.models.torsos import SimBa
-from parl.recipes.shared.control import ControlRecipe, has_short_episodes, horizon_gamma
+from parl.recipes.shared.control import ControlRecipe, horizon_gamma
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 
@@ -40,10 +40,9 @@ class SimBaRecipe(ControlRecipe):
     normalize_obs: bool = True
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
+    def algorithm_for(cls, spec: EnvSpec) -> SAC:
         entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
-        algorithm = PAPER.replace(target_entropy=entropy, gamma=gamma)
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
+        return PAPER.replace(target_entropy=entropy, gamma=gamma)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, SimBa(self.actor_width, self.actor_blocks)
@@ -52,4 +51,4 @@ class SimBaRecipe(ControlRecipe):
         return actor, Ensemble(critic, self.num_critics)
 
     def optimizer(self, updates: int) -> Any:
-        return partial(optax.adamw, weight_decay=self.weight_decay, mask=decayed)
+        return bound(optax.adamw, weight_decay=self.weight_decay, mask=decayed)

@@ -8,18 +8,18 @@ These rates are for 512 units. With 64, larger ones learn sooner: `--width 64 --
 """
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import optax
 
 from parl.algorithms.sac import SAC
+from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import SimBaV2, SimBaV2Head
-from parl.recipes.shared.control import ScaledRecipe, has_short_episodes, horizon_gamma
+from parl.recipes.shared.control import ScaledRecipe, horizon_gamma
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 
@@ -37,16 +37,15 @@ class SimBaV2Recipe(ScaledRecipe):
     normalize_obs: bool = True
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
+    def algorithm_for(cls, spec: EnvSpec) -> SAC:
         entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
-        algorithm = PAPER.replace(target_entropy=entropy, gamma=gamma)
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
+        return PAPER.replace(target_entropy=entropy, gamma=gamma)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, SimBaV2(self.actor_width, self.actor_blocks)
-        head = partial(SimBaV2Head, width=self.actor_width)
+        head = bound(SimBaV2Head, width=self.actor_width)
         actor = SquashedNormalPolicy(space, spec.action.shape[-1], torso, head)
-        torso, head = SimBaV2(self.width, self.blocks), partial(SimBaV2Head, width=self.width)
+        torso, head = SimBaV2(self.width, self.blocks), bound(SimBaV2Head, width=self.width)
         critic = Critic(space, torso, self.bins, self.histogram, head)
         return actor, Ensemble(critic, self.num_critics)
 
@@ -55,5 +54,9 @@ class SimBaV2Recipe(ScaledRecipe):
         return 0.5
 
     def optimizer(self, updates: int) -> Any:
-        half = lambda rate: optax.linear_schedule(rate, rate / 2, max(updates, 1))
-        return lambda rate: optax.adam(half(rate))
+        return bound(halving_adam, updates=max(updates, 1))
+
+
+def halving_adam(rate: Any, updates: int) -> optax.GradientTransformation:
+    """Adam whose rate falls linearly to half."""
+    return optax.adam(optax.linear_schedule(rate, rate / 2, updates))

@@ -5,14 +5,13 @@ had 400 and 300 units and batches of 100. The code later had 3e-4 and 25,000 ste
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 from parl.algorithms.td3 import TD3
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import ActionValue, Ensemble
 from parl.models.control import DeterministicPolicy
-from parl.recipes.shared.control import ControlRecipe, has_short_episodes, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, uniform_torso
 
 PAPER = TD3(learning_rate=1e-3, critic_learning_rate=1e-3)
 
@@ -25,10 +24,6 @@ class TD3Recipe(ControlRecipe):
     hidden: tuple[int, ...] = (256, 256)
     num_critics: int = 2
     warmup: int = 10_000
-
-    @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
-        return cls(warmup=1_000 if has_short_episodes(spec) else 10_000)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, uniform_torso(self.hidden)

@@ -8,7 +8,6 @@ learns sooner on HalfCheetah.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 from parl.algorithms.tqc import TQC
 from parl.core.errors import ConfigError
@@ -17,7 +16,7 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble, TanhNormalPolicy
 from parl.models.control import Critic
 from parl.ops.value_distributions import Quantiles
-from parl.recipes.shared.control import ControlRecipe, has_short_episodes, uniform_torso
+from parl.recipes.shared.control import ControlRecipe, uniform_torso
 
 PAPER = TQC()
 DROPPED = {"HalfCheetah": 0, "Hopper": 5}  # elsewhere 2
@@ -34,10 +33,9 @@ class TQCRecipe(ControlRecipe):
     quantiles: int = 25
 
     @classmethod
-    def for_env(cls, spec: EnvSpec) -> Self:
+    def algorithm_for(cls, spec: EnvSpec) -> TQC:
         drop = DROPPED.get(spec.id.partition("-")[0], 2)
-        algorithm = TQC(target_entropy=-spec.action.shape[-1], drop=drop)
-        return cls(algorithm, warmup=1_000 if has_short_episodes(spec) else 5_000)
+        return TQC(target_entropy=-float(spec.action.shape[-1]), drop=drop)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         if (drop := self.algorithm.drop) >= self.quantiles:

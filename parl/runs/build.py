@@ -203,6 +203,13 @@ def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFac
     return Layout(execution, mode, workers, envs // workers, envs // parts, updates // parts)
 
 
+def in_turn(config: RunConfig, recipe: Recipe) -> bool:
+    """Whether several seeds are updated one after the other."""
+    if config.seeds_as == "auto":
+        return config.num_seeds > 1 and recipe.seeds_in_turn and jax.default_backend() == "cpu"
+    return config.seeds_as == "map"
+
+
 def learner_of(
     config: RunConfig, spec: EnvSpec, recipe: Recipe, layout: Layout, rival: Player | None
 ) -> Learner:
@@ -211,6 +218,7 @@ def learner_of(
     if envs != recipe.num_envs:
         recipe = recipe.override(layout.settings(recipe))
     learner = recipe.learner(spec, horizon(config, recipe), envs)
+    learner = learner.replace(in_turn=in_turn(config, recipe))
     rollouts = max(config.admit_every // (envs * recipe.length), 1)
     return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
 

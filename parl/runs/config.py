@@ -12,6 +12,7 @@ from parl.core.errors import ConfigError
 from parl.core.settings import check_fields, declared
 
 EXECUTIONS = ("auto", "fused", "host", "ray")
+SEEDS_AS = ("auto", "vmap", "map")
 MODES = ("auto", "sync", "async")
 REPLAYS = ("auto", "yes", "no")
 
@@ -29,6 +30,9 @@ class RunSettings:
     """The first seed; --num-seeds K runs seed, ..., seed + K - 1."""
     num_seeds: int = declared(1, low=1, high=100_000)
     """Seeds trained together as one program."""
+    seeds_as: str = declared("auto", choices=SEEDS_AS)
+    """How several seeds are updated: vmap, all at once; map, one after the other, which is sooner
+    where the work on all is too large for a CPU's caches; auto: what suits algorithm and device."""
     execution: str = declared("auto", choices=EXECUTIONS)
     """auto, fused (JAX environments), host, or ray."""
     actors: int = declared(0, low=0, high=100_000)

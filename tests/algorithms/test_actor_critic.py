@@ -129,7 +129,7 @@ def test_no_gradient_flows_through_targets() -> None:
 
 def test_annealing_is_linear_in_updates_and_ends_at_zero() -> None:
     algorithm = ActorCritic(anneal_updates=4, learning_rate=0.1)
-    optimizer, grads = algorithm.optimizer, jnp.full(1, 0.1)
+    optimizer, grads = algorithm.transformation, jnp.full(1, 0.1)
     state, sizes = optimizer.init(grads), []
     for _ in range(6):
         update, state = optimizer.update(grads, state)

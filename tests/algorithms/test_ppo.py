@@ -177,7 +177,7 @@ def test_kl_stop_lasts_to_the_end_of_the_update(rollout: Rollout) -> None:
 
 def test_annealing_is_linear_and_ends_at_zero() -> None:
     algorithm = make(epochs=2, minibatches=2, anneal_updates=2, learning_rate=0.1)
-    optimizer, grads = algorithm.optimizer, jnp.full(1, 0.1)
+    optimizer, grads = algorithm.transformation, jnp.full(1, 0.1)
     state, sizes = optimizer.init(grads), []
     for _ in range(10):
         update, state = optimizer.update(grads, state)
@@ -196,7 +196,7 @@ def test_annealed_parameters_stand_still_in_the_end(rollout: Rollout) -> None:
 
 def test_the_global_norm_is_clipped() -> None:
     """Through Adam the clip shows in its moments: mu = 0.1 * clipped gradient."""
-    optimizer = make(max_grad_norm=0.5).optimizer
+    optimizer = make(max_grad_norm=0.5).transformation
     grads = jnp.array([3.0, 4.0])
     _, state = optimizer.update(grads, optimizer.init(grads))
     np.testing.assert_allclose(state[1][0].mu, [0.1 * 0.3, 0.1 * 0.4], rtol=1e-5)

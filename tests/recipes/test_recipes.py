@@ -54,7 +54,8 @@ SERVED = [
 def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> None:
     recipe = make_recipe(algorithm, SPECS[env])
     settings = recipe.settings()
-    hidden = {"algorithm", "encoder", "actor", "critic", "q", *recipe.derived}
+    parts = {"encoder", "actor", "critic", "q", "optimizer", "noise"}
+    hidden = {"algorithm", *parts, *recipe.derived}
     own = {f.name for f in dataclasses.fields(recipe)}
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
     assert not own & hyper, "no name means two things"

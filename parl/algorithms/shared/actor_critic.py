@@ -12,7 +12,9 @@ import optax
 from flax import struct
 
 from parl import ops
+from parl.algorithms.shared.optimizers import Optimizer, annealed, clipped
 from parl.core.algorithm import Algorithm
+from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, static
@@ -45,6 +47,7 @@ class ActorCritic(Algorithm):
     encoder: Model = static(default=None)  # obs -> features for actor and critic, if shared
     actor: Model = static(default=None)  # obs -> distribution
     critic: Model = static(default=None)  # obs -> [...]
+    optimizer: Optimizer = static(default=bound(optax.adam, eps=1e-5))
     corrected: bool = static(default=False)
     team_reward: bool = static(default=False)  # each agent gets the sum of all agents' rewards
     anneal_updates: int = static(default=0)  # updates over which the rate falls to 0; 0: constant
@@ -66,17 +69,13 @@ class ActorCritic(Algorithm):
 
     @property
     def rate(self) -> Any:
-        """The learning rate, a schedule if it is annealed."""
-        if not self.anneal_updates:
-            return self.learning_rate
-        steps = self.anneal_updates * self.steps_per_update
-        return optax.linear_schedule(self.learning_rate, 0.0, steps)
+        """The learning rate, as a schedule if it is annealed."""
+        return annealed(self.learning_rate, self.anneal_updates * self.steps_per_update)
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Adam after clipping by the global norm."""
-        clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, optax.adam(self.rate, eps=1e-5))
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser at this rate, after clipping by the global norm."""
+        return clipped(self.optimizer(self.rate), self.max_grad_norm)
 
     @property
     def is_recurrent(self) -> bool:
@@ -91,7 +90,7 @@ class ActorCritic(Algorithm):
         obs = self.encode(params, spec.obs)
         params["actor"] = recurrent.init(self.actor, k_actor, obs)
         params["critic"] = recurrent.init(self.critic, k_critic, obs)
-        return ActorCriticState(Net(params, self.optimizer.init(params)))
+        return ActorCriticState(Net(params, self.transformation.init(params)))
 
     def encode(self, params: Params, obs: Any) -> Any:
         """The input of actor and critic: obs, or its features [..., F] with the masks of obs."""

@@ -16,8 +16,6 @@ from parl.core.types import Array, Metrics, Net, Params, Step, descend
 from parl.models import modes
 from parl.ops.value_distributions import ValueDistribution, as_values
 
-Optimizer = Callable[[Any], optax.GradientTransformation]  # from a learning rate
-
 
 def init_net(optimizer: optax.GradientTransformation, params: Params) -> Net:
     """Initial parameters, projected to their fixed norms, with a fresh optimiser state."""

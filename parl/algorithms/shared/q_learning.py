@@ -11,6 +11,7 @@ import optax
 from flax import struct
 
 from parl import ops
+from parl.algorithms.shared.optimizers import Optimizer, annealed, clipped
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.types import Array, Params, Rollout, static
@@ -31,6 +32,7 @@ class QLearning(Algorithm):
     """
 
     q: Model = static(default=None)  # obs [B, O] -> [B, A]
+    optimizer: Optimizer = static(default=optax.adam)
     anneal_updates: int = static(default=0)  # updates over which the rate falls to 0; 0: constant
     learning_rate: float = 1e-4
     gamma: float = 0.99
@@ -45,17 +47,10 @@ class QLearning(Algorithm):
         return 1
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Adam after clipping by the global norm, optionally annealed."""
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.rate))
-
-    @property
-    def rate(self) -> Any:
-        """The learning rate, a schedule if it is annealed."""
-        if not self.anneal_updates:
-            return self.learning_rate
-        steps = self.anneal_updates * self.steps_per_update
-        return optax.linear_schedule(self.learning_rate, 0.0, steps)
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser at the rate, annealed if asked for, after clipping by the global norm."""
+        rate = annealed(self.learning_rate, self.anneal_updates * self.steps_per_update)
+        return clipped(self.optimizer(rate), self.max_grad_norm)
 
     def memory(self, batch_shape: tuple[int, ...]) -> Any:
         return recurrent.memory_of(self.q, batch_shape)

@@ -19,10 +19,6 @@ class AlgorithmWrapper(Algorithm):
     def tolerates_lag(self) -> bool:
         return self.inner.tolerates_lag
 
-    @property
-    def seeds_in_turn(self) -> bool:
-        return self.inner.seeds_in_turn
-
     def memory(self, batch_shape: tuple[int, ...]) -> Any:
         return self.inner.memory(batch_shape)
 

@@ -38,7 +38,7 @@ class ActorCriticRecipe(OnPolicyRecipe):
             encoder=Encoder(spec.observation_space) if self.share_encoder else None,
             actor=self.actor(spec),
             critic=self.critic(spec),
-            anneal_updates=steps // (num_envs * self.length) * self.anneal,
+            anneal_updates=self.total_updates(steps, num_envs) * self.anneal,
         )
         return self.on_policy(algorithm, spec.groups)
 

@@ -1,16 +1,17 @@
 """What the recipes of continuous control have in common."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import optax
 
 from parl.agents.learner import Learner
+from parl.algorithms.shared.optimizers import Optimizer
 from parl.algorithms.wrappers.normalized import Normalized
 from parl.algorithms.wrappers.resets import Resetting
 from parl.core.algorithm import Algorithm
+from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import Box, EnvSpec
 from parl.models import MLP
@@ -23,13 +24,14 @@ SHORT_EPISODE_STEPS = (
     200  # steps; episodes up to it are of environments that are learned in some thousand steps
 )
 
+SHORT_WARMUP = 1_000  # steps, where episodes are short
+
 
 @dataclass(frozen=True)
 class ControlRecipe(OffPolicyRecipe):
     """Settings of off-policy actor-critics. Steps and updates come in bursts of `length`."""
 
     serves: ClassVar[tuple[type, ...]] = (Box,)
-    derived: ClassVar[tuple[str, ...]] = ("noise", "optimizer")
 
     length: int = 8
     updates: int = 8
@@ -37,14 +39,23 @@ class ControlRecipe(OffPolicyRecipe):
     noise_color: float = 0.0  # of exploration: 0 white, 1 pink, 2 red
     reset_every: int = 0  # updates between fresh networks; 0: never
 
+    @classmethod
+    def for_env(cls, spec: EnvSpec) -> Self:
+        warmup = SHORT_WARMUP if has_short_episodes(spec) else cls.warmup
+        return cls(cls.algorithm_for(spec), warmup=warmup)
+
+    @classmethod
+    def algorithm_for(cls, spec: EnvSpec) -> Any:
+        """The hyperparameters for such an environment."""
+        return cls.algorithm
+
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         actor, critic = self.networks(spec)
-        rollouts = max(steps - self.warmup, 0) // (num_envs * self.length)
         algorithm = self.algorithm.replace(
             actor=actor,
             critic=critic,
             noise=self.noise(spec.action.shape[-1]),
-            optimizer=self.optimizer(rollouts * self.updates),
+            optimizer=self.optimizer(self.total_updates(steps, num_envs)),
         )
         if self.reset_every:
             algorithm = Resetting(algorithm, spec, self.reset_every)
@@ -58,7 +69,7 @@ class ControlRecipe(OffPolicyRecipe):
         """Exploration noise for `size` action dimensions."""
         return Colored(size, self.noise_color) if self.noise_color else White()
 
-    def optimizer(self, updates: int) -> Any:
+    def optimizer(self, updates: int) -> Optimizer:
         """From a learning rate to an optimiser, for that many updates in all."""
         return optax.adam
 
@@ -74,7 +85,7 @@ class ScaledRecipe(ControlRecipe):
     @property
     def histogram(self) -> Any:
         """The form of the critics' values."""
-        return partial(Histogram, low=-self.return_bound, high=self.return_bound)
+        return bound(Histogram, low=-self.return_bound, high=self.return_bound)
 
     def normalized(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> Algorithm:
         return Normalized(

@@ -1,0 +1,150 @@
+"""Programs that all runs of a process share: what differs between runs is data."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny import CARTPOLE, ENVS, LENGTH, NUM_ENVS, SETTINGS, Case, make, make_learner, params_of
+
+import parl
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.protocol import Seeds
+from parl.core.programs import as_data, forget, is_value, shared
+from parl.recipes import RECIPES
+from parl.runs.build import resolve
+from parl.runs.config import RunConfig
+
+COMPILING = "/jax/core/compile/backend_compile_duration"
+counting: list[Callable[[str], None]] = []
+
+
+def heard(event: str, duration_secs: float, **_: Any) -> None:
+    """Tells those who count; a listener cannot be taken back."""
+    for count in counting:
+        count(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(heard)
+IDS = {"continuous": "jax:Pendulum-v1", "discrete": "jax:CartPole-v1", "team": "jax:simple_spread"}
+TEAMS = ("ippo", "mappo", "iql", "vdn", "qmix", "pqn_vdn", "maddpg", "matd3", "coma")
+DISCRETE = ("ppo", "dqn", "pg", "a2c", "impala", "appo", "es")
+
+
+def env_for(algorithm: str) -> str:
+    kind = "team" if algorithm in TEAMS else "discrete" if algorithm in DISCRETE else "continuous"
+    return IDS[kind]
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """What is compiled in the meantime, or loaded from a file in place of that."""
+    found: list[str] = []
+    note = lambda event: found.append(event) if event == COMPILING else None
+    counting.append(note)
+    try:
+        yield found
+    finally:
+        counting.remove(note)
+
+
+@pytest.mark.parametrize("algorithm", RECIPES)
+def test_two_resolves_of_a_recipe_have_one_structure(algorithm: str) -> None:
+    """Whatever the learning rate: it is a leaf, and so is every other number with a fraction."""
+
+    def learner(**settings: Any) -> Any:
+        config = RunConfig(algorithm, env_for(algorithm), steps=10_000, settings=settings)
+        return resolve(config).learner
+
+    one, two, other = learner(), learner(), learner(learning_rate=0.0123)
+    structures = [jax.tree.structure(x) for x in (one, two, other)]
+    assert structures[0] == structures[1] == structures[2]
+    assert jax.tree.leaves(one) == jax.tree.leaves(two) != jax.tree.leaves(other)
+    assert 0.0123 in jax.tree.leaves(other)
+
+
+@pytest.mark.parametrize("execution", ["fused", "host"])
+def test_a_second_run_with_another_learning_rate_compiles_nothing(
+    execution: str, tmp_path: Path
+) -> None:
+    """Nor does another seed."""
+
+    def train(name: str, **changes: Any) -> Any:
+        settings = {"hidden": (4,), "num_envs": 2, "length": 8, "epochs": 1, "minibatches": 1}
+        settings |= {"steps": 64, "eval_episodes": 1, "eval_max_steps": 20, "execution": execution}
+        run = parl.train("ppo", IDS["discrete"], tmp_path / name, quiet=True, **settings | changes)
+        return run.result["params_sha256"]
+
+    with compilations() as compiled:
+        first = train("first", learning_rate=1e-3)
+    assert compiled
+    with compilations() as compiled:
+        second = train("second", learning_rate=2e-3)
+        third = train("third", learning_rate=1e-3, seed=1)
+    assert not compiled
+    assert len({first, second, third}) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("algorithm", SETTINGS)
+def test_no_algorithm_compiles_for_another_learning_rate(algorithm: str, execution: str) -> None:
+    case = Case(algorithm, execution, 1)
+    warmup = make(case).warmup
+    make(case, learning_rate=1e-3).advance(warmup + 2)
+    with compilations() as compiled:
+        run = make(case, learning_rate=2e-3)
+        run.advance(warmup + 2)
+        assert run.policy is not None
+    assert not compiled
+
+
+def test_learners_of_a_sweep_are_stacked_along_the_seeds() -> None:
+    """Four learning rates of two seeds each in one program, as each rate by itself."""
+    rates = (1e-4, 1e-3, 3e-3, 1e-2)
+    learners = [make_learner("ppo", learning_rate=rate) for rate in rates]
+    together = Seeds((5, 6) * 4, vmapped=True, own_learners=True)
+    stacked = together.stack([learner for learner in learners for _ in range(2)])
+    assert stacked.algorithm.learning_rate.shape == (8,)
+    run = Fused(CARTPOLE, stacked, together, NUM_ENVS, LENGTH)
+    run.advance(4)
+    all_of = params_of(run)
+    assert jax.tree.leaves(run.policy)[0].shape[0] == 8
+    for i in (0, 3):
+        alone = Fused(CARTPOLE, learners[i], Seeds((5, 6), vmapped=True), NUM_ENVS, LENGTH)
+        alone.advance(4)
+        for name, x in params_of(alone).items():
+            np.testing.assert_allclose(
+                all_of[name][2 * i : 2 * i + 2], x, rtol=2e-5, atol=1e-6, err_msg=name
+            )
+    different = [not np.array_equal(x[0], x[6]) for x in all_of.values()]
+    assert any(different)
+
+
+def test_programs_are_made_once_for_equal_values() -> None:
+    made: list[Any] = []
+
+    @shared
+    def program(*values: Any) -> int:
+        made.append(values)
+        return len(made)
+
+    class Mutable:
+        """Compared by identity, and what it does may change."""
+
+    env, own = ENVS["sac"], Mutable()
+    assert [program(env, 1), program(type(env)(max_steps=9), 1), program(env, True)] == [1, 1, 2]
+    assert program(own) != program(own)
+    assert program([1]) != program([1])
+    assert not is_value(own) and is_value(env) and is_value(None)
+    forget()
+    assert program(env, 1) > 2
+
+
+def test_hyperparameters_are_weak_numbers_of_one_structure() -> None:
+    one, two = as_data(make_learner("ppo")), as_data(make_learner("ppo", gamma=0.5))
+    assert one.algorithm.actor is two.algorithm.actor
+    assert float(two.algorithm.gamma) == 0.5 and one.algorithm.gamma.weak_type
