@@ -21,9 +21,9 @@ def run(arguments: list[str]) -> int:
     flags = parse(CheckFlags, arguments, "parl check")
     from parl.deploy import artefact
 
-    found, wrong = artefact.check(flags.dir)
+    good, wrong = artefact.check(flags.dir)
+    for line in good:
+        print(line)
     for line in wrong:
         print(f"FAILED: {line}")
-    if not wrong:
-        print(f"{flags.dir}: {len(found.files)} files are as they were written.")
     return 1 if wrong else 0

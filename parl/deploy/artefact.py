@@ -16,7 +16,8 @@ from parl.core.numbers import to_json
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import spec_to_json
 from parl.deploy import contract as contracts
-from parl.deploy import parity, weights
+from parl.deploy import parity, samples, sampling, weights
+from parl.deploy.arrays import Runner
 from parl.deploy.backends import BACKENDS
 from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.compiler import (
@@ -35,10 +36,12 @@ from parl.deploy.export import onnx as onnx_form
 from parl.deploy.observations import choices_of, leaves_of
 from parl.deploy.observed import adversarial, recorded
 from parl.deploy.program import Program
+from parl.deploy.returns import difference, returns_of, summary
 from parl.envs.factory import EnvFactory
 
-RECORDED, ADVERSARIAL, SAMPLES = 1000, 100, 256
-PARITY, CARD, KEPT = "parity.json", "README.md", "samples.npz"
+RECORDED, ADVERSARIAL = 1000, 100
+LOST = 0.05  # part of the return that weights in fewer bits may cost
+PARITY, CARD = "parity.json", "README.md"
 
 
 class Source(NamedTuple):
@@ -81,6 +84,7 @@ class Parts(NamedTuple):
     maps: dict[str, EnvAction]
     programs: dict[str, Program]  # with common names of constants
     start: dict[str, np.ndarray]  # memory that is needed, of one environment
+    traced: Program  # greedy, whatever is done to `programs`
 
     @property
     def whole(self) -> Acting:
@@ -115,6 +119,15 @@ FORMS: dict[str, Writer] = {
     "stablehlo": write_stablehlo,
     "c": lambda place, parts: c.write(place, parts.programs),
     "js": lambda place, parts: js.write(place, parts.programs, parts.start),
+}
+
+
+FILES = {
+    "numpy": "policy.py",
+    "onnx": onnx_form.FILE,
+    "stablehlo": stablehlo.FILE,
+    "c": c.FILE,
+    "js": js.FILE,
 }
 
 
@@ -199,7 +212,7 @@ def parts_of(source: Source, settings: Settings) -> Parts:
         programs["noise"] = noise
     needed = {port.name for each in programs.values() for port in each.inputs}
     start = {name: x[0] for name, x in whole.memory.items() if name in needed}
-    return Parts(acts, maps, weights.with_common_names(programs), start)
+    return Parts(acts, maps, weights.with_common_names(programs), start, greedy.program)
 
 
 def index_of(spec: EnvSpec, agent: str) -> int:
@@ -280,25 +293,52 @@ def described(source: Source, parts: Parts, settings: Settings) -> dict[str, Any
 def judged(
     place: Path, source: Source, parts: Parts, settings: Settings, written: dict[str, str]
 ) -> dict[str, Any]:
-    """The report of parity.json: every form beside JAX."""
+    """The report of parity.json: every form beside JAX.
+
+    Where weights were stored in fewer bits the forms are compared with one another, as NumPy acts
+    with these, and by their returns with JAX.
+    """
     program, whole, maps = parts.programs["greedy"], parts.whole, parts.maps
-    cases = []
-    build = lambda name, rows: parity.case(name, whole, maps, program, rows)
-    rows = None
-    if source.factory is not None and settings.agent is None:
-        rows = recorded(source.factory, whole, RECORDED, settings.seed)
-        cases.append(build("recorded", rows))
-    cases.append(build("adversarial", adversarial(source.spec, whole, ADVERSARIAL, settings.seed)))
+    exact, in_jax = settings.weights == "float32", parity.jax_backend(whole, maps)
+    start = {name: x[0] for name, x in whole.memory.items()} if exact else parts.start
+    act = in_jax if exact else Runner(program)
+    cases = cases_of(source, parts, settings, act, start)
+    plays = source.factory if settings.agent is None and settings.episodes else None
+    report: dict[str, Any] = {"tolerance": parity.TOLERANCE, "weights": settings.weights}
+    if plays is not None:
+        full = {name: x[0] for name, x in whole.memory.items()}
+        played = returns_of(plays, in_jax, full, settings.episodes, settings.seed)
+        report["jax"] = summary(played)
     forms = {}
     for form, file in written.items():
         backend = BACKENDS[form](place)
-        result = parity.compare(form, backend, program, whole, cases)
+        result = parity.compare(form, backend, program, parts.start, cases)
         if form == "numpy":
             result["failures"] += parity.map_failures(program, maps, form)
+        if "sample" in parts.programs and exact:
+            result["sampled"], wrong = sampling.compared(form, place, parts, cases[0].rows)
+            result["failures"] += wrong
+        if plays is not None:
+            played = returns_of(plays, backend, parts.start, settings.episodes, settings.seed)
+            result["returns"] = summary(played)
+            part = 0.0 if exact else LOST
+            result["failures"] += difference(form, result["returns"], report["jax"], part)
         result["bytes"] = (place / (WEIGHTS if form == "numpy" else file)).stat().st_size
         result["microseconds"] = duration(backend, program, cases[0].rows)
         forms[form] = result
-    return {"tolerance": parity.TOLERANCE, "forms": forms}
+    samples.write(place, samples.kept(cases, program))
+    return report | {"forms": forms}
+
+
+def cases_of(
+    source: Source, parts: Parts, settings: Settings, act: Any, start: dict[str, np.ndarray]
+) -> list[parity.Case]:
+    """What forms are compared on: observations of episodes, where there are any, and others."""
+    rows = {}
+    if source.factory is not None and settings.agent is None:
+        rows["recorded"] = recorded(source.factory, parts.whole, RECORDED, settings.seed)
+    rows["adversarial"] = adversarial(source.spec, parts.whole, ADVERSARIAL, settings.seed)
+    return [parity.case(name, act, parts.traced, each, start) for name, each in rows.items()]
 
 
 def duration(backend: Any, program: Program, rows: Any, calls: int = 50) -> float:
@@ -307,6 +347,7 @@ def duration(backend: Any, program: Program, rows: Any, calls: int = 50) -> floa
     inputs = {n: x[0][:1] for n, x in rows.obs.items() if n in needed}
     inputs |= {n: x[:1] for n, x in rows.memory.items() if n in needed}
     times = []
+    backend(inputs, 1)  # may compile
     for _ in range(calls):
         began = time.perf_counter()
         backend(inputs, 1)
@@ -356,9 +397,35 @@ Observations are the environment's own, one or a batch [B, ...]; so are the acti
 """
 
 
-def check(path: str | Path) -> tuple[contracts.Contract, list[str]]:
-    """(the contract of an artefact, what is wrong with its files, a sentence each)."""
+def check(path: str | Path) -> tuple[list[str], list[str]]:
+    """(what was found good, what is wrong) with an artefact, a sentence each.
+
+    Its hashes are verified, then its samples go through every form that can be run here.
+    """
     found = contracts.read(path)
+    wrong = damaged(found)
+    if wrong:
+        return [], wrong
+    good = [f"{len(found.files) + 1} files are as they were written."]
+    program = found.programs["greedy"]
+    case = samples.read(found.path, program)
+    for form, file in FILES.items():
+        if file not in found.files:
+            continue
+        try:
+            outputs = parity.expected(BACKENDS[form](found.path), case.rows, found.start).outputs
+        except MissingPackage as error:
+            good.append(f"{form}: not run: {error}")
+            continue
+        summed, failures = parity.summarized(form, case.name, outputs, case)
+        wrong += failures
+        if not failures:
+            good.append(f"{form}: {summed['observations']} samples as when it was written.")
+    return good, wrong
+
+
+def damaged(found: contracts.Contract) -> list[str]:
+    """The files of an artefact that are not as they were written, a sentence each."""
     wrong = []
     for name, digest in found.files.items():
         if Path(name).name != name:
@@ -368,4 +435,4 @@ def check(path: str | Path) -> tuple[contracts.Contract, list[str]]:
                 wrong.append(f"{name} is damaged: its sha256 is another one.")
         except OSError as error:
             wrong.append(f"{name} cannot be read: {error.strerror}.")
-    return found, wrong
+    return wrong

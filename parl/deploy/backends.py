@@ -84,11 +84,12 @@ def by_rows(program: Program, act: Callable[[dict[str, Any]], dict[str, Any]]) -
     def batched(given: dict[str, Any], batch: int) -> dict[str, Any]:
         made = {n: np.empty(sized(p.shape, batch), p.dtype) for n, p in empty.items()}
         for i in range(batch):
-            for name, x in act({n: given[n][i : i + 1] for n in needed}).items():
+            row = {n: given[n][i : i + 1] if rows else given[n] for n, rows in needed.items()}
+            for name, x in act(row).items():
                 made[name][i : i + 1] = x
         return made
 
-    needed = [port.name for port in program.inputs]
+    needed = {port.name: port.shape[:1] == (-1,) for port in program.inputs}  # a key has no rows
     return batched
 
 

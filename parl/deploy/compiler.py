@@ -14,7 +14,7 @@ from parl.core.actions import ActionMap
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ParlError
 from parl.core.spec import EnvSpec
-from parl.deploy.builder import Builder, UnsupportedOperation
+from parl.deploy.builder import Builder, UnsupportedOperation, check_known
 from parl.deploy.program import Operation, Port, Program
 from parl.deploy.trace import Tracer, dtype_of, shape_of
 from parl.envs.native import own_map
@@ -131,6 +131,7 @@ def compiled(whole: Acting, maps: dict[str, EnvAction]) -> Compiled:
             break
         needed += more
     program = program.pruned(needed)
+    check_known(program)
     if KEY not in {port.name for port in program.inputs}:
         return Compiled(program)
     return parted(program)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from parl.deploy.arrays import Runner
+from parl.deploy.arrays import Runner, sized
 from parl.deploy.backends import Backend
-from parl.deploy.compiler import ACTION, Acting, EnvAction
-from parl.deploy.observed import Rows, forgotten, start_of
+from parl.deploy.compiler import ACTION, KEY, Acting, EnvAction
+from parl.deploy.observed import Rows, forgotten
 from parl.deploy.program import Program
 
 TOLERANCE = 1e-5
@@ -49,36 +49,38 @@ class Difference(NamedTuple):
         return f"{form}: {place} by {self.error:.2g} of its scale."
 
 
-def expected(whole: Acting, maps: dict[str, EnvAction], rows: Rows) -> Expected:
-    """What JAX gives, with the memory that it has then."""
-    act, key = jax.jit(whole.call), np.array([0, 0], np.uint32)
-    memory, start = rows.memory, start_of(whole, rows.first.shape[1])
+def jax_backend(whole: Acting, maps: dict[str, EnvAction]) -> Backend:
+    """`act` in JAX as a form: all that it gives, by name."""
+    call, key = jax.jit(whole.call), np.array([0, 0], np.uint32)
+    names = [*whole.obs, *whole.memory]
+
+    def act(given: dict[str, Any], batch: int) -> dict[str, Any]:
+        values = [given[name] for name in names]
+        action, *memory = map(np.asarray, call(*values, given.get(KEY, key)))
+        made = {ACTION: action} | {name: each(action) for name, each in maps.items()}
+        return made | dict(zip(whole.memory, memory, strict=True))
+
+    return act
+
+
+def expected(act: Backend, rows: Rows, start: dict[str, np.ndarray]) -> Expected:
+    """What `act` gives with the memory of its own that starts like `start`, of one environment."""
+    width = rows.first.shape[1]
+    opening = {name: np.repeat(x[None], width, 0) for name, x in start.items()}
+    memory = {name: rows.memory[name] for name in start}
     steps, before = [], []
     for t in range(len(rows.first)):
-        memory = forgotten(memory, start, rows.first[t]) if t else memory
+        memory = forgotten(memory, opening, rows.first[t]) if t else memory
         before.append(memory)
-        seen = (x[t] for x in rows.obs.values())
-        action, *leaves = map(np.asarray, act(*seen, *memory.values(), key))
-        memory = dict(zip(memory, leaves, strict=True))
-        env = {name: each(action) for name, each in maps.items()}
-        steps.append({ACTION: action} | env | memory)
-    stacked = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
-    memories = {name: np.stack([each[name] for each in before]) for name in memory}
-    return Expected(stacked, memories, rows.scale)
-
-
-def given_by(form: Backend, program: Program, rows: Rows, start: dict[str, Any]) -> dict[str, Any]:
-    """A form's outputs [T, B, ...] on rows, with the memory that it has of its own."""
-    needed = {port.name for port in program.inputs}
-    memory = {name: x for name, x in rows.memory.items() if name in needed}
-    steps = []
-    for t in range(len(rows.first)):
-        memory = forgotten(memory, start, rows.first[t]) if t else memory
-        seen = {name: x[t] for name, x in rows.obs.items() if name in needed}
-        outputs = form(seen | memory, rows.first.shape[1])
+        outputs = act({name: x[t] for name, x in rows.obs.items()} | memory, width)
         memory = {name: outputs[name] for name in memory}
         steps.append(outputs)
-    return {name: np.stack([step[name] for step in steps]) for name in program.outputs}
+    return Expected(joined_steps(steps), joined_steps(before), rows.scale)
+
+
+def joined_steps(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays [T, B, ...] by name, of T times arrays [B, ...]."""
+    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
 
 def decided(program: Program, rows: Rows, want: Expected) -> np.ndarray:
@@ -161,37 +163,47 @@ class Case(NamedTuple):
 
 
 def case(
-    name: str, whole: Acting, maps: dict[str, EnvAction], program: Program, rows: Rows
+    name: str, act: Backend, traced: Program, rows: Rows, start: dict[str, np.ndarray]
 ) -> Case:
-    """Rows with what JAX gives on them."""
-    want = expected(whole, maps, rows)
-    return Case(name, rows, want, decided(program, rows, want))
+    """Rows with what `act` gives on them, and where the choices of the traced program are clear."""
+    want = expected(act, rows, start)
+    return Case(name, rows, want, decided(traced, rows, want))
 
 
 def compare(
-    form: str, backend: Backend, program: Program, whole: Acting, cases: list[Case]
+    form: str, backend: Backend, program: Program, start: dict[str, np.ndarray], cases: list[Case]
 ) -> dict[str, Any]:
     """How a form acts on all cases, for parity.json; `failures` are sentences."""
     report: dict[str, Any] = {}
     failures: list[str] = []
+    own = {name: x for name, x in start.items() if name in program.outputs}
     for each in cases:
-        start = start_of(whole, each.rows.first.shape[1])
-        found = given_by(backend, program, each.rows, start)
-        differ = differences(found, each.want, each.clear)
-        choices = [d for d in differ if each.want.outputs[d.output].dtype.kind != "f"]
-        report[each.name] = {
-            "observations": int(each.rows.first.size),
-            "max_error": max((d.error for d in differ), default=0.0),
-            "unequal": sum(d.unequal for d in choices),
-            "choices": sum(d.compared for d in choices),
-        }
-        failures += [d.sentence(form, each.name) for d in differ if not d.passes]
+        found = expected(backend, each.rows, own).outputs
+        chosen = {name: found[name] for name in program.outputs}
+        summary, wrong = summarized(form, each.name, chosen, each)
+        report[each.name] = summary
+        failures += wrong
     return report | {"failures": failures}
+
+
+def summarized(
+    form: str, name: str, found: dict[str, np.ndarray], case: Case
+) -> tuple[dict[str, Any], list[str]]:
+    """(numbers of the differences, a sentence for each output that differs too much)."""
+    differ = differences(found, case.want, case.clear)
+    choices = [d for d in differ if case.want.outputs[d.output].dtype.kind != "f"]
+    numbers = {
+        "observations": int(np.prod(case.clear.shape[:2])),
+        "max_error": max((d.error for d in differ), default=0.0),
+        "unequal": sum(d.unequal for d in choices),
+        "choices": sum(d.compared for d in choices),
+    }
+    return numbers, [d.sentence(form, name) for d in differ if not d.passes]
 
 
 def parts_of(form: dict[str, Any]) -> list[dict[str, Any]]:
     """What a form's report says of each of its cases."""
-    return [form[name] for name in ("recorded", "adversarial") if name in form]
+    return [form[name] for name in ("recorded", "adversarial", "sampled") if name in form]
 
 
 def map_failures(program: Program, maps: dict[str, EnvAction], form: str) -> list[str]:
@@ -199,20 +211,25 @@ def map_failures(program: Program, maps: dict[str, EnvAction], form: str) -> lis
 
     Tried with actions far beyond all bounds, which no observation may lead to.
     """
-    port = program.ports[program.outputs[ACTION]]
+    made = {o.output.name: o for o in program.operations}
+    given = program.ports[program.outputs[ACTION]]
+    port = given
+    while port.name in made and made[port.name].kind == "reshape":
+        port = program.ports[made[port.name].inputs[0]]
     outputs = {name: program.outputs[name] for name in maps}
     inputs = (*program.inputs, port)
     operations = tuple(o for o in program.operations if o.output.name != port.name)
     tail = Program(inputs, program.constants, operations, outputs).pruned()
     if any(each != port for each in tail.inputs):
         return [f"{form}: {', '.join(maps)} is not made of the action alone."]
-    shape = (64, *port.shape[1:])
+    shape = (64, *given.shape[1:])
     rng = np.random.default_rng(0)
     sizes = np.array([0.3, 1.0, 3.0, 1e9])[np.arange(64) % 4].reshape(-1, *[1] * (len(shape) - 1))
-    action = (sizes * rng.standard_normal(shape)).astype(port.dtype)
-    if np.dtype(port.dtype).kind in "iu":
-        action = np.zeros(shape, port.dtype)
-    found = Runner(tail)({port.name: action}, 64)
+    is_float = np.dtype(port.dtype).kind == "f"
+    action = (sizes * rng.standard_normal(shape) if is_float else np.zeros(shape)).astype(
+        port.dtype
+    )
+    found = Runner(tail)({port.name: action.reshape(sized(port.shape, 64))}, 64)
     wrong = [
         name
         for name, each in maps.items()

@@ -237,6 +237,22 @@ def split(t: Tracer, e: Any, x: list[str]) -> list[str]:
     return parts
 
 
+def stacked(t: Tracer, e: Any, x: list[str]) -> str:
+    """Arrays side by side along a new axis."""
+    axis = e.params["axis"]
+    wide = lambda shape: (*shape[:axis], 1, *shape[axis:])
+    return t.add("concatenate", *(t.reshape(n, wide(t.ports[n].shape)) for n in x), axis=axis)
+
+
+def unstacked(t: Tracer, e: Any, x: list[str]) -> list[str]:
+    """The parts along an axis, without it."""
+    axis = e.params["axis"]
+    cuts = [
+        t.add("slice", x[0], axis=axis, start=i, limit=i + 1, step=1) for i in range(len(e.outvars))
+    ]
+    return [t.reshape(cut, shape_of(v.aval)) for cut, v in zip(cuts, e.outvars, strict=True)]
+
+
 def reverse(t: Tracer, e: Any, x: list[str]) -> str:
     """Backwards along some axes."""
     result = x[0]
@@ -252,6 +268,7 @@ def pad(t: Tracer, e: Any, x: list[str]) -> str:
     if any(inner for _, _, inner in config):
         raise Missing
     low, high, _ = zip(*config, strict=True)
+    low, high = (list(map(int, numbers)) for numbers in (low, high))
     result = t.add("pad", *x, low=[max(n, 0) for n in low], high=[max(n, 0) for n in high])
     starts = [max(-n, 0) for n in low]
     return cut(t, result, starts, shape_of(e.outvars[0].aval))
@@ -472,6 +489,8 @@ LOWERINGS: dict[str, Lowering] = {
     "slice": slice_,
     "dynamic_slice": dynamic_slice,
     "split": split,
+    "stack": stacked,
+    "unstack": unstacked,
     "rev": reverse,
     "pad": pad,
     "concatenate": lambda t, e, x: t.add("concatenate", *x, axis=e.params["dimension"]),

@@ -1,0 +1,95 @@
+"""Policies of many kinds to export, with random numbers in place of training.
+
+Nothing is compiled for them: the shapes of a policy are traced, its numbers are drawn.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import parl
+from parl.core.actions import number_map
+from parl.deploy.artefact import Parts, Settings, Source, parts_of
+from parl.deploy.compiler import action_maps
+from parl.envs.factory import make_factory
+from parl.recipes import make_recipe
+
+POSITIVE = ("var", "m2", "count", "scale", "std", "batches")
+
+
+def drawn(algorithm: Any, spec: parl.EnvSpec, seed: int = 0) -> Any:
+    """A policy of random numbers, of the shapes that the algorithm gives it."""
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(lambda key: algorithm.policy(algorithm.init(key, spec)), key)
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, x: Any) -> np.ndarray:
+        numbers = 0.4 * rng.standard_normal(x.shape)
+        name = jax.tree_util.keystr(path[-1:]).lower()
+        if any(word in name for word in POSITIVE):
+            numbers = 0.5 + np.abs(numbers)
+        return (numbers if x.dtype.kind == "f" else 3 + 0 * numbers).astype(x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def source(algorithm: Any, spec: parl.EnvSpec) -> Source:
+    """An algorithm with a random policy."""
+    return Source(algorithm, drawn(algorithm, spec), spec, None, {})
+
+
+def of_recipe(name: str, env: Any, **settings: Any) -> Source:
+    """That of a recipe for an environment, an id or a spec, with small networks."""
+    spec = env if isinstance(env, parl.EnvSpec) else make_factory(env).spec
+    recipe = make_recipe(name, spec)
+    small = {"hidden": (8, 8), "actor_hidden": (8, 8), "width": 8, "actor_width": 8}
+    small |= {"noise_size": 100, "blocks": 1, "actor_blocks": 1}
+    known = recipe.types()
+    recipe = recipe.override({n: x for n, x in small.items() if n in known} | settings)
+    return source(recipe.learner(spec, 0, recipe.num_envs).algorithm, spec)
+
+
+def box_spec(low: Any, high: Any, shape: tuple[int, ...] = (3,), dtype: str = "float32") -> Any:
+    """An environment of vectors whose actions have these bounds."""
+    space, action_map = number_map(low, high, shape, np.dtype(dtype))
+    return parl.EnvSpec("bounds", parl.Box((5,)), space, action_map=action_map)
+
+
+def parts(found: Source, **settings: Any) -> Parts:
+    """The programs of a policy."""
+    return parts_of(found, Settings(**settings))
+
+
+IMAGE = parl.Box((12, 12, 3), "uint8", 0, 255)
+DICT = {"image": IMAGE, "place": parl.Box((4,)), "kind": parl.Discrete(3)}
+MASKED = {"view": parl.Box((5,)), "legal": parl.Box((6,), "bool")}
+PENDULUM, CARTPOLE, SPREAD = "jax:Pendulum-v1", "jax:CartPole-v1", "jax:simple_spread"
+CONTINUOUS = "jax:simple_spread_continuous"
+
+# name: (recipe, environment, settings)
+CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    **{f"{name} Box": (name, PENDULUM, {}) for name in
+       "ppo a2c pg impala appo es sac ddpg td3 oac tqc redq droq crossq simba simbav2 flashsac".split()},
+    **{f"{name} Discrete": (name, CARTPOLE, {}) for name in "ppo a2c pg impala appo es dqn".split()},
+    **{f"{name} agents": (name, SPREAD, {}) for name in "ippo mappo iql vdn qmix pqn_vdn coma maddpg matd3".split()},
+    "mappo Box agents": ("mappo", CONTINUOUS, {}),
+    "maddpg Box agents": ("maddpg", CONTINUOUS, {}),
+    "ippo own parameters": ("ippo", SPREAD, {"sharing": "none"}),
+    "mappo groups": ("mappo", "jax:simple_tag", {"sharing": "group"}),
+    "mappo gru groups": ("mappo", "jax:simple_tag", {"sharing": "group", "recurrent": "gru"}),
+    "qmix gru": ("qmix", SPREAD, {"recurrent": "gru"}),
+    "ippo turns": ("ippo", "jax:tic_tac_toe", {}),
+    "ppo gru": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "gru"}),
+    "ppo lstm": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "lstm"}),
+    "ppo MultiDiscrete": ("ppo", parl.EnvSpec("x", parl.Box((4,)), parl.MultiDiscrete((2, 3, 4))), {}),
+    "ppo mask": ("ppo", parl.EnvSpec("x", MASKED, parl.Discrete(6)), {}),
+    "dqn mask": ("dqn", parl.EnvSpec("x", MASKED, parl.Discrete(6)), {}),
+    "ppo MultiDiscrete mask": ("ppo", parl.EnvSpec("x", MASKED, parl.MultiDiscrete((2, 4))), {}),
+    "ppo image": ("ppo", parl.EnvSpec("x", IMAGE, parl.Discrete(3)), {}),
+    "dqn large image": ("dqn", parl.EnvSpec("x", parl.Box((36, 36, 2), "uint8", 0, 255), parl.Discrete(3)), {}),
+    "ppo dict with image": ("ppo", parl.EnvSpec("x", DICT, parl.Discrete(3)), {}),
+    "ppo normalized": ("ppo", PENDULUM, {"normalize_obs": True}),
+    "sac normalized": ("sac", PENDULUM, {"normalize_obs": True}),
+    "ppo bounds": ("ppo", box_spec([-2, -np.inf, 0], [2, 3, np.inf]), {}),
+}  # fmt: skip
