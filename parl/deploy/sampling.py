@@ -32,8 +32,10 @@ def compared(form: str, place: Path, parts: Any, rows: Rows) -> tuple[dict[str, 
         drawn = {} if form == "stablehlo" else noise(given, 1)
         mine = {name: x for name, x in given.items() if name in needed or name == "key"}
         found.append(backend(mine | drawn, 1))
-    wanted, given_back = parity.joined_steps(want), parity.joined_steps(found)
+    beside = lambda rows: {n: x.swapaxes(0, 1) for n, x in parity.joined_steps(rows).items()}
+    wanted, given_back = beside(want), beside(found)  # [1, KEYS, ...]
     clear = np.ones(wanted["action"].shape, bool)
-    case = Case("sampled", rows, Expected(wanted, {}, np.ones(1)), clear)
+    scale = np.resize(rows.scale, len(want))
+    case = Case("sampled", rows, Expected(wanted, {}, scale), clear)
     outputs = {name: given_back[name] for name in program.outputs}
     return parity.summarized(form, "sampled", outputs, case)

@@ -11,7 +11,6 @@ import numpy as np
 import parl
 from parl.core.actions import number_map
 from parl.deploy.artefact import Parts, Settings, Source, parts_of
-from parl.deploy.compiler import action_maps
 from parl.envs.factory import make_factory
 from parl.recipes import make_recipe
 
@@ -62,17 +61,27 @@ def parts(found: Source, **settings: Any) -> Parts:
 
 
 IMAGE = parl.Box((12, 12, 3), "uint8", 0, 255)
+LARGE = parl.Box((36, 36, 2), "uint8", 0, 255)
 DICT = {"image": IMAGE, "place": parl.Box((4,)), "kind": parl.Discrete(3)}
 MASKED = {"view": parl.Box((5,)), "legal": parl.Box((6,), "bool")}
 PENDULUM, CARTPOLE, SPREAD = "jax:Pendulum-v1", "jax:CartPole-v1", "jax:simple_spread"
 CONTINUOUS = "jax:simple_spread_continuous"
 
+BOX = "ppo a2c pg impala appo es sac ddpg td3 oac tqc redq droq crossq simba simbav2 flashsac"
+CHOICES = "ppo a2c pg impala appo es dqn"
+AGENTS = "ippo mappo iql vdn qmix pqn_vdn coma maddpg matd3"
+
+
+def seen(space: Any, actions: Any) -> parl.EnvSpec:
+    """An environment of these spaces."""
+    return parl.EnvSpec("seen", space, actions)
+
+
 # name: (recipe, environment, settings)
 CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
-    **{f"{name} Box": (name, PENDULUM, {}) for name in
-       "ppo a2c pg impala appo es sac ddpg td3 oac tqc redq droq crossq simba simbav2 flashsac".split()},
-    **{f"{name} Discrete": (name, CARTPOLE, {}) for name in "ppo a2c pg impala appo es dqn".split()},
-    **{f"{name} agents": (name, SPREAD, {}) for name in "ippo mappo iql vdn qmix pqn_vdn coma maddpg matd3".split()},
+    **{f"{name} Box": (name, PENDULUM, {}) for name in BOX.split()},
+    **{f"{name} Discrete": (name, CARTPOLE, {}) for name in CHOICES.split()},
+    **{f"{name} agents": (name, SPREAD, {}) for name in AGENTS.split()},
     "mappo Box agents": ("mappo", CONTINUOUS, {}),
     "maddpg Box agents": ("maddpg", CONTINUOUS, {}),
     "ippo own parameters": ("ippo", SPREAD, {"sharing": "none"}),
@@ -82,14 +91,14 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "ippo turns": ("ippo", "jax:tic_tac_toe", {}),
     "ppo gru": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "gru"}),
     "ppo lstm": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "lstm"}),
-    "ppo MultiDiscrete": ("ppo", parl.EnvSpec("x", parl.Box((4,)), parl.MultiDiscrete((2, 3, 4))), {}),
-    "ppo mask": ("ppo", parl.EnvSpec("x", MASKED, parl.Discrete(6)), {}),
-    "dqn mask": ("dqn", parl.EnvSpec("x", MASKED, parl.Discrete(6)), {}),
-    "ppo MultiDiscrete mask": ("ppo", parl.EnvSpec("x", MASKED, parl.MultiDiscrete((2, 4))), {}),
-    "ppo image": ("ppo", parl.EnvSpec("x", IMAGE, parl.Discrete(3)), {}),
-    "dqn large image": ("dqn", parl.EnvSpec("x", parl.Box((36, 36, 2), "uint8", 0, 255), parl.Discrete(3)), {}),
-    "ppo dict with image": ("ppo", parl.EnvSpec("x", DICT, parl.Discrete(3)), {}),
+    "ppo MultiDiscrete": ("ppo", seen(parl.Box((4,)), parl.MultiDiscrete((2, 3, 4))), {}),
+    "ppo mask": ("ppo", seen(MASKED, parl.Discrete(6)), {}),
+    "dqn mask": ("dqn", seen(MASKED, parl.Discrete(6)), {}),
+    "ppo MultiDiscrete mask": ("ppo", seen(MASKED, parl.MultiDiscrete((2, 4))), {}),
+    "ppo image": ("ppo", seen(IMAGE, parl.Discrete(3)), {}),
+    "dqn large image": ("dqn", seen(LARGE, parl.Discrete(3)), {}),
+    "ppo dict with image": ("ppo", seen(DICT, parl.Discrete(3)), {}),
     "ppo normalized": ("ppo", PENDULUM, {"normalize_obs": True}),
     "sac normalized": ("sac", PENDULUM, {"normalize_obs": True}),
     "ppo bounds": ("ppo", box_spec([-2, -np.inf, 0], [2, 3, np.inf]), {}),
-}  # fmt: skip
+}

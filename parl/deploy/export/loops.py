@@ -209,7 +209,8 @@ class Writer:
             f"{o.name}[{index(o.offset, names, s)}]" for o, s in zip(operands, strides, strict=True)
         ]
         made = statement(at)
-        for line in [made] if isinstance(made, str) else made:
+        made = [made] if isinstance(made, str) else ["{", *made, "}"]
+        for line in made:
             self.lines.append("  " * len(sizes) + line)
         for depth in reversed(range(len(sizes))):
             self.lines.append("  " * depth + "}")
@@ -247,7 +248,8 @@ def merged(shape: Shape, strides: list[Shape]) -> tuple[list[int], list[list[int
 
 # --- operations that are not side by side -----------------------------------------------------
 
-Inputs, How = list[Port], dict[str, Any]
+Inputs = list[Port]
+How = dict[str, Any]
 
 
 def broadcast(w: Writer, inputs: Inputs, output: Port, how: How) -> None:
