@@ -115,9 +115,9 @@ def test_collecting_is_that_of_the_nearest_recipe():
     ("chosen", "error", "said"),
     [
         (DQN(), ConfigError, r"DQN has no network 'q': make it with DQN\(q=...\)"),
-        (3, ConfigError, "int\\(\\) is no algorithm"),
-        (DQN, ConfigError, "is no algorithm"),
-        ("own_lab:number", ConfigError, "own_lab:number is no algorithm"),
+        (3, ConfigError, "int\\(\\) is not an algorithm"),
+        (DQN, ConfigError, "is not an algorithm"),
+        ("own_lab:number", ConfigError, "own_lab:number is not an algorithm"),
         ("own_lab:Nothing", ConfigError, "has no 'Nothing'"),
         ("no_lab:MDQN", ConfigError, "there is no module 'no_lab' here"),
         ("own_lab:MDQN", SpaceError, "own_lab:MDQN needs a discrete action space"),

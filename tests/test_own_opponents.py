@@ -93,7 +93,7 @@ class Lazy(Algorithm):
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (3, "opponent 3 is no player"),
+        (3, "opponent 3 is not a player"),
         (lambda obs, key: jnp.zeros((1, 2)), r"gives actions float32\[1, 2\]; .* int32\[1, 2\]"),
         (lambda obs, key: obs["nothing"], "cannot play jax:tic_tac_toe: KeyError"),
         (Lazy, "cannot play jax:tic_tac_toe: NotImplementedError"),

@@ -230,7 +230,7 @@ def test_what_is_not_the_runs_is_neither_counted_nor_removed(tmp_path: Path) -> 
     assert run.latest("mine").meta["env_steps"] == 2
     with pytest.raises(CheckpointError, match="/50 belongs to another run: move it away"):
         save(run, 50)
-    with pytest.raises(CheckpointError, match="holds something that is no checkpoint"):
+    with pytest.raises(CheckpointError, match="holds something that is not a checkpoint"):
         save(run, 100)
 
 

@@ -29,7 +29,7 @@ def learner_from_json(values: Any, algorithm: Algorithm) -> Learner:
     """The learner around an algorithm. Raises CheckpointError if it cannot be made."""
     learner = made(values, {"algorithm": algorithm})
     if not isinstance(learner, Learner):
-        raise CheckpointError(f"{values!r:.60} is no learner.")
+        raise CheckpointError(f"{values!r:.60} is not a learner.")
     return learner
 
 

@@ -134,7 +134,7 @@ def save(
     in `apart` gets its own file. Returns the arrays by name.
     """
     if not may_be_replaced(path):
-        raise CheckpointError(f"{path} holds something that is no checkpoint; move it away.")
+        raise CheckpointError(f"{path} holds something that is not a checkpoint; move it away.")
     arrays = {name: to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
     temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
     try:

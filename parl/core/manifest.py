@@ -39,9 +39,9 @@ def read_text(path: Path) -> bytes:
 def entries_of(manifest: dict[str, Any]) -> list[Entry]:
     """The entries of all arrays. Raises ValueError if the manifest is invalid."""
     if not isinstance(manifest["meta"], dict):
-        raise ValueError("its meta is no object")
+        raise ValueError("its meta is not an object")
     if not isinstance(manifest["arrays"], list):
-        raise ValueError("its arrays are no list")
+        raise ValueError("its arrays are not a list")
     entries = [entry_of(values) for values in manifest["arrays"]]
     if len({entry.name for entry in entries}) < len(entries):
         raise ValueError("two of its arrays have one name")
@@ -56,14 +56,14 @@ def entries_of(manifest: dict[str, Any]) -> list[Entry]:
 def entry_of(values: Any) -> Entry:
     """The entry of one array. Raises ValueError."""
     if not isinstance(values, dict):
-        raise ValueError(f"{values!r} is no array's entry")
+        raise ValueError(f"{values!r} is not an array's entry")
     keys = "name", "shape", "sha256", "offset", "bytes"
     name, shape, digest, offset, size = (values.get(key) for key in keys)
     file = values.get("file", ARRAYS)
     if not (isinstance(name, str) and isinstance(digest, str) and isinstance(file, str)):
-        raise ValueError(f"the name, file or sha256 of {name!r} is no text")
+        raise ValueError(f"the name, file or sha256 of {name!r} is not text")
     if not FILE.fullmatch(file):
-        raise ValueError(f"{file!r} is no file of a checkpoint")
+        raise ValueError(f"{file!r} is not a file of a checkpoint")
     if not (isinstance(shape, list) and all(map(is_count, shape))):
         raise ValueError(f"{name!r} cannot have the shape {shape!r}")
     dtype = dtype_of(values.get("dtype"))
@@ -91,7 +91,7 @@ def dtype_of(name: Any) -> np.dtype:
     except TypeError:
         dtype = None
     if dtype is None or dtype.name != name or not is_number(dtype):
-        raise ValueError(f"{name!r} is no dtype of numbers")
+        raise ValueError(f"{name!r} is not a numeric dtype")
     return dtype
 
 

@@ -179,7 +179,7 @@ class EnvSpec:
         if size != mask.shape[0]:
             raise SpaceError(
                 f"the observation 'legal' of {self.id} is {declared}; as the mask of "
-                f"{self.action_space} it needs {mask.shape[0]} numbers, and what is no mask needs "
+                f"{self.action_space} it needs {mask.shape[0]} numbers, and anything else needs "
                 "another name."
             )
         return mask

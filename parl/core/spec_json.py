@@ -92,4 +92,4 @@ def space_from_json(values: dict[str, Any]) -> Space:
             return MultiDiscrete(tuple(map(int, values["nvec"])), np.dtype(values["dtype"]).name)
         case "Dict":
             return {name: space_from_json(part) for name, part in values["parts"].items()}
-    raise ValueError(f"'{values['type']}' is no space")
+    raise ValueError(f"'{values['type']}' is not a space")

@@ -15,5 +15,5 @@ def as_pettingzoo(env: Any) -> Any:
     if game is None:
         from parl.core.errors import EnvError
 
-        raise EnvError(f"{env} is no environment in JAX; only those are exported to PettingZoo.")
+        raise EnvError(f"{env} is not a JAX environment; only those are exported to PettingZoo.")
     return export(game)

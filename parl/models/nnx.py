@@ -27,7 +27,7 @@ class NnxModel:
         if kinds:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ConfigError(
-                f"a flax.nnx module has variables that are no parameters, {names}, which would "
+                f"a flax.nnx module has variables that are not parameters, {names}, which would "
                 "neither be trained nor renewed; do without BatchNorm and Dropout, or write the "
                 "network in flax.linen."
             )

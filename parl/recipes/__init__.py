@@ -1,7 +1,7 @@
-"""Recipes by the name of their algorithm, and those of the user's own.
+"""Recipes by the name of their algorithm, built-in or the user's own.
 
-A new algorithm of ours is one more line of RECIPES. One of the user's own is a recipe's class, an
-algorithm or a learner, as an object or by a name such as my_lab.sac:MySAC.
+A new built-in algorithm is one more line of RECIPES. A user's algorithm is a recipe class, an
+algorithm or a learner, given as an object or by a name such as my_lab.sac:MySAC.
 """
 
 import importlib
@@ -48,7 +48,7 @@ RECIPES = {
 KINDS = {"Box": "continuous (Box)", "Discrete": "discrete", "MultiDiscrete": "MultiDiscrete"}
 
 
-# what other libraries call an algorithm, and how to have it here
+# Names of algorithms in other libraries, and the command for them here.
 ELSEWHERE = {
     "rainbow": "dqn --n-step 3 --priority 0.5 --dueling",
     "dueling_dqn": "dqn --dueling",
@@ -67,7 +67,7 @@ ELSEWHERE = {
 
 
 def plain_name(name: str) -> str:
-    """An algorithm's name as it is written here: PPO is ppo; other names stay."""
+    """The canonical name of an algorithm, such as ppo for PPO; other names are unchanged."""
     lower = name.lower().replace("-", "_")
     return lower if lower in RECIPES or lower == "auto" else name
 
@@ -95,7 +95,7 @@ def recipe_class(name: str) -> type[Recipe]:
 
 
 def algorithm_name(chosen: Any) -> str:
-    """What config.json calls an algorithm: its name, or for an object its class with ()."""
+    """The name of an algorithm in config.json; for an object it is the class name with ()."""
     if isinstance(chosen, str):
         return plain_name(chosen)
     own = chosen.algorithm if isinstance(chosen, OnPolicy | OffPolicy) else chosen
@@ -105,9 +105,9 @@ def algorithm_name(chosen: Any) -> str:
 def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:
     """The recipe of an algorithm with its settings for an environment.
 
-    `chosen` is a name, of ours or module:attribute, or a recipe, its class, an algorithm or a
-    learner. Raises ConfigError for what is none of these and SpaceError where the algorithm cannot
-    serve the environment's agents or actions.
+    `chosen` is a built-in name, module:attribute, a recipe or its class, an algorithm or a learner.
+    Raises ConfigError for anything else, and SpaceError if the algorithm does not support the
+    environment's agents or actions.
     """
     own = load(chosen) if isinstance(chosen, str) and is_path(chosen) else chosen
     if isinstance(own, Algorithm | OnPolicy | OffPolicy):
@@ -117,7 +117,7 @@ def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:
     kind = recipe if isinstance(recipe, type) else type(recipe)
     if not issubclass(kind, Recipe):
         raise ConfigError(
-            f"{name} is no algorithm: give one of {', '.join(RECIPES)}, auto, a Recipe, an "
+            f"{name} is not an algorithm: give one of {', '.join(RECIPES)}, auto, a Recipe, an "
             "Algorithm with its networks, or a Learner around one."
         )
     check_fit(name, kind, spec)
@@ -125,7 +125,7 @@ def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:
 
 
 def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
-    """Raises SpaceError where an algorithm cannot serve an environment."""
+    """Raises SpaceError if an algorithm does not support an environment."""
     if fits(recipe, spec):
         return
     env = spec.id.removeprefix("jax:")
@@ -141,7 +141,7 @@ def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
 
 
 def fits(recipe: type[Recipe], spec: EnvSpec) -> bool:
-    """Whether an algorithm serves an environment's number of agents and its actions."""
+    """Whether an algorithm supports an environment's number of agents and its actions."""
     return recipe.multi_agent == bool(spec.num_agents) and isinstance(
         spec.action_space, recipe.serves
     )

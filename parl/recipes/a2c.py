@@ -1,4 +1,4 @@
-"""A2C with settings by kind of environment: RL Baselines3 Zoo's CartPole, Atari and MuJoCo."""
+"""A2C with the settings of RL Baselines3 Zoo for CartPole, Atari and MuJoCo."""
 
 from dataclasses import dataclass
 from typing import Self

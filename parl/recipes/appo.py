@@ -1,4 +1,4 @@
-"""Asynchronous PPO: the settings of PPO, with V-trace for rollouts of older policies.
+"""Asynchronous PPO: PPO with V-trace corrections for rollouts of older policies.
 
 The correction is that of Espeholt et al. 2018, arXiv:1802.01561; without lag it changes nothing.
 """

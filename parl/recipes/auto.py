@@ -1,7 +1,7 @@
-"""`auto`: the algorithm that an environment asks for, and why.
+"""`auto`: picks the algorithm for an environment and gives the reason.
 
-The pick depends on nothing but the environment, so that a command means the same every time. What
-it rests on are the results in experiments/RESULTS.md.
+The choice depends only on the environment, so a command always means the same. It is based on the
+results in experiments/RESULTS.md.
 """
 
 from collections.abc import Mapping
@@ -13,63 +13,62 @@ from parl.models.encoder import has_images
 from parl.recipes.shared.control import has_short_episodes
 
 AUTO = "auto"
-TEAMS = ("mappo", "coma", "qmix", "vdn", "pqn_vdn")  # learn from what all agents are paid together
+TEAMS = ("mappo", "coma", "qmix", "vdn", "pqn_vdn")  # learn from the sum of rewards
 FEW_ACTIONS = 4  # actions of joints: Hopper has 3, HalfCheetah 6
-# Steps of a simulator cost far less than updates: so many of the former, few and cheap ones of the
-# latter. On HalfCheetah a return of 5,000 comes about six times as soon as with 256 units and one
-# update a step.
+# Simulator steps cost far less than updates, so these settings take many steps and few, cheap
+# updates. HalfCheetah reaches a return of 5,000 about six times sooner than with 256 units and one
+# update per step.
 CHEAP = MappingProxyType({"hidden": (128, 128), "actor_hidden": (128, 128), "num_envs": 8})
 
 
 class Pick(NamedTuple):
-    """What was picked."""
+    """The chosen algorithm, the reason, and changed settings."""
 
     algorithm: str
     why: str
-    settings: Mapping[str, Any] = MappingProxyType({})  # where they are not the recipe's own
+    settings: Mapping[str, Any] = MappingProxyType({})  # those that differ from the recipe's
 
     def line(self, spec: EnvSpec) -> str:
-        """What to tell the user."""
+        """One line for the user."""
         chosen = ", ".join(f"{name} {value}" for name, value in self.settings.items())
         chosen = f"{self.algorithm} with {chosen}" if chosen else self.algorithm
         return f"auto: {chosen} for {spec.id}, because {self.why}"
 
 
 def pick(spec: EnvSpec, in_jax: bool) -> Pick:
-    """The algorithm for an environment; `in_jax`: its steps are part of the compiled program."""
+    """The algorithm for an environment; `in_jax`: its steps run in the compiled program."""
     actions, images = spec.action_space, has_images(spec.observation_space)
     if spec.has_sides:
-        why = f"its {spec.num_agents} agents may be on several sides, each paid its own"
+        why = f"its {spec.num_agents} agents may be opponents, each with its own reward"
         return Pick("ippo", why)
     if spec.num_agents:
-        return Pick("mappo", f"it has {spec.num_agents} agents and tells the state of all")
+        return Pick("mappo", f"it has {spec.num_agents} agents and a global state")
     if isinstance(actions, Box):
         return for_images(actions) if images else for_torques(spec, actions)
     if isinstance(actions, Discrete) and images and not in_jax:
-        return Pick("dqn", f"it has {actions} and images, of which a replay makes the most")
-    speed = "its steps are compiled and cheap" if in_jax else "it is learned soon and steadily"
+        return Pick("dqn", f"it has {actions} and images, which replay uses efficiently")
+    speed = "its steps are compiled and cheap" if in_jax else "ppo learns it with few samples"
     return Pick("ppo", f"it has {actions} and {speed}")
 
 
 def doubt(algorithm: str, spec: EnvSpec) -> str:
-    """A sentence where an algorithm for teams is to play a game that may have several sides."""
+    """A warning if an algorithm for teams is used in a game that may have opponents, or ''."""
     if algorithm not in TEAMS or not spec.has_sides:
         return ""
     return (
-        f"{algorithm} is for one team: it pays every agent of {spec.id} what all are paid "
-        "together, which is always 0 where one side wins what another loses; ippo learns each "
-        "side's own."
+        f"{algorithm} is for one team: it gives every agent of {spec.id} the sum of all rewards, "
+        "which is always 0 in a zero-sum game; ippo learns from each agent's own reward."
     )
 
 
 def for_torques(spec: EnvSpec, actions: Box) -> Pick:
-    """The soonest at a high return of those measured for continuous actions on vectors."""
+    """The fastest measured algorithm for continuous actions on vector observations."""
     what = f"it has continuous actions, {actions}, on vectors"
     if actions.shape[-1] <= FEW_ACTIONS and not has_short_episodes(spec):
-        return Pick("ppo", f"{what}, few enough to be learned soonest from many cheap steps")
-    return Pick("crossq", f"{what}, which few updates teach", CHEAP)
+        return Pick("ppo", f"{what}, few enough for ppo to be fastest with many cheap steps")
+    return Pick("crossq", f"{what}, which crossq learns with few updates", CHEAP)
 
 
 def for_images(actions: Box) -> Pick:
     """The algorithm for continuous actions on images."""
-    return Pick("ppo", f"it has continuous actions, {actions}, on images, too large for a replay")
+    return Pick("ppo", f"it has continuous actions, {actions}, on images, too large for replay")

@@ -1,4 +1,4 @@
-"""What a recipe is: an algorithm's hyperparameters, its networks and how to collect for it.
+"""The base of recipes: hyperparameters, networks and data collection of an algorithm.
 
 A recipe is a frozen dataclass. Its settings - its own fields and the hyperparameters of its
 algorithm - are one flat set of names, which command-line flags, YAML files, keyword arguments and
@@ -26,7 +26,7 @@ from parl.recipes.settings import setting_of
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train one algorithm. Subclasses name the algorithm, choose settings and networks."""
+    """How to train one algorithm. Subclasses set the algorithm, its settings and its networks."""
 
     serves: ClassVar[tuple[type, ...]] = ()  # kinds of action space
     multi_agent: ClassVar[bool] = False  # for several agents, or for one
@@ -36,13 +36,13 @@ class Recipe:
 
     algorithm: Any
     num_envs: int = 1  # environments of one seed, over all workers
-    length: int = 1  # steps that each environment is rolled between two updates
+    length: int = 1  # steps of each environment in one rollout
     normalize_obs: bool = False
     normalize_reward: bool = False
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
-        """The settings of the paper or the reference implementation for such an environment."""
+        """The settings of the paper or reference implementation for this kind of environment."""
         raise NotImplementedError  # abstract
 
     def total_updates(self, steps: int, num_envs: int) -> int:
@@ -50,11 +50,11 @@ class Recipe:
         return steps // (num_envs * self.length)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        """The learner with its networks, for `steps` environment steps in `num_envs` of them."""
+        """The learner with its networks, for a run of `steps` steps in `num_envs` environments."""
         raise NotImplementedError  # abstract
 
     def types(self) -> dict[str, Any]:
-        """The type of every setting, by its flat name: hyperparameters first."""
+        """The type of every setting by its flat name, hyperparameters first."""
         algorithm, own = kinds(type(self.algorithm)), dict(kinds(type(self)))
         del own["algorithm"]
         parts = {name for name, kind in algorithm.items() if kind in (Model, Noise, Optimizer)}
@@ -70,17 +70,17 @@ class Recipe:
 
     @property
     def final_rate(self) -> float:
-        """What is left of the learning rate at the end of its schedule, as a share of the first."""
+        """The learning rate at the end of its schedule, as a share of the initial one."""
         return 0.0 if self.settings().get("anneal") else 1.0
 
     def declared(self, name: str) -> Setting:
-        """What a setting means, and its bounds."""
+        """The meaning of a setting and its bounds."""
         return setting_of(name, type(self), type(self.algorithm))
 
     def override(self, changes: Mapping[str, Any]) -> Self:
         """A copy with some settings changed.
 
-        Raises ConfigError for a name that does not exist and for a value that cannot be.
+        Raises ConfigError for an unknown name or an invalid value.
         """
         types = self.types()
         if odd := [name for name in changes if name not in types]:
@@ -108,9 +108,9 @@ class OnPolicyRecipe(Recipe):
     """Settings of algorithms that learn from each rollout once."""
 
     def check_minibatches(self, num_envs: int, whole: bool) -> None:
-        """Raises ConfigError where a rollout does not divide; `whole`: an environment's stays one.
+        """Raises ConfigError if a rollout cannot be split into equal minibatches.
 
-        The algorithm has to have minibatches.
+        `whole`: the sequence of an environment is not split. The algorithm must have minibatches.
         """
         data = f"{num_envs} environment{'s' * (num_envs > 1)}"
         if not whole:
@@ -129,7 +129,7 @@ class OnPolicyRecipe(Recipe):
 
 @dataclass(frozen=True)
 class OffPolicyRecipe(Recipe):
-    """Settings of algorithms that learn from a replay."""
+    """Settings of algorithms that learn from replay."""
 
     batch_size: int = 256
     updates: int = 1  # after each rollout of num_envs * length steps

@@ -1,4 +1,4 @@
-"""COMA, Foerster et al. 2018, arXiv:1705.08926, with settings of our own."""
+"""COMA, Foerster et al. 2018, arXiv:1705.08926, with our own settings."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self

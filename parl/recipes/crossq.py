@@ -1,9 +1,9 @@
-"""CrossQ as in Bhatt et al. 2024, app. A: critics 2048 wide, one update a step, Adam's beta1 0.5.
+"""CrossQ as in Bhatt et al. 2024, app. A: 2048-unit critics, one update per step, Adam beta1 0.5.
 
 Batch renormalisation takes over from batch normalisation after 100,000 updates.
 
-Narrow critics leave time for more updates: `--hidden 128 128 --updates 24`, three a step, is the
-work of 256 units with one, and learns sooner on HalfCheetah.
+With narrow critics more updates take the same time: `--hidden 128 128 --updates 24`, three per
+step, costs as much as 256 units with one and learns faster on HalfCheetah.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ PAPER = CrossQ(learning_rate=1e-3, critic_learning_rate=1e-3, policy_period=3)
 
 @dataclass(frozen=True)
 class CrossQRecipe(ControlRecipe):
-    """Batch normalisation in place of a target network."""
+    """Batch normalisation instead of a target network."""
 
     # the joint batch is twice as large, and normalised in every layer
     seeds_in_turn: ClassVar[bool] = True

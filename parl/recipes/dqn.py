@@ -1,9 +1,9 @@
-"""DQN: on vectors settings of our own, on images those of Mnih et al. 2015.
+"""DQN: our own settings for vector observations, those of Mnih et al. 2015 for images.
 
-On vectors errors count squared and gradients whole: where rewards are not clipped, a Huber loss of
-width 1 or a clipped gradient gives the rare step that ends an episode too little weight, and the
-values drift above 1 / (1 - gamma). Normalised observations, a target that moves slowly and a replay
-that still holds the early falls keep what was learned.
+For vectors, errors are squared and gradients are not clipped. With unclipped rewards, a Huber loss
+of width 1 or a clipped gradient would give the rare terminal steps too little weight, and values
+would drift above 1 / (1 - gamma). Normalised observations, a slowly moving target and a replay
+large enough to keep early failures make learning stable.
 """
 
 from dataclasses import dataclass

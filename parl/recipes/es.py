@@ -1,10 +1,10 @@
 """ES as in Salimans et al. 2017, with small networks and populations.
 
-Continuous actions have a linear policy on normalised observations, which is enough for MuJoCo's
-tasks: Mania et al. 2018, arXiv:1803.07055; swinging up a pendulum needs `hidden`. A generation is
-`num_envs` episodes of at most `length` steps. All steps of a rollout count as environment steps,
-also those after the end of a member's episode, which teach nothing: where episodes end early, most
-are of that kind.
+For continuous actions the policy is linear in normalised observations, which suffices for MuJoCo's
+tasks: Mania et al. 2018, arXiv:1803.07055. Swinging up a pendulum needs `hidden` layers. A
+generation is `num_envs` episodes of at most `length` steps. All steps of a rollout count as
+environment steps, including those after the end of a member's episode, which are not used. If
+episodes end early, most steps are of this kind.
 """
 
 from dataclasses import dataclass

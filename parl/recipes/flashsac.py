@@ -1,6 +1,7 @@
 """FlashSAC as in Kim et al. 2026, arXiv:2604.04539, with its settings for one environment on a CPU.
 
-Batches of 512, one update a step, a policy at every other one, noise held for some steps.
+Batches of 512, one update per step, a policy update every second time, noise held for several
+steps.
 """
 
 import math

@@ -1,8 +1,8 @@
-"""IMPALA: rollouts of 20 steps and the costs of Espeholt et al. 2018; learning rates of our own.
+"""IMPALA: rollout length and loss weights of Espeholt et al. 2018, our own learning rates.
 
-Losses are means over the rollout, not sums, so that the paper's gradient clip does not carry over.
-For images costs and rate are our own too, and next to nothing is added below RMSProp's root: what
-reaches the actor, beside the values' gradient under one clip, is smaller than the paper's 0.1.
+Losses are means over the rollout, not sums, so the paper's gradient clip does not apply. For images
+the loss weights and the learning rate are our own too, and RMSProp's epsilon is tiny: the actor's
+gradient, clipped together with that of the values, is smaller than the paper's epsilon of 0.1.
 """
 
 from dataclasses import dataclass

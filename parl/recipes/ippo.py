@@ -1,12 +1,12 @@
-"""Independent PPO, de Witt et al. 2020, arXiv:2011.09533, with the settings of MAPPO's MPE runs.
+"""Independent PPO, de Witt et al. 2020, arXiv:2011.09533, with MAPPO's settings for MPE.
 
-Yu et al. 2021, arXiv:2103.01955, app. D: rollouts of an episode of 25 steps, 10 epochs, values
-normalised, Huber loss of width 10. But 16 environments and 4 minibatches in place of 128 and 1: of
-the same steps 32 times the updates, which cost as much time and learn far more.
+Yu et al. 2021, arXiv:2103.01955, app. D: rollouts of one episode of 25 steps, 10 epochs, normalised
+values, Huber loss of width 10. Unlike there, it uses 16 environments and 4 minibatches instead of
+128 and 1: 32 times as many updates for the same steps, which learns more.
 
-Games by turns learn by self-play, where a policy that settles early is met by one that settled
-with it: with an entropy cost of 0.05 and a rate of 5e-4 in tic-tac-toe the first player comes to
-win always and the second to block nothing.
+Turn-based games are learned by self-play, where both sides can settle on a poor equilibrium early:
+in tic-tac-toe with an entropy cost of 0.05 and a learning rate of 5e-4, the first player learns to
+always win and the second never learns to block. The entropy cost is therefore high.
 """
 
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ BY_TURNS = {
     "learning_rate": 2e-3,
     "entropy_cost": 0.3,
     "gamma": 1.0,
-}  # where these replace those above
+}  # these replace the settings above
 
 
 @dataclass(frozen=True)
 class IPPORecipe(SharedRecipe, PPORecipe):
-    """PPO for several agents, each with values of its own view."""
+    """PPO for several agents, each with a value of its own observation."""
 
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "corrected")
 
@@ -51,7 +51,7 @@ class IPPORecipe(SharedRecipe, PPORecipe):
     def for_env(cls, spec: EnvSpec) -> Self:
         if spec.takes_turns:
             algorithm, sharing = cls.algorithm.replace(**BY_TURNS), usual_sharing(spec)
-            length = max(32, 2 * (spec.num_agents or 1))  # holds two moves of each
+            length = max(32, 2 * (spec.num_agents or 1))  # holds two moves of each agent
             return cls(
                 algorithm=algorithm,
                 sharing=sharing,

@@ -1,7 +1,7 @@
 """MADDPG with the settings of Lowe et al. 2017, app.: 64 units, batches of 1,024, tau of 0.01.
 
-Learning rates are lower than theirs of 0.01. Every agent has critics of its own; actors are shared
-by those of one role.
+Learning rates are lower than the paper's 0.01. Every agent has its own critics; agents of the same
+role share an actor.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class MADDPGRecipe(SharedRecipe, OffPolicyRecipe):
         return self.off_policy(algorithm, spec.groups)
 
     def critics(self, spec: EnvSpec, torso: MLP, size: int) -> Model:
-        """Values of the state and the actions of all, `size` numbers; a set for each agent."""
+        """Critics of the state and all agents' actions, `size` numbers; one set per agent."""
         space: Any = spec.observation_space
         network = Ensemble(ActionValue({"state": space["state"]}, torso), self.num_critics)
         count = spec.agent_shape[0]

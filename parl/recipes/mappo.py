@@ -1,4 +1,4 @@
-"""Multi-agent PPO, Yu et al. 2021, arXiv:2103.01955: PPO with a critic of the state of all."""
+"""Multi-agent PPO, Yu et al. 2021, arXiv:2103.01955: PPO with a critic of the global state."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ TEAM = INDEPENDENT.replace(team_reward=True)
 
 @dataclass(frozen=True)
 class MAPPORecipe(IPPORecipe):
-    """PPO for a team: the critic sees the state and gives every agent a value."""
+    """PPO for a team: the critic sees the global state and values every agent."""
 
     algorithm: PPO = TEAM
 

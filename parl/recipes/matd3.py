@@ -10,7 +10,7 @@ TWIN = PAPER.replace(policy_period=2, smoothing=0.2)
 
 @dataclass(frozen=True)
 class MATD3Recipe(MADDPGRecipe):
-    """Deterministic policies of several agents with the least of two centralised critics."""
+    """Deterministic policies of several agents with twin centralised critics."""
 
     algorithm: MADDPG = TWIN
     num_critics: int = 2

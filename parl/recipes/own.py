@@ -1,7 +1,7 @@
-"""Recipes around what is the user's own: an algorithm with its networks, or a learner.
+"""Recipes for the user's own algorithm with its networks, or a learner.
 
-The networks and hyperparameters are those that it has. How to collect for it is taken from the
-recipe of the nearest algorithm of ours, and can be set as with any recipe.
+Networks and hyperparameters are its own. Settings for collection come from the recipe of the
+nearest built-in algorithm and can be changed as in any recipe.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from parl.core.settings import kinds
 from parl.core.spec import EnvSpec
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 
-PLAIN = (int, float, bool, str, type(None))  # what a flag can say
+PLAIN = (int, float, bool, str, type(None))  # types that a flag can hold
 OPTIONAL = ("encoder",)  # networks that an algorithm can do without
 COLLECTING = ("num_envs", "length")
 LEARNING = ("batch_size", "updates", "warmup", "capacity")
 
 
 class Own(Recipe):
-    """What both kinds share: settings are what a flag can say."""
+    """Base of both kinds: only settings that a flag can hold."""
 
     def types(self) -> dict[str, Any]:
         return {name: kind for name, kind in super().types().items() if is_plain(kind)}
@@ -44,7 +44,7 @@ class OwnOnPolicy(Own, OnPolicyRecipe):
 
 @dataclass(frozen=True)
 class OwnOffPolicy(Own, OffPolicyRecipe):
-    """An algorithm of your own that learns from a replay; its own replay, where it brings one."""
+    """An algorithm of your own that learns from replay; a learner keeps its own replay."""
 
     replay: Any = None
 
@@ -65,9 +65,9 @@ def is_plain(kind: Any) -> bool:
 
 
 def recipe_around(own: Algorithm | Learner, spec: EnvSpec, known: Mapping[str, Any]) -> Recipe:
-    """The recipe of an algorithm or learner of the user's own, for an environment.
+    """The recipe for a user's algorithm or learner in an environment.
 
-    `known` are the recipes of ours, by name. Raises ConfigError where a network is missing.
+    `known` holds the built-in recipes by name. Raises ConfigError if a network is missing.
     """
     algorithm = own if isinstance(own, Algorithm) else own.algorithm
     check_networks(algorithm)
@@ -90,7 +90,7 @@ def recipe_around(own: Algorithm | Learner, spec: EnvSpec, known: Mapping[str, A
 
 
 def nearest_recipe(kind: type, spec: EnvSpec, known: Mapping[str, Any]) -> Recipe | None:
-    """The recipe of the closest of an algorithm's bases, with its settings for an environment."""
+    """The recipe of an algorithm's closest base class, with its settings for an environment."""
     by_class: dict[type, type[Recipe]] = {}
     for recipe in known.values():
         default = next(f.default for f in dataclasses.fields(recipe) if f.name == "algorithm")
@@ -104,7 +104,7 @@ def nearest_recipe(kind: type, spec: EnvSpec, known: Mapping[str, Any]) -> Recip
 
 
 def check_networks(algorithm: Algorithm) -> None:
-    """Raises ConfigError where an algorithm lacks a network."""
+    """Raises ConfigError if an algorithm lacks a network."""
     for name, kind in kinds(type(algorithm)).items():
         if kind is Model and name not in OPTIONAL and getattr(algorithm, name) is None:
             own = type(algorithm).__name__

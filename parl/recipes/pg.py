@@ -1,4 +1,4 @@
-"""REINFORCE on rollouts long enough for whole episodes, with settings of our own."""
+"""REINFORCE on rollouts long enough for complete episodes, with our own settings."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

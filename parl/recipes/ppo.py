@@ -1,8 +1,8 @@
 """PPO with settings by kind of environment.
 
-Discrete actions on vectors: RL Baselines3 Zoo's CartPole, with 8 epochs of 2 minibatches in place
-of 20 of 1, which is as good there and faster. Images: its Atari. Continuous actions: CleanRL's
-MuJoCo.
+Discrete actions on vectors: those of RL Baselines3 Zoo for CartPole, with 8 epochs of 2 minibatches
+instead of 20 of 1, which is as good there and faster. Images: those of RL Baselines3 Zoo for Atari.
+Continuous actions: those of CleanRL for MuJoCo.
 """
 
 from dataclasses import dataclass

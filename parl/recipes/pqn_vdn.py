@@ -50,7 +50,7 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
         return self.on_policy(algorithm, spec.groups)
 
     def network(self, space: Any, spec: EnvSpec) -> Model:
-        """One agent's values, with layer normalisation in place of a target network."""
+        """One agent's values, with layer normalisation instead of a target network."""
         actions: Any = spec.action_space
         torso: Any = DropoutMLP(self.hidden, rate=0.0)
         head: Any = partial(value_head, actions.n)

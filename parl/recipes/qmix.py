@@ -1,7 +1,7 @@
 """QMIX, VDN and independent Q-learning: one algorithm with three mixers.
 
-Replay holds segments as long as an episode where that is known and short. Games of a few steps are
-explored uniformly throughout, as the two-step game is in Rashid et al. 2018, section 5.
+Replay holds segments as long as an episode if its length is known and short. Games of a few steps
+are explored uniformly throughout, like the two-step game in Rashid et al. 2018, section 5.
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
         return with_memory(space, torso, head, self.recurrent, self.memory_size)
 
     def mixer(self) -> Model:
-        """From the agents' values to what is learned."""
+        """The mixer of the agents' values."""
         return QMixer()
 
 
@@ -95,7 +95,7 @@ class VDNRecipe(QMIXRecipe):
 
 @dataclass(frozen=True)
 class IQLRecipe(QMIXRecipe):
-    """Double Q-learning of each agent by itself, for discrete actions."""
+    """Independent double Q-learning of each agent, for discrete actions."""
 
     def mixer(self) -> Model:
         return Independent()

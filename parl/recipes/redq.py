@@ -1,4 +1,4 @@
-"""REDQ as in Chen et al. 2021, app. B: ten critics, targets of two, 20 updates a step.
+"""REDQ as in Chen et al. 2021, app. B: ten critics, targets of two, 20 updates per step.
 
 A target entropy of half the action dimensions is that of the paper (MBPO's) on HalfCheetah,
 Walker2d and Ant; on Hopper it has -1, on Humanoid -2.

@@ -1,9 +1,9 @@
-"""SAC as in Haarnoja et al. 2018: two 256-unit layers, two critics, one update a step.
+"""SAC as in Haarnoja et al. 2018: two 256-unit layers, two critics, one update per step.
 
-Orthogonal weights and a target entropy of half the action dimensions are those of jaxrl, a
-reference implementation on JAX; the rate of critics and temperature is CleanRL's. At the actor's
-rate the temperature takes some 15,000 updates to fall from 1; started low instead, one seed in
-three never leaves a poor gait of HalfCheetah.
+Orthogonal weights and a target entropy of half the action dimensions come from jaxrl, a reference
+implementation on JAX; the learning rate of critics and temperature is CleanRL's. At the actor's
+rate the temperature would take some 15,000 updates to fall from 1. With a low initial temperature
+instead, one seed in three never leaves a poor gait on HalfCheetah.
 """
 
 from dataclasses import dataclass

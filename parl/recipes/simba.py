@@ -1,10 +1,10 @@
 """SAC with the SimBa architecture: Lee et al. 2025, arXiv:2410.09754, app. with hyperparameters.
 
-Observations are normalised by running statistics; two updates a step; weight decay.
+Observations are normalised by running statistics; two updates per step; weight decay.
 
-These rates are for 512 units. With 64, larger ones learn sooner: `--width 64 --actor-width 64
---learning-rate 5e-4 --critic-learning-rate 1e-3 --gamma 0.99 --initial-temperature 1` on
-HalfCheetah.
+These learning rates are for 512 units. With 64 units, larger ones learn faster: `--width 64
+--actor-width 64 --learning-rate 5e-4 --critic-learning-rate 1e-3 --gamma 0.99 --initial-temperature
+1` on HalfCheetah.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
 """SAC with the SimbaV2 architecture: Lee et al. 2025, arXiv:2502.15280, app. with hyperparameters.
 
-Weights and features on the unit sphere, a categorical critic of scaled rewards, two updates a step,
-a learning rate that falls to half.
+Weights and features lie on the unit sphere; a categorical critic with scaled rewards, two updates
+per step, and a learning rate that falls to half.
 
-These rates are for 512 units. With 64, larger ones learn sooner: `--width 64 --actor-width 64
---batch-size 128 --learning-rate 5e-4 --critic-learning-rate 1e-3` on HalfCheetah.
+These learning rates are for 512 units. With 64 units, larger ones learn faster: `--width 64
+--actor-width 64 --batch-size 128 --learning-rate 5e-4 --critic-learning-rate 1e-3` on HalfCheetah.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """TD3 with the networks of its authors' code: two 256-unit layers, batches of 256.
 
 Rates of 1e-3 and a warm-up of 10,000 steps are the paper's (Fujimoto et al. 2018, app. C), which
-had 400 and 300 units and batches of 100. The code later had 3e-4 and 25,000 steps: slower at first.
+had 400 and 300 units and batches of 100. The authors' code later used 3e-4 and 25,000 steps, which
+is slower at first.
 """
 
 from dataclasses import dataclass

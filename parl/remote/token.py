@@ -97,7 +97,7 @@ def refuse_strangers(path: Path, found: os.stat_result, wide: int) -> None:
     """Raises ConfigError for what is another user's, or root's and open to others."""
     if found.st_uid != os.getuid() and (found.st_uid != 0 or wide):
         raise ConfigError(
-            f"{path} is not yours but of uid {found.st_uid}, so Ray's token there is no secret; "
+            f"{path} is not yours but of uid {found.st_uid}, so Ray's token there is not secret; "
             "set RAY_AUTH_TOKEN_PATH to a file of your own."
         )
 

@@ -171,5 +171,5 @@ def number(name: Any, value: Any) -> float:
     """A metric of the user's own. Raises ConfigError where it is no number."""
     found = as_number(value)
     if found is None:
-        raise ConfigError(f"the metric {name!r} of a hook is {value!r:.60}, which is no number.")
+        raise ConfigError(f"the metric {name!r} of a hook is {value!r:.60}, which is not a number.")
     return found

@@ -94,8 +94,8 @@ def checked_player(own: Any, spec: EnvSpec) -> Player:
         player = Player(Scripted(function), ())
     else:
         raise ConfigError(
-            f"opponent {own!r:.60} is no player: give an Agent, an Algorithm or a pure function of "
-            "(obs, key)."
+            f"opponent {own!r:.60} is not a player: give an Agent, an Algorithm or a pure function "
+            "of (obs, key)."
         )
     given, due = (actions_of(each, spec) for each in (player, random_player(spec)))
     if (given.shape, given.dtype) != (due.shape, due.dtype):

@@ -366,7 +366,7 @@ def test_entries_that_cannot_be(saved: Path, change: dict[str, Any]) -> None:
 def test_meta_is_an_object(saved: Path, meta: Any) -> None:
     foreign(saved, meta=meta)
     for read in (checkpoint.read, checkpoint.read_meta):
-        with pytest.raises(CheckpointError, match="meta is no object"):
+        with pytest.raises(CheckpointError, match="meta is not an object"):
             read(saved)
 
 
@@ -463,7 +463,7 @@ def test_what_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes" / "thesis.tex").write_text("x")
     (tmp_path / "file").write_text("x")
     for name in ("notes", "file"):
-        with pytest.raises(CheckpointError, match="holds something that is no checkpoint"):
+        with pytest.raises(CheckpointError, match="holds something that is not a checkpoint"):
             checkpoint.save(tmp_path / name, {"x": np.zeros(1)}, {})
     assert (tmp_path / "notes" / "thesis.tex").exists() and (tmp_path / "file").is_file()
     (tmp_path / "empty").mkdir()

@@ -78,7 +78,7 @@ WRONG = [
     (that(__init__=raises(SystemExit("bye"))), "could not be made: SystemExit.*: bye"),
     (that(observation_space=None), "has no observation_space: set self.observation_space"),
     (that(action_space=5), "has 5 as its action_space"),
-    (lambda: None, "makes None, which is no environment"),
+    (lambda: None, "makes None, which is not an environment"),
     (lambda: gymnasium.make_vec("CartPole-v1", num_envs=2), "makes a vector of environments"),
     (lambda: ONE, "the same environment again"),
 ]  # fmt: skip

@@ -382,7 +382,7 @@ def test_makers_travel_to_other_processes() -> None:
             "needs the module 'nosuchpackage', which is not",
         ),
         ("pz:nosuchmodule", EnvError, "there is no module 'nosuchmodule'"),
-        ("pz:json", EnvError, "json is no environment of PettingZoo"),
+        ("pz:json", EnvError, "json is not a PettingZoo environment"),
     ],
 )
 def test_modules_that_are_not_there(id: str, kind: type[Exception], message: str) -> None:

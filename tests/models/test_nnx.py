@@ -112,9 +112,9 @@ def test_a_module_that_draws_nothing_at_call_can_be_vmapped(model: NnxModel) -> 
 def test_modules_with_other_variables_are_refused() -> None:
     """Nothing would renew them."""
     normed = lambda rngs: nnx.Sequential(nnx.Linear(4, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs))
-    with pytest.raises(ConfigError, match="are no parameters, BatchStat, which"):
+    with pytest.raises(ConfigError, match="are not parameters, BatchStat, which"):
         NnxModel(normed)
-    with pytest.raises(ConfigError, match="are no parameters, RngCount, RngKey, which"):
+    with pytest.raises(ConfigError, match="are not parameters, RngCount, RngKey, which"):
         NnxModel(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
     layered = lambda rngs: nnx.Sequential(nnx.Linear(4, 2, rngs=rngs), nnx.LayerNorm(2, rngs=rngs))
     assert len(named_leaves(NnxModel(layered).init(jax.random.key(0)))) == 4

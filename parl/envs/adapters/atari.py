@@ -25,7 +25,7 @@ def make_atari(name: str, /, **kwargs: Any) -> Callable[[], gymnasium.Env]:
     Raises EnvError for an unknown one.
     """
     if "frameskip" in kwargs:
-        raise EnvError(f"ale:{name} skips {FRAMES} frames; frameskip is no argument of it.")
+        raise EnvError(f"ale:{name} skips {FRAMES} frames; it takes no argument frameskip.")
     id = f"ALE/{name}" if "-v" in name else f"ALE/{name}-v5"
     return partial(_make, make_gymnasium(id, frameskip=1, **kwargs))
 

@@ -47,7 +47,7 @@ def made(make: Callable[[], Any], id: str | None) -> Any:
         raise MadeVector(f"{name} makes a vector of environments.", env)
     if not isinstance(env, gymnasium.Env) and not is_pettingzoo(env):
         raise EnvError(
-            f"{name} makes {env!r:.60}, which is no environment: it has to be a gymnasium.Env or "
+            f"{name} makes {env!r:.60}, which is not an environment: it must be a gymnasium.Env or "
             "one of PettingZoo."
         )
     game = env.unwrapped

@@ -50,7 +50,7 @@ def space_of(values: dict[str, Any]) -> spaces.Space:
             return spaces.Dict([(name, space_of(part)) for name, part in values["parts"]])
         case "Tuple":
             return spaces.Tuple([space_of(part) for part in values["parts"]])
-    raise ValueError(f"'{values['type']}' is no space")
+    raise ValueError(f"'{values['type']}' is not a space")
 
 
 def bound(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:

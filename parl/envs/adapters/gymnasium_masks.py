@@ -35,7 +35,7 @@ def find_mask(observation_space: spaces.Space, action_space: Space) -> Path | No
         if len(path) == 1 and _size(space) != size:
             raise SpaceError(
                 f"the observation '{path[0]}' is {space}; as the mask of {action_space} it needs "
-                f"{size} numbers, and what is no mask needs another name."
+                f"{size} numbers, and anything else needs another name."
             )
     fitting = [path for path, space in found if _size(space) == size]
     least = min(map(len, fitting), default=0)

@@ -38,7 +38,7 @@ def convert_space(space: spaces.Space) -> Space:
             raise SpaceError(
                 f"{type(space).__name__} spaces have no fixed shape and are not supported."
             )
-    raise SpaceError(f"{space!r} is not supported: it is no space of gymnasium.spaces.")
+    raise SpaceError(f"{space!r} is not supported: it is not a space of gymnasium.spaces.")
 
 
 def _convert_box(space: spaces.Box) -> Box:

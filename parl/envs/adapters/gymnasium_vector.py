@@ -43,7 +43,7 @@ def made(make: Callable[..., Any], num_envs: int, id: str) -> vector.VectorEnv:
     except checks.FAILURES as error:
         raise EnvError(f"{id} could not be made: {told(error)}") from error
     if not isinstance(env, vector.VectorEnv):
-        raise EnvError(f"{id} makes {env!r:.60}, which is no vector environment of Gymnasium.")
+        raise EnvError(f"{id} makes {env!r:.60}, which is not a vector environment of Gymnasium.")
     return env
 
 

@@ -41,7 +41,7 @@ def make_pettingzoo(id: str, /, parallel: bool | None = None, **kwargs: Any) -> 
             "for turn-based games."
         )
     if form is None:
-        raise EnvError(f"{path} is no environment of PettingZoo: it has no function {forms[0]}.")
+        raise EnvError(f"{path} is not a PettingZoo environment: it has no function {forms[0]}.")
     return functools.partial(make, path, form, kwargs)
 
 
@@ -66,7 +66,7 @@ def as_team(env: Any, id: str | None = None) -> Team:
         return ParallelTeam(env, id)
     if isinstance(env, AECEnv):
         return TurnTeam(env, id)
-    raise EnvError(f"{type(env).__name__} is no environment of Gymnasium or PettingZoo.")
+    raise EnvError(f"{type(env).__name__} is not an environment of Gymnasium or PettingZoo.")
 
 
 def copies_of(env: Any) -> Callable[[], Team]:

@@ -1,1 +1,1 @@
-"""What several recipes share: settings and networks of a family of algorithms."""
+"""Settings and networks shared by the recipes of a family of algorithms."""

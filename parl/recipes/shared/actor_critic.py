@@ -1,4 +1,4 @@
-"""What the recipes of the actor-critics share: their networks, and annealing over the run."""
+"""Base of the actor-critic recipes: networks, and annealing over the run."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,13 +14,13 @@ from parl.models.encoder import Encoder, is_image
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.shared.memory import Head, with_memory
 
-# Most of a game's picture stands still, and outweighs in the features what moves: so centre pixels.
+# Most pixels of a game never change and would dominate the features, so pixels are normalised.
 FOR_IMAGES: dict[str, Any] = {"hidden": (), "share_encoder": True, "normalize_obs": True}
 
 
 @dataclass(frozen=True)
 class ActorCriticRecipe(OnPolicyRecipe):
-    """Settings of algorithms that learn a policy and its values, with memory or without."""
+    """Settings of algorithms that learn a policy and its values, optionally recurrent."""
 
     serves: ClassVar[tuple[type, ...]] = (Box, Discrete, MultiDiscrete)
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "corrected", "team_reward")
@@ -28,7 +28,7 @@ class ActorCriticRecipe(OnPolicyRecipe):
     hidden: tuple[int, ...] = (64, 64)
     recurrent: str = "none"  # or gru, lstm: the cell of actor and critic
     memory_size: int = 64  # features of the cell
-    share_encoder: bool = False  # actor and critic look at images through one network
+    share_encoder: bool = False  # actor and critic share the network that encodes images
     anneal: bool = True  # the learning rate falls linearly to 0 at the end of the run
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
@@ -51,7 +51,7 @@ class ActorCriticRecipe(OnPolicyRecipe):
         return self.network(self.seen(spec), Value)
 
     def seen(self, spec: EnvSpec) -> Space:
-        """What actor and critic look at: the features of the shared encoder, or the observation."""
+        """The input space of actor and critic: features of the shared encoder, or observations."""
         if not self.share_encoder:
             return spec.observation_space
         features = cell_output(NatureCNN.features)

@@ -1,4 +1,4 @@
-"""What the recipes of continuous control have in common."""
+"""Base of the recipes for continuous control."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -21,7 +21,7 @@ from parl.ops.value_distributions import Histogram
 from parl.recipes.base import OffPolicyRecipe
 
 SHORT_EPISODE_STEPS = (
-    200  # steps; episodes up to it are of environments that are learned in some thousand steps
+    200  # environments with such episodes are usually learned in a few thousand steps
 )
 
 SHORT_WARMUP = 1_000  # steps, where episodes are short
@@ -29,7 +29,7 @@ SHORT_WARMUP = 1_000  # steps, where episodes are short
 
 @dataclass(frozen=True)
 class ControlRecipe(OffPolicyRecipe):
-    """Settings of off-policy actor-critics. Steps and updates come in bursts of `length`."""
+    """Settings of off-policy actor-critics: `updates` updates after every `length` steps."""
 
     serves: ClassVar[tuple[type, ...]] = (Box,)
 
@@ -70,13 +70,13 @@ class ControlRecipe(OffPolicyRecipe):
         return Colored(size, self.noise_color) if self.noise_color else White()
 
     def optimizer(self, updates: int) -> Optimizer:
-        """From a learning rate to an optimiser, for that many updates in all."""
+        """A function from a learning rate to an optimiser, for `updates` updates in total."""
         return optax.adam
 
 
 @dataclass(frozen=True)
 class ScaledRecipe(ControlRecipe):
-    """Settings of categorical critics: rewards are scaled so that returns stay within a bound."""
+    """Settings of categorical critics, with rewards scaled to keep returns within a bound."""
 
     num_critics: int = 2
     bins: int = 101
@@ -104,7 +104,7 @@ def has_short_episodes(spec: EnvSpec) -> bool:
 
 
 def uniform_torso(hidden: tuple[int, ...]) -> MLP:
-    """Weights within 1 / sqrt(inputs), the default of PyTorch, in which many references ran."""
+    """Weights within 1 / sqrt(inputs), the default of PyTorch and many reference codes."""
     return MLP(hidden, jax.nn.relu, UNIFORM)
 
 

@@ -1,4 +1,4 @@
-"""Networks with memory or without, as a recipe's settings have it."""
+"""Recurrent or feed-forward networks, by a recipe's settings."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the recipes for several agents have in common: who shares parameters with whom."""
+"""Base of the multi-agent recipes: sharing of parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ SHARING = ("all", "group", "none")
 
 @dataclass(frozen=True)
 class SharedRecipe:
-    """Settings of networks that agents share; a second base of a recipe."""
+    """Settings for sharing networks among agents; a mix-in of recipes."""
 
     multi_agent: ClassVar[bool] = True
 
     sharing: str = "all"  # of parameters: all agents, group (those of one role), none
-    agent_id: bool = False  # networks are told which agent they act for
+    agent_id: bool = False  # append a one-hot index of the agent to the input
 
     def agents(
         self, spec: EnvSpec, make: Callable[[Any], Model], sees: str = "view", extra: int = 0
     ) -> Agents:
-        """`make(space)` for each agent, shared as the settings say.
+        """Runs `make(space)` for each agent, with parameters shared by the settings.
 
-        The network sees the agent's `view` or the `state` of all, and `extra` numbers behind it.
+        The network sees the agent's `view` or the global `state`, followed by `extra` numbers.
         """
         count: Any = spec.num_agents
         space: Any = spec.observation_space
@@ -36,7 +36,7 @@ class SharedRecipe:
         return Agents(network, count, sets, self.agent_id, sees, action_sizes=sizes)
 
     def parameter_sets(self, count: int, groups: tuple[int, ...]) -> tuple[int, ...]:
-        """The set of parameters of each agent; () where all have the same."""
+        """The index of each agent's parameter set; () if all share one."""
         if self.sharing not in SHARING:
             known = ", ".join(SHARING)
             raise ConfigError(f"setting 'sharing' is '{self.sharing}'; it can be {known}.")
@@ -46,10 +46,10 @@ class SharedRecipe:
 
 
 def usual_sharing(spec: EnvSpec) -> str:
-    """Agents of one role share their parameters."""
+    """The default: agents of the same role share parameters."""
     return "group" if len(set(spec.groups)) > 1 else "all"
 
 
 def usual_discount(spec: EnvSpec) -> float:
-    """Short episodes take few steps ahead into account, which tells actions apart sooner."""
+    """The default discount: lower for short episodes, which makes credit assignment easier."""
     return 0.9 if spec.max_steps and spec.max_steps <= 50 else 0.99
