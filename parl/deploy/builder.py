@@ -186,6 +186,6 @@ def check_known(program: Program) -> None:
     for operation in program.operations:
         if operation.kind.startswith(UNKNOWN):
             raise UnsupportedOperation(
-                f"this policy needs the operation '{operation.kind[1:]}', which only the form "
-                "stablehlo has: export with --to stablehlo, or build the model without it."
+                f"this policy needs the operation '{operation.kind[1:]}', which exported policies "
+                "do not have: build the model without it."
             )

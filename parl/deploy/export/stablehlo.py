@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parl.core.errors import ParlError
+from parl.core.errors import MissingPackage, ParlError
 from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.compiler import ACTION, KEY, NOISE, Acting, EnvAction
 from parl.deploy.program import Program
@@ -44,7 +44,7 @@ def inputs_of(program: Program) -> list[str]:
 def serialized(
     whole: Acting, maps: dict[str, EnvAction], inputs: list[str], outputs: list[str]
 ) -> bytes:
-    """The bytes of the exported function. Raises UnsupportedOperation."""
+    """The bytes of the exported function. Raises UnsupportedOperation, MissingPackage."""
     (batch,) = jax.export.symbolic_shape("b")
     examples = whole.obs | whole.memory
     shapes = [
@@ -59,6 +59,10 @@ def serialized(
         return bytes(exported.serialize())
     except ParlError:
         raise
+    except ImportError as error:
+        raise MissingPackage(
+            "the form stablehlo needs the package flatbuffers: pip install 'parl-jax[stablehlo]'"
+        ) from error
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0]
         raise UnsupportedOperation(
