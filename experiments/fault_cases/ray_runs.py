@@ -399,7 +399,8 @@ def cluster(num_cpus: int) -> Iterator[str]:
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        by_hand("stop")
+        with contextlib.suppress(subprocess.CalledProcessError):  # it may have ended by itself
+            by_hand("stop")
 
 
 def by_hand(*words: str) -> str:
@@ -433,6 +434,35 @@ def two_runs_on_one_cluster() -> None:
             for run in (first, second):
                 run.kill()
                 run.wait()
+
+
+@case("R-kill-gcs-shared", seconds=300)
+def shared_head_killed() -> None:
+    """The head of a cluster that others share is killed: one sentence within 40 s, saved."""
+    import ray
+
+    assert ray.__version__  # it brings psutil
+    import psutil
+
+    with cluster(3) as address:
+        port, flags = address.rpartition(":")[2], ["--actors", "2", "--address", address]
+        run = begin(*flags, "--steps", "100000000", "--mode", "sync", "--out", "run")
+        try:
+            wait_for("compiled", run, 150)
+            time.sleep(3)
+            (head,) = [
+                p
+                for p in named(psutil.process_iter(), "gcs_server")
+                if f"={port}" in str(p.cmdline())
+            ]
+            head.kill()
+            assert run.wait(40) == 1
+            said = Path("said.txt").read_text()
+            assert "Traceback" not in said and "has given no answer for" in said, said
+            assert "The run is saved at step" in said, said
+        finally:
+            run.kill()
+            run.wait()
 
 
 class Mapped(Simulator):

@@ -254,11 +254,10 @@ def remove(directories: Iterable[Path]) -> None:
 def is_alive(pid: int) -> bool:
     """Whether a process with this id runs on this machine."""
     try:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError, OverflowError):  # another user's
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):
-        pass
     return True
 
 

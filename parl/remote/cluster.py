@@ -79,7 +79,7 @@ def join(address: str, num_cpus: int | None = None) -> Node:
             "for several machines begin with `parl cluster start --host ADDRESS`."
         )
     check_private(address)
-    check_answers(host, port)
+    check_answers(f"{host}:{port}")
     protect_token(make=False)
     return launch([f"--address={address}"], address, num_cpus, loopback=False)
 

@@ -7,13 +7,10 @@ that already runs XLA's threads is better not forked.
 import atexit
 import logging
 import os
-import signal
-import socket
 import sys
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,25 +19,25 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devices ourselves
 
 import ray
-from ray._private import ray_constants, services
+from ray._private import services
 from ray._private import worker as ray_worker
-from ray._private.node import Node
-from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import RayError, RpcError
 
 import psutil  # isort: skip  Ray brings one and makes it importable
 
 from parl.core.errors import ConfigError, RemoteError
 from parl.core.scratch import scratch
-from parl.remote import token
+from parl.remote.answers import Watch, answers
+from parl.remote.conditions import bare, loopback, muted, no_pages, quiet
 from parl.remote.files import staged
+from parl.remote.token import protect_token, token_authentication, use_token
 
 own = False  # whether this process's cluster is its own
+watch: Watch | None = None  # of a cluster that others share
 exit_code = 0  # of this process, where nothing else ends it
 stuck = False  # whether Ray's end did not come to an end
 VITAL = ("raylet", "gcs_server")  # without either nothing goes on
 END = 3.0  # seconds that Ray has to leave
-PRESTART = "RAY_prestart_worker_first_driver"  # processes that wait for work
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
@@ -59,7 +56,7 @@ def connect(
     `distributed_files` are files, folders and globs below the current directory. Workers and remote
     objects run in a directory that holds copies of these alone, under the same relative paths.
     """
-    global own
+    global own, watch
     if ray.is_initialized():
         if distributed_files:
             raise ConfigError(
@@ -83,10 +80,10 @@ def connect(
         if not host or not port.isdigit():
             raise ConfigError("the address of a cluster is 'local', 'auto' or 'host:port'.")
         check_private(address)
-        check_answers(host, port)
+        check_answers(address)
         if host in LOOPBACK:
             use_token(address)
-    token.protect_token(make=local)
+    protect_token(make=local)
     start: dict[str, Any] = {"runtime_env": {"working_dir": str(files)}} if files else {}
     if local:
         start |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
@@ -102,7 +99,7 @@ def connect(
     except ConfigError:
         ray.shutdown()
         raise
-    own = local
+    own, watch = local, None if local else Watch(address)
     return ray.cluster_resources()
 
 
@@ -111,7 +108,7 @@ def disconnect() -> None:
 
     That takes a few seconds at most: what has not ended by then is killed.
     """
-    global own, stuck
+    global own, stuck, watch
     if ray.is_initialized():
         family = descendants() if own else []
         with quiet():
@@ -123,7 +120,7 @@ def disconnect() -> None:
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-    own = False
+    own, watch = False, None
 
 
 def descendants() -> list[psutil.Process]:
@@ -155,6 +152,8 @@ def leave() -> None:
 def cluster_lost() -> str:
     """What of the cluster has ended so that nothing can go on; empty where nothing has."""
     node: Any = ray_worker._global_node
+    if watch is not None and (seconds := watch.silent()):
+        return f"the Ray cluster at {watch.address} has given no answer for {seconds:.0f} s"
     if not own or node is None:
         return ""
     for kind, process in node.dead_processes():
@@ -209,115 +208,12 @@ def check_private(address: str) -> None:
         )
 
 
-def check_answers(host: str, port: str) -> None:
+def check_answers(address: str) -> None:
     """Raises where nobody listens: Ray itself would try for minutes."""
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
+    if error := answers(address, timeout=5):
         raise RemoteError(
-            f"no Ray cluster answers at {host}:{port} ({error}); start one with "
-            "`parl cluster start`."
+            f"no Ray cluster answers at {address} ({error}); start one with `parl cluster start`."
         ) from error
-
-
-def use_token(address: str) -> None:
-    """Turns token authentication on for a cluster on this machine that asks for a token.
-
-    Ray itself does so where the address is "auto", but not where it is given. One that asks for
-    none would not understand us.
-    """
-    with suppress(ImportError, RpcError), muted():  # ImportError: before Ray 2.52
-        from ray._private.authentication import authentication_token_setup as setup
-        from ray.exceptions import AuthenticationError
-
-        try:
-            GcsClient(address=address)
-        except AuthenticationError:
-            setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-
-
-def token_authentication() -> bool:
-    """Whether Ray checks a token on every call: needs Ray 2.52, the mode and a token."""
-    given = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.token_path().exists()
-    return token.supported() and os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and given
-
-
-@contextmanager
-def loopback(enabled: bool) -> Iterator[None]:
-    """Starts Ray's servers on 127.0.0.1, as Ray itself does where it serves no clusters.
-
-    Without this Ray takes the machine's address on the network, whatever it is given.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = before and not enabled
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def bare(enabled: bool) -> Iterator[None]:
-    """Starts no processes that a run of its own has no use for, which doubles Ray's start.
-
-    They scale clusters, serve the dashboard, and watch logs.
-    """
-    names = ("start_monitor", "start_api_server", "start_log_monitor") if enabled else ()
-    before = {name: getattr(Node, name) for name in names}
-    first = os.environ.get(PRESTART)
-    try:
-        for name in names:
-            setattr(Node, name, lambda *args, **kwargs: None)
-        if enabled:
-            os.environ.setdefault(PRESTART, "0")  # workers have an environment of their own
-        yield
-    finally:
-        for name, method in before.items():
-            setattr(Node, name, method)
-        if first is None:
-            os.environ.pop(PRESTART, None)
-
-
-@contextmanager
-def no_pages() -> Iterator[None]:
-    """Keeps Ray from printing a page on this terminal for every process that dies.
-
-    Whoever waits for that process gets an exception that says why.
-    """
-    listen = ray_worker.listen_error_messages
-    ray_worker.listen_error_messages = lambda *args: None
-    try:
-        yield
-    finally:
-        ray_worker.listen_error_messages = listen
-
-
-@contextmanager
-def muted() -> Iterator[None]:
-    """Drops what is printed on stderr, also by Ray's code in C++."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences Ray's warnings, and keeps the SIGTERM handler that Ray would replace."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM) if main else None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGTERM, handler)
 
 
 def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:

@@ -10,12 +10,14 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
+from parl.core.checkpoint import is_alive
 from parl.core.errors import ClusterLost
 from parl.remote.connect import (
     cluster_lost,
@@ -198,20 +200,9 @@ class QueuedRayWorker(RayWorker):
 def end_with(host: str, driver: int) -> None:
     """Ends this process when the driver's has ended, or the one that started this."""
     parent = os.getppid()
-    while os.getppid() == parent and (host != socket.gethostname() or alive(driver)):
+    while os.getppid() == parent and (host != socket.gethostname() or is_alive(driver)):
         time.sleep(1)
     os._exit(1)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 class RayProcess:
@@ -234,12 +225,10 @@ class RayProcess:
 
     def kill(self) -> None:
         """Ends the process whatever it is doing, also where it cannot answer Ray."""
-        try:
+        with suppress(RayError, ProcessLookupError):  # it has not started, or has ended
             host, pid = ray.get(self.started, timeout=0)
             if host == socket.gethostname():
                 os.kill(pid, signal.SIGKILL)
-        except (RayError, ProcessLookupError):
-            pass
         if not cluster_lost():  # which Ray would wait for
             ray.kill(self.actor, no_restart=True)
             forget(self.key)

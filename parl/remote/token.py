@@ -7,11 +7,15 @@ import os
 import secrets
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import ray
+from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+from ray.exceptions import RpcError
 
 from parl.core.errors import ConfigError
+from parl.remote.conditions import muted
 
 FIRST = (2, 52)  # the first Ray that checks tokens
 
@@ -25,6 +29,28 @@ def token_path() -> Path:
     """Where the token is: RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token."""
     given = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Path(given).expanduser() if given else Path.home() / ".ray" / "auth_token"
+
+
+def use_token(address: str) -> None:
+    """Turns token authentication on for a cluster on this machine that asks for a token.
+
+    Ray itself does so where the address is "auto", but not where it is given. One that asks for
+    none would not understand us.
+    """
+    with suppress(ImportError, RpcError), muted():  # ImportError: before Ray 2.52
+        from ray._private.authentication import authentication_token_setup as setup
+        from ray.exceptions import AuthenticationError
+
+        try:
+            GcsClient(address=address)
+        except AuthenticationError:
+            setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def token_authentication() -> bool:
+    """Whether Ray checks a token on every call: needs Ray 2.52, the mode and a token."""
+    given = bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().exists()
+    return supported() and os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and given
 
 
 def protect_token(make: bool) -> None:
@@ -62,9 +88,8 @@ def make_token(path: Path) -> None:
         os.fchmod(file, 0o600)  # whatever the umask is
         os.write(file, secrets.token_hex(32).encode())
         os.fsync(file)
-        os.link(draft, path, follow_symlinks=False)  # complete from its first moment
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # another process was faster
+            os.link(draft, path, follow_symlinks=False)  # complete from its first moment
     except OSError:  # a file system without hard links
         os.rename(draft, path)
     finally:

@@ -162,10 +162,13 @@ class Contest:
         self.sides = np.array(sides_of(factory.spec))  # [N]
         self.count = int(self.sides.max()) + 1  # S
         self.played = 1 if only_first else self.count  # W, sides that the policy plays
-        share = max(episodes // self.played, 1)
-        self.episodes = share * self.played
+        self.episodes = self.share(episodes) * self.played
         match = Match(algorithm, opponent.algorithm, sides_of(factory.spec), samples)
-        self.evaluator = Evaluator(factory, match, share, rules)
+        self.evaluator = Evaluator(factory, match, self.share(episodes), rules)
+
+    def share(self, episodes: int) -> int:
+        """Episodes that are played on each side."""
+        return max(episodes // self.played, 1)
 
     def __call__(
         self,
@@ -181,7 +184,7 @@ class Contest:
         `opponent` is another policy in place of the opponent's own.
         """
         other = self.opponent.policy if opponent is None else opponent
-        share = None if episodes is None else max(episodes // self.played, 1)
+        share = None if episodes is None else self.share(episodes)
         play = lambda side: self.evaluator(
             MatchPolicy(policy, other, np.int32(side)), seed, when, share, lent
         )

@@ -1,8 +1,10 @@
 """What ends a wait for workers, and what they tell meanwhile; without Ray's processes."""
 
+import socket
 import threading
 import time
 from functools import partial
+from importlib import import_module
 from itertools import islice
 
 import numpy as np
@@ -12,6 +14,7 @@ from makers import ToyCollector, ToyEnv, assert_same, make_policy, toy_maker, wo
 from parl.agents.execution.protocol import Seeds
 from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted, RemoteError
 from parl.remote import RolloutPool, chaos, remote_class
+from parl.remote.answers import Watch
 from parl.remote.lifeline import Printed
 from parl.remote.sendable import unsendable
 from parl.runs.build import make_collector
@@ -52,6 +55,23 @@ def test_a_dead_cluster_ends_the_wait_and_leaves_the_last_states(monkeypatch):
     assert [int(s.arrays["time"]) for s in states] == [10, 10]
     assert all(env.exact for s in states for env in s.envs)
     np.testing.assert_array_equal(states[0].arrays["obs"], before[0].arrays["obs"])
+
+
+def test_a_shared_cluster_that_falls_silent_counts_as_lost_after_a_while(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        watch, now = Watch(address), [0.0]
+        monkeypatch.setattr("time.monotonic", lambda: now[0])
+        assert watch.silent() == 0
+    for now[0], silence in ((1, 0), (100, 0), (110, 0), (116, 16)):  # at 1 it is too soon to look
+        assert watch.silent() == silence
+    connect = import_module("parl.remote.connect")  # the function has its name in the package
+    monkeypatch.setattr(connect, "watch", watch)
+    lost = f"the Ray cluster at {address} has given no answer for 16 s"
+    assert connect.cluster_lost() == lost
+    monkeypatch.setattr("parl.remote.answers.answers", lambda address: None)
+    now[0] = 120
+    assert watch.silent() == 0 and connect.cluster_lost() == "", "it is back"
 
 
 def test_a_wait_that_is_to_end_does(monkeypatch):

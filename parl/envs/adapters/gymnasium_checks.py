@@ -3,6 +3,7 @@
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gymnasium
@@ -114,12 +115,10 @@ def described(answer: Any) -> str:
 
 def rewards_of(rewards: Sequence[Any], shape: tuple[int, ...], name: str) -> np.ndarray:
     """[B, *shape] float32. Raises EnvError for what is not one number for each."""
-    try:
+    with suppress(ValueError):  # shapes that differ, or more numbers than there are agents
         array = np.array(rewards)
         if array.dtype.kind in "biuf":
             return array.astype(np.float32, copy=False).reshape(len(rewards), *shape)
-    except ValueError:  # shapes that differ, or more numbers than there are agents
-        pass
     due = f"{shape[0]} numbers" if shape else "a number"
     for index, reward in enumerate(rewards):
         try:
