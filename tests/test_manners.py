@@ -94,7 +94,7 @@ def test_cluster_without_a_command(capsys) -> None:
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     code = f"{sys.executable} -m parl.cli list | head -1"
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stderr == "" and "algorithm" in done.stdout
 
 

@@ -35,8 +35,16 @@ ALGORITHMS = ("ppo", "dqn", "sac", "es")
 MORE = ("normalized", "recurrent", "pg")
 ON_POLICY = ("ppo", "es")
 ITERATIONS = 7  # the first two of off-policy runs only fill
+SEVERAL = ("ppo", "sac")  # whose vmapped seeds run each time; those of the others with -m slow
+
+
+def marked(*values: Any, algorithm: str, num_seeds: int) -> Any:
+    slow = num_seeds > 1 and algorithm not in SEVERAL
+    return pytest.param(*values, marks=[pytest.mark.slow] if slow else [])
+
+
 CASES = [
-    Case(algorithm, execution, num_seeds)
+    marked(Case(algorithm, execution, num_seeds), algorithm=algorithm, num_seeds=num_seeds)
     for algorithm in ALGORITHMS
     for num_seeds in (1, 2)
     for execution in ("fused", "host", "gymnasium")
@@ -61,7 +69,10 @@ def whole(case: Case) -> tuple[Any, dict[str, Any], Execution]:
 
 @pytest.mark.parametrize(
     ("algorithm", "num_seeds"),
-    [*((a, n) for a in ALGORITHMS for n in (1, 2)), *((a, 1) for a in MORE)],
+    [
+        *(marked(a, n, algorithm=a, num_seeds=n) for a in ALGORITHMS for n in (1, 2)),
+        *((a, 1) for a in MORE),
+    ],
 )
 def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
     """One JAX environment inside the program and behind numpy: equal parameters and counts."""
@@ -80,8 +91,10 @@ def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
         np.testing.assert_allclose(x, host_report.metrics[name], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
-@pytest.mark.parametrize("algorithm", ["dqn", "sac"])
+@pytest.mark.parametrize(
+    ("algorithm", "num_seeds"),
+    [marked(a, n, algorithm=a, num_seeds=n) for a in ("dqn", "sac") for n in (1, 2)],
+)
 def test_fused_and_host_store_the_same(algorithm: str, num_seeds: int) -> None:
     """Replay holds every step collected: the ring has wrapped around once."""
     fused, host = (
@@ -125,7 +138,7 @@ def test_fused_and_host_collect_the_same(num_seeds: int) -> None:
 
 
 @pytest.mark.parametrize("execution", ["fused", "host"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [marked(a, algorithm=a, num_seeds=2) for a in ALGORITHMS])
 def test_a_seed_among_several_is_that_seed_alone(algorithm: str, execution: str) -> None:
     alone = params_of(whole(Case(algorithm, execution, 1))[2])
     several = params_of(whole(Case(algorithm, execution, 2))[2])

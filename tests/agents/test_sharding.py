@@ -48,14 +48,8 @@ for name, x in params_of(run).items():
 """
 
 BATCH_SCRIPT = """
-import re
-import sys
-import jax
 import jax.numpy as jnp
-import numpy as np
-from pathlib import Path
 from test_sharding import ITERATIONS, ON_HOST, SINGLE
-from tiny import Case, make, params_of, save
 from parl.core.sharding import as_batch, batches_over, mesh_for
 
 assert mesh_for(3) is None and mesh_for(4).size == 2
@@ -116,13 +110,9 @@ def on_two_devices(script: str, out: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def spread_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return on_two_devices(SEEDS_SCRIPT, tmp_path_factory.mktemp("seeds"))
-
-
-@pytest.fixture(scope="module")
-def split_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return on_two_devices(BATCH_SCRIPT, tmp_path_factory.mktemp("batches"))
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both scripts write, in one process."""
+    return on_two_devices(SEEDS_SCRIPT + BATCH_SCRIPT, tmp_path_factory.mktemp("two"))
 
 
 def assert_close(run: object, file: Path) -> None:
@@ -132,23 +122,23 @@ def assert_close(run: object, file: Path) -> None:
         np.testing.assert_allclose(x, theirs[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_seeds_on_two_devices_equal_one(spread_seeds: Path) -> None:
+def test_seeds_on_two_devices_equal_one(two_devices: Path) -> None:
     run = make(Case("dqn", "fused", 2))
     run.advance(5)
-    assert_close(run, spread_seeds / "params.npz")
+    assert_close(run, two_devices / "params.npz")
 
 
 @pytest.mark.parametrize("case", SINGLE, ids=str)
-def test_batches_on_two_devices_equal_one(split_batches: Path, case: Case) -> None:
+def test_batches_on_two_devices_equal_one(two_devices: Path, case: Case) -> None:
     run = make(case)
     run.advance(ITERATIONS)
-    assert_close(run, split_batches / f"{case}.npz")
+    assert_close(run, two_devices / f"{case}.npz")
 
 
-def test_batches_from_host_memory_equal_too(split_batches: Path) -> None:
+def test_batches_from_host_memory_equal_too(two_devices: Path) -> None:
     run = make(Case("sac", "host", 1), **ON_HOST)
     run.advance(ITERATIONS)
-    assert_close(run, split_batches / "on-host.npz")
+    assert_close(run, two_devices / "on-host.npz")
 
 
 def test_one_device_has_nothing_to_split() -> None:

@@ -45,11 +45,16 @@ def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
 
 def test_random_actions_of_all_agents_are_legal() -> None:
     env, learner = ENVS["qmix"], make(Case("qmix", "fused", 1)).learner
-    algorithm, draw = learner.algorithm, jax.random.key(0)
-    policy = algorithm.policy(algorithm.init(draw, env.spec))
-    _, obs = jax.vmap(env.reset)(jax.random.split(draw, 50))
-    first, memory = jnp.ones(50, bool), algorithm.memory((50,))
-    action, _, _ = act(algorithm, env.spec, policy, obs, first, memory, draw, random=True)
+    algorithm = learner.algorithm
+
+    @jax.jit
+    def draw(key: Any) -> Any:
+        policy = algorithm.policy(algorithm.init(key, env.spec))
+        _, obs = jax.vmap(env.reset)(jax.random.split(key, 50))
+        first, memory = jnp.ones(50, bool), algorithm.memory((50,))
+        return obs, act(algorithm, env.spec, policy, obs, first, memory, key, random=True)[0]
+
+    obs, action = draw(jax.random.key(0))
     assert action.shape == (50, 3) and len(np.unique(action)) == 3
     assert np.take_along_axis(np.asarray(obs["legal"]), np.asarray(action)[..., None], -1).all()
 
@@ -58,7 +63,8 @@ def test_evaluation_keeps_each_agents_return() -> None:
     """Both ways of playing agree; an agent that is not there is paid nothing."""
     env = ENVS["maddpg"]
     algorithm = make(Case("maddpg", "fused", 1)).learner.algorithm
-    policy = algorithm.policy(algorithm.init(jax.random.key(0), env.spec))
+    start = jax.jit(lambda key: algorithm.policy(algorithm.init(key, env.spec)))
+    policy = start(jax.random.key(0))
     evaluator = Evaluator(from_jax(env), algorithm, 100)
     games = [evaluator(policy, 0), evaluator.play_host(policy, 0)]
     fused, host = (one.returns for one in games)

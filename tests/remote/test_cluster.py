@@ -48,7 +48,7 @@ def run(program, home):
     path = os.pathsep.join([root, os.path.dirname(__file__)])
     env = os.environ | {"PYTHONPATH": path}
     command = [sys.executable, "-c", program]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
 
 
 def test_open_clusters_are_refused(capsys, monkeypatch, home):

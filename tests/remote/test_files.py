@@ -78,7 +78,7 @@ def test_workers_find_them_under_the_same_paths(folder):
         [sys.executable, "program.py"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": root},
     )
     assert done.stdout.splitlines() == [

@@ -80,7 +80,7 @@ def test_futures(counter):
         future.get_nowait()
     with pytest.raises(TimeoutError, match=r"Counter.slowly\(\) has no result after 0.01 s"):
         future.get(timeout=0.01)
-    assert future.get(timeout=10) == "done"
+    assert future.get(timeout=60) == "done"
     assert future.get_nowait() == "done"
     assert not future.empty()
 
@@ -164,7 +164,7 @@ def test_a_class_of_a_program(place, tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=100,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": root},
     )
     assert (done.stdout, done.stderr) == ("42\n", "")
