@@ -1,7 +1,7 @@
 """Algorithms for several agents in fused and host execution: they agree, and resume bit for bit.
 
-MAPPO (memory, turns) or QMIX (segments, memory) in every run, the others with `-m slow`: their
-programs take long to compile.
+MAPPO (memory, turns) or VDN (segments, networks of each agent) in every run, the others with
+`-m slow`: their programs take long to compile.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("execution", ["fused", pytest.param("host", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", quick(TEAM, "qmix"))
+@pytest.mark.parametrize("name", quick(TEAM, "vdn"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     case = Case(name, execution, 1)
     assert_resumes(make(case), make(case), tmp_path)
