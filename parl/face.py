@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from parl.agents import agent as base
-from parl.agents.learner import Learner
+from parl.agents.learner import Learner, OffPolicy, OnPolicy
 from parl.agents.learner_json import learner_from_json
 from parl.core import checkpoint
 from parl.core.algorithm import Algorithm
@@ -26,6 +26,7 @@ from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
 from parl.envs.native import Alone, Seen, Translator, check_finite, translator
 from parl.recipes import make_recipe
+from parl.recipes.own import check_networks
 from parl.runs.build import check_same, recipe_for
 from parl.runs.preparation import prepare
 
@@ -41,6 +42,8 @@ class Agent(base.LearnerAgent):
     config: dict[str, Any] | None = None  # algorithm, env and settings, where a recipe made it
 
     def __init__(self, algorithm: Algorithm | Learner, spec: EnvSpec, seed: int = 0):
+        own = algorithm.algorithm if isinstance(algorithm, OnPolicy | OffPolicy) else algorithm
+        check_networks(own)
         super().__init__(algorithm, spec, seed)
         self.translator: Translator = translator(spec)
 
@@ -110,7 +113,7 @@ class Agent(base.LearnerAgent):
 
     # --- learning -----------------------------------------------------------------------------
 
-    def learn(self, data: Rollout | Step) -> dict[str, float]:
+    def learn(self, data: Rollout | Step) -> Mapping[str, float]:
         """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
 
         Observations and actions are the environment's. With replay, a rollout is stored first, and

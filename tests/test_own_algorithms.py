@@ -9,6 +9,7 @@ import pytest
 
 import parl
 from parl.algorithms.dqn import DQN
+from parl.algorithms.sac import SAC
 from parl.cli import main
 from parl.core.errors import ConfigError, SpaceError
 from parl.recipes import algorithm_name, make_recipe
@@ -133,3 +134,16 @@ def test_names():
     assert algorithm_name("sac") == "sac"
     assert algorithm_name(DQNRecipe) == "parl.recipes.dqn:DQNRecipe"
     assert algorithm_name(DQN(q=Q())) == "DQN()"
+
+
+def test_an_agent_says_which_network_is_missing():
+    spec = parl.EnvSpec("Pendulum-v1", parl.Box((3,)), parl.Box((1,)))
+    for own in (SAC(), parl.OffPolicy(SAC(), parl.Replay(8))):
+        with pytest.raises(
+            ConfigError, match=r"SAC has no network 'actor': make it with SAC\(actor="
+        ):
+            parl.Agent(own, spec)
+    with pytest.raises(
+        ConfigError, match="needs an Algorithm with its networks, or a Learner, not"
+    ):
+        parl.Agent("sac", spec)  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,7 @@ Its inputs and outputs are numpy arrays; everything below it is pure. parl/face.
 environment's spaces.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import jax
@@ -78,6 +78,25 @@ def lifted(value: Any) -> Any:
         raise ConfigError(f"{value!r:.60} is no array of numbers.") from None
 
 
+class Measured(Mapping[str, float]):
+    """Metrics by name, each the mean of an array; it is waited for where it is looked at."""
+
+    def __init__(self, arrays: dict[str, Any]):
+        self.arrays = arrays
+
+    def __getitem__(self, name: str) -> float:
+        return float(np.mean(self.arrays[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class LearnerAgent:
     """Acts and learns in the user's own loop, in the spaces of the networks.
 
@@ -129,12 +148,13 @@ class LearnerAgent:
         """Clears recurrent and noise memory; call it at the start of an episode."""
         self.memories = {}
 
-    def learn(self, data: Rollout | Step) -> dict[str, float]:
+    def learn(self, data: Rollout | Step) -> Mapping[str, float]:
         """Learns from a rollout [T, B, ...], or makes one update on a batch of steps [B, ...].
 
         With replay, a rollout is stored first, the first `warmup` steps are only stored, and all
         rollouts must have the same shape [T, B]. Updates that give NaN or infinity are skipped, see
-        `skipped`. Raises ConfigError for data that do not fit.
+        `skipped`. The metrics are waited for where they are looked at. Raises ConfigError for data
+        that do not fit.
         """
         metrics: dict[str, Any] = {}
         if isinstance(data, Rollout):
@@ -155,7 +175,7 @@ class LearnerAgent:
             self.state = state.replace(replay=self.replay)
             self.weights = self._policy(own, self.state.algorithm_state)
         self.updates += bool(metrics)
-        return {name: float(np.mean(x)) for name, x in metrics.items()}
+        return Measured(metrics)
 
     def fitted(self, rollout: Rollout) -> Rollout:
         """Checks a rollout and selects its extras; creates replay for the first one."""

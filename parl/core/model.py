@@ -1,4 +1,10 @@
-"""The protocol of a network. Any flax.linen Module satisfies it; models/ adapts flax.nnx."""
+"""The protocol of a network. Any flax.linen Module satisfies it; models/ adapts flax.nnx.
+
+Two things a model may have beside. `memory(batch_shape)`, its recurrent memory where an episode
+opens: then it is called with (obs [T, B, *O], first [T, B], memory [B, ...]) and gives (outputs
+[T, B, ...], memories [T, B, ...]). And an `apply` that also takes `mutable` and `rngs`, as those of
+flax.linen do: then it is trained with dropout and statistics, see models/modes.py.
+"""
 
 from typing import Any, Protocol
 

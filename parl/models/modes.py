@@ -4,13 +4,14 @@ A model's `init` returns one tree that holds parameters and statistics. Statisti
 so an optimiser does not change them: `train` returns their new values and `renew` inserts them. A
 model without statistics, dropout or weights of fixed norm behaves as with `apply`.
 
-A model whose `__call__` has a parameter `train` is given train=True in training.
+The model itself is asked which of this it has: statistics and dropout where its `apply` takes
+`mutable` and `rngs`; in training, where its call has a parameter `train`, it is given train=True.
 """
 
 import inspect
+from functools import cache
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -26,7 +27,7 @@ def init(model: Model, key: Array, *inputs: Any, renewed: bool = False) -> Param
     Raises ConfigError if a model has variables that would be neither trained nor renewed.
     """
     params = model.init(key, *inputs)
-    names = sorted(set(params) - {"params"}) if isinstance(model, nn.Module) else []
+    names = sorted(set(params) - {"params"}) if has_modes(model) else []
     if names and not (renewed and names == [STATISTICS] and renews(model, params, *inputs)):
         raise ConfigError(
             f"{type(model).__name__} has variables beside its parameters, {', '.join(names)}, that "
@@ -45,18 +46,34 @@ def renews(model: Model, params: Params, *inputs: Any) -> bool:
 
 def train(model: Model, params: Params, *inputs: Any, key: Array) -> tuple[Any, Params]:
     """(outputs, new statistics) with dropout and normalisation by the moments of these inputs."""
-    if not isinstance(model, nn.Module):
+    if not has_modes(model):
         return model.apply(params, *inputs), {}
-    asks = "train" in inspect.signature(type(model).__call__).parameters
-    asked: dict[str, Any] = {"train": True} if asks else {}
-    return model.apply(params, *inputs, mutable=STATISTICS, rngs={"dropout": key}, **asked)
+    asked: dict[str, Any] = {"train": True} if "train" in parameters_of(type(model)) else {}
+    apply: Any = model.apply
+    return apply(params, *inputs, mutable=STATISTICS, rngs={"dropout": key}, **asked)
 
 
 def perturb(model: Model, params: Params, *inputs: Any, key: Array) -> Any:
     """Outputs with dropout and normalisation by the running moments."""
-    if not isinstance(model, nn.Module):
+    if not has_modes(model):
         return model.apply(params, *inputs)
-    return model.apply(params, *inputs, rngs={"dropout": key})
+    apply: Any = model.apply
+    return apply(params, *inputs, rngs={"dropout": key})
+
+
+def has_modes(model: Model) -> bool:
+    """Whether a model's `apply` takes `mutable` and `rngs`, as those of flax.linen do.
+
+    Any model may: then it is trained with statistics and dropout.
+    """
+    return {"mutable", "rngs"} <= parameters_of(type(model).apply)
+
+
+@cache
+def parameters_of(function: Any) -> frozenset[str]:
+    """The names of what a function takes, or the call of a class."""
+    call = function.__call__ if isinstance(function, type) else function
+    return frozenset(inspect.signature(call).parameters)
 
 
 def renew(params: Params, statistics: Params) -> Params:

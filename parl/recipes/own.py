@@ -103,8 +103,16 @@ def nearest_recipe(kind: type, spec: EnvSpec, known: Mapping[str, Any]) -> Recip
     return None
 
 
-def check_networks(algorithm: Algorithm) -> None:
-    """Raises ConfigError if an algorithm lacks a network."""
+def check_networks(algorithm: Any) -> None:
+    """Raises ConfigError if an algorithm, or one that it wraps, lacks a network."""
+    if not isinstance(algorithm, Algorithm):
+        raise ConfigError(
+            f"an agent needs an Algorithm with its networks, or a Learner, not {algorithm!r:.60}; "
+            "parl.Agent.make takes the name of one."
+        )
+    for name, kind in kinds(type(algorithm)).items():
+        if kind is Algorithm:
+            check_networks(getattr(algorithm, name))
     for name, kind in kinds(type(algorithm)).items():
         if kind is Model and name not in OPTIONAL and getattr(algorithm, name) is None:
             own = type(algorithm).__name__

@@ -58,14 +58,21 @@ def rough(config: RunConfig, spec: EnvSpec, learner: Learner, num_envs: int, len
     """Bytes that a run stays below, reckoned without tracing; infinite where networks are wide."""
     step = 4 * bytes_of(example(spec.observation_space, ())) + 256
     settings = config.settings
-    layers = [settings.get(name, 0) for name in ("width", "actor_width", "memory_size")]
-    layers += [x for name in ("hidden", "actor_hidden") for x in settings.get(name, ())]
+    names = ("width", "actor_width", "memory_size", "hidden", "actor_hidden")
+    layers = [x for name in names for x in whole_numbers(settings.get(name, ()))]
     if max(layers, default=0) > WIDE:
         return math.inf
-    networks = 32 * 2**20 * (1 + len(layers)) * settings.get("num_critics", 1)
-    networks += 8 * settings.get("noise_size", 0)
+    networks = (
+        32 * 2**20 * (1 + len(layers)) * math.prod(whole_numbers(settings.get("num_critics", 1)))
+    )
+    networks += 8 * sum(whole_numbers(settings.get("noise_size", 0)))
     item = step * (1 + length) if spec.num_agents else step  # teams may learn from segments
     return config.num_seeds * (networks + 4 * num_envs * length * step + capacity(learner) * item)
+
+
+def whole_numbers(value: Any) -> list[int]:
+    """The integers of a setting; a recipe of the user's own may call anything by any name."""
+    return [x for x in (value if isinstance(value, tuple | list) else [value]) if type(x) is int]
 
 
 def capacity(learner: Learner) -> int:
