@@ -5,7 +5,6 @@ from parl.models.control import Critic, DeterministicPolicy, SquashedNormalPolic
 from parl.models.encoder import Encoder
 from parl.models.ensemble import Ensemble
 from parl.models.heads import (
-    ActionValue,
     CategoricalPolicy,
     DiscreteValues,
     NormalPolicy,
@@ -18,6 +17,8 @@ from parl.models.mlp import MLP
 from parl.models.per_agent import Agents
 from parl.models.recurrent import CELLS, Recurrent, cell_output
 from parl.models.torsos import BatchNormMLP, DropoutMLP, FlashTorso, SimBa, SimBaV2
+
+ActionValue = Critic  # its name of 0.1
 
 __all__ = [
     "CELLS",

@@ -92,19 +92,6 @@ class Value(nn.Module):
         return values[..., 0] if self.agents is None else values
 
 
-class ActionValue(nn.Module):
-    """obs, action [..., A] -> value of the pair [...]."""
-
-    observation_space: Any
-    torso: nn.Module
-
-    @nn.compact
-    def __call__(self, obs: Any, action: Array) -> Array:
-        features = Encoder(self.observation_space)(obs)
-        features = self.torso(jnp.concatenate([features, action], -1))
-        return nn.Dense(1)(features)[..., 0]
-
-
 class DiscreteValues(nn.Module):
     """obs -> values of all actions [..., A]; dueling as in Wang et al. 2016, eq. 9."""
 

@@ -13,7 +13,7 @@ from parl.agents.learner import Learner
 from parl.algorithms.maddpg import MADDPG
 from parl.core.model import Model
 from parl.core.spec import Box, Discrete, EnvSpec
-from parl.models import MLP, ActionValue, Agents, DiscreteValues, Ensemble
+from parl.models import MLP, Agents, Critic, DiscreteValues, Ensemble
 from parl.models.control import DeterministicPolicy
 from parl.recipes.base import OffPolicyRecipe
 from parl.recipes.shared.multi_agent import SharedRecipe, usual_sharing
@@ -65,6 +65,6 @@ class MADDPGRecipe(SharedRecipe, OffPolicyRecipe):
     def critics(self, spec: EnvSpec, torso: MLP, size: int) -> Model:
         """Critics of the state and all agents' actions, `size` numbers; one set per agent."""
         space: Any = spec.observation_space
-        network = Ensemble(ActionValue({"state": space["state"]}, torso), self.num_critics)
+        network = Ensemble(Critic({"state": space["state"]}, torso), self.num_critics)
         count = spec.agent_shape[0]
         return Agents(network, count, tuple(range(count)), sees="state", ahead=1)

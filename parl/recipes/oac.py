@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from parl.algorithms.oac import OAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
-from parl.models import ActionValue, Ensemble, TanhNormalPolicy
+from parl.models import Critic, Ensemble, TanhNormalPolicy
 from parl.recipes.shared.control import ControlRecipe, uniform_torso
 
 PAPER = OAC()
@@ -26,4 +26,4 @@ class OACRecipe(ControlRecipe):
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, uniform_torso(self.hidden)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
-        return actor, Ensemble(ActionValue(space, torso), 2)
+        return actor, Ensemble(Critic(space, torso), 2)

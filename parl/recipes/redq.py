@@ -11,7 +11,7 @@ from parl.algorithms.redq import REDQ
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
-from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.models import MLP, Critic, Ensemble, TanhNormalPolicy
 from parl.models.control import GLOROT
 from parl.recipes.shared.control import ControlRecipe
 
@@ -45,4 +45,4 @@ class REDQRecipe(ControlRecipe):
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, MLP(self.hidden, kernel_init=GLOROT)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
-        return actor, Ensemble(ActionValue(space, torso), self.num_critics)
+        return actor, Ensemble(Critic(space, torso), self.num_critics)

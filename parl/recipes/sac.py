@@ -13,7 +13,7 @@ import jax
 from parl.algorithms.sac import SAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
-from parl.models import ActionValue, Ensemble, TanhNormalPolicy, orthogonal_torso
+from parl.models import Critic, Ensemble, TanhNormalPolicy, orthogonal_torso
 from parl.recipes.shared.control import ControlRecipe
 
 SETTINGS = SAC(critic_learning_rate=1e-3)
@@ -34,4 +34,4 @@ class SACRecipe(ControlRecipe):
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, orthogonal_torso(self.hidden, jax.nn.relu)
         actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
-        return actor, Ensemble(ActionValue(space, torso), self.num_critics)
+        return actor, Ensemble(Critic(space, torso), self.num_critics)

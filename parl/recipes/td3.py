@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from parl.algorithms.td3 import TD3
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
-from parl.models import ActionValue, Ensemble
+from parl.models import Critic, Ensemble
 from parl.models.control import DeterministicPolicy
 from parl.recipes.shared.control import ControlRecipe, uniform_torso
 
@@ -29,4 +29,4 @@ class TD3Recipe(ControlRecipe):
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, uniform_torso(self.hidden)
         actor = DeterministicPolicy(space, spec.action.shape[-1], torso)
-        return actor, Ensemble(ActionValue(space, torso), self.num_critics)
+        return actor, Ensemble(Critic(space, torso), self.num_critics)

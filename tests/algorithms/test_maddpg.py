@@ -11,7 +11,7 @@ from team import ACTIONS, AGENTS, STATE, VIEW, assert_trees_close, disturbed, ro
 
 from parl.algorithms.maddpg import MADDPG, own_among_taken, same_for_all
 from parl.core.types import Step
-from parl.models import MLP, ActionValue, Agents, DiscreteValues, Ensemble
+from parl.models import MLP, Agents, Critic, DiscreteValues, Ensemble
 from parl.models.control import DeterministicPolicy
 
 # Two agents with one-dimensional actions: the policy is p * view. Two critics, once and twice the
@@ -121,7 +121,7 @@ def test_joint_actions_by_hand() -> None:
 def network(discrete: bool) -> MADDPG:
     kind: Any = DiscreteValues if discrete else DeterministicPolicy
     actor = Agents(kind(VIEW, ACTIONS, MLP((4,))), AGENTS)
-    critic = Ensemble(ActionValue(STATE, MLP((4,))), 2)
+    critic = Ensemble(Critic(STATE, MLP((4,))), 2)
     sets = tuple(range(AGENTS))
     return MADDPG(
         actor=actor,

@@ -10,7 +10,7 @@ from handmade import Function
 from parl import ops
 from parl.algorithms.oac import OAC
 from parl.algorithms.sac import SAC
-from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.models import MLP, Critic, Ensemble, TanhNormalPolicy
 
 # mean 0.5 in both dimensions, standard deviations 1 and 2
 MEAN, STD = np.arctanh([0.5, 0.5]), np.array([1.0, 2.0])
@@ -74,7 +74,7 @@ def test_optimism_turns_towards_disagreement() -> None:
 
 def real(kind: Any, **settings: Any) -> Any:
     space = SPEC.observation_space
-    critic = Ensemble(ActionValue(space, MLP((8,))), 2)
+    critic = Ensemble(Critic(space, MLP((8,))), 2)
     return kind(actor=TanhNormalPolicy(space, 1, MLP((8,))), critic=critic, **settings)
 
 

@@ -9,8 +9,7 @@ from critical import ACTOR, BATCH, KEY, SPEC, critic_loss
 from handmade import Function
 
 from parl.algorithms.redq import REDQ
-from parl.models import MLP, ActionValue, Ensemble
-from parl.models.control import Critic
+from parl.models import MLP, Critic, Ensemble
 from parl.models.torsos import DropoutMLP
 
 # ten critics whose value is their parameter, and of the action
@@ -60,7 +59,7 @@ def test_policy_maximises_the_mean_of_all() -> None:
 
 
 def test_an_ensemble_evaluates_the_drawn_members_only() -> None:
-    critic = Ensemble(ActionValue(SPEC.observation_space, MLP((4,))), 5)
+    critic = Ensemble(Critic(SPEC.observation_space, MLP((4,))), 5)
     rule = REDQ(critic=critic, subset=2)
     target = critic.init(KEY, SPEC.obs, SPEC.action)
     action = jnp.full((2, 1), 0.3)

@@ -10,7 +10,7 @@ from handmade import Function, steps
 
 from parl.algorithms.sac import SAC, SACState
 from parl.core.spec import Box, EnvSpec
-from parl.models import MLP, ActionValue, Ensemble, TanhNormalPolicy
+from parl.models import MLP, Critic, Ensemble, TanhNormalPolicy
 from parl.ops.noise import Repeated
 
 SPEC = EnvSpec("test", Box((1,)), Box((1,), low=-1.0, high=1.0))
@@ -163,7 +163,7 @@ def test_policy_holds_the_actor_only() -> None:
 def real() -> SAC:
     space = SPEC.observation_space
     actor = TanhNormalPolicy(space, 1, MLP((8,)))
-    return SAC(actor=actor, critic=Ensemble(ActionValue(space, MLP((8,))), 3))
+    return SAC(actor=actor, critic=Ensemble(Critic(space, MLP((8,))), 3))
 
 
 def test_initial_target_is_a_copy_that_can_be_donated() -> None:

@@ -9,7 +9,7 @@ from handmade import Function, steps
 
 from parl.algorithms.td3 import TD3, TD3State
 from parl.core.spec import Box, EnvSpec
-from parl.models import MLP, ActionValue, Ensemble
+from parl.models import MLP, Critic, Ensemble
 from parl.models.control import DeterministicPolicy
 from parl.ops.noise import OrnsteinUhlenbeck
 
@@ -116,7 +116,7 @@ def test_ddpg_is_td3_without_its_three_changes() -> None:
 def real(**changes: Any) -> TD3:
     space = SPEC.observation_space
     actor = DeterministicPolicy(space, 1, MLP((8,)))
-    critic = Ensemble(ActionValue(space, MLP((8,))), 2)
+    critic = Ensemble(Critic(space, MLP((8,))), 2)
     return TD3(actor=actor, critic=critic, **changes)
 
 

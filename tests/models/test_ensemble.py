@@ -6,13 +6,12 @@ import jax
 import numpy as np
 
 from parl.core.spec import Box
-from parl.models import MLP, ActionValue, Ensemble
-from parl.models.control import Critic
+from parl.models import MLP, Critic, Ensemble
 from parl.ops.value_distributions import Quantiles
 
 
 def test_equals_its_members_one_by_one() -> None:
-    member = ActionValue(Box((3,)), MLP((4,)))
+    member = Critic(Box((3,)), MLP((4,)))
     ensemble = Ensemble(member, size=3)
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(5, 3)).astype(np.float32)
@@ -38,7 +37,7 @@ def test_members_start_apart_and_any_leading_axes() -> None:
 
 def test_members_are_one_matrix_product_a_layer() -> None:
     """The first layer as one wide matrix, the others as one batched product, no loop."""
-    ensemble = Ensemble(ActionValue(Box((3,)), MLP((16, 16))), size=5)
+    ensemble = Ensemble(Critic(Box((3,)), MLP((16, 16))), size=5)
     obs, action = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
     params = ensemble.init(jax.random.key(0), obs, action)
     text = str(jax.jit(ensemble.apply).lower(params, obs, action).compile().as_text())

@@ -12,8 +12,8 @@ from parl import ops
 from parl.core.spec import Box, Discrete, MultiDiscrete
 from parl.models import (
     MLP,
-    ActionValue,
     CategoricalPolicy,
+    Critic,
     DiscreteValues,
     NormalPolicy,
     TanhNormalPolicy,
@@ -42,7 +42,7 @@ def test_shapes_for_every_space(name: str, lead: tuple[int, ...]) -> None:
     assert shape(NormalPolicy(space, 2, TORSO), obs).log_std == (*lead, 2)
     assert shape(TanhNormalPolicy(space, 2, TORSO), obs).mean == (*lead, 2)
     assert shape(Value(space, TORSO), obs) == lead
-    assert shape(ActionValue(space, TORSO), obs, action) == lead
+    assert shape(Critic(space, TORSO), obs, action) == lead
     assert shape(DiscreteValues(space, 4, TORSO, dueling=True), obs) == (*lead, 4)
 
 
@@ -136,7 +136,7 @@ def test_plain_values_have_one_layer_less() -> None:
 
 
 def test_action_value_sees_the_action() -> None:
-    net = ActionValue(VECTOR, MLP(()))
+    net = Critic(VECTOR, MLP(()))
     obs, action = draw(VECTOR, (6,)), draw(Box((2,)), (6,))
     params, q = run(net, obs, action)
     kernel = np.asarray(params["params"]["Dense_0"]["kernel"])
