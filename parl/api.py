@@ -1,4 +1,4 @@
-"""The Python face: train, resume, evaluate, load, export, and an Agent that knows the recipes."""
+"""The Python interface: train, resume, evaluate, load and export."""
 
 import contextlib
 import dataclasses
@@ -52,7 +52,7 @@ class Run(NamedTuple):
     """A finished run."""
 
     path: Path
-    result: dict[str, Any]  # what result.json holds
+    result: dict[str, Any]  # the content of result.json
 
 
 @ending("ended before training began; nothing is left of it.")

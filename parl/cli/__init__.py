@@ -1,3 +1,3 @@
-"""The command line: `main` is what the command parl calls."""
+"""The command line; `main` is the entry point of the command parl."""
 
 from parl.cli.main import main as main

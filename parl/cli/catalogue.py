@@ -1,4 +1,4 @@
-"""parl list: algorithms and environments, and how to install them."""
+"""parl list: algorithms, environments and how to install them."""
 
 import sys
 import textwrap
@@ -12,7 +12,7 @@ from parl.envs.builtin import JAX_ENVS
 from parl.envs.suites import SUITES, Suite, brought, is_installed
 from parl.recipes import KINDS, RECIPES, recipe_class
 
-WIDTH = 200  # columns where nobody looks: no line is broken in a pipe or a file
+WIDTH = 200  # columns in a pipe or file, so that no line is wrapped
 
 
 def run(arguments: list[str]) -> int:
@@ -35,9 +35,9 @@ def show() -> None:
 
 
 def algorithms() -> Table:
-    """Every algorithm, the actions it takes and what it is."""
+    """A table of algorithms, their action spaces and descriptions."""
     table = Table("algorithm", "action spaces", "what it is", box=None, title_justify="left")
-    table.add_row("auto", "any", "Whichever of these the environment asks for.")
+    table.add_row("auto", "any", "Picks one of these for the environment.")
     for name in RECIPES:
         recipe = recipe_class(name)
         spaces = ", ".join(KINDS[kind.__name__] for kind in recipe.serves)
@@ -46,7 +46,7 @@ def algorithms() -> Table:
 
 
 def suites() -> Table:
-    """Every family of environments, whether it is installed and how it can be."""
+    """A table of environment families, whether they are installed, and how to install them."""
     table = Table("prefix", "environments", "installed", "to install", box=None)
     for suite in [*SUITES, *brought()]:
         table.add_row(suite.prefix or "(none)", suite.title, *state(suite))
@@ -54,7 +54,7 @@ def suites() -> Table:
 
 
 def state(suite: Suite) -> tuple[str, str]:
-    """Whether a suite is there, and the command that brings it."""
+    """Whether a suite is installed, and the command to install it."""
     if not suite.ours:
         hidden = suite.prefix in {known.prefix for known in SUITES}
         return ("no, the prefix is PARL's" if hidden else "yes"), f"comes with {suite.title}"

@@ -12,10 +12,10 @@ from parl.core.settings import declared
 
 USAGE = """usage: parl cluster start [flags] | join HOST:PORT [flags] | status | stop
 
-  start    a Ray cluster with this machine as its first node
-  join     makes this machine a node of the cluster at HOST:PORT
-  status   what the cluster of this machine has, and what of it is free
-  stop     ends what runs here of a cluster
+  start    start a Ray cluster with this machine as its first node
+  join     make this machine a node of the cluster at HOST:PORT
+  status   show the nodes, free CPUs and runs of this machine's cluster
+  stop     stop the nodes that were started on this machine
 
 'parl cluster start --help' lists the flags of start, 'parl cluster join --help' those of join."""
 
@@ -25,9 +25,9 @@ class ClusterStartFlags(Flags):
     """Start a Ray cluster with this machine as its first node."""
 
     port: int = 6379
-    """Port that other nodes and programs call."""
+    """Port for other nodes and programs."""
     host: str = "127.0.0.1"
-    """Address of this machine to listen at; for any but loopback, set RAY_AUTH_MODE=token."""
+    """Address to listen on; any but loopback needs RAY_AUTH_MODE=token."""
     num_cpus: int | None = declared(None, low=0)
     """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
 

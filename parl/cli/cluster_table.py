@@ -1,4 +1,4 @@
-"""What `parl cluster status` shows."""
+"""The tables of `parl cluster status`."""
 
 import sys
 
@@ -8,12 +8,12 @@ from rich.table import Table
 from parl.remote.cluster import status
 from parl.remote.occupants import Machine, Occupant
 
-WIDTH = 160  # columns where nobody looks
+WIDTH = 160  # columns in a pipe or file
 RIGHT = {"CPUs", "free", "pid", "actors"}
 
 
 def show() -> None:
-    """Prints the nodes of the cluster that this machine is in, and the runs that hold its CPUs."""
+    """Prints the nodes of this machine's cluster and the runs that hold its CPUs."""
     address, found = status()
     width = None if sys.stdout.isatty() else WIDTH
     console = Console(highlight=False, markup=False, width=width)
@@ -27,19 +27,19 @@ def show() -> None:
 
 
 def node_table(nodes: list[Machine]) -> Table:
-    """Every node, its CPUs and how many of them are free."""
+    """A table of nodes with their CPUs and free CPUs."""
     rows = [(node.host, f"{node.total:g}", f"{node.free:g}") for node in nodes]
     return table(("node", "CPUs", "free"), rows)
 
 
 def run_table(occupants: list[Occupant]) -> Table:
-    """Every program that works on the cluster, and what it holds."""
+    """A table of programs on the cluster and the CPUs that they hold."""
     rows = [(o.name, o.out, o.host, str(o.pid), str(o.actors), f"{o.cpus:g}") for o in occupants]
     return table(("run", "directory", "driver's host", "pid", "actors", "CPUs"), rows)
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    """Columns of text, and of numbers on the right."""
+    """A table with right-aligned numbers."""
     made = Table(box=None, pad_edge=False)
     for name in header:
         made.add_column(name, overflow="fold", justify="right" if name in RIGHT else "left")

@@ -16,19 +16,18 @@ class CrossplayFlags(Flags):
     """Play the policies of runs against each other."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of the runs, two or more; among them players of your own, module:attribute."""
+    """Run directories, two or more; your own players as module:attribute."""
     checkpoint: str = "latest"
-    """Whose policies: those of the latest or of the best checkpoints, or the environment steps of
-    one."""
+    """Checkpoint of each run: latest, best, or its environment steps."""
     episodes: int = declared(100, low=1, high=1_000_000)
-    """Episodes of each pair."""
+    """Episodes per pair."""
     seed: int = declared(0, low=0)
     """Seed of the environments."""
     sample: bool = False
-    """Policies sample their actions; else they take the likeliest, and a game without chance is
-    always the same."""
+    """Sample actions instead of taking the most likely ones, with which deterministic games always
+    repeat."""
     actors: int = declared(0, low=0, high=100_000)
-    """Ray actors that play the rows side by side; 0 for none."""
+    """Ray actors that play rows in parallel; 0 for none."""
     address: str = "local"
     """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
     out: Path | None = None

@@ -13,26 +13,26 @@ from parl.core.settings import declared
 
 @dataclasses.dataclass(frozen=True)
 class EvalFlags(Flags):
-    """Greedy returns of a run's policy."""
+    """Evaluate a run's policy."""
 
     dir: tyro.conf.Positional[Path]
     """Directory of the run."""
     checkpoint: str = "latest"
-    """Whose policy: latest, best, or the environment steps of a checkpoint."""
+    """Checkpoint: latest, best, or its environment steps."""
     episodes: int = declared(10, low=1, high=1_000_000)
     """Episodes to play."""
     seed: int = declared(0, low=0)
     """Seed of the environments."""
     env: str | None = None
-    """Another environment of the same spaces to play in."""
+    """Another environment with the same spaces."""
     opponent: str | None = None
-    """Who plays the other sides, random or a run, in place of the run's own opponent."""
+    """Opponent instead of the run's own: random, a run directory or module:attribute."""
     sample: bool = False
-    """Actions are drawn from the policy; else they are the likeliest."""
+    """Sample actions instead of taking the most likely ones."""
     max_steps: int | None = declared(None, low=1)
-    """Steps after which an episode is cut; not given: the environment's time limit, or 10,000."""
+    """Steps after which an episode is cut; by default the environment's time limit, or 10,000."""
     log_info: str | None = None
-    """Numbers of the environment's info to show, such as success,score, in place of the run's."""
+    """Entries of the environment's info to report, such as success,score, instead of the run's."""
 
 
 def run(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
-"""How the flags of a dataclass are parsed.
+"""Parses command-line flags into dataclasses.
 
-Bad flags are a ConfigError of one sentence.
+Invalid flags raise ConfigError.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from parl.core.yaml_text import parse_yaml
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Base of the commands' flags: their values are checked when they are given."""
+    """Base of the commands' flags; values are checked on creation."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
 
 def flag_of(name: str, doc: str) -> Any:
-    """How a setting's flag is called and explained: `lambda_` only avoids a word of Python's."""
+    """The name and help of a setting's flag; the underscore of `lambda_` is dropped."""
     return tyro.conf.arg(name=name.rstrip("_").replace("_", "-"), help=doc)
 
 
@@ -37,7 +37,7 @@ WORDS = {"true": True, "false": False, "none": None}
 
 @FLAGS.primitive_rule
 def as_setting(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-    """Numbers, switches and lists from the command line, read as those of a file are."""
+    """Parses numbers, switches and lists like those in a settings file."""
     kind, many = info.type, typing.get_origin(info.type) is tuple
     if not (many or {kind, *typing.get_args(kind)} & {int, float, bool}):
         return None  # words and paths, as tyro reads them
@@ -65,7 +65,7 @@ def as_setting(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
 
 
 def value_of(text: str) -> Any:
-    """A number, True, False or None, in whatever case; other text stays."""
+    """A number, True, False or None in any case; other text is unchanged."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     try:
@@ -75,7 +75,7 @@ def value_of(text: str) -> Any:
 
 
 def switched(shape: type, arguments: list[str]) -> list[str]:
-    """The flags with a value for every switch: --quiet is --quiet True, --no-quiet its opposite."""
+    """Gives every switch a value: --quiet becomes --quiet True, --no-quiet becomes False."""
     switches = {flag_name(n) for n, kind in kinds(shape).items() if kind is bool}
     words = []
     for i, word in enumerate(arguments):
@@ -91,14 +91,14 @@ def switched(shape: type, arguments: list[str]) -> list[str]:
 
 
 def flag_name(name: str) -> str:
-    """A setting's flag."""
+    """The flag of a setting."""
     return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def parse(
     shape: type, arguments: list[str], prog: str, default: Any = None, description: str = ""
 ) -> Any:
-    """Flags into a dataclass. Raises ConfigError for an unknown flag or an unusable value."""
+    """Parses flags into a dataclass. Raises ConfigError for unknown flags or invalid values."""
     options = {} if default is None else {"default": default}
     said = io.StringIO()
     try:
@@ -124,7 +124,7 @@ def parse(
 
 
 def first_sentence(box: str) -> str:
-    """What an error box of tyro says between its title and the next rule."""
+    """The text of a tyro error box between its title and the next rule."""
     lines = [line.strip(" │|") for line in box.splitlines()[1:]]
     is_rule = lambda line: set(line) <= set("─-╰╯")
     body = list(itertools.dropwhile(is_rule, lines))
@@ -148,7 +148,7 @@ def unknown_flag(word: str, names: list[str], prog: str) -> ConfigError:
 
 
 def flag_values(arguments: list[str], flag: str) -> list[str]:
-    """Every value of a flag, before the others can be parsed."""
+    """All values of a flag, without parsing the others."""
     found = []
     for i, argument in enumerate(arguments):
         if argument == flag and i + 1 < len(arguments):

@@ -1,7 +1,7 @@
-"""The command line: a table of commands, and what holds for all of them.
+"""The command line: the table of commands and their common behaviour.
 
-Bad input is one sentence on stderr and exit code 2; Ctrl-C, SIGTERM and SIGHUP save first and exit
-with 130, 143 and 129.
+Bad input prints one sentence to stderr and exits with code 2. Ctrl-C, SIGTERM and SIGHUP save first
+and exit with 130, 143 and 129.
 """
 
 import importlib
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = run(arguments)
     session: Any = sys.modules.get("parl.remote.connect")
     if session is not None:
-        session.exit_code = code  # where Ray does not let go of this process
+        session.exit_code = code  # used if Ray keeps this process from exiting
     return code
 
 
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in arguments
     if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())  # modules beside the user are found, as with python -m
+        sys.path.append(os.getcwd())  # find modules in the working directory, as with python -m
     try:
         with Signals(at_once="interrupted."):
             code = dispatch([each for each in arguments if each != DEBUG])
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"parl: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # whoever read along, such as head, has had enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What several commands print."""
+"""Output shared by several commands."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ HELP = {"-h", "--help", "help"}
 
 
 def print_result(result: dict[str, Any], path: Path) -> None:
-    """The result in two lines on stdout."""
+    """Prints the result to stdout."""
     from parl.runs.result import returns_line, time_line
 
     print(returns_line(result))

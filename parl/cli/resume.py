@@ -19,14 +19,14 @@ class ResumeFlags(Flags):
     steps: int | None = None
     """Train to this many environment steps instead of the run's own."""
     schedule: str | None = None
-    """Learning rates of a longer run, with --steps: stretch has them fall over all steps, as if the
-    run had been that long from the start; restart begins anew for the added steps; keep leaves them
-    at what they came to, perhaps 0, where nothing more is learned. Not given: stretch."""
+    """Learning rate schedule of a longer run, with --steps: stretch (default) spreads it over all
+    steps, as if the run had been that long from the start; restart begins a new one for the added
+    steps; keep leaves the old one, whose final rate may be 0."""
     address: str | None = None
-    """Ray cluster to go on with instead of the run's own."""
+    """Ray cluster to use instead of the run's own."""
     checkpoint: str = "latest"
-    """Where to go on from: latest, best, or the environment steps of a checkpoint; newer ones and
-    their metrics are dropped."""
+    """Checkpoint to resume from: latest, best, or its environment steps; newer checkpoints and
+    their metrics are removed."""
     quiet: bool = False
     """Show no progress."""
 

@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
 
 
 def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
-    """The environment's factory and the recipe for it; to explain settings a recipe will do."""
+    """The environment's factory and recipe; for --help without an environment, only a recipe."""
     from parl.core.loading import is_path
     from parl.envs.factory import make_factory
     from parl.recipes import recipe_class
@@ -120,8 +120,8 @@ def train_flags(
 ) -> tuple[TrainFlags, dict[str, Any]]:
     """The parsed flags and the recipe's settings that differ from the recipe's own.
 
-    `given` are settings of a file, which flags win over; `for_env`: the recipe's are those for an
-    environment.
+    `given` are settings from a file, which flags override; `for_env` says whether the recipe's
+    settings are those for an environment.
     """
     defaults = recipe.settings()
     base = {field.name: field for field in dataclasses.fields(TrainFlags)}
@@ -150,7 +150,7 @@ def train_flags(
 
 
 def environment_arguments(given: Any) -> list[str]:
-    """What a file says of the environment's arguments, as the flags would: name=value."""
+    """The environment's arguments from a file, in the form of flags: name=value."""
     if isinstance(given, dict):
         return [f"{name}={json.dumps(value)}" for name, value in given.items()]
     return [str(x) for x in (given if isinstance(given, list | tuple) else [given])]

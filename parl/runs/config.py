@@ -1,4 +1,4 @@
-"""What a run was asked to do, as it stands in config.json."""
+"""The settings of a run, as stored in config.json."""
 
 import dataclasses
 import importlib.metadata
@@ -19,9 +19,9 @@ REPLAYS = ("auto", "yes", "no")
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What can be chosen of a run, whatever its algorithm: flags, keywords, config.json.
+    """Settings of a run with any algorithm, as flags, keywords or in config.json.
 
-    A value of another type or out of its bounds is a ConfigError as soon as it is given.
+    Raises ConfigError for a value of the wrong type or out of bounds.
     """
 
     steps: int = declared(100_000, low=1)
@@ -29,57 +29,60 @@ class RunSettings:
     seed: int = declared(0, low=0)
     """The first seed; --num-seeds K runs seed, ..., seed + K - 1."""
     num_seeds: int = declared(1, low=1, high=100_000)
-    """Seeds trained together as one program."""
+    """Seeds trained together in one program."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)
-    """How several seeds are updated: vmap, all at once; map, one after the other, which is sooner
-    where the work on all is too large for a CPU's caches; auto: what suits algorithm and device."""
+    """How several seeds are updated: vmap, together; map, one by one, which is faster on a CPU if the
+    joint batch outgrows its caches; auto: chosen by algorithm and device."""
     execution: str = declared("auto", choices=EXECUTIONS)
     """auto, fused (JAX environments), host, or ray."""
     actors: int = declared(0, low=0, high=100_000)
     """Ray rollout actors; 0 for none."""
     mode: str = declared("auto", choices=MODES)
-    """sync: all act with the newest policy, the same numbers every time; async: nobody waits for
-    anybody. auto is async for impala and appo, else sync."""
+    """sync: every rollout uses the newest policy, and results are reproducible; async: learn from
+    fragments as they arrive, possibly from older policies. auto: async for impala and appo, else
+    sync."""
     max_policy_lag: int | None = declared(None, low=0)
-    """Drop asynchronous rollouts of policies that are more versions old than this."""
+    """Drop asynchronous rollouts whose policy is more than this many versions old."""
     env_workers: int = declared(0, low=0, high=1_024)
-    """Processes of this machine that step the environments of host execution, for slow ones; 0: the
-    run's own process. The numbers are the same."""
+    """Local processes that step the environments of host execution, if these are slow; 0: the
+    run's own process. Results are the same."""
     address: str = "local"
     """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
     deadline: float | None = declared(None, low=0.1, high=1e6)
     """Seconds without a step of any environment after which a rollout actor or environment worker
     counts as hung; by default ten times the longest so far, at least 30."""
     chaos: str = ""
-    """Faults to inject, per rollout: kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3."""
+    """Faults to inject, with probabilities per rollout:
+    kill=0.01,hang=0.001,raise=0.01,slow=0.01,nan=0.01,seed=3.
+    """
     eval_every: int = declared(0, low=0)
     """Environment steps between greedy evaluations; 0 for a tenth of the run."""
     eval_episodes: int | None = declared(None, low=0, high=1_000_000)
-    """Episodes of one evaluation, 0 for none at all; not given: at most 20, and as many as a tenth
-    of the run's environment steps is enough for."""
+    """Episodes of one evaluation, 0 for none; by default at most 20, limited to a tenth of the
+    run's environment steps."""
     eval_max_steps: int | None = declared(None, low=1)
-    """Steps after which an evaluation episode is cut; not given: the environment's time limit, and
-    without one a tenth of the run's steps, 1,000 to 10,000."""
+    """Steps after which an evaluation episode is cut; by default the environment's time limit, or
+    without one a tenth of the run's steps, between 1,000 and 10,000."""
     eval_env: str = ""
-    """Where policies are evaluated: an environment id of the same spaces; train for the training
-    environments themselves, which then start anew; none for not at all, so that training returns
-    tell the best. Not given: another of the same kind."""
+    """Environment for evaluation: an id with the same spaces; train: the training environments,
+    which then start new episodes; none: no evaluation, training returns decide which policy is
+    best. By default separate environments of the same kind."""
     log_info: str = ""
     """Numbers of the environment's info to log, such as success,score: the last of each episode."""
     absolute_episodes: int | None = declared(None, low=0, high=1_000_000)
-    """Episodes that the best policy plays at the end; not given: with several agents ten times
-    those of an evaluation, else 0."""
+    """Episodes of the best policy at the end; by default ten times those of an evaluation with
+    several agents, else 0."""
     checkpoint_every: int = declared(0, low=0)
     """Environment steps between checkpoints; 0 for one at every evaluation."""
     keep: int = declared(3, low=1)
-    """Latest checkpoints to keep, beside the best."""
+    """Number of latest checkpoints to keep, in addition to the best."""
     checkpoint_replay: str = declared("auto", choices=REPLAYS)
-    """Whether checkpoints hold the replay: yes, no, or auto, which keeps one above 1 GB in the
-    newest checkpoint only. Above 1 GB a save writes the changes alone. A run resumed without it
-    first fills it anew, so it is not bit-exact."""
+    """Whether checkpoints hold replay: yes, no, or auto, which keeps replay above 1 GB only in the
+    newest checkpoint. Above 1 GB a save writes only the changes. A run resumed without replay
+    refills it first and is not bit-exact."""
     opponent: str = ""
-    """Who plays the other sides of a game: random, self, pool (of the run's own past), the
-    directory of another run on the same environment, or module:attribute for one of your own."""
+    """Opponent in games: random, self, pool (past policies of the run), the directory of another
+    run on the same environment, or module:attribute for your own."""
     pool_size: int = declared(16, low=1, high=100_000)
     """Policies in the opponent pool."""
     admit_every: int = declared(0, low=0)
@@ -87,20 +90,20 @@ class RunSettings:
     stop_at: float | None = None
     """End the run once the return of an evaluation, the mean over seeds, reaches this."""
     max_hours: float | None = declared(None, low=0, above=True)
-    """End the run after so many hours, counted anew by a resume; it can be resumed."""
+    """End the run after this many hours, counted from the start or resume; it can be resumed."""
     log: tuple[str, ...] = ()
-    """Functions, each as module:function, that are called with each line of metrics as a dict."""
+    """Functions as module:function, called with each line of metrics as a dict."""
     on_start: str = ""
-    """Function, as module:function, that is called before the first step with path, env_steps and
-    config in a dict. This one and those below may end the run or change its environments."""
+    """Function as module:function, called before the first step with a dict of path, env_steps and
+    config. This hook and those below may end the run or change its environments."""
     on_record: str = ""
-    """As on_start: called with each line of metrics."""
+    """Like on_start: called with each line of metrics."""
     on_evaluation: str = ""
-    """As on_start: called after each evaluation with env_steps and its numbers."""
+    """Like on_start: called after each evaluation with env_steps and its results."""
     on_checkpoint: str = ""
-    """As on_start: called after each checkpoint with env_steps and path."""
+    """Like on_start: called after each checkpoint with env_steps and path."""
     on_end: str = ""
-    """As on_start: called after the last step with what result.json holds."""
+    """Like on_start: called after the last step with the content of result.json."""
     eager: bool = False
     """Run without compilation, for debugging."""
 
@@ -113,20 +116,20 @@ RUN_FIELDS = frozenset(f.name for f in dataclasses.fields(RunSettings))
 
 @dataclass(frozen=True)
 class RunConfig(RunSettings):
-    """A run, resolved: all that resuming it needs."""
+    """A resolved run: everything needed to resume it."""
 
     algorithm: str
     env: str
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe's, by flat name
     schedule_steps: int = declared(0, low=0)  # environment steps that schedules span
-    schedule_from: int = declared(0, low=0)  # where they began: not 0 where a longer run restarts
+    schedule_from: int = declared(0, low=0)  # step at which they began; 0 unless restarted
     spec: dict[str, Any] = field(default_factory=dict)  # of the environment, see core/spec_json.py
-    own_env: bool = False  # whether `env` is but the name of one that the user gave
+    own_env: bool = False  # whether `env` only names an object of the user
     run_id: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises ConfigError for values that do not go together."""
+        """Raises ConfigError for incompatible values."""
         if self.execution == "ray" and not self.actors:
             raise ConfigError("execution ray needs rollout actors: add --actors 2.")
         if self.actors and self.execution in ("fused", "host"):
@@ -140,7 +143,7 @@ class RunConfig(RunSettings):
         self.check_actors()
 
     def check_actors(self) -> None:
-        """Raises ConfigError for what is said of rollout actors where it cannot be."""
+        """Raises ConfigError for settings of rollout actors without actors."""
         said = {
             "mode async": self.mode == "async",
             f"address {self.address}": self.address != "local",
@@ -157,7 +160,7 @@ class RunConfig(RunSettings):
             parse(self.chaos)
 
     def told(self) -> dict[str, Any]:
-        """All settings in one row, those of the recipe too, for people to read."""
+        """All settings in one flat dict, including the recipe's, for people to read."""
         flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: x for k, x in flat.items() if not isinstance(x, dict)} | self.settings
 
@@ -173,7 +176,7 @@ class RunConfig(RunSettings):
 
 
 def from_dict(values: Any) -> RunConfig:
-    """The config that a config.json holds. Raises ConfigError where it is not one."""
+    """The config from the content of config.json. Raises ConfigError if it is invalid."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"config.json must hold an object, not a {type(values).__name__}.")
     known = {f.name for f in dataclasses.fields(RunConfig)}
@@ -185,12 +188,12 @@ def from_dict(values: Any) -> RunConfig:
 
 
 def new_run_id() -> str:
-    """A name that ties checkpoints to their run."""
+    """A unique id that ties checkpoints to their run."""
     return uuid.uuid4().hex
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that results depend on."""
     packages = ("parl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium")
     found = {}
     for name in packages:

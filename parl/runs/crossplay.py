@@ -1,7 +1,7 @@
-"""Cross-play: the policies of runs against each other, as a table, JSON and a picture.
+"""Cross-play: the policies of runs against each other, as a table, JSON and a plot.
 
-R runs. Row r plays column c: in games whose sides are alike on every side in turn, else the row is
-the first side and the column all others.
+R runs. Row r plays column c. In symmetric games the row plays every side in turn; otherwise the row
+plays the first side and the column all others.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ Row = list[tuple[float, float | None]]  # mean return and win rate against each 
 
 
 class Crossplay(NamedTuple):
-    """What the policies of rows make against those of columns."""
+    """Results of the rows' policies against those of the columns."""
 
     env: str
     names: list[str]  # [R]
     returns: np.ndarray  # [R, R] mean returns of the row's side
-    win_rate: np.ndarray | None  # [R, R] games that the row wins, draws count half; by turns only
+    win_rate: np.ndarray | None  # [R, R] games won by the row, a draw is 1/2; by turns only
     episodes: int  # of each pair
 
 
@@ -46,11 +46,11 @@ def crossplay(
 ) -> Crossplay:
     """Plays the policies of runs on one environment against each other, the latest or the best.
 
-    `sample` has policies sample their actions; else they are greedy. With `actors` the rows are
-    shared out among so many Ray actors, of a cluster of their own or of that at `address`; the
-    numbers are the same. Among the runs there may be players of the user's own, as `opponent` in
-    `parl.train`; `env` is needed where the environment is the user's own object. Raises ConfigError
-    for less than two, runs of different environments, and games that have a single side.
+    Policies are greedy unless `sample`. With `actors` the rows are distributed over that many Ray
+    actors, of a new cluster or the one at `address`; results are the same. The runs may include the
+    user's own players, as for `opponent` in `parl.train`. `env` is needed if the environment is the
+    user's own object. Raises ConfigError for fewer than two runs, runs of different environments,
+    and games with a single side.
     """
     episodes = checked("episodes", episodes, int, Setting(low=1))
     seed = checked("seed", seed, int, Setting(low=0))
@@ -78,7 +78,7 @@ def crossplay(
 
 
 def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
-    """All rows, each played by one of some Ray actors."""
+    """All rows, distributed over Ray actors."""
     from parl.remote import connect, remote_class  # only now: it loads Ray
 
     connect(address, num_cpus=actors if address == "local" else None)
@@ -89,12 +89,12 @@ def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
 
 
 def is_directory(player: Any) -> bool:
-    """Whether a player is a run, rather than one of the user's own."""
+    """Whether a player is a run, not the user's own."""
     return isinstance(player, str | Path) and not is_own(str(player))
 
 
 def kind_of(run: Any) -> Any:
-    """Equal for runs whose policies one compiled program can play; else itself."""
+    """A value that is equal for runs whose policies share one compiled program."""
     if not is_directory(run):
         return str(run)
     config = RunDir(run).config()
@@ -102,7 +102,7 @@ def kind_of(run: Any) -> Any:
 
 
 def names_of(runs: Sequence[Any]) -> list[str]:
-    """The last parts of the runs' paths, numbered where they are not unique."""
+    """The last parts of the runs' paths, numbered if they are not unique."""
     name = lambda run: Path(run).resolve().name if is_directory(run) else called(run)
     names = [name(str(run) if isinstance(run, Path) else run) for run in runs]
     return [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
@@ -125,7 +125,7 @@ class Referee:
         self.contests: dict[Any, Contest] = {}
 
     def row(self, index: int) -> Row:
-        """One player against each, itself too."""
+        """One player against each player, including itself."""
         return [self.play(index, column) for column in range(len(self.players))]
 
     def play(self, row: int, column: int) -> tuple[float, float | None]:
@@ -145,7 +145,7 @@ class Referee:
 
 
 class RunsReferee(Referee):
-    """The policies of runs against each other; may live in another process."""
+    """Plays the policies of runs; may run in another process."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ def write(result: Crossplay, out: Path) -> list[Path]:
 
 
 def matrices(result: Crossplay) -> dict[str, np.ndarray]:
-    """What there is to show, by its title."""
+    """The matrices to show, by title."""
     shown = {"mean return of the row": result.returns}
     return shown if result.win_rate is None else shown | {"win rate of the row": result.win_rate}
 
@@ -195,7 +195,7 @@ def plain(result: Crossplay) -> dict[str, Any]:
 
 
 def draw(result: Crossplay, path: Path) -> Path:
-    """Writes a heat map of the last of the matrices as PNG."""
+    """Writes a heat map of the last matrix as PNG."""
     title, matrix = list(matrices(result).items())[-1]
     reach = max(float(np.abs(matrix).max()), 1e-6)
     limits = (0.0, 1.0) if result.win_rate is not None else (-reach, reach)

@@ -1,8 +1,8 @@
-"""A run's directory: config.json, metrics.jsonl, checkpoints/, result.json, curve.png,
-and replay/ where replay is large: its rows in pieces that checkpoints share.
+"""A run's directory: config.json, metrics.jsonl, checkpoints/, result.json and curve.png.
 
-It counts as a run once config.json is there, which is written after the first checkpoint. Whoever
-starts or resumes a run holds the lock of its file .lock, which ends with the process.
+A large replay is stored in replay/, in pieces that checkpoints share. The directory is a run once
+it has config.json, which is written after the first checkpoint. The process that starts or resumes
+a run holds the lock on its file .lock.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ class RunDir(Checkpoints):
     def __init__(self, path: str | Path):
         super().__init__(path_of(path))
         self.lock: Lock | None = None
-        self.made = False  # the directory, by this object
-        self.iterations = 0  # that were trained here by this process
+        self.made = False  # whether this object created the directory
+        self.iterations = 0  # trained by this process
 
     # --- starting and resuming ----------------------------------------------------------------
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig) -> "RunDir":
-        """A new run's directory with its config. Raises ConfigError where one exists already."""
+        """A new run's directory with its config. Raises ConfigError if it already exists."""
         run = cls(path)
         run.claim(config.run_id)
         run.write_config(config)
@@ -46,7 +46,7 @@ class RunDir(Checkpoints):
 
     @classmethod
     def of_new(cls, out: str | Path | None, otherwise: Path, run_id: str) -> "RunDir":
-        """The directory `out`, or a free one called like `otherwise`, claimed for a new run."""
+        """Claims the directory `out`, or a free one named after `otherwise`, for a new run."""
         if out is None:
             return cls.create_free(otherwise, run_id)
         run = cls(out)
@@ -55,7 +55,7 @@ class RunDir(Checkpoints):
 
     @classmethod
     def create_free(cls, path: Path, run_id: str) -> "RunDir":
-        """A new directory for a run, called `path` or, where that is taken, path-2, path-3, ..."""
+        """Creates a directory for a run: `path`, or path-2, path-3, ... if that exists."""
         for number in itertools.count(1):
             run = cls(path if number == 1 else path.with_name(f"{path.name}-{number}"))
             with usable(run.path):
@@ -69,10 +69,10 @@ class RunDir(Checkpoints):
         raise AssertionError  # the count has no end
 
     def claim(self, run_id: str) -> None:
-        """Takes the directory for a run that is about to start, in place of one that never did.
+        """Claims the directory for a new run; replaces an earlier start that never became a run.
 
-        Raises ConfigError where there is a run or something else that a run would write over, Held
-        where another process trains there.
+        Raises ConfigError if there is a run or anything else that a run would overwrite, and Held
+        if another process trains there.
         """
         with usable(self.path):
             self.check_is_no_run()
@@ -99,7 +99,7 @@ class RunDir(Checkpoints):
             raise
 
     def check_is_no_run(self) -> None:
-        """Raises ConfigError where there is a run already."""
+        """Raises ConfigError if the directory already holds a run."""
         if self.is_run():
             raise ConfigError(
                 f"{self.path} already holds a run: continue it with 'parl resume {self.path}' or "
@@ -107,7 +107,7 @@ class RunDir(Checkpoints):
             )
 
     def hold(self) -> None:
-        """Keeps others from training here. Raises Held where somebody does."""
+        """Locks the directory for training. Raises Held if another process trains there."""
         try:
             with usable(self.path):
                 self.lock = Lock(self.path / LOCK)
@@ -118,17 +118,17 @@ class RunDir(Checkpoints):
             ) from error
 
     def mark(self, run_id: str) -> None:
-        """Says in the lock's file whose it is."""
+        """Writes the run's id into the lock file."""
         assert self.lock is not None
         self.lock.write({"run_id": run_id})
 
     def release(self) -> None:
-        """Lets others train here."""
+        """Releases the lock."""
         if self.lock is not None:
             self.lock.close()
 
     def is_run(self) -> bool:
-        """Whether this is more than a start that was broken off."""
+        """Whether this is a run, not an aborted start."""
         if not (self.path / "config.json").exists():
             return False
         return bool(self.saved() or self.has_metrics() or (self.path / "result.json").exists())
@@ -139,7 +139,7 @@ class RunDir(Checkpoints):
         return file.exists() and file.stat().st_size > 0
 
     def in_the_way(self) -> str:
-        """Something that a new run would write over or into; empty where there is nothing."""
+        """A file that a new run would overwrite; empty if there is none."""
         if saved := self.saved():
             return f"checkpoints/{saved[0]}"
         there = {
@@ -150,7 +150,7 @@ class RunDir(Checkpoints):
         return next((name for name, is_there in there.items() if is_there), "")
 
     def remove_start(self) -> None:
-        """Removes what a start left that did not become a run: the lock's file tells whose."""
+        """Removes the files of a start that did not become a run, identified by the lock file."""
         config = self.path / "config.json"
         run_id = read_lock(self.path / LOCK).get("run_id")
         if (run_id is None and not config.exists()) or self.has_metrics():
@@ -165,7 +165,7 @@ class RunDir(Checkpoints):
         self.clean()
 
     def abandon(self) -> None:
-        """Takes back a start: nothing of it stays, and the directory goes if it was made for it."""
+        """Removes all files of a start, and the directory if it was created for it."""
         with contextlib.suppress(OSError):
             (self.path / METRICS).unlink(missing_ok=True)
             self.remove_start()
@@ -181,7 +181,7 @@ class RunDir(Checkpoints):
         write_json(self.path / "config.json", dataclasses.asdict(config))
 
     def config(self) -> RunConfig:
-        """Raises ConfigError where there is no run."""
+        """Reads config.json. Raises ConfigError if there is no run."""
         file = self.path / "config.json"
         with usable(self.path):
             is_there = file.exists()
@@ -202,12 +202,12 @@ class RunDir(Checkpoints):
         write_json(self.path / "result.json", plain(result))
 
     def forget_after(self, newer: Iterable[int]) -> None:
-        """Removes newer checkpoints, and the result that came of them."""
+        """Removes newer checkpoints and the result."""
         (self.path / "result.json").unlink(missing_ok=True)
         self.remove(newer)
 
     def result(self, steps: int, run_id: str) -> dict[str, Any] | None:
-        """What the run has reached, if it is finished with at least so many steps and saved."""
+        """The result of a run that is finished and saved with at least `steps` steps, or None."""
         try:
             found = json.loads((self.path / "result.json").read_text())
             reached = found["env_steps"]
@@ -218,7 +218,7 @@ class RunDir(Checkpoints):
 
 @contextlib.contextmanager
 def usable(path: Path) -> Iterator[None]:
-    """Turns what makes a directory unusable into a ConfigError of one sentence."""
+    """Converts errors of using a directory into a ConfigError."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -229,7 +229,7 @@ def usable(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: dict[str, Any], indent: int | None = 1) -> None:
-    """Writes whole or not at all. Raises ParlError on a full disk."""
+    """Writes a JSON file atomically. Raises ParlError on a full disk."""
     temporary = path.with_name(path.name + ".writing")
     with explained(path):
         try:

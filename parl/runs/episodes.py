@@ -1,4 +1,4 @@
-"""Whole episodes of one policy, played on the host or as a program: what evaluation counts.
+"""Plays complete episodes of a policy for evaluation, on the host or in a compiled program.
 
 Shapes: E episodes, B environments.
 """
@@ -23,13 +23,13 @@ from parl.envs.info import LastNumbers
 from parl.envs.protocol import JaxEnv, VectorEnv
 
 MAX_ENVS = 10  # stepped together on the host
-MAX_STEPS = 10_000  # of an episode whose environment knows no time limit
-LOOK_S = 0.25  # between two looks at whether to stop
+MAX_STEPS = 10_000  # of an episode if the environment has no time limit
+LOOK_S = 0.25  # between two checks whether to stop
 EXACT_UNIT = 2.0**-24  # of float32 sums of rewards: exact, and sums of the largest stay finite
 
 
 class Stopped(Exception):
-    """Playing ended before its last episode, because it was asked to."""
+    """Playing was asked to end before its last episode."""
 
 
 class Rules(NamedTuple):
@@ -39,12 +39,12 @@ class Rules(NamedTuple):
     log_info: tuple[str, ...] = ()  # numbers of `info` to keep; on the host only
     sample: bool = False  # actions are sampled instead of greedy
     first: int = 0  # index of the first environment, for makers that ask for it
-    stopped: Callable[[], bool] = lambda: False  # asked often; raises Stopped once it is true
+    stopped: Callable[[], bool] = lambda: False  # polled; raises Stopped once true
 
     def limit(self, spec: EnvSpec) -> int:
         """Steps after which an episode is cut.
 
-        Not before the environment's own time limit, and after MAX_STEPS where there is none.
+        Never before the environment's own time limit; MAX_STEPS if there is none.
         """
         return self.max_steps or max(spec.max_steps or 0, MAX_STEPS)
 
@@ -53,12 +53,12 @@ RULES = Rules()
 
 
 class Games(NamedTuple):
-    """Episodes that were played."""
+    """The played episodes."""
 
     returns: np.ndarray  # [E, *agent_shape] float64
     lengths: np.ndarray  # [E] steps
     cut: np.ndarray  # [E] bool: after `max_steps`, not by the environment
-    infos: dict[str, np.ndarray]  # [E] float64 of the episode's last; NaN where nothing was told
+    infos: dict[str, np.ndarray]  # [E] float64, last value in the episode; NaN if it had none
 
 
 @shared
@@ -85,15 +85,15 @@ def playing_action(
 
 
 class HostPlayer:
-    """Plays in a vector environment; its program is compiled once for each number of those."""
+    """Plays in a vector environment; acting is compiled once per number of environments."""
 
     def __init__(self, algorithm: Algorithm, rules: Rules):
         self.algorithm, self.rules, self.data = algorithm, rules, as_data(algorithm)
 
     def __call__(self, env: VectorEnv, policy: Any, episodes: int, key: Array) -> Games:
-        """Plays `episodes`, environment i its share of them one after the other.
+        """Plays `episodes`, each environment its share of them in sequence.
 
-        An environment that was cut rests until all others are done, and all start anew.
+        An environment whose episode was cut waits until all others are done; then all are reset.
         """
         num_envs, rules, limit = env.num_envs, self.rules, self.rules.limit(env.spec)
         act = action_program(exact(env.spec), rules.sample, jax.tree.structure(self.data))
@@ -136,7 +136,7 @@ def games_of(played: Sequence[tuple], names: Sequence[str]) -> Games:
 
 
 class Board(NamedTuple):
-    """Episodes under way, each in an environment of its own."""
+    """Episodes in progress, one per environment."""
 
     env: Any  # [B, ...]
     obs: Any  # [B, *O]
@@ -148,10 +148,10 @@ class Board(NamedTuple):
 
 
 class FusedPlayer:
-    """Plays `width` episodes of a pure JAX environment side by side, some steps a call.
+    """Plays up to `width` episodes of a pure JAX environment in parallel, some steps per call.
 
-    Their number is data, so that one program serves any up to `width`; where the calls are parted
-    changes no number.
+    The number of episodes is data, so one program serves any number up to `width`. Results do not
+    depend on how steps are divided into calls.
     """
 
     def __init__(self, env: JaxEnv, algorithm: Algorithm, width: int, rules: Rules):
@@ -180,10 +180,10 @@ class FusedPlayer:
 
 @shared
 def board_programs(env: JaxEnv, width: int, explore: bool, structure: Any) -> tuple[Any, Any]:
-    """(starting, going on) with `width` episodes, for algorithms of a structure.
+    """(start, go_on) for `width` episodes and algorithms of this tree structure.
 
-    starting: (algorithm, key, episodes) -> the start of so many, the others are over; going on:
-    (algorithm, policy, board, key, until) -> the board at that time or with all of them over.
+    start: (algorithm, key, episodes) -> Board with `episodes` running and the others over. go_on:
+    (algorithm, policy, board, key, until) -> Board at time `until`, or with all episodes over.
     """
 
     def start(algorithm: Algorithm, key: Array, episodes: Any) -> Board:

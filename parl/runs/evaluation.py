@@ -1,8 +1,7 @@
-"""Greedy evaluation on environments of its own, for every execution.
+"""Greedy evaluation in separate environments, for every execution.
 
-Each of `episodes` episodes counts once and whichever ends first does not count more: environment i
-of B plays its share of them, so that short episodes are not favoured. In games of several sides a
-policy may be played against an opponent.
+Each environment plays a fixed share of the episodes, so that short episodes are not
+over-represented. In games with several sides a policy may play against an opponent.
 """
 
 from typing import Any, NamedTuple
@@ -22,9 +21,9 @@ from parl.runs.episodes import MAX_ENVS, RULES, FusedPlayer, Games, HostPlayer, 
 
 
 class Evaluation(NamedTuple):
-    """Whole episodes under a policy; several agents' returns are summed up.
+    """Complete episodes of a policy; returns are summed over agents.
 
-    Against an opponent they are those of the policy's own side.
+    Against an opponent they are the returns of the policy's own side.
     """
 
     returns: np.ndarray  # [episodes], or [K, episodes] for K seeds
@@ -46,7 +45,7 @@ class Evaluation(NamedTuple):
         return self.returns.std(-1).tolist()
 
     def metrics(self) -> dict[str, Any]:
-        """What there is to tell by name: a number each, or a list of one per seed."""
+        """All metrics by name: a number each, or a list of one per seed."""
         known: dict[str, Any] = {"return_mean": self.mean, "return_std": self.std}
         if self.scores is not None:
             known["win_rate"] = (self.scores == 1.0).mean(-1).tolist()
@@ -61,7 +60,7 @@ class Evaluation(NamedTuple):
         return known
 
     def cut_line(self, env: str) -> str:
-        """Says that episodes were cut; empty where none was."""
+        """A sentence if episodes were cut, else empty."""
         if self.cut is None or self.lengths is None or not self.cut.any():
             return ""
         steps = self.lengths[self.cut].max()
@@ -72,7 +71,7 @@ class Evaluation(NamedTuple):
 
 
 def joined(parts: list[Games]) -> Games:
-    """Some games with one more axis in front of everything."""
+    """Games stacked along a new leading axis."""
     infos = {name: np.stack([part.infos[name] for part in parts]) for name in parts[0].infos}
     returns, lengths, cut = (
         np.stack(part) for part in zip(*(part[:3] for part in parts), strict=True)
@@ -81,12 +80,12 @@ def joined(parts: list[Games]) -> Games:
 
 
 def of_seeds(games: list[Games]) -> Games:
-    """The games of each seed as one, with an axis of seeds where there are several."""
+    """The games of all seeds, with an axis of seeds if there are several."""
     return joined(games) if len(games) > 1 else games[0]
 
 
 class Evaluator:
-    """Plays up to `episodes` episodes; made once for a run, so that its programs compile once."""
+    """Plays up to `episodes` episodes; created once per run so that programs compile once."""
 
     def __init__(
         self, factory: EnvFactory, algorithm: Algorithm, episodes: int, rules: Rules = RULES
@@ -104,10 +103,10 @@ class Evaluator:
         episodes: int | None = None,
         lent: VectorEnv | None = None,
     ) -> Games:
-        """The games of one policy, fewer than `self.episodes` if so told.
+        """Plays the games of one policy; `episodes` may be fewer than `self.episodes`.
 
-        The same seed and time give the same episodes, but not in an environment that is lent.
-        Raises Stopped where the rules say so.
+        The same seed and `when` give the same episodes, except in a lent environment. Raises
+        Stopped if `rules.stopped` becomes true.
         """
         number, count = env_seed(seed, EVALUATION, when), episodes or self.episodes
         if lent is not None:
@@ -126,7 +125,7 @@ class Evaluator:
             env.close()
 
     def summary(self, games: list[Games]) -> "Evaluation":
-        """The evaluation of what each seed's policy played."""
+        """The evaluation of the games of each seed's policy."""
         all_of = of_seeds(games)
         told = {"lengths": all_of.lengths, "cut": all_of.cut, "infos": all_of.infos}
         if games[0].returns.ndim == 1:
@@ -135,7 +134,7 @@ class Evaluator:
 
 
 class Player(NamedTuple):
-    """Who plays a side of a game: an algorithm that acts, and its policy."""
+    """A player: an algorithm that acts, and its policy."""
 
     algorithm: Algorithm
     policy: Any
@@ -144,8 +143,8 @@ class Player(NamedTuple):
 class Contest:
     """Plays a policy on every side in turn, an opponent on all others; used like an Evaluator.
 
-    `samples` says whether the policy and the opponent sample their actions; as it stands, only the
-    opponent does, so that games differ. With `only_first` the policy is always the first side.
+    `samples` says whether the policy and the opponent sample their actions. By default only the
+    opponent does, so that games differ. With `only_first` the policy always plays the first side.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ class Contest:
     ) -> Games:
         """Games [W, episodes / W] with returns [W, episodes / W, N], the policy on side w.
 
-        `opponent` is another policy in place of the opponent's own.
+        `opponent` is another policy for the opponent's algorithm.
         """
         other = self.opponent.policy if opponent is None else opponent
         share = None if episodes is None else self.share(episodes)
@@ -191,13 +190,13 @@ class Contest:
         return joined([play(side) for side in range(self.played)])
 
     def summary(self, games: list[Games]) -> Evaluation:
-        """The evaluation of what each seed's policy played, with scores in games of turns."""
+        """The evaluation of each seed's games, with scores in turn-based games."""
         all_of = of_seeds(games)
         played = all_of.returns  # [..., W, E, N]
         totals = np.stack([played[..., self.sides == s].sum(-1) for s in range(self.count)], -1)
         own = np.stack([totals[..., w, :, w] for w in range(self.played)], -2)
         flat = lambda x: x.reshape(*x.shape[:-2], -1)
-        size = np.bincount(self.sides)  # a side is ahead by what its agents are paid on average
+        size = np.bincount(self.sides)  # sides are compared by their agents' mean return
         means = totals / size, own / size[: self.played, None]
         scores = flat(scores_of(means[1], means[0])) if self.has_winner else None
         infos = {name: flat(values) for name, values in all_of.infos.items()}
@@ -207,7 +206,7 @@ class Contest:
 
 
 def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """[..., W, E] 1 where the return of a game is above all others', 1/2 where level with the best.
+    """[..., W, E] 1 if a game's return is above all others, 1/2 if it ties with the best, else 0.
 
     own [..., W, E] are the returns of side w in the games [w], totals [..., W, E, S] of all sides.
     """

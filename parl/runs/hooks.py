@@ -1,7 +1,7 @@
-"""Functions of the user's own that a run calls, and how they end it early.
+"""User functions that a run calls, which may also end it early.
 
-They get plain values and change nothing of what is learned: with and without them a run has the
-same parameters. One that raises ends the run like an interrupt: saved, to be resumed.
+Hooks get plain values and do not affect learning: with and without them a run has the same
+parameters. A hook that raises ends the run like an interrupt: it is saved and can be resumed.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ class Stop(Exception):
 
 
 class NextEnv:
-    """Returned by a hook: the training environments go on with these parameters.
+    """Returned by a hook: the training environments continue with these parameters.
 
-    Parameters are numbers, switches or words. Of a JAX environment they are attributes that its
-    `reset` and `step` read, and stay data of one program; of others the keywords of its method
-    `set_parameters`, or attributes of it. Evaluation stays with the run's environment.
+    Parameters are numbers, bools or strings. For a JAX environment they are attributes that its
+    `reset` and `step` read, and become data of the compiled program. For others they are keywords
+    of its method `set_parameters`, or attributes. Evaluation keeps the run's original environment.
     """
 
     def __init__(self, **parameters: bool | int | float | str):
@@ -42,10 +42,10 @@ class NextEnv:
 
 
 class Answer(NamedTuple):
-    """What hooks asked for."""
+    """The requests of hooks."""
 
-    reason: str = ""  # to end the run; empty where there is none
-    parameters: dict[str, Any] = {}  # noqa: RUF012  of the environments to come
+    reason: str = ""  # for ending the run; empty: go on
+    parameters: dict[str, Any] = {}  # noqa: RUF012  new ones of the environments
     metrics: dict[str, float] = {}  # noqa: RUF012  for the next line of metrics
 
 
@@ -57,11 +57,11 @@ class HookError(ParlError):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a run calls, each with one dict of plain values.
+    """Functions that a run calls with one dict of plain values.
 
-    A hook may return or raise `Stop`, which ends the run; return a dict of numbers, which stand in
-    the next line of metrics as user/NAME; `NextEnv`, which changes the training environments (not
-    from `on_checkpoint` and `on_end`); or a list of these.
+    A hook may return or raise `Stop`, which ends the run. It may return a dict of numbers, which
+    appear in the next line of metrics as user/NAME, or `NextEnv`, which changes the training
+    environments (not from `on_checkpoint` and `on_end`), or a list of these.
     """
 
     on_start: Hook | None = None
@@ -69,11 +69,11 @@ class Hooks:
     on_record: Hook | None = None
     """For each line of metrics.jsonl: the line."""
     on_evaluation: Hook | None = None
-    """After each evaluation: env_steps and its numbers, as result.json names them."""
+    """After each evaluation: env_steps and its results, with the names of result.json."""
     on_checkpoint: Hook | None = None
     """After each checkpoint: env_steps, path."""
     on_end: Hook | None = None
-    """After the last step: what result.json holds."""
+    """After the last step: the content of result.json."""
 
     def __post_init__(self) -> None:
         for name, hook in vars(self).items():
@@ -85,9 +85,9 @@ HOOKS = tuple(f.name for f in dataclasses.fields(Hooks))
 
 
 def named(given: Mapping[str, Any]) -> tuple[Hooks, dict[str, Any]]:
-    """The functions among what was given by hooks' names, and what each is called.
+    """(hooks given as functions, the name of every given hook).
 
-    A name, module:function, is loaded when the run starts, here and when it is resumed.
+    Names of the form module:function are loaded when the run starts or is resumed.
     """
     functions = {name: x for name, x in given.items() if x is not None and not isinstance(x, str)}
     hooks = Hooks(**functions)
@@ -95,7 +95,7 @@ def named(given: Mapping[str, Any]) -> tuple[Hooks, dict[str, Any]]:
 
 
 def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
-    """The user's hooks, then those that the settings of the run ask for. Raises ConfigError."""
+    """The user's hooks, followed by those of the run's settings. Raises ConfigError."""
     found = {name: getattr(hooks, name) or loaded(name, getattr(config, name)) for name in HOOKS}
     loggers = [Hooks(on_record=loaded("log", name)) for name in config.log]
     if config.stop_at is None:
@@ -104,7 +104,7 @@ def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
 
 
 def lost(hooks: Hooks, config: RunConfig) -> list[str]:
-    """The hooks that a run was started with as objects, and that were not given again."""
+    """Hooks that the run was started with as objects and that were not given again."""
     return [
         f"{name}={getattr(config, name).removesuffix(OBJECT)}"
         for name in HOOKS
@@ -115,7 +115,7 @@ def lost(hooks: Hooks, config: RunConfig) -> list[str]:
 def loaded(setting: str, name: str) -> Hook | None:
     """The function `module:function` of a setting. Raises ConfigError.
 
-    None without a name, or where it is that of an object.
+    None without a name, or if it names an object.
     """
     if not name or name.endswith(OBJECT):
         return None
@@ -135,7 +135,7 @@ def loaded(setting: str, name: str) -> Hook | None:
 
 
 def stop_at(least: float, evaluation: dict[str, Any]) -> Stop | None:
-    """Ends a run whose evaluations, the mean over seeds, have come to a return."""
+    """Stops a run once an evaluation's mean return over seeds reaches `least`."""
     found = evaluation["return"]
     if found is None:  # no episode has ended
         return None
@@ -144,7 +144,7 @@ def stop_at(least: float, evaluation: dict[str, Any]) -> Stop | None:
 
 
 def tell(hooks: Sequence[Hooks], name: str, values: dict[str, Any]) -> Answer:
-    """Calls every hook of a name; what they ask for. Raises ConfigError for what is no answer."""
+    """Calls all hooks of a name and merges their answers. Raises ConfigError for invalid ones."""
     reason, parameters, metrics = "", {}, {}
     for each in hooks:
         hook: Hook | None = getattr(each, name)
@@ -168,7 +168,7 @@ def tell(hooks: Sequence[Hooks], name: str, values: dict[str, Any]) -> Answer:
 
 
 def number(name: Any, value: Any) -> float:
-    """A metric of the user's own. Raises ConfigError where it is no number."""
+    """A user's metric as a float. Raises ConfigError if it is not a number."""
     found = as_number(value)
     if found is None:
         raise ConfigError(f"the metric {name!r} of a hook is {value!r:.60}, which is not a number.")

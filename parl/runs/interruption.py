@@ -1,4 +1,4 @@
-"""Signals: SIGINT, SIGTERM and SIGHUP end a run, saved; SIGUSR1 has it save and go on."""
+"""Signals: SIGINT, SIGTERM and SIGHUP save and end a run; SIGUSR1 saves and continues."""
 
 import signal
 import sys
@@ -14,14 +14,14 @@ T = TypeVar("T")
 ENDING = (signal.SIGINT, signal.SIGTERM)
 POLITE = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))
 SAVING = getattr(signal, "SIGUSR1", None)
-PATIENCE = 3  # signals that end even a save that does not come to its end
+PATIENCE = 3  # number of signals that interrupts even a save in progress
 
 
 class Interrupted(SystemExit):
     """A signal ended the run. `exit_code` is that of a shell: 128 and the signal's number.
 
-    It is no Exception, so that a loop over runs that catches those ends, too; a script that does
-    not catch it ends with that code. One of SIGINT is a KeyboardInterrupt.
+    It is not an Exception, so a loop over runs that catches exceptions ends too. A script that does
+    not catch it exits with that code. For SIGINT it is also a KeyboardInterrupt.
     """
 
     def __init__(self, message: str, signum: int):
@@ -41,17 +41,18 @@ def interrupted(message: str, signum: int) -> Interrupted:
 
 
 class Signals:
-    """Takes signals while it is open, in the main thread only: others get none.
+    """Handles signals while it is open, in the main thread only.
 
-    With `at_once`, what to say then, the first one raises Interrupted wherever the program is.
-    Without, it is noted, for the program to look at; the second raises, but for a save under way,
-    which may finish. SIGHUP and SIGUSR1 are left alone where the user ignores or handles them.
+    With a message `at_once`, the first signal raises Interrupted immediately. Otherwise the first
+    signal is recorded for the program to check, and the second raises, unless a save is in
+    progress, which may finish. SIGHUP and SIGUSR1 are not touched if the user ignores or handles
+    them.
     """
 
     def __init__(self, at_once: str = ""):
         self.at_once = at_once
-        self.then = "ended at once."  # what the second one says
-        self.signum = self.count = 0  # the last that came, and how many
+        self.then = "ended at once."  # message of the second signal
+        self.signum = self.count = 0  # the last signal, and their number
         self.save_wanted = self.saving = False
         self.handlers: dict[int, Any] = {}  # those before
 
@@ -78,17 +79,17 @@ class Signals:
 
     @property
     def name(self) -> str:
-        """Such as SIGTERM; empty where none came."""
+        """The name of the last signal, such as SIGTERM, or empty."""
         return signal.Signals(self.signum).name if self.signum else ""
 
     def asked_to_save(self) -> bool:
-        """Whether SIGUSR1 came since the last time that this was asked."""
+        """Whether SIGUSR1 came since the last call."""
         wanted, self.save_wanted = self.save_wanted, False
         return wanted
 
     @contextmanager
     def save(self) -> Iterator[None]:
-        """Within, only a third signal raises."""
+        """In this context only a third signal raises."""
         before, self.saving = self.saving, True
         try:
             yield
@@ -97,7 +98,7 @@ class Signals:
 
     @contextmanager
     def may_raise(self, message: str) -> Iterator[None]:
-        """Within, the first signal raises, also one that came before: nothing is lost by it."""
+        """In this context the first signal raises, including one that came before."""
         before, self.at_once = self.at_once, message
         try:
             if self.signum:
@@ -108,9 +109,9 @@ class Signals:
 
 
 def ending(at_once: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Has a signal end a function's calls, as long as nothing else takes signals.
+    """Decorates a function so that a signal ends its calls with this message.
 
-    What that says is printed, where no Signals are open above it that will do so.
+    The message is printed unless an outer Signals will do so.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -131,7 +132,7 @@ def ending(at_once: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def is_free(handler: Any) -> bool:
-    """Whether a signal is neither ignored nor handled, but by another Signals."""
+    """Whether a signal has its default handler or that of another Signals."""
     return handler is signal.SIG_DFL or is_ours(handler)
 
 

@@ -1,4 +1,4 @@
-"""Judging policies while a run trains: how many episodes, of what, and which was best."""
+"""Evaluation of policies during a run: number of episodes, results and the best policy."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,14 +23,14 @@ LEAST_LIMIT = 1_000  # steps of an episode without a time limit, however short t
 def limit_of(config: RunConfig, spec: EnvSpec) -> int:
     """Steps after which an evaluation episode is cut.
 
-    Where the environment has no time limit: a tenth of the run's steps, within bounds.
+    If the environment has no time limit: a tenth of the run's steps, within bounds.
     """
     unlimited = min(max(config.steps // 10, LEAST_LIMIT), MAX_STEPS)
     return config.eval_max_steps or max(spec.max_steps or 0, unlimited)
 
 
 class Judge:
-    """Evaluates every seed's policy; where a run is not to be evaluated, training returns judge."""
+    """Evaluates every seed's policy; without evaluation, training returns are used instead."""
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class Judge:
         self.evaluator: Evaluator | Contest | None = None
 
     def trained(self, ended: Ended) -> None:
-        """Notes training episodes."""
+        """Records training episodes."""
         self.budget.trained(ended)
         if not self.evaluates:
             self.recent = [total([*self.recent, ended])]
 
     def episodes(self, env_steps: int, at_end: bool = False) -> int:
-        """Episodes of an evaluation that is due now; 0 where it is not worth its time."""
+        """Episodes of an evaluation that is due now; 0 if it would take too long."""
         if not self.evaluates:
             return 0
         if self.config.eval_episodes is not None:
@@ -68,7 +68,7 @@ class Judge:
         return self.budget.now(env_steps)
 
     def evaluate(self, env_steps: int, episodes: int) -> Evaluation:
-        """Plays so many episodes with each seed's policy."""
+        """Plays `episodes` episodes with each seed's policy."""
         if self.evaluator is None:
             self.evaluator = self.make(self.config.eval_episodes or MOST)
         lent = self.execution.lend() if self.config.eval_env == "train" else None
@@ -82,19 +82,19 @@ class Judge:
         return evaluation
 
     def look_back(self, env_steps: int) -> Ended | None:
-        """The training episodes since the last look, as the judgement of the policy now."""
+        """The training episodes since the last call, as an evaluation of the current policy."""
         ended, self.recent = total(self.recent) if self.recent else None, []
         if ended is not None and np.all(ended.count):
             self.note(float(np.mean(ended.return_sum / ended.count)), env_steps)
         return ended
 
     def note(self, mean: float, env_steps: int) -> None:
-        """Whether this is the best so far."""
+        """Records a mean return if it is the best so far."""
         if self.best is None or mean > self.best[0]:
             self.best = mean, env_steps
 
     def absolute_episodes(self, env_steps: int) -> int:
-        """Episodes of the best policy at the end."""
+        """Number of episodes of the best policy at the end."""
         if not self.evaluates or self.best is None:
             return 0
         if self.config.absolute_episodes is not None:
@@ -102,7 +102,7 @@ class Judge:
         return self.budget.absolute(env_steps)
 
     def absolute(self, checkpoint: Checkpoint, env_steps: int, episodes: int) -> Evaluation:
-        """A saved policy over fresh episodes: Gorsane et al. 2022, arXiv:2209.10485."""
+        """Evaluates a saved policy on fresh episodes: Gorsane et al. 2022, arXiv:2209.10485."""
         algorithm_state = checkpoint.restore(
             "run/learner/algorithm_state", self.execution.algorithm_state
         )
@@ -119,7 +119,7 @@ class Judge:
         episodes: int,
         lent: Sequence[VectorEnv] | None,
     ) -> Evaluation:
-        """What an evaluator finds of every seed's policy, in environments that are lent if any."""
+        """Evaluates every seed's policy, in lent environments if there are any."""
         take = self.execution.seeds.take
         games = [
             evaluator(take(policy, k), seed, when, episodes, lent[k] if lent else None)
@@ -128,17 +128,17 @@ class Judge:
         return evaluator.summary(games)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint's meta holds."""
+        """The state for a checkpoint's metadata."""
         return {"best": self.best, "budget": self.budget.state()}
 
     def load(self, meta: dict[str, Any]) -> None:
-        """Continues from a checkpoint's meta. Raises ValueError for what cannot be."""
+        """Restores from a checkpoint's metadata. Raises ValueError if it is invalid."""
         self.best = best_in(meta)
         self.budget.load(meta.get("budget", {}))  # checkpoints of earlier versions have none
 
 
 def best_in(meta: dict[str, Any]) -> tuple[float, int] | None:
-    """The best judgement and its step in a checkpoint's meta. Raises ValueError."""
+    """The best mean return and its step in a checkpoint's metadata. Raises ValueError."""
     match meta["best"]:
         case None:
             return None

@@ -1,4 +1,4 @@
-"""What a line of metrics tells of the time since the line before."""
+"""Metrics collected between two lines of the log."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from parl.runs.clock import Clock, pace
 
 
 class Meter:
-    """Collects what iterations report for one line, and counts training steps by the clock."""
+    """Collects the reports of iterations for one line and measures the training speed."""
 
     def __init__(self, env_steps: int, clock: Clock):
         self.reports: list[Report] = []
-        self.env_steps, self.clock = env_steps, clock  # where each seed stood
+        self.env_steps, self.clock = env_steps, clock  # at the start of the line
         self.steps, self.seconds = clock.steps, clock.read()["train"]
 
     def add(self, report: Report) -> None:
-        """One more report of an execution."""
+        """Adds a report of an execution."""
         self.reports.append(report)
 
     def rate(self) -> float | None:
@@ -40,9 +40,9 @@ class Meter:
 
 
 def told_of(ended: Ended | None, names: Sequence[str]) -> dict[str, Any]:
-    """What a line says of the episodes that ended: each a number, or a list of one per seed.
+    """Metrics of the episodes that ended: numbers, or lists of one per seed.
 
-    None where a seed has none; `names` are those of the numbers of `info`.
+    None if a seed has no episode; `names` are those of logged `info` entries.
     """
     lines = ("return_mean", "return_min", "return_max", "length_mean")
     if ended is None or not np.all(ended.count):
@@ -66,7 +66,7 @@ def plain(x: Any) -> Any:
 
 
 def per_seed(name: str, value: Any) -> dict[str, Any]:
-    """A number under its name; a list as its mean, and itself under `<name>_seeds`."""
+    """A number by its name; a list as its mean, with the list itself as `<name>_seeds`."""
     if isinstance(value, list):
         known = [x for x in value if x is not None]
         mean = float(np.mean(known)) if known else None

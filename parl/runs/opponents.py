@@ -1,8 +1,8 @@
-"""Who plays the other sides of a game, as --opponent names it.
+"""Opponents in games, as named by --opponent.
 
-random   any legal action
-self     the policy that learns: nothing is frozen, all agents learn
-pool     frozen policies of the run's own past
+random   uniformly random legal actions
+self     the learning policy: nothing is frozen, all agents learn
+pool     frozen past policies of the run
 RUN      the policy of another run on the same environment
 OWN      module:attribute, or an object: an Agent, an Algorithm or its class, or a pure function of
          (obs [B, ...] of all agents, key) that gives their actions [B, N]
@@ -26,13 +26,13 @@ from parl.core.spec import EnvSpec, example
 from parl.runs.evaluation import Player
 
 KINDS = ("random", "self", "pool")
-ADMISSIONS = 50  # to the pool in a run, if it is not said how many
+ADMISSIONS = 50  # default number of admissions to the pool in a run
 POOL_EPSILON = 0.1  # share of random actions of the pool's policies
 UNKNOWN_STEPS = 100  # of an episode without a time limit
 
 
 def check(opponent: str, spec: EnvSpec) -> None:
-    """Raises ConfigError where there is nobody to play against, or no such opponent."""
+    """Raises ConfigError for a game without opponents or an unknown opponent."""
     if not spec.num_agents or spec.num_agents == 1:
         raise ConfigError(
             f"opponent {opponent} needs a game of several sides; {spec.id} has a single agent."
@@ -63,7 +63,7 @@ def is_own(opponent: str) -> bool:
 
 
 def own_player(opponent: Any, spec: EnvSpec) -> Player:
-    """The player that module:attribute names, or that an object is. Raises ConfigError."""
+    """The player for module:attribute or an object. Raises ConfigError."""
     if isinstance(opponent, str) and opponent.endswith(OBJECT):
         raise ConfigError(
             f"the run plays against an opponent of your own, {opponent}: give it again with "
@@ -85,7 +85,7 @@ def own_player(opponent: Any, spec: EnvSpec) -> Player:
 
 
 def checked_player(own: Any, spec: EnvSpec) -> Player:
-    """The player of an algorithm or function, whose actions have the right form."""
+    """The player of an algorithm or function, with the form of its actions checked."""
     if isinstance(own, Algorithm):
         learns = type(own).init is not Algorithm.init
         player = Player(own, own.policy(own.init(jax.random.key(0), spec) if learns else ()))
@@ -115,12 +115,12 @@ def actions_of(player: Player, spec: EnvSpec) -> Any:
 
 
 def plays_itself(opponent: str) -> bool:
-    """Whether only the learner's own side is learned from: there is a SelfPlay around it."""
+    """Whether the learner is wrapped in SelfPlay and learns only from its own side."""
     return bool(opponent) and opponent != "self"
 
 
 def random_player(spec: EnvSpec) -> Player:
-    """The opponent without a policy."""
+    """The opponent that acts at random."""
     return Player(Uniform(spec.action_space, spec.num_agents or 1), ())
 
 
@@ -132,7 +132,7 @@ def with_opponent(
     pool_size: int,
     admit_every: int,
 ) -> Learner:
-    """The learner that plays its own side only; `rival` is who plays the others, or None: it.
+    """The learner wrapped to play one side; `rival` plays the others (None: its past policies).
 
     `admit_every` counts rollouts.
     """

@@ -1,4 +1,4 @@
-"""What has to be set up in jax before anything is compiled."""
+"""Configuration of jax before anything is compiled."""
 
 import hashlib
 import os

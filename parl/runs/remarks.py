@@ -1,11 +1,11 @@
-"""What is worth a line before a run starts, because it is not what one would expect."""
+"""Notes printed before a run starts, about settings with unexpected effects."""
 
 from parl.recipes.base import OffPolicyRecipe
 from parl.runs.build import Parts
 
 
 def rounding(parts: Parts) -> str:
-    """That a run makes more steps than asked for, since rollouts are whole; else nothing."""
+    """A note if the run makes more steps than requested because rollouts are whole, or ''."""
     steps, envs, length = parts.config.steps, parts.layout.envs_per_iteration, parts.recipe.length
     made = -(-steps // (envs * length)) * envs * length
     if made == steps:
@@ -14,7 +14,7 @@ def rounding(parts: Parts) -> str:
 
 
 def long_warmup(parts: Parts) -> str:
-    """That nothing will be learned, since the run ends before the warm-up does; else nothing."""
+    """A note if the run ends before its warm-up does and nothing is learned, or ''."""
     steps, recipe = parts.config.steps, parts.recipe
     if not isinstance(recipe, OffPolicyRecipe) or steps > recipe.warmup:
         return ""

@@ -1,4 +1,4 @@
-"""What result.json says of the last policy's returns, and how a person reads it."""
+"""The results of a run in result.json, and as text for people."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from parl.runs.meter import told_of
 def told_at_end(
     evaluation: Evaluation | None, ended: Ended | None, names: Sequence[str]
 ) -> dict[str, Any]:
-    """The returns of the last evaluation, or where there was none of the last training episodes.
+    """Results of the last evaluation, or without one, of the last training episodes.
 
-    `return` holds numbers whatever the number of seeds, see `summary`; all others are numbers of a
-    single seed and lists of several.
+    `return` has the same form for any number of seeds, see `summary`; the others are numbers for
+    one seed and lists for several.
     """
     if evaluation is None:
         told = told_of(ended, names)
@@ -43,7 +43,7 @@ def told_at_end(
 def summary(scores: Any, of_seeds: bool = True) -> dict[str, Any] | None:
     """Mean and 95 % interval of scores, one for each seed or for each episode of one seed.
 
-    The interval is Student's t, and a point where there is one score. None of nothing.
+    The interval is Student's t, or a point for a single score. None if there are no scores.
     """
     if scores is None:
         return None
@@ -56,7 +56,7 @@ def summary(scores: Any, of_seeds: bool = True) -> dict[str, Any] | None:
 
 
 def returns_line(result: dict[str, Any], how: str = "greedy") -> str:
-    """Mean and spread of the returns, for people; `how` the episodes were played."""
+    """A line with mean and deviation of the returns; `how` says how actions were chosen."""
     of = result["return"]
     if of is None:
         return "return unknown: no episode ended"
@@ -75,7 +75,7 @@ def returns_line(result: dict[str, Any], how: str = "greedy") -> str:
 
 
 def time_line(result: dict[str, Any]) -> str:
-    """Steps and what the time went into, for people."""
+    """A line with the number of steps and the time spent on each phase."""
     parts = {"training": "train_s", "compiling": "compile_s", "evaluating": "eval_s"}
     spent = ", ".join(f"{what} {result[name]:.1f} s" for what, name in parts.items())
     rate = "" if result["sps"] is None else f", {short(result['sps'])} steps/s"

@@ -1,7 +1,4 @@
-"""What a longer run does with schedules that were made for a shorter one.
-
-A run that is not extended never comes here: its schedules are those it began with.
-"""
+"""Schedules of a run that is extended beyond its original length."""
 
 import dataclasses
 from typing import Any
@@ -21,8 +18,8 @@ SCHEDULES = ("stretch", "restart", "keep")
 def extended(config: RunConfig, steps: int | None, schedule: str | None, at: int) -> RunConfig:
     """The config of a run that goes on to `steps`, from a checkpoint at step `at`.
 
-    Its schedules are stretched over the whole run, restarted for what is to come, or kept; without
-    a choice a longer run stretches them. Raises ConfigError.
+    Schedules are stretched over the whole run (the default), restarted for the added steps, or
+    kept. Raises ConfigError.
     """
     if schedule is not None:
         schedule = checked("schedule", schedule, str, Setting(choices=SCHEDULES))
@@ -44,7 +41,7 @@ def extended(config: RunConfig, steps: int | None, schedule: str | None, at: int
 
 
 def explained(before: RunConfig, after: RunConfig, recipe: Recipe, at: int) -> str:
-    """What an extension means for the learning rate, in one line; empty where there is none."""
+    """A line on how an extension affects the learning rate; empty without an extension."""
     if after.steps <= before.steps:
         return ""
     line = f"extended from {before.steps:,} to {after.steps:,} steps: "
@@ -71,16 +68,16 @@ def rate_at(recipe: Recipe, step: int, span: int) -> float:
 
 
 def horizon(config: RunConfig, recipe: Recipe) -> int:
-    """Environment steps for which a recipe is to lay out its schedules.
+    """Environment steps for which a recipe computes its schedules.
 
-    It takes the warm-up off; where a schedule starts after it, the warm-up is none of its steps.
+    Recipes subtract the warm-up, so it is added for a schedule that starts after the warm-up.
     """
     warmup = recipe.warmup if isinstance(recipe, OffPolicyRecipe) else 0
     return config.schedule_steps + min(warmup, config.schedule_from)
 
 
 def restarted(state: Any) -> Any:
-    """A learner's state whose optimisers' schedules begin anew; nothing else changes."""
+    """A learner's state with the step counts of its optimisers' schedules reset to 0."""
     counts = lambda x: isinstance(x, optax.ScaleByScheduleState)
     anew = lambda x: x._replace(count=jnp.zeros_like(x.count)) if counts(x) else x
     return jax.tree.map(anew, state, is_leaf=counts)

@@ -1,4 +1,4 @@
-"""What surrounds the training of a run: taking its directory, and going on from a checkpoint."""
+"""Starting and resuming a run: claims its directory and restores a checkpoint."""
 
 import dataclasses
 import re
@@ -21,9 +21,9 @@ LONGEST = 40  # characters of the settings in a directory's name
 def started(
     out: str | Path | None, config: RunConfig, chosen: Mapping[str, Any]
 ) -> Iterator[RunDir]:
-    """The directory of a run that is about to start, free if it was not given.
+    """Claims the directory of a new run, or a free one if `out` is not given.
 
-    Where the run fails before it has learned anything, nothing is left of it.
+    If the run fails before it has trained, the directory is removed.
     """
     run = RunDir.of_new(out, default_out(config, chosen), config.run_id)
     try:
@@ -38,7 +38,7 @@ def started(
 
 @contextmanager
 def resumed(run: RunDir, run_id: str) -> Iterator[None]:
-    """Keeps others from a run while it goes on. Raises Held where it is going on."""
+    """Locks a run while it is resumed. Raises Held if another process trains it."""
     run.hold()
     try:
         run.mark(run_id)
@@ -48,7 +48,7 @@ def resumed(run: RunDir, run_id: str) -> Iterator[None]:
 
 
 def go_on(trainer: Trainer, run: RunDir, which: str | int, found: Checkpoint) -> None:
-    """Puts a trainer where a checkpoint is, `found` under its name, and says what is lost by it."""
+    """Restores a trainer from the checkpoint `found`, and says what is lost by that."""
     config, now = trainer.config, versions()
 
     def take(found: Checkpoint) -> Checkpoint:
@@ -68,7 +68,7 @@ def go_on(trainer: Trainer, run: RunDir, which: str | int, found: Checkpoint) ->
 
 
 def differences(trainer: Trainer, found: Checkpoint) -> list[str]:
-    """Why what follows a checkpoint is not bit for bit what followed it before."""
+    """Reasons why resuming from this checkpoint is not bit-exact."""
     meta, devices = found.meta, trainer.devices
     odd = []
     if not meta.get("exact", True):
@@ -81,13 +81,13 @@ def differences(trainer: Trainer, found: Checkpoint) -> list[str]:
 
 
 def device_words(devices: Any) -> str:
-    """Such as 2 x cpu."""
+    """Devices as text, such as 2 x cpu."""
     known = devices if isinstance(devices, dict) else {}
     return f"{known.get('count', 'unknown')} x {known.get('kind', 'devices')}"
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is said of packages of other versions than before."""
+    """Text on packages whose versions have changed."""
     odd = [f"{k} {before[k]}, now {now[k]}" for k in now if before.get(k, now[k]) != now[k]]
     return [f"it was saved with {', '.join(odd)}"] if odd else []
 
@@ -101,12 +101,12 @@ def finished(run: RunDir, result: dict[str, Any], quiet: bool) -> dict[str, Any]
 
 
 def say(text: str) -> None:
-    """A line that is not part of the progress."""
+    """Prints a line to stderr, outside of the progress display."""
     print(text, file=sys.stderr, flush=True)
 
 
 def default_out(config: RunConfig, chosen: Mapping[str, Any]) -> Path:
-    """A name under runs/, with the settings that were chosen where that is short."""
+    """A default directory under runs/, with the chosen settings in its name if they are short."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     changes = "-".join(f"{name}={abbreviated(value)}" for name, value in sorted(chosen.items()))
     parts = [config.algorithm, config.env, changes, str(config.seed), stamp]
@@ -116,5 +116,5 @@ def default_out(config: RunConfig, chosen: Mapping[str, Any]) -> Path:
 
 
 def abbreviated(value: Any) -> str:
-    """A setting's value in a file's name."""
+    """A setting's value for a file name."""
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

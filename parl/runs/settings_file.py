@@ -1,4 +1,4 @@
-"""Settings in a file, YAML or a run's config.json."""
+"""Reads settings from a YAML file or a run's config.json."""
 
 import dataclasses
 from pathlib import Path
@@ -9,12 +9,12 @@ from parl.core.yaml_text import parse_yaml
 from parl.runs.config import RUN_FIELDS, RunConfig
 
 LARGEST_FILE = 256 * 1024  # bytes
-# what a run's config.json has beside settings: no other run is to take it over
+# Entries of config.json that belong to that run alone and are not taken over.
 RUN_ALONE = {f.name for f in dataclasses.fields(RunConfig)} - RUN_FIELDS - {"algorithm", "env"}
 
 
 def read_text(path: str | Path) -> str:
-    """A small file. Raises ConfigError where it cannot be read, or is none."""
+    """The text of a small file. Raises ConfigError if it cannot be read or is too large."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -26,9 +26,10 @@ def read_text(path: str | Path) -> str:
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The settings of a file, by their names with underscores; those of a run's config.json, too.
+    """The settings in a file, by name with underscores. Raises ConfigError.
 
-    Such a run's recipe settings stand beside the others, and what only names the run is left out.
+    From a run's config.json, recipe settings are merged with the others and entries that only
+    identify the run are dropped.
     """
     try:
         content = parse_yaml(read_text(path))

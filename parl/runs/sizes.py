@@ -1,4 +1,4 @@
-"""How much memory a run will need, reckoned from shapes before any of it is asked for."""
+"""Estimates the memory that a run needs from shapes, before any of it is allocated."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from parl.envs.factory import EnvFactory
 from parl.runs.config import RunConfig
 
 MOST_ON_HOST = 10_000  # environments that one process steps one after the other
-ASIDE = 1 / 16  # of the memory: where a rough bound stays below, nothing is reckoned
+ASIDE = 1 / 16  # share of the memory: below it a rough bound suffices
 WIDE = 1_024  # units: two layers of fewer are small
 
 
 class Need(NamedTuple):
-    """What a part of the run needs."""
+    """The memory needed by one part of a run."""
 
     what: str  # and how much of it there is
     bytes: int
@@ -29,7 +29,7 @@ class Need(NamedTuple):
 def check_memory(
     config: RunConfig, factory: EnvFactory, learner: Learner, num_envs: int, length: int
 ) -> None:
-    """Raises ConfigError where a run needs more memory than there is, naming what needs most.
+    """Raises ConfigError if a run needs more memory than is free, naming the largest part.
 
     `num_envs` are those of one iteration, `length` the steps of each in it.
     """
@@ -55,7 +55,7 @@ def check_memory(
 
 
 def rough(config: RunConfig, spec: EnvSpec, learner: Learner, num_envs: int, length: int) -> float:
-    """Bytes that a run stays below, reckoned without tracing; infinite where networks are wide."""
+    """An upper bound of a run's bytes, without tracing; infinite for wide networks."""
     step = 4 * bytes_of(example(spec.observation_space, ())) + 256
     settings = config.settings
     names = ("width", "actor_width", "memory_size", "hidden", "actor_hidden")
@@ -83,7 +83,7 @@ def capacity(learner: Learner) -> int:
 def needed(
     config: RunConfig, spec: EnvSpec, learner: Learner, num_envs: int, length: int, on_host: bool
 ) -> list[Need]:
-    """What the large parts of a run need, from the shapes of a traced start."""
+    """The memory needed by the large parts of a run, from traced shapes."""
     train, rollout = shapes(learner, spec, num_envs, length)
     seeds = config.num_seeds
     of_seeds = f" of {seeds:,} seeds" if seeds > 1 else ""
@@ -143,7 +143,7 @@ def parameters(tree: Any) -> int:
 
 
 def device_memory() -> int:
-    """Bytes that are free on the device where learning happens."""
+    """Free bytes on the device that learns."""
     device = jax.devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if not stats or "bytes_limit" not in stats:
@@ -152,7 +152,7 @@ def device_memory() -> int:
 
 
 def size(count: float) -> str:
-    """Bytes for people: 51.5 GiB."""
+    """Bytes as text, such as 51.5 GiB."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

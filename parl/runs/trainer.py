@@ -1,7 +1,7 @@
-"""The trainer: drives any execution, and does all that is not learning.
+"""The trainer: drives any execution and does everything that is not learning.
 
-Evaluation, checkpoints, logs, progress and interruption happen between iterations and change
-nothing of what is learned: a run's parameters do not depend on how often any of them happens.
+Evaluation, checkpoints, logs, progress and interruption happen between iterations and do not affect
+learning: a run's parameters do not depend on how often they happen.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ LOG_POINTS = 100  # of a run, beside the evaluations
 
 
 class Diverged(ParlError):
-    """Learning arrived at NaN or infinity."""
+    """Learning gave NaN or infinity."""
 
     exit_code = 1
 
 
 class Trainer:
-    """One run from where it stands to its last step."""
+    """Trains one run from its current step to its last."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Trainer:
     # --- the loop ---------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
-        """Runs to the end; returns what result.json holds."""
+        """Runs to the end; returns the content of result.json."""
         written = self.resumed_at and self.resumed_at - (self.due is not None)
         settings, seeds = self.config.told(), self.config.seeds
         self.log = RunLog(self.run.path, written, settings=settings, seeds=seeds)
@@ -103,7 +103,7 @@ class Trainer:
             self.log.close()
 
     def begin(self) -> None:
-        """The first checkpoint, or what was due when the one to go on from was saved."""
+        """Writes the first checkpoint, or the line that was due when the restored one was saved."""
         start = {"path": str(self.run.path), "env_steps": self.env_steps}
         self.tell("on_start", start | {"config": dataclasses.asdict(self.config)})
         if self.resumed_at is None:
@@ -117,7 +117,7 @@ class Trainer:
             self.leave()
 
     def compile(self) -> None:
-        """The first iteration of each phase, which compiles it: warming up, then learning."""
+        """Runs the first iteration of each phase, warm-up and learning, which compiles it."""
         for boundary in (0, self.execution.warmup):
             self.advance_to(boundary)
             if self.execution.iteration == boundary and self.going:
@@ -133,7 +133,7 @@ class Trainer:
             self.between()
 
     def advance(self, iterations: int) -> None:
-        """Runs some iterations and learns how fast they are."""
+        """Runs some iterations and measures their speed."""
         begin, before = time.perf_counter(), self.execution.iteration
         self.take(self.execution.advance(iterations))
         made = self.execution.iteration - before  # fewer where a signal came
@@ -141,12 +141,12 @@ class Trainer:
         self.rate = made / (time.perf_counter() - begin)
 
     def take(self, report: Report) -> None:
-        """Notes what an execution reports."""
+        """Records the report of an execution."""
         self.meter.add(report)
         self.judge.trained(report.ended)
 
     def chunk(self) -> int:
-        """Iterations until something is due, or until it is time to look up."""
+        """Iterations until something is due, or for CHUNK_SECONDS at most."""
         step, now = self.execution.steps_per_iteration, self.env_steps
         every = self.config.eval_every, self.config.checkpoint_every, self.log_every
         due = min([(now // n + 1) * n for n in every] + [self.config.steps])
@@ -154,7 +154,7 @@ class Trainer:
         return max(1, min(wanted, int(self.rate * CHUNK_SECONDS) or 1))
 
     def between(self) -> None:
-        """Whatever is due between two chunks: saved first, so that evaluating can lose nothing."""
+        """Does what is due between two chunks; saves first, so that evaluation loses nothing."""
         self.check()
         hours = (time.perf_counter() - self.began) / 3600
         if self.config.max_hours is not None and hours >= self.config.max_hours:
@@ -177,17 +177,17 @@ class Trainer:
             self.save()
 
     def complete(self) -> None:
-        """Writes the line that is due, with an evaluation if that is due, too."""
+        """Writes the line that is due, with an evaluation if that is due as well."""
         episodes = self.episodes_due()
         self.record(self.evaluate(episodes) if episodes else None)
 
     def episodes_due(self) -> int:
-        """Episodes that are to be played now."""
+        """Number of evaluation episodes that are due now."""
         due = self.passed(self.config.eval_every)
         return self.judge.episodes(self.env_steps) if due else 0
 
     def rescue(self, error: ParlError) -> None:
-        """Saves what was learned before rollout workers failed, and says so in their error."""
+        """Saves the run after rollout workers failed, and adds that to their error."""
         if self.env_steps > self.last_saved:
             self.save()
         error.args = (
@@ -205,11 +205,11 @@ class Trainer:
         )
 
     def is_sound(self) -> bool:
-        """Whether the last update was good: after a bad one all may be lost already."""
+        """Whether the last update was finite; after a bad one the run is not saved."""
         return not np.any(self.execution.state.bad_in_row)
 
     def passed(self, every: int) -> bool:
-        """Whether a multiple of `every` steps lies within the last iteration's reach."""
+        """Whether the last iteration passed a multiple of `every` steps."""
         before = self.env_steps - self.execution.steps_per_iteration
         return self.env_steps // every > max(before, 0) // every
 
@@ -230,11 +230,11 @@ class Trainer:
 
     @property
     def going(self) -> bool:
-        """Whether there are steps to be made, and nobody asked for an end."""
+        """Whether steps are left and no end was requested."""
         return self.env_steps < self.config.steps and not self.stopping
 
     def tell(self, name: str, values: dict[str, Any]) -> None:
-        """Calls the user's hooks and does as they ask; what they raise ends the run, saved."""
+        """Calls the user's hooks and applies their answers; if one raises, the run is saved."""
         try:
             asked = tell(self.hooks, name, values)
             if asked.parameters and not (name == "on_start" and self.resumed_at is not None):
@@ -248,20 +248,20 @@ class Trainer:
         self.stopping = self.stopping or asked.reason
 
     def judged(self, evaluation: Evaluation | None, ended: Ended | None) -> None:
-        """Tells the user's hooks of a judgement."""
+        """Calls the user's hooks after an evaluation."""
         found = told_at_end(evaluation, ended, self.config.info_names)
         self.tell("on_evaluation", {"env_steps": self.env_steps, **found})
 
     @property
     def updates(self) -> int:
-        """Updates of each seed so far: the learner's, per iteration that learned."""
+        """Updates of each seed so far."""
         begin = max(self.resumed_iteration, self.execution.warmup)
         learned = max(0, self.execution.iteration - begin)
         return self.updates_before + learned * getattr(self.execution.learner, "updates", 1)
 
     @property
     def skipped_updates(self) -> Any:
-        """Updates that were thrown away because of NaN or infinity: a number or one per seed."""
+        """Updates discarded because of NaN or infinity: a number, or one per seed."""
         skipped = np.asarray(self.execution.state.skipped)
         return (skipped * getattr(self.execution.learner, "updates", 1)).tolist()
 
@@ -270,7 +270,7 @@ class Trainer:
         return max(self.config.steps // LOG_POINTS, 1)
 
     def evaluate(self, episodes: int) -> Evaluation:
-        """So many episodes of every seed; not played again at the same step."""
+        """Plays `episodes` of every seed, unless evaluated at this step already."""
         if self.evaluated is not None and self.evaluated[0] == self.env_steps:
             return self.evaluated[1]
         with self.doing("evaluating", "eval"):
@@ -286,7 +286,7 @@ class Trainer:
         return evaluation
 
     def absolute(self) -> dict[str, Any]:
-        """The best policy of the run over fresh episodes."""
+        """Evaluates the best policy of the run on fresh episodes."""
         best, episodes = self.judge.best, self.judge.absolute_episodes(self.env_steps)
         if not episodes or best is None:
             return {}
@@ -299,7 +299,7 @@ class Trainer:
         return {f"absolute/{k}": x for k, x in (evaluation.metrics() | played).items()}
 
     def line(self) -> dict[str, Any]:
-        """A line of metrics of everything since the last, and shows it."""
+        """Builds a line of metrics since the last one and shows it."""
         meter, self.meter = self.meter, Meter(self.env_steps, self.clock)
         rate, losses = meter.rate(), meter.losses()
         line: dict[str, Any] = {"env_steps": self.env_steps}
@@ -314,7 +314,7 @@ class Trainer:
         return plain(line | self.execution.stats())
 
     def record(self, evaluation: Evaluation | None) -> None:
-        """Writes the line that is due, and has the checkpoint of this step say what was found."""
+        """Writes the line that is due, and updates this step's checkpoint with the results."""
         line, self.due = self.due or {}, None
         if evaluation is not None:
             for name, value in evaluation.metrics().items():
@@ -332,18 +332,18 @@ class Trainer:
                 self.prune()
 
     def spent(self) -> dict[str, float]:
-        """Seconds by what they were spent on, as they are logged."""
+        """Seconds by phase, as logged."""
         return {f"{name}_s": round(x, 3) for name, x in self.clock.read().items()}
 
     # --- saving -----------------------------------------------------------------------------
 
     def is_best_unsaved(self) -> bool:
-        """Whether this is the best policy so far and no checkpoint has it."""
+        """Whether this is the best policy so far and is not saved yet."""
         best = self.judge.best
         return best is not None and best[1] == self.env_steps != self.last_saved
 
     def check(self) -> None:
-        """Raises Diverged where a seed learns no more; its last checkpoint stays the newest."""
+        """Raises Diverged if a seed's updates keep failing; the last checkpoint is kept."""
         bad = np.atleast_1d(self.execution.state.bad_in_row)
         if (bad >= MAX_BAD).any():
             seed = self.config.seeds[int(bad.argmax())]
@@ -355,13 +355,13 @@ class Trainer:
             )
 
     def save(self, phase: str = "saving", spent_on: str = "save") -> None:
-        """Writes a checkpoint, removes those that are not kept, and tells the user's hooks."""
+        """Writes a checkpoint, removes old ones, and calls the user's hooks."""
         self.write(phase, spent_on)
         path = self.run.checkpoints / str(self.env_steps)
         self.tell("on_checkpoint", {"env_steps": self.env_steps, "path": str(path)})
 
     def write(self, phase: str = "saving", spent_on: str = "save") -> None:
-        """Writes a checkpoint and removes those that are not kept."""
+        """Writes a checkpoint and removes old ones."""
         if bad := not_finite(self.execution.algorithm_state):
             raise Diverged(
                 f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
@@ -394,13 +394,13 @@ class Trainer:
             self.promise()
 
     def promise(self) -> None:
-        """What a signal says that ends the run without another save."""
+        """Sets the message of a signal that ends the run without another save."""
         self.signals.then = (
             f"ended at once; go on from step {self.last_saved} with 'parl resume {self.run.path}'"
         )
 
     def prune(self) -> None:
-        """Removes the checkpoints, and the replay in them, that are not kept."""
+        """Removes checkpoints and replays that need not be kept."""
         best, run_id = self.judge.best, self.config.run_id
         self.run.prune(self.config.keep, best[1] if best else None, run_id)
         if self.config.checkpoint_replay == "auto":
@@ -409,12 +409,12 @@ class Trainer:
 
     @property
     def devices(self) -> dict[str, Any]:
-        """What the run's numbers are computed on."""
+        """The devices that the run computes on."""
         mesh = self.execution.mesh
         return {"kind": jax.devices()[0].device_kind, "count": mesh.size if mesh else 1}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint of this run. Raises CheckpointError where that cannot be."""
+        """Restores a checkpoint of this run. Raises CheckpointError if that is impossible."""
         meta = checkpoint.meta
         try:
             before = meta.get("parameters", {})
@@ -434,11 +434,11 @@ class Trainer:
             self.execution.set_state(restarted(self.execution.state))
 
     def restore_books(self, meta: dict[str, Any]) -> None:
-        """Continues the counts. Raises an error of NONSENSE where they cannot be."""
+        """Restores counters and clocks. Raises an error of NONSENSE if they are invalid."""
         if self.env_steps != meta["env_steps"]:
             raise ValueError(f"it is in truth of step {self.env_steps}")
         compiling, whole = quantity(meta["compile_s"]), quantity(meta["wall_s"])
-        # earlier versions told only these two
+        # older versions saved only these two
         older = {"compile": compiling, "train": max(whole - compiling, 0.0)}
         seconds = {name: quantity(x) for name, x in meta.get("seconds", older).items()}
         steps = int(quantity(meta.get("timed_steps", self.env_steps)))
@@ -453,7 +453,7 @@ class Trainer:
         self.last_saved = self.resumed_at = self.env_steps
 
     def finish(self) -> dict[str, Any]:
-        """The last checkpoint, then the last evaluation and the result."""
+        """Writes the last checkpoint, then the last evaluation and the result."""
         if self.last_saved != self.env_steps:
             self.save()
         episodes = self.judge.episodes(self.env_steps, at_end=True)
