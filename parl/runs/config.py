@@ -31,7 +31,7 @@ class RunSettings:
     num_seeds: int = declared(1, low=1, high=100_000)
     """Seeds trained together in one program."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)
-    """How several seeds are updated: vmap, together; map, one by one, which is faster on a CPU if the
+    """How several seeds are updated: vmap, together; map, one by one, faster on a CPU if the
     joint batch outgrows its caches; auto: chosen by algorithm and device."""
     execution: str = declared("auto", choices=EXECUTIONS)
     """auto, fused (JAX environments), host, or ray."""
