@@ -14,6 +14,7 @@ HOMES = {
     "train": "parl.api",
     "resume": "parl.api",
     "evaluate": "parl.api",
+    "record": "parl.runs.video",
     "load": "parl.api",
     "export": "parl.api",
     "Policy": "parl.deploy.policy",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.runs.hooks import NextEnv as NextEnv
     from parl.runs.hooks import Stop as Stop
     from parl.runs.interruption import Interrupted as Interrupted
+    from parl.runs.video import record as record
 
 install()
 

@@ -25,6 +25,7 @@ USAGE = """usage: parl COMMAND ...
   parl crossplay RUN RUN ...         the policies of runs against each other
   parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
   parl check DIR                     whether an exported policy is as it was written
+  parl video RUN [--out FILE]        episodes of the policy as mp4, gif or png
   parl runs [DIR]                    the runs in a directory
   parl show RUN                      a run: settings that differ, result, curve
   parl plot RUN ... [--out FILE]     learning curves of runs
@@ -44,6 +45,7 @@ COMMANDS = {
     "crossplay": "parl.cli.crossplay",
     "export": "parl.cli.export",
     "check": "parl.cli.check",
+    "video": "parl.cli.video",
     "runs": "parl.cli.runs",
     "show": "parl.cli.show",
     "plot": "parl.cli.plot",

@@ -173,9 +173,13 @@ class FusedPlayer:
                 break
             if time.perf_counter() - begin < LOOK_S:
                 steps *= 2
-        returns, lengths, over = jax.device_get((board.returns, board.lengths, board.over))
+        lengths, over = jax.device_get((board.lengths, board.over))
         own = slice(0, episodes)
-        return Games(returns[own].astype(np.float64) / EXACT_UNIT, lengths[own], ~over[own], {})
+        return Games(self.returns(board)[own], lengths[own], ~over[own], {})
+
+    def returns(self, board: Board) -> np.ndarray:
+        """[width, *agent_shape] float64, so far."""
+        return np.asarray(board.returns, np.float64) / EXACT_UNIT
 
 
 @shared

@@ -367,6 +367,11 @@ class GymnasiumVectorEnv:
             ) from error
         return self._obs
 
+    def wrap(self, envs: Sequence[gymnasium.Env]) -> None:
+        """Steps these in place of its environments, each around the one of its place."""
+        self.envs, self._opening = list(envs), None
+        self._step_functions = [env.step for env in self.envs]
+
     def change(self, parameters: Mapping[str, Any]) -> None:
         """Calls each environment's `set_parameters` with them, or sets its attributes."""
         for index, env in enumerate(self.envs):

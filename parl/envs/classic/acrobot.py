@@ -9,6 +9,7 @@ from flax import struct
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, INK, PALE, Canvas
 
 GRAVITY = 9.8  # both links have mass 1, length 1 and moment of inertia 1
 CENTER = 0.5  # of mass, along a link
@@ -62,6 +63,19 @@ class Acrobot:
             terminated,
             time >= self.max_steps,
         )
+
+    def draw(self, state: AcrobotState) -> np.ndarray:
+        """Both links, and the bar that the tip has to reach."""
+        theta1, theta2 = np.asarray(state.physics)[:2]
+        elbow = np.array([np.sin(theta1), -np.cos(theta1)])
+        tip = elbow + np.array([np.sin(theta1 + theta2), -np.cos(theta1 + theta2)])
+        canvas = Canvas(-2.3, 2.3)
+        canvas.line([(-2.3, 1), (2.3, 1)], PALE, 0.03)
+        canvas.line([(0, 0), elbow], COLORS[0], 0.14)
+        canvas.line([elbow, tip], COLORS[1], 0.14)
+        for joint in ((0, 0), elbow):
+            canvas.disc(joint, 0.08, INK)
+        return canvas.picture()
 
 
 def runge_kutta(physics: Array, torque: Array) -> Array:

@@ -10,6 +10,7 @@ from flax import struct
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, INK, PALE, Canvas
 
 GRAVITY = 9.8
 POLE_MASS = 0.1
@@ -72,6 +73,16 @@ class CartPole:
         terminated = (jnp.abs(x) > X_LIMIT) | (jnp.abs(theta) > THETA_LIMIT)
         truncated = time >= self.max_steps
         return CartPoleState(physics, time), physics, jnp.float32(1), terminated, truncated
+
+    def draw(self, state: CartPoleState) -> np.ndarray:
+        """The cart on its track, and the pole."""
+        x, _, theta, _ = np.asarray(state.physics)
+        canvas = Canvas(-X_LIMIT, X_LIMIT)
+        canvas.line([(-X_LIMIT, 0), (X_LIMIT, 0)], PALE, 0.03)
+        canvas.polygon([(x - 0.4, -0.2), (x + 0.4, -0.2), (x + 0.4, 0.2), (x - 0.4, 0.2)], INK)
+        tip = x + 4 * HALF_LENGTH * np.sin(theta), 0.2 + 4 * HALF_LENGTH * np.cos(theta)
+        canvas.line([(x, 0.2), tip], COLORS[1], 0.12)
+        return canvas.picture()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from flax import struct
 
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, INK, PALE, Canvas
 
 MIN_POSITION = -1.2
 MAX_POSITION = 0.6
@@ -66,3 +67,16 @@ class MountainCarContinuous:
         reward = jnp.where(terminated, 100.0, 0.0) - 0.1 * jnp.square(action[0])
         physics = jnp.stack([position, velocity])
         return MountainCarState(physics, time), physics, reward, terminated, time >= self.max_steps
+
+    def draw(self, state: MountainCarState) -> np.ndarray:
+        """The car between the hills, and the flag at the top."""
+        height = lambda x: 0.45 * np.sin(3 * x) + 0.55
+        x = float(np.asarray(state.physics)[0])
+        canvas = Canvas(MIN_POSITION, MIN_POSITION + 1.8)
+        ground = np.linspace(MIN_POSITION, MAX_POSITION, 100)
+        shift = MIN_POSITION + 0.2
+        canvas.line(np.stack([ground, height(ground) + shift], 1), PALE, 0.02)
+        foot = height(GOAL_POSITION) + shift
+        canvas.line([(GOAL_POSITION, foot), (GOAL_POSITION, foot + 0.2)], INK, 0.01)
+        canvas.disc((x, height(x) + shift + 0.05), 0.05, COLORS[0])
+        return canvas.picture()

@@ -9,6 +9,7 @@ from flax import struct
 
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, INK, Canvas
 
 GRAVITY = 10.0  # with mass 1 and length 1
 TIME_STEP = 0.05
@@ -65,6 +66,14 @@ class Pendulum:
             jnp.bool_(False),
             time >= self.max_steps,
         )
+
+    def draw(self, state: PendulumState) -> np.ndarray:
+        """The rod, which hangs from the middle."""
+        theta = float(np.asarray(state.physics)[0])
+        canvas = Canvas(-1.3, 1.3)
+        canvas.line([(0, 0), (-np.sin(theta), np.cos(theta))], COLORS[3], 0.16)
+        canvas.disc((0, 0), 0.06, INK)
+        return canvas.picture()
 
 
 def observe(theta: Array, theta_dot: Array) -> Array:

@@ -14,6 +14,7 @@ from flax import struct
 
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, Canvas, grid
 from parl.envs.team import only_first, team_spec
 
 
@@ -102,6 +103,15 @@ class BoardGame:
         state_of_all = jnp.concatenate([view[0], turn.astype(jnp.float32)])
         alive = jnp.ones(2, bool)
         return {"view": view, "alive": alive, "turn": turn, "legal": legal, "state": state_of_all}
+
+    def draw(self, state: BoardState) -> np.ndarray:
+        """The board with the stones of both players; the first row is at the top."""
+        canvas = Canvas(0, max(self.rows, self.columns))
+        grid(canvas, self.rows, self.columns)
+        for color, stones in zip(COLORS, np.asarray(state.stones), strict=False):
+            for row, column in zip(*np.nonzero(stones.reshape(self.rows, -1)), strict=True):
+                canvas.disc((column + 0.5, self.rows - row - 0.5), 0.4, color)
+        return canvas.picture()
 
 
 def winning_lines(rows: int, columns: int, length: int) -> np.ndarray:

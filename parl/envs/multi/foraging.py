@@ -10,6 +10,7 @@ from flax import struct
 
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, Canvas, grid
 from parl.envs.team import team_spec
 
 STEPS = np.array(
@@ -149,6 +150,21 @@ class Foraging:
         legal = jnp.ones((count, len(STEPS)), bool)
         alive = jnp.ones(count, bool)
         return {"view": view, "alive": alive, "legal": legal, "state": view.reshape(-1)}
+
+    def draw(self, state: ForagingState) -> np.ndarray:
+        """Players as discs and food as diamonds, with their levels."""
+        canvas = Canvas(0, self.size)
+        grid(canvas, self.size, self.size)
+        middle = lambda place: np.array([place[1] + 0.5, self.size - place[0] - 0.5])
+        corners = 0.4 * np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
+        foods = zip(np.asarray(state.food), np.asarray(state.food_level), strict=True)
+        for place, level in ((place, level) for place, level in foods if level > 0):
+            canvas.polygon(middle(place) + corners, COLORS[3])
+            canvas.text(middle(place), str(level), (255, 255, 255), 0.4)
+        for place, level in zip(np.asarray(state.position), np.asarray(state.level), strict=True):
+            canvas.disc(middle(place), 0.38, COLORS[0])
+            canvas.text(middle(place), str(level), (255, 255, 255), 0.4)
+        return canvas.picture()
 
 
 def in_front(place: Array, level: Array, seen: Array) -> Array:

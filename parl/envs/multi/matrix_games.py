@@ -12,6 +12,7 @@ from flax import struct
 
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import Canvas
 from parl.envs.team import team_spec
 
 CLIMBING = ((11.0, -30.0, 0.0), (-30.0, 7.0, 6.0), (0.0, 0.0, 5.0))
@@ -61,6 +62,10 @@ class MatrixGame:
         """A constant observation of ones."""
         return observation(jnp.ones(1), len(self.payoff))
 
+    def draw(self, state: GameState) -> np.ndarray:
+        """Which situation the game is in, in words."""
+        return picture(self.spec.id, state)
+
 
 @dataclass(frozen=True)
 class TwoStep:
@@ -90,6 +95,10 @@ class TwoStep:
         """(state, observation) in a situation: 0 the start, 1 and 2 the two games."""
         return GameState(place), observation((np.arange(3) == place).astype(jnp.float32), 2)
 
+    def draw(self, state: GameState) -> np.ndarray:
+        """Which situation the game is in, in words."""
+        return picture(self.spec.id, state)
+
 
 def observation(view: Array, actions: int) -> dict[str, Array]:
     """The observation of both agents: view [O], which is also the state."""
@@ -99,3 +108,11 @@ def observation(view: Array, actions: int) -> dict[str, Array]:
         "legal": jnp.ones((2, actions), bool),
         "state": view,
     }
+
+
+def picture(id: str, state: GameState) -> np.ndarray:
+    """The name of a game and the number of its situation."""
+    canvas = Canvas(0, 1)
+    canvas.text((0.5, 0.6), id.removeprefix("jax:"))
+    canvas.text((0.5, 0.4), f"situation {int(state.place)}")
+    return canvas.picture()

@@ -5,6 +5,8 @@ old velocities, velocities are damped before forces are added, and contacts are 
 1. Axes: N agents, E entities that collide, L landmarks.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from flax import struct
 
 from parl.core.spec import Box, Discrete
 from parl.core.types import Array
+from parl.envs.drawing import Canvas, Color
 from parl.envs.team import own_actions
 
 TIME_STEP = 0.1
@@ -110,3 +113,15 @@ def observation(view: Array, state: Array, actions: tuple[Discrete | Box, ...]) 
     if isinstance(actions[0], Discrete):
         obs["legal"] = jnp.array(own_actions(actions))
     return obs
+
+
+def draw(
+    state: ParticleState, radius: np.ndarray, agents: Sequence[Color], landmarks: Sequence[Color]
+) -> np.ndarray:
+    """Agents as discs before landmarks; `radius` [E] of agents, then of landmarks."""
+    canvas = Canvas(-1.4, 1.4)
+    places = np.concatenate([np.asarray(state.landmarks), np.asarray(state.position)])
+    sizes = np.concatenate([radius[len(agents) :], radius[: len(agents)]])
+    for place, size, color in zip(places, sizes, [*landmarks, *agents], strict=True):
+        canvas.disc(place, size, color)
+    return canvas.picture()

@@ -9,12 +9,15 @@ import numpy as np
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, PALE
 from parl.envs.multi import particles
 from parl.envs.multi.particles import MOVES, ParticleState
 from parl.envs.team import team_spec
 
 GOALS = 3
 COLOURS = np.full((GOALS, 3), 0.15, np.float32) + 0.5 * np.eye(GOALS, dtype=np.float32)
+
+LANDMARK_COLORS = (COLORS[3], COLORS[2], COLORS[0])
 
 
 class SpeakerListenerState(ParticleState):
@@ -88,3 +91,9 @@ class SimpleSpeakerListener:
         heard = jnp.concatenate([state.velocity[1], landmarks, state.message])
         view = jnp.stack([jnp.zeros(MOVES + 6).at[:3].set(colour), heard])
         return particles.observation(view, jnp.concatenate([colour, heard]), self.actions)
+
+    def draw(self, state: SpeakerListenerState) -> np.ndarray:
+        """The speaker in grey, the listener in the goal's colour, and the landmarks."""
+        radius = np.array([0.075] * 2 + [0.04] * len(LANDMARK_COLORS))
+        agents = [PALE, LANDMARK_COLORS[int(state.goal)]]
+        return particles.draw(state, radius, agents, LANDMARK_COLORS)

@@ -8,6 +8,7 @@ import numpy as np
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, INK
 from parl.envs.multi import particles
 from parl.envs.multi.particles import ParticleState
 from parl.envs.team import team_spec
@@ -86,3 +87,8 @@ class SimpleSpread:
         parts = [state.velocity, position, landmarks, particles.flat(others), silence]
         view = jnp.concatenate(parts, 1)
         return particles.observation(view, view.reshape(-1), self.actions)
+
+    def draw(self, state: ParticleState) -> np.ndarray:
+        """Agents, and the landmarks that they are to cover."""
+        radius = np.array([RADIUS] * self.num_agents + [0.05] * self.num_agents)
+        return particles.draw(state, radius, COLORS[:1] * self.num_agents, [INK] * self.num_agents)

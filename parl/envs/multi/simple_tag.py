@@ -8,6 +8,7 @@ import numpy as np
 
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
+from parl.envs.drawing import COLORS, PALE
 from parl.envs.multi import particles
 from parl.envs.multi.particles import ParticleState
 from parl.envs.team import team_spec
@@ -86,6 +87,11 @@ class SimpleTag:
         view = jnp.concatenate(parts, 1)
         state_of_all = jnp.concatenate([view[:PREDATORS].reshape(-1), view[PREDATORS, :14]])
         return particles.observation(view, state_of_all, self.actions)
+
+    def draw(self, state: ParticleState) -> np.ndarray:
+        """Predators, the prey and the obstacles."""
+        agents = [COLORS[3]] * PREDATORS + [COLORS[2]] * PREY
+        return particles.draw(state, RADIUS, agents, [PALE] * OBSTACLES)
 
 
 def fine(x: Array) -> Array:
