@@ -79,10 +79,11 @@ class ProcessVectorEnv:
     def step(self, action: Any) -> Transition:
         action = np.asarray(action)
         answers = self._ask("step", [action[part] for part in self._parts])
-        obs, *rest = (joined(parts) for parts in list(zip(*answers, strict=True))[:4])
-        if all(answer[0] is answer[4] for answer in answers):
-            return Transition(obs, *rest, obs)
-        return Transition(obs, *rest, joined([answer[4] for answer in answers]))
+        columns = list(zip(*answers, strict=True))
+        obs, reward, terminated, truncated = (joined(parts) for parts in columns[:4])
+        same = all(answer[0] is answer[4] for answer in answers)
+        next_obs = obs if same else joined(columns[4])
+        return Transition(obs, reward, terminated, truncated, next_obs)
 
     def get_state(self) -> EnvState:
         """The same as that of all environments in one process."""

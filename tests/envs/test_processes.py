@@ -156,7 +156,7 @@ def test_none_outlive_the_one_that_started_them(tmp_path):
     for kill, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         run = subprocess.Popen([*command, *flags.split()], cwd=tmp_path, start_new_session=True)
         deadline = time.monotonic() + 240
-        while not list(tmp_path.glob("run/metrics.jsonl")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("run/config.json")) and time.monotonic() < deadline:
             time.sleep(0.1)
         pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
         found = [pid for pid in pids if pid != run.pid and alive(pid)]

@@ -138,7 +138,7 @@ class AdaptedVectorEnv:
             fresh, last, after = list(rows), self._last(infos), infos
             final = infos.get("final_info", {})
             self._told = [info_of(final if e else infos, i) for i, e in enumerate(ended)]
-            for i in np.flatnonzero(ended):
+            for i in np.flatnonzero(ended).tolist():
                 rows[i] = part_of(self.env.single_observation_space, last, i)
         else:
             self._told = [info_of(infos, i) for i in range(self.num_envs)]
@@ -165,13 +165,13 @@ class AdaptedVectorEnv:
 
     def change(self, parameters: Mapping[str, Any]) -> None:
         """Sets attributes of all environments by `set_attr`."""
-        set_attr = getattr(self.env, "set_attr", None)
-        if set_attr is None:
+        env: Any = self.env
+        if not hasattr(env, "set_attr"):
             raise EnvError(f"{self._id} has no set_attr, by which its parameters could be changed.")
         try:
             for name, value in parameters.items():
-                self.env.get_attr(name)
-                set_attr(name, value)
+                env.get_attr(name)  # raises where there is none
+                env.set_attr(name, value)
         except checks.FAILURES as error:
             raise self._failed("set_attr", error) from error
 
