@@ -24,7 +24,7 @@ class Parallel(ParallelEnv):
         self.possible_agents, self.agents = list(self.names), []
 
     def observation_space(self, agent: str) -> spaces.Space:
-        return spaces.Box(-100, 100, (2,), np.float32)
+        return spaces.Box(-200, 200, (2,), np.float32)
 
     def action_space(self, agent: str) -> spaces.Space:
         return spaces.Discrete(2)

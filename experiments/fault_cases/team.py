@@ -1,5 +1,8 @@
 """Several agents: who is dead, cut or waits; teams and sides; what adapters are told."""
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -7,10 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import AECEnv, ParallelEnv
 
 import parl
 from fault_cases import case
+
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
+import agents_that_leave
+from agents_that_leave import Parallel, play
+
 from parl import ops
 from parl.core.errors import EnvError
 from parl.core.types import Step
@@ -19,87 +26,25 @@ from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 QUIET: dict[str, Any] = {"quiet": True, "absolute_episodes": 0}
 
 
-class Parallel(ParallelEnv):
-    """Agents a and b; view [time, index]; reward 1 each; truncated after `length` steps."""
-
-    metadata: Any = {"name": "p_v0"}  # noqa: RUF012
-    render_mode = None
-    names = ("a", "b")
-    length = 4
-
-    def __init__(self) -> None:
-        self.possible_agents, self.agents = list(self.names), []
-
-    def observation_space(self, agent: str) -> spaces.Space:
-        return spaces.Box(-200, 200, (2,), np.float32)
-
-    def action_space(self, agent: str) -> spaces.Space:
-        return spaces.Discrete(2)
-
-    def view(self, agent: str) -> np.ndarray:
-        return np.array([self.time, self.names.index(agent)], np.float32)
-
-    def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        self.time, self.agents = 0, list(self.names)
-        return {a: self.view(a) for a in self.agents}, {a: {} for a in self.agents}
-
-    def step(self, actions: dict[str, Any]) -> Any:
-        self.time += 1
-        live, over = list(self.agents), self.time >= self.length
-        if over:
-            self.agents = []
-        flag = lambda value: dict.fromkeys(live, value)
-        views = {a: self.view(a) for a in live}
-        return views, flag(1.0), flag(False), flag(over), {a: {} for a in live}
-
-
-class Turns(AECEnv):
+class Turns(agents_that_leave.Turns):
     """x and y move in turn; view [time, what x said]; the mover is paid 1; ends after `length`."""
 
-    metadata: Any = {"name": "a_v0"}  # noqa: RUF012
-    render_mode = None
-    names = ("x", "y")
-    length = 5
-
-    def __init__(self) -> None:
-        self.possible_agents = list(self.names)
+    said = 0.0
 
     def observation_space(self, agent: str) -> spaces.Space:
         return spaces.Box(-200, 200, (2,), np.float32)
-
-    def action_space(self, agent: str) -> spaces.Space:
-        return spaces.Discrete(2)
 
     def observe(self, agent: str) -> np.ndarray:
         return np.array([self.time, self.said], np.float32)
 
     def reset(self, seed: int | None = None, options: Any = None) -> None:
-        self.agents, self.time, self.said = list(self.names), 0, 0.0
-        fresh = lambda value: dict.fromkeys(self.agents, value)
-        self.rewards, self._cumulative_rewards = fresh(0.0), fresh(0.0)
-        self.terminations, self.truncations = fresh(False), fresh(False)
-        self.infos, self.agent_selection = {a: {} for a in self.agents}, self.agents[0]
-
-    def rules(self, mover: str) -> None:
-        self.rewards = {a: float(a == mover) for a in self.agents}
-        if self.time >= self.length:
-            self.terminations = dict.fromkeys(self.agents, True)
+        self.said = 0.0
+        super().reset(seed, options)
 
     def step(self, action: Any) -> None:
-        mover = self.agent_selection
-        if self.terminations[mover] or self.truncations[mover]:
-            self._was_dead_step(action)
-            return
-        self._cumulative_rewards[mover] = 0.0
-        self.time += 1
-        if mover == "x":
+        if self.agent_selection == "x" and action is not None:
             self.said = 2.0 * action - 1.0
-        self.rules(mover)
-        self._accumulate_rewards()
-        place = self.names.index(mover)
-        line = self.names[place + 1 :] + self.names[: place + 1]
-        self.agent_selection = next(name for name in line if name in self.agents)
-        self._deads_step_first()
+        super().step(action)
 
 
 class Ended(Turns):
@@ -143,19 +88,6 @@ class Tuples(gymnasium.Env):
     def step(self, action: Any) -> Any:
         self.time += 1
         return self.view(), 1.0, self.time >= 4, False, {}
-
-
-def play(make: Any, length: int) -> Step:
-    """Steps [T, 1, ...] of action 0 by everybody."""
-    env, first, steps = GymnasiumVectorEnv(make, 1, 0, "t"), np.ones(1, bool), []
-    obs = env.reset()
-    for _ in range(length):
-        action = np.zeros((1, *env.spec.action.shape[1:]), env.spec.action.dtype)
-        new = env.step(action)
-        last, discount = new.terminated | new.truncated, 1.0 - new.terminated.astype(np.float32)
-        steps.append(Step(obs, action, new.reward, discount, new.next_obs, first, last, {}))
-        obs, first = new.obs, last
-    return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *steps)
 
 
 def algorithm_of(name: str, env: Any, **settings: Any) -> Any:
@@ -466,10 +398,10 @@ def messages() -> None:
         def observe(self, agent: str) -> Any:
             return super().observe(agent) if agent == self.agent_selection else None
 
-    refused(Over, "p_v0 starts an episode with nobody in `agents`")
-    refused(Old, "p_v0: reset must return (observations, infos)")
-    refused(NoView, "p_v0 gives no observation of b")
-    refused(Shy, "a_v0 gives no observation of y")
+    refused(Over, "parallel_v0 starts an episode with nobody in `agents`")
+    refused(Old, "parallel_v0: reset must return (observations, infos)")
+    refused(NoView, "parallel_v0 gives no observation of b")
+    refused(Shy, "turns_v0 gives no observation of y")
     play(type("Meta", (Parallel,), {"metadata": None}), 4)
 
 
@@ -575,3 +507,68 @@ def an_entry_called_alive() -> None:
         critic, action = parts.learner.algorithm.critic, np.zeros((1, 1), np.float32)
         value = np.ravel(critic.apply(state.algorithm_state.critic.params, obs, action))
         np.testing.assert_allclose(value, 10.0, atol=1.5, err_msg=key)
+
+
+class Three(Turns):
+    """Three sides say 0 or 1 twice in turn; who says most wins 2 from the others, else a draw."""
+
+    names = ("x", "y", "z")
+    length = 6
+
+    def reset(self, seed: int | None = None, options: Any = None) -> None:
+        self.sums = dict.fromkeys(self.names, 0.0)
+        super().reset(seed, options)
+
+    def step(self, action: Any) -> None:
+        if action is not None:
+            self.sums[self.agent_selection] += float(np.asarray(action).reshape(()))
+        super().step(action)
+
+    def rules(self, mover: str) -> None:
+        over, best = self.time >= self.length, max(self.sums.values())
+        first = [name for name, total in self.sums.items() if total == best]
+        won = over and len(first) == 1
+        self.rewards = {a: won * (2.0 if a in first else -1.0) for a in self.agents}
+        if over:
+            self.terminations = dict.fromkeys(self.agents, True)
+
+
+class Reals(Three):
+    """The same with real numbers."""
+
+    said = 0.0
+
+    def action_space(self, agent: str) -> spaces.Space:
+        return spaces.Box(-1, 1, (1,), np.float32)
+
+    def observe(self, agent: str) -> np.ndarray:
+        return np.float32([self.time, self.sums[agent]])
+
+
+@case("three-sides", seconds=600)
+def three_sides() -> None:
+    """Of three sides: the pool, cross-play, MATD3 by turns, and PettingZoo's own loop."""
+    from parl.runs.crossplay import crossplay
+
+    small: dict[str, Any] = QUIET | {"hidden": (8,), "num_envs": 4, "eval_episodes": 3}
+    on = small | {"steps": 240, "length": 12, "minibatches": 1, "epochs": 1}
+    pooled = parl.train("ippo", "fault_cases.team:Three", "pooled", opponent="pool", **on)
+    parl.train("ippo", "fault_cases.team:Three", "plain", **on)
+    lines = (pooled.path / "metrics.jsonl").read_text().splitlines()
+    ratings = [json.loads(line).get("elo") for line in lines]
+    assert all(abs(rating - 1000) < 200 for rating in ratings if rating is not None), ratings
+    table = crossplay(["pooled", "plain"], episodes=3)
+    assert table.win_rate is not None and ((table.win_rate >= 0) & (table.win_rate <= 1)).all()
+    off = small | {"steps": 120, "length": 6, "warmup": 60, "batch_size": 8, "capacity": 500}
+    parl.train("matd3", "fault_cases.team:Reals", "reals", **off)
+    for run, game in (("plain", Three()), ("reals", Reals())):
+        agent, told = parl.load(run), dict.fromkeys(game.names, 0.0)
+        game.reset(seed=0)
+        for name in game.agent_iter():
+            obs, reward, terminated, truncated, info = game.last()
+            told[name] += reward
+            over = terminated or truncated
+            action = None if over else agent.predict(obs, info, agent=name)
+            assert over or game.action_space(name).contains(action), action
+            game.step(action)
+        assert sum(told.values()) == 0 and agent.acts == 6, told
