@@ -29,8 +29,18 @@ class Watch:
         """Seconds since the head has not answered, if that is longer than SILENCE; else 0."""
         now = time.monotonic()
         if now - self.looked >= INTERVAL:
-            self.looked = now
-            failed = answers(self.address) is not None
-            self.since = (self.since or now) if failed else None
+            self.look()
         silence = 0.0 if self.since is None else now - self.since
         return silence if silence > SILENCE else 0.0
+
+    def look(self) -> bool:
+        """Whether the head answers now."""
+        self.looked = time.monotonic()
+        failed = answers(self.address) is not None
+        self.since = (self.since or self.looked) if failed else None
+        return not failed
+
+    def wait(self) -> None:
+        """Returns once the head answers or has been silent for too long: calls would wait."""
+        while not self.look() and not self.silent():
+            time.sleep(0.5)

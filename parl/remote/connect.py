@@ -164,6 +164,13 @@ def cluster_lost() -> str:
     return ""
 
 
+def cluster_lost_now() -> str:
+    """As `cluster_lost`, after a wait for the head of a shared cluster to answer."""
+    if watch is not None:
+        watch.wait()
+    return cluster_lost()
+
+
 def free_cpus() -> tuple[float, float]:
     """CPUs of the cluster: (free, all)."""
     with suppress(RayError, RpcError):

@@ -21,6 +21,7 @@ from parl.core.checkpoint import is_alive
 from parl.core.errors import ClusterLost
 from parl.remote.connect import (
     cluster_lost,
+    cluster_lost_now,
     ensure_connected,
     first_line,
     free_cpus,
@@ -252,6 +253,8 @@ class OnRay:
         }
 
     def start(self, make_worker: MakeWorker, envs_per_worker: int) -> Process:
+        if lost := cluster_lost_now():
+            raise ClusterLost(f"{lost}.")
         try:
             return RayProcess(self.kind, self.options, make_worker, envs_per_worker)
         except RayError as error:

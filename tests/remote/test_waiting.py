@@ -69,8 +69,10 @@ def test_a_shared_cluster_that_falls_silent_counts_as_lost_after_a_while(monkeyp
     monkeypatch.setattr(connect, "watch", watch)
     lost = f"the Ray cluster at {address} has given no answer for 16 s"
     assert connect.cluster_lost() == lost
+    connect.cluster_lost_now()  # it has been silent for long: nothing is waited for
     monkeypatch.setattr("parl.remote.answers.answers", lambda address: None)
     now[0] = 120
+    assert connect.cluster_lost_now() == ""
     assert watch.silent() == 0 and connect.cluster_lost() == "", "it is back"
 
 
