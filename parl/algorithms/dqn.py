@@ -56,7 +56,7 @@ class DQN(QLearning):
         target = optax.periodic_update(moved, state.target, updates, self.target_period)
         return state.replace(net=net, target=target, updates=updates), metrics
 
-    def loss(self, params: Params, target_params: Params, batch: Step) -> tuple[Array, Metrics]:
+    def loss(self, params: Params, target_params: Params, batch: Any) -> tuple[Array, Metrics]:
         """Huber loss of the TD error; the double target is van Hasselt et al., eq. 4.
 
         The batch's extras may hold importance weights `weight` [B] of the samples.

@@ -14,7 +14,7 @@ FINER = 2  # drawn larger and scaled down, so that edges are smooth
 BACKGROUND, INK, PALE = (250, 250, 248), (34, 34, 34), (200, 204, 208)
 COLORS = ((42, 111, 187), (224, 123, 57), (58, 154, 91), (194, 69, 92), (123, 94, 167))
 
-Point = Sequence[Any]
+Point = Sequence[Any] | np.ndarray
 Color = tuple[int, int, int]
 
 

@@ -190,11 +190,11 @@ class QueuedRayWorker(RayWorker):
     """One with fragments that wait: it works in a second thread, while others take in weights."""
 
     @ray.method(concurrency_group="control")
-    def publish(self, weights: Weights) -> None:
+    def publish(self, weights: Weights) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().publish(weights)
 
     @ray.method(concurrency_group="control")
-    def hello(self) -> tuple[str, int]:
+    def hello(self) -> tuple[str, int]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().hello()
 
 

@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 class Build(NamedTuple):
     """Makes the collector, from seeds that follow from `index`, and continues from `state`."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     state: CollectorState | None = None
 
 

@@ -82,7 +82,7 @@ class ActorCritic(Algorithm):
         """Whether either network is recurrent."""
         return recurrent.is_recurrent(self.actor) or recurrent.is_recurrent(self.critic)
 
-    def init(self, key: Array, spec: EnvSpec) -> ActorCriticState:
+    def init(self, key: Array, spec: EnvSpec) -> Any:
         k_actor, k_critic = jax.random.split(key)
         params = {}
         if self.encoder is not None:

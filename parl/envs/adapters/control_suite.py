@@ -69,12 +69,13 @@ class DMControl(gymnasium.Env):
         return flat(self.control.reset().observation), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        reward = 0.0
-        for _ in range(self.repeat):
-            new = self.control.step(action)
-            reward += new.reward
+        new = self.control.step(action)
+        reward = new.reward
+        for _ in range(self.repeat - 1):
             if new.last():
                 break
+            new = self.control.step(action)
+            reward += new.reward
         terminated = new.last() and new.discount == 0
         return flat(new.observation), reward, terminated, new.last() and not terminated, {}
 
