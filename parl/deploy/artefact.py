@@ -33,7 +33,7 @@ from parl.deploy.contract import CONTRACT, WEIGHTS
 from parl.deploy.export import c, js, stablehlo
 from parl.deploy.export import numpy as numpy_form
 from parl.deploy.export import onnx as onnx_form
-from parl.deploy.observations import choices_of, leaves_of
+from parl.deploy.observations import choices_of, leaves_of, preprocessing_of
 from parl.deploy.observed import adversarial, recorded
 from parl.deploy.program import Program
 from parl.deploy.returns import difference, returns_of, summary
@@ -275,6 +275,7 @@ def described(source: Source, parts: Parts, settings: Settings) -> dict[str, Any
         "format": contracts.FORMAT,
         "schema": contracts.SCHEMA,
         "observations": [leaf.to_json() for leaf in leaves if leaf.name in needed],
+        "preprocessing": preprocessing_of(spec),
         "choices": choices_of(spec) if "obs.legal" in needed and settings.agent is None else [],
         "memory": memory,
         "actions": {name: each.map.to_json() for name, each in parts.maps.items()},

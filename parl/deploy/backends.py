@@ -5,6 +5,7 @@ if it is, byte for byte, what is written for the contract beside it: an artefact
 """
 
 import ctypes
+import importlib
 import json
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ def numpy_backend(place: Path, program: str = "greedy") -> Backend:
 def onnx_backend(place: Path, program: str = "greedy") -> Backend:
     """policy.onnx in onnxruntime, on one thread."""
     try:
-        import onnxruntime
+        onnxruntime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise MissingPackage(
             "running the form onnx needs onnxruntime: pip install 'parl-jax[onnx]'"

@@ -5,6 +5,18 @@ from typing import Any
 from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space
 from parl.deploy.contract import Leaf
 
+ATARI = (  # Mnih et al. 2015, as parl/envs/adapters/atari.py has it
+    {"kind": "skip", "frames": 4, "keeps": "the brighter of the last two"},
+    {"kind": "grey"},
+    {"kind": "resize", "height": 84, "width": 84, "filter": "area"},
+    {"kind": "stack", "frames": 4, "axis": -1},
+)
+
+
+def preprocessing_of(spec: EnvSpec) -> list[dict[str, Any]]:
+    """What the environment's own observations go through before they are those of a policy."""
+    return [dict(step) for step in ATARI] if spec.id.startswith("ale:") else []
+
 
 def leaves_of(spec: EnvSpec, agent: bool = False) -> list[Leaf]:
     """How each array that networks see is made; of one `agent` of several, without their axis."""

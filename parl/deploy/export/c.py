@@ -207,7 +207,7 @@ def number(x: np.generic, dtype: np.dtype) -> str:
         tail = {"uint32": "u", "int64": "LL"}.get(dtype.name, "")
         return "(-2147483647 - 1)" if value == -(2**31) and not tail else f"{value}{tail}"
     if not np.isfinite(x):
-        return "NAN" if np.isnan(x) else "INFINITY" if x > 0 else "-INFINITY"
+        return "NAN" if np.isnan(x) else "INFINITY" if float(x) > 0 else "-INFINITY"
     words = f"{float(x):.9g}" if dtype == np.float32 else f"{float(x):.17g}"
     words = words if any(c in words for c in ".e") else words + ".0"
     return words + ("f" if dtype == np.float32 else "")

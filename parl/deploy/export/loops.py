@@ -103,11 +103,11 @@ def places(
     program: Program, ports: dict[str, Port], aliases: dict[str, str]
 ) -> tuple[dict[str, Room], int]:
     """(where each value lies, bytes in all): a place is used anew once nobody needs its value."""
-    of = lambda name: aliases.get(name, name)
+    root = {name: aliases.get(name, name) for name in ports}
     last: dict[str, int] = {}
     for i, operation in enumerate(program.operations):
-        last |= {of(name): i for name in operation.inputs}
-    last |= {of(value): len(program.operations) for value in program.outputs.values()}
+        last |= {root[name]: i for name in operation.inputs}
+    last |= {root[value]: len(program.operations) for value in program.outputs.values()}
     rooms: dict[str, Room] = {}
     taken: list[tuple[int, int, str]] = []  # from, to, whose
     most = 0

@@ -3,6 +3,7 @@
 Needs the package onnx, whose full checker every file has to pass; opset 17.
 """
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,9 @@ def serialized(program: Program, metadata: dict[str, str]) -> bytes:
 def package() -> Any:
     """The package onnx. Raises MissingPackage."""
     try:
-        import onnx
-        import onnx.checker
-        import onnx.helper
-        import onnx.numpy_helper
+        onnx = importlib.import_module("onnx")
+        for name in ("checker", "helper", "numpy_helper"):
+            importlib.import_module(f"onnx.{name}")
     except ImportError as error:
         raise MissingPackage(
             "the form onnx needs the package onnx: pip install 'parl-jax[onnx]'"
