@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from parl.deploy import threefry
-from parl.deploy.program import Operation, Program, Shape
+from parl.deploy.program import Operation, Program
+from parl.deploy.shapes import Shape
 
 Function = Callable[..., Any]
 

@@ -22,7 +22,8 @@ from parl.deploy.arrays import sized
 from parl.deploy.export import c, js
 from parl.deploy.export import onnx as onnx_form
 from parl.deploy.policy import Policy
-from parl.deploy.program import Port, Program
+from parl.deploy.program import Program
+from parl.deploy.shapes import Port
 
 Backend = Callable[[dict[str, Any], int], dict[str, Any]]
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared")

@@ -11,18 +11,8 @@ import numpy as np
 
 from parl.core.errors import ParlError
 from parl.deploy.arrays import function_of
-from parl.deploy.program import (
-    BINARY,
-    COMPARISONS,
-    UNARY,
-    Operation,
-    Port,
-    Program,
-    Shape,
-    infer,
-    joined,
-    port_of,
-)
+from parl.deploy.program import Operation, Program, port_of
+from parl.deploy.shapes import BINARY, COMPARISONS, UNARY, Port, Shape, infer, joined
 
 ELEMENTWISE = {*UNARY, *BINARY, *COMPARISONS, "not", "is_finite", "select", "convert"}
 UNKNOWN = "?"  # begins the kind of an operation that programs do not have

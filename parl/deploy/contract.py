@@ -15,16 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parl.core.errors import ArtefactError
-from parl.deploy.program import (
-    DTYPES,
-    LARGEST,
-    Program,
-    program_from_json,
-    require,
-    shape_of,
-    text,
-    whole,
-)
+from parl.deploy.program import Program, program_from_json
+from parl.deploy.shapes import DTYPES, LARGEST, require, shape_of, text, whole
 
 FORMAT, SCHEMA = "parl policy", 1
 CONTRACT, WEIGHTS = "contract.json", "weights.npz"

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core as jax_core
 
 from parl.deploy.builder import Builder, UnsupportedOperation
-from parl.deploy.program import Shape
+from parl.deploy.shapes import Shape
 
 LONGEST = 64  # steps of a loop that is unrolled
 Lowering = Callable[["Tracer", Any, list[str]], Any]  # equation, inputs -> output or outputs

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from parl.deploy.export.loops import Code, code, one_row, word
-from parl.deploy.program import COMPARISONS, Operation, Port, Program
+from parl.deploy.program import Operation, Program
+from parl.deploy.shapes import COMPARISONS, Port
 
 FILE = "policy.h"
 TYPES = {

@@ -12,7 +12,8 @@ import numpy as np
 
 from parl.deploy.export.c import COMPARED, INFIX
 from parl.deploy.export.loops import Code, code, one_row, word
-from parl.deploy.program import Operation, Port, Program
+from parl.deploy.program import Operation, Program
+from parl.deploy.shapes import Port
 
 FILE = "policy.mjs"
 ARRAYS = {

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from parl.deploy.builder import UnsupportedOperation
-from parl.deploy.program import BINARY, COMPARISONS, UNARY, Operation, Port, Program, Shape
+from parl.deploy.program import Operation, Program
+from parl.deploy.shapes import BINARY, COMPARISONS, UNARY, Port, Shape
 
 ALIGNED = 8  # bytes
 SIDE_BY_SIDE = {*UNARY, *BINARY, *COMPARISONS, "not", "is_finite", "select", "convert", "bitcast"}

@@ -12,7 +12,8 @@ import numpy as np
 
 from parl.core.errors import MissingPackage
 from parl.deploy.builder import UnsupportedOperation
-from parl.deploy.program import Operation, Port, Program
+from parl.deploy.program import Operation, Program
+from parl.deploy.shapes import Port
 
 OPSET, IR = 17, 8
 FILE, SAMPLE = "policy.onnx", "policy.sample.onnx"
