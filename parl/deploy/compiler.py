@@ -14,10 +14,11 @@ from parl.core.actions import ActionMap
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ParlError
 from parl.core.spec import EnvSpec
+from parl.deploy.avals import dtype_of, shape_of
 from parl.deploy.builder import Builder, UnsupportedOperation, check_known
 from parl.deploy.program import Operation, Program
 from parl.deploy.shapes import Port
-from parl.deploy.trace import Tracer, dtype_of, shape_of
+from parl.deploy.trace import Tracer
 from parl.envs.native import own_map
 from parl.models.cnn import plain_convolutions
 
