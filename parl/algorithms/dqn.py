@@ -4,6 +4,8 @@ Mnih et al. 2015, doi:10.1038/nature14236; van Hasselt et al. 2016, arXiv:1509.0
 Dueling (arXiv:1511.06581) is a choice of network. Shapes: B batch, O observation, A actions.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
