@@ -205,7 +205,7 @@ def soak_lines(seen: Watched, settings: argparse.Namespace) -> list[Line]:
         Line("async: fragments learned from", ledger["trained"]),
         Line("async: fragments lost", ledger["lost"], f"<= {2 * drawn}",
              ledger["lost"] <= 2 * drawn),
-        Line("async: reports with exact books and finite parameters", found["reports"]),
+        Line("async: reports with an exact ledger and finite parameters", found["reports"]),
         Line("async: longest wait for a fragment, s", found["longest_gap"],
              f"<= {patience:.0f} (deadline + 5)", found["longest_gap"] <= patience),
         Line("async: death to the first new fragment, p50, s", stats["recovery_seconds_p50"]),

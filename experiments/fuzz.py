@@ -266,7 +266,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--flags", type=int, default=300, help="sets for each recipe")
     parser.add_argument("--files", type=int, default=1000, help="of each kind")
-    parser.add_argument("--run-every", type=int, default=30, help="one flag set in so many runs")
+    parser.add_argument("--run-every", type=int, default=30, help="one flag set in this many runs")
     parser.add_argument("--memory", type=float, default=14, help="GB that the process may have")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

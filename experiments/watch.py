@@ -59,7 +59,7 @@ def watch(command: list[str], kill_at: str | None = None) -> Watched:
 
 
 def descendants(process: psutil.Process) -> list[psutil.Process]:
-    """Its children and theirs, as far as they live."""
+    """Its living descendants."""
     try:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:

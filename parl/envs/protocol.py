@@ -1,4 +1,4 @@
-"""The two environment protocols. Everything that steps an environment speaks one of them.
+"""The two environment protocols, of which every environment implements one.
 
 Both take Box actions in [-1, 1], Discrete actions as int32, and tell termination from truncation.
 Adapters rescale Box actions to the environment's bounds and axes, those of a JaxEnv too: the `step`
@@ -31,13 +31,13 @@ class JaxEnv(Protocol):
 
 
 class Transition(NamedTuple):
-    """What a vector environment answers to a batch of actions: numpy, or jax if jitted."""
+    """The result of stepping a vector environment: numpy arrays, or jax if jitted."""
 
     obs: Any  # [B, *O] what to act on next: after the reset, without agents that were cut alone
     reward: Any  # [B] float32
     terminated: Any  # [B] bool, the episode ended by the environment's rules
     truncated: Any  # [B] bool, the episode was cut by a time limit
-    next_obs: Any  # [B, *O] what followed the action, before any reset
+    next_obs: Any  # [B, *O] the result of the action, before any reset
 
 
 class EnvState(NamedTuple):

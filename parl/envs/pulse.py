@@ -1,4 +1,4 @@
-"""Counts what the environments of this process do: a sign of life where they are slow."""
+"""Counts the steps and resets of environments in this process, as a heartbeat."""
 
 beats = 0
 

@@ -1,4 +1,4 @@
-"""Families of environments behind a prefix: ours, and those that installed packages bring.
+"""Families of environments by prefix: built-in ones, and those of installed packages.
 
 A package adds one by an entry point of the group `parl.suites`: its name is the prefix without the
 colon, its value `module:function`. The function gets the name behind the prefix and the id's

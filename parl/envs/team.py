@@ -1,4 +1,4 @@
-"""What environments with several agents have in common, wherever they come from.
+"""Functions shared by all multi-agent environments.
 
 Agents that differ are padded to the longest view and the largest action, so that every array keeps
 one axis N; masks tell what is padding.
@@ -28,7 +28,7 @@ def team_spec(
     """The spec of a game of `agents` with views and actions of these sizes, one for each agent.
 
     Agents whose `roles` are equal share a group; without roles those of equal sizes do. With
-    `turns` the observation tells whose move it is. Raises EnvError where some actions are
+    `turns` the observation marks the agent to move. Raises EnvError where some actions are
     discrete and others are not.
     """
     count = len(agents)

@@ -1,9 +1,9 @@
-"""Asynchronous collecting: fragments as they come, and a worker that fails is soon another.
+"""Asynchronous collection: fragments as they arrive; failed workers are replaced.
 
 Every worker has up to `max_in_flight` fragments under way or waiting to be learned from, so it
 never idles while the learner keeps up, and rests while the learner does not. A worker whose process
 died or hung gets a new one; one whose environment raised makes a new environment in place. Both
-start from fresh seeds. What was under way is lost, and the books say so.
+start from fresh seeds. Fragments in flight are lost, and the ledger counts them.
 """
 
 from collections import Counter, deque
@@ -21,7 +21,7 @@ from parl.remote.worker import Build, Collect, Weights
 ERRORS = 3  # in a row that a worker's environment may raise, where nothing else is said
 QUEUE_BYTES = 2**30  # of fragments that wait; beyond it the oldest are dropped
 WORKERS_PER_EXTRA_FRAGMENT = (
-    32  # workers; for each so many, one fragment more is handed out before all are looked at
+    32  # one more fragment is returned per this many workers before all are polled again
 )
 
 
@@ -45,7 +45,7 @@ class Waiting(NamedTuple):
 
 
 class Asynchronous:
-    """Keeps all workers busy and hands out what they bring."""
+    """Keeps all workers busy and returns their fragments."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Asynchronous:
     def stream(
         self, weights: Callable[[], Weights], length: Callable[[], int], random: bool
     ) -> Iterator[Arrival]:
-        """Fragments, without end. Raises where fewer than `min_workers` workers are left."""
+        """Fragments, without end. Raises an error if fewer than `min_workers` workers are left."""
         while True:
             waiting = Counter(one.slot.index for one in self.queue)
             for slot in self.supervisor.slots:
@@ -92,7 +92,7 @@ class Asynchronous:
             self.check_workers()
 
     def check_workers(self) -> None:
-        """Raises what the first worker that was given up failed of, if too few are left."""
+        """Raises the failure of the first abandoned worker if too few are left."""
         lost = [slot for slot in self.supervisor.slots if slot.given_up]
         if len(self.supervisor.slots) - len(lost) < self.min_workers:
             slot = lost[0]
@@ -126,7 +126,7 @@ class Asynchronous:
             self.supervisor.submit(slot, Collect(length, random, weights))
 
     def on(self, event: Event) -> None:
-        """Deals with what happened to one worker."""
+        """Handles an event of one worker."""
         slot, reply = event.slot, event.reply
         self.lose(event.lost)
         if event.died is not None:
@@ -170,6 +170,6 @@ class Asynchronous:
         self.supervisor.submit(slot, Build(self.supervisor.seed_index(slot)), wanted=False)
 
     def lose(self, requests: Iterable[Collect]) -> None:
-        """Enters lost fragments into the books."""
+        """Adds lost fragments to the ledger."""
         for request in requests:
             self.books.lose(request.length * self.supervisor.envs_per_worker)

@@ -1,4 +1,4 @@
-"""Fault injection: what a pool must survive, on purpose and with a seed.
+"""Seeded fault injection for pools.
 
     with parl.chaos(kill=0.01, hang=0.001, raise_=0.01, slow=0.02, nan=0.01, seed=0):
         parl.train(...)

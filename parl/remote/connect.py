@@ -182,7 +182,7 @@ def free_cpus() -> tuple[float, float]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of Ray says, without the page that follows."""
+    """The first line of one of Ray's errors."""
     return str(error).partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""What a pool measures of itself."""
+"""Measurements of a pool."""
 
 from collections import deque
 

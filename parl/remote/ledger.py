@@ -1,4 +1,4 @@
-"""Exact books of what a pool produced and where it went."""
+"""An exact account of the fragments that a pool produced and their use."""
 
 from dataclasses import asdict, dataclass, fields
 
@@ -32,7 +32,7 @@ class Books:
         self.fragments, self.steps = Ledger(), Ledger()
 
     def arrive(self, steps: int) -> None:
-        """A fragment came in and waits."""
+        """A fragment arrived and is queued."""
         self.add("produced", steps)
         self.add("in_queue", steps)
 
@@ -42,7 +42,7 @@ class Books:
         self.add(place, steps)
 
     def lose(self, steps: int) -> None:
-        """A fragment will never come in."""
+        """A fragment will never arrive."""
         self.add("lost", steps)
 
     def add(self, place: str, steps: int, fragments: int = 1) -> None:
@@ -57,7 +57,7 @@ class Books:
         return {"fragments": asdict(self.fragments), "steps": asdict(self.steps)}
 
     def load(self, saved: dict[str, dict[str, int]]) -> None:
-        """Continues the books of a run that ended there: what waited then is lost."""
+        """Continues the ledger of an earlier session, whose queued fragments are lost."""
         for name, ledger in (("fragments", self.fragments), ("steps", self.steps)):
             for field in fields(Ledger):
                 setattr(ledger, field.name, int(saved[name][field.name]))

@@ -1,4 +1,4 @@
-"""What a worker tells while it works: that its environments go on, and what they print.
+"""Heartbeats and printed output of workers while they handle a request.
 
 Requests keep the worker's main thread, where environments want to live, and Ray then takes no
 other call. So this goes beside them, through the cluster's key-value store, about once a second.

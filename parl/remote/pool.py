@@ -1,4 +1,4 @@
-"""A pool of rollout workers that no fault stops and that keeps exact books."""
+"""A fault-tolerant pool of rollout workers with an exact ledger."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
@@ -161,7 +161,7 @@ class RolloutPool:
         self.synchronous.set_states(states)
 
     def stats(self) -> dict[str, Any]:
-        """What there is to know, in plain numbers. Asserts that the ledger adds up."""
+        """All statistics as plain numbers. Asserts that the ledger adds up."""
         slots = self.supervisor.slots
         report: dict[str, Any] = {
             "ledger": self.books.report(),
@@ -179,7 +179,7 @@ class RolloutPool:
         return report
 
     def metrics(self) -> dict[str, float]:
-        """What a run logs: environment steps by where they went, versions of lag, and faults."""
+        """Metrics for the log: environment steps by use, policy lag, and faults."""
         stats = self.stats()
         report = {name: stats[name] for name in LOGGED if name in stats}
         return stats["ledger"]["steps"] | report | {"given_up": len(stats["given_up"])}
@@ -190,7 +190,7 @@ class RolloutPool:
         return {"ledger": self.books.report(), "epochs": epochs, "fragment_steps": self.length}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues the books of another run, before the first fragment of this one.
+        """Continues the ledger of an earlier session, before the first fragment.
 
         In async mode all workers go on with fresh seeds; in sync mode call `set_states` after it.
         """

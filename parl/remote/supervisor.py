@@ -1,7 +1,7 @@
-"""Keeps a worker in every slot: starts, watches, kills and replaces processes.
+"""Keeps a worker in every slot: starts, monitors, kills and replaces processes.
 
-It decides nothing about learning. Its events say what came in and who died; the synchronous and
-the asynchronous loop each do with that what their mode promises.
+It makes no decisions about learning. It reports answers and deaths as events, which the synchronous
+and the asynchronous loop handle.
 """
 
 import math
@@ -153,9 +153,9 @@ class Supervisor:
         return self.backend.start(self.make_worker, self.envs_per_worker)
 
     def reserve(self) -> Process:
-        """A process that has imported and begun all that a collector needs, by making one.
+        """Starts a spare process, which imports and compiles by making a collector.
 
-        It makes another where it steps in; nobody waits for this one, or minds if it fails.
+        It makes another collector when it replaces a worker; failures of this one are ignored.
         """
         spare = self.start()
         place = len(self.slots) + self.reserved % self.num_spares  # of the one that stepped in
@@ -202,7 +202,7 @@ class Supervisor:
         return [event for event in events if event.request is not None or event.died]
 
     def look(self, now: float) -> None:
-        """Hears what workers tell. Raises ClusterLost, or RemoteError where there is no room."""
+        """Polls the workers. Raises ClusterLost, or RemoteError if the cluster has no room."""
         self.looked = now
         if lost := self.backend.lost():
             self.abandoned = True

@@ -1,4 +1,4 @@
-"""Synchronous collecting: one fragment of every worker, the same whatever happens to processes.
+"""Synchronous collection: one fragment per worker, with results independent of failures.
 
 A worker that dies is replaced by one that continues from where its collector stood at the last
 fragment boundary that is known, plays the fragments since then again and brings the one that was
@@ -84,7 +84,7 @@ class Synchronous:
             slot.last_known_state, slot.replayed = state, []
 
     def get_states(self) -> list[CollectorState]:
-        """Where all collectors stand; if they can no longer be asked, where they last stood."""
+        """The states of all collectors; their last known states if workers cannot be reached."""
         try:
             return self.ask_states()
         except (Halted, ClusterLost):
@@ -167,7 +167,7 @@ class Synchronous:
         self.supervisor.submit(slot, Build(self.supervisor.seed_index(slot)), wanted=False)
 
     def lose(self, requests: Iterable[Collect]) -> None:
-        """Enters lost fragments into the books."""
+        """Adds lost fragments to the ledger."""
         for request in requests:
             self.books.lose(request.length * self.supervisor.envs_per_worker)
 

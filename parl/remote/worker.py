@@ -188,7 +188,7 @@ class Worker:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is told of an exception. A worker does not end where its environment wants the end."""
+    """The Failure for an exception; sys.exit in an environment does not end the worker."""
     if not isinstance(error, SystemExit):
         return describe(error)
     told = EnvError(f"the environment called sys.exit({error.code!r}) when it was made or closed.")

@@ -1,1 +1,1 @@
-"""What a run tells of itself: metrics in files, progress on the screen, pictures."""
+"""Reports of a run: metrics files, progress display and plots."""

@@ -1,4 +1,4 @@
-"""The first word on the screen, for what takes its time before anything can be shown.
+"""A message on stderr while slow imports are in progress.
 
 Loading JAX, an environment and its simulator may take seconds; this module loads nothing.
 """

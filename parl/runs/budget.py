@@ -1,4 +1,4 @@
-"""How many evaluation episodes a run affords: a tenth of its environment steps goes into them.
+"""The budget of evaluation episodes: a tenth of a run's environment steps.
 
 Half of it is spent while training, as it is earned, and the rest at the end. It counts on episodes
 that are as long as they were so far. Nothing here depends on the time that anything takes.
@@ -46,7 +46,7 @@ class Budget:
         return min(max(trained, self.newest) or self.limit, self.limit)
 
     def now(self, env_steps: int) -> int:
-        """Episodes of an evaluation after so many steps; 0 where none is affordable.
+        """Episodes of an evaluation after `env_steps` steps; 0 if none is affordable.
 
         The fewest of the end are spared first.
         """

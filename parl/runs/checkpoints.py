@@ -50,7 +50,7 @@ class Checkpoints:
     ) -> dict[str, np.ndarray]:
         """Writes a checkpoint; returns its arrays by name, without a replay that is large.
 
-        Of a large replay only what changed is written, as far as `ring` tells where it stands.
+        Of a large replay only the changes since the last save are written, given its `ring`.
         """
         path, run_id = self.checkpoints / str(env_steps), meta.get("run_id")
         if path.exists() and self.owner(env_steps) not in (None, run_id):

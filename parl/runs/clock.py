@@ -1,4 +1,4 @@
-"""What a run's time went into."""
+"""Measures how a run's time is spent."""
 
 import time
 from collections.abc import Callable, Iterator

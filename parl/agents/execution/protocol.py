@@ -142,7 +142,7 @@ class Execution(Protocol):
         ...
 
     def snapshot(self, replay: bool = True) -> Snapshot:
-        """The run as it stands, with what replay holds or without."""
+        """The state of the run, with or without the content of replay."""
         ...
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -1,4 +1,4 @@
-"""Asynchronous execution: learning from fragments as they come, whoever brings them.
+"""Asynchronous execution: learns from fragments as they arrive, from any worker.
 
 Collecting and learning overlap, so that a rollout may be of an older policy than the newest: only
 for algorithms with `tolerates_lag`. Which fragment comes first is up to the machine, and no run is
@@ -50,9 +50,9 @@ class Streamed(Pooled):
         return [arrival.fragment for arrival in islice(self.stream(random), self.fragments)]
 
     def snapshot_workers(self) -> Snapshot:
-        """The books; what is under way is lost in a resume, and they will say so."""
+        """The ledger; fragments in flight are lost on resume, and the ledger counts them."""
         return Snapshot({}, {"pool": self.pool.state_dict()}, exact=False)
 
     def restore_workers(self, checkpoint: Checkpoint) -> None:
-        """Continues the books; all workers start from fresh seeds."""
+        """Continues the ledger; all workers start from fresh seeds."""
         self.pool.load_state_dict(checkpoint.meta["pool"])

@@ -57,7 +57,7 @@ def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
 
 
 def _remarks_logged(spec: registration.EnvSpec) -> AbstractContextManager[None]:
-    """MuJoCo's remarks about a model that is its own; it is imported for those alone."""
+    """Logs MuJoCo's warnings for its environments; MuJoCo is imported for these only."""
     if "mujoco" not in str(spec.entry_point):
         return nullcontext()
     from parl.envs.adapters.mujoco_log import remarks_logged
@@ -265,7 +265,7 @@ class GymnasiumVectorEnv:
         self._obs: Any = None  # [B, *O] what was returned last
         self._infos: Sequence[Any] = ()
         self._is_team = isinstance(self.envs[0].unwrapped, Team)
-        self.remarks: list[str] = []  # on what is odd, but no error
+        self.remarks: list[str] = []  # warnings about values that are unusual but no error
         self._opening: Any = None  # what the first reset of environment 0 gave, until it is used
         if not self._is_team:
             checks.check_spaces(self.envs[0], self._id)

@@ -93,9 +93,9 @@ class Team(gymnasium.Env):
     ) -> dict[str, np.ndarray]:
         """The observation, from what agents see and are told, by their names.
 
-        [N] bool each: `alive` who is in the game; `moving` who may choose an action; `ended` for
-        whom the episode is over, so that no action need be legal; `turn` whose move it is, where
-        one moves at a time. An agent that is shown nothing sees what it saw last.
+        [N] bool each: `alive`, agents in the game; `moving`, agents that may act; `ended`, agents
+        whose episode is over, which need no legal action; `turn`, the agents to move in turn-based
+        games. An agent without a new observation keeps its last one.
         """
         for row, name, seat, here in zip(self.views, self.names, self.seats, alive, strict=True):
             if not here or name not in seen:
@@ -158,9 +158,9 @@ class Team(gymnasium.Env):
         return obs, reward, not truncated, truncated, told
 
     def state_of(self, view: np.ndarray, lost: bool) -> np.ndarray:
-        """[S] float32; `lost` where somebody is not in the game.
+        """The state [S] float32; `lost` is true if an agent is not in the game.
 
-        Some simulators cannot tell their state without them; the last that was told stands then.
+        Some simulators cannot give their state without all agents; the last state is used then.
         """
         if not self.own_state:
             return view[self.filled]
