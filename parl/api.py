@@ -152,7 +152,7 @@ def resume(
 
 
 def own_env(env: Any, env_id: str) -> Any:
-    """The user's own environment, called `env_id` where that is given; None for an id."""
+    """The user's own environment, named `env_id` if given; None for an id."""
     if not isinstance(env_id, str) or (env_id and isinstance(env, str)):
         raise ConfigError(f"env_id is a name for an environment of your own, not {env_id!r}.")
     if isinstance(env, str):
@@ -161,14 +161,14 @@ def own_env(env: Any, env_id: str) -> Any:
 
 
 def own_opponent(opponent: Any) -> tuple[Any, str]:
-    """(the user's own opponent, None for a name of one; what it is called)."""
+    """(the user's opponent object or None, its name)."""
     if opponent is None or isinstance(opponent, str | Path):
         return None, str(opponent or "")
     return opponent, called(opponent)
 
 
 def tell(parts: Parts, quiet: bool) -> None:
-    """Says what one would not expect of a run; that it will not learn is said in any case."""
+    """Prints notes about a run; a warning that it will not learn is printed even if quiet."""
     if not quiet and (line := rounding(parts)):
         print(line)
     if line := long_warmup(parts):
@@ -183,7 +183,7 @@ def drive(
     told: Sequence[Hooks],
     restore: Callable[[Trainer], None] | None = None,
 ) -> Run:
-    """Runs to the end, from the start or from where `restore` puts it, and draws the curve."""
+    """Runs to the end, from the start or a restored state, and draws the curve."""
     from parl.report.plotting import plot_run  # only now: it loads matplotlib
 
     if has_images(parts.factory.spec.observation_space):
@@ -332,7 +332,7 @@ def export(
 
 
 def kept_config(parts: Parts) -> dict[str, Any]:
-    """What an agent keeps of the run that it is from, so that it can be made again."""
+    """The description of a run that an agent keeps, from which it can be rebuilt."""
     return {
         "algorithm": parts.config.algorithm,
         "env": parts.config.env,
@@ -343,7 +343,7 @@ def kept_config(parts: Parts) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def conditions(config: RunConfig) -> Iterator[None]:
-    """Compiled, or eager for debugging; with faults if any are to be injected."""
+    """Applies eager mode and fault injection, if they are set."""
     with contextlib.ExitStack() as stack:
         if config.eager:
             stack.enter_context(jax.disable_jit())

@@ -1,4 +1,4 @@
-"""Agent: PARL's word for the bridge to an environment.
+"""Agent: acts and learns in the spaces of an environment.
 
 It takes what the environment shows and gives what it takes; the networks' side is below, in
 parl/agents/agent.py.
@@ -92,7 +92,7 @@ class Agent(base.LearnerAgent):
         return self.decide(obs, info, agent, explore=True)
 
     def predict(self, obs: Any, info: Any = None, agent: Any = None) -> Any:
-        """Greedy actions, otherwise as `sample`."""
+        """Greedy actions; otherwise like `sample`."""
         return self.decide(obs, info, agent, explore=False)
 
     def decide(self, obs: Any, info: Any, agent: Any, explore: bool) -> Any:
@@ -247,7 +247,7 @@ class Agent(base.LearnerAgent):
         return made.path
 
     def load(self, path: str | Path) -> "Agent":
-        """Continues from what `save` wrote. Raises CheckpointError where it does not fit."""
+        """Restores what `save` wrote. Raises CheckpointError if it does not fit."""
         saved = checkpoint.read(path_of(path))
         stored = (saved.meta.get("agent") or {}).get("spec")
         if stored is not None:
@@ -274,7 +274,7 @@ class Agent(base.LearnerAgent):
 
 
 def is_agent(path: Path) -> bool:
-    """Whether a directory holds a saved agent, rather than a checkpoint of a run."""
+    """Whether a directory holds a saved agent, not a checkpoint of a run."""
     try:
         return "agent" in checkpoint.read_meta(path)
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""Where experience comes from: one program on the device, the host, or workers of Ray."""
+"""Executions: one compiled program on the device, the host, or Ray workers."""
 
 from parl.agents.execution.protocol import Execution as Execution
 from parl.agents.execution.protocol import Report as Report

@@ -1,7 +1,7 @@
 """Fills rollouts from numpy vector environments: the host side of acting.
 
-A collector is what a rollout worker holds, in this process or in another: environments, memory and
-a clock. It gets a policy and gives a Rollout of numpy arrays, nothing else passes.
+A collector belongs to a rollout worker, in this process or another, and holds environments, memory
+and a step counter. It takes a policy and returns a Rollout of numpy arrays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from parl.envs.protocol import EnvState, Transition, VectorEnv
 
 
 class Fragment(NamedTuple):
-    """What one collector brings: a rollout and what is known of the episodes that ended in it."""
+    """The result of one collector: a rollout, and statistics of the episodes that ended in it."""
 
     rollout: Rollout  # leaves [*lead, T, B, ...], memory [*lead, B, ...]
     ended: Ended  # [*lead] each
@@ -46,7 +46,7 @@ class Recorder:
         self.structure: Any = None
 
     def add(self, step: Any) -> None:
-        """The next step; all have the structure, shapes and types of the first."""
+        """Adds a step; all steps have the structure, shapes and dtypes of the first."""
         leaves = jax.tree.leaves(step)
         if self.structure is None:
             self.structure, axis = jax.tree.structure(step), len(self.lead)
@@ -144,7 +144,7 @@ class Collector:
         return list(keys) if self.seeds.vmapped else [keys]
 
     def restart(self) -> None:
-        """Opens new episodes in all environments."""
+        """Starts new episodes in all environments."""
         shape = (*self.seeds.lead, self.num_envs)
         self.obs = self.seeds.stack([env.reset() for env in self.envs])
         self.first, self.returns = np.ones(shape, bool), np.zeros(shape)
@@ -203,7 +203,7 @@ class Collector:
         return jax.tree.structure((self.obs, action, 0, 0, self.obs, 0, 0, extras))
 
     def close_episodes(self, last: np.ndarray) -> Ended:
-        """What is known of the episodes that end now, where last [*lead, B]; others go on."""
+        """Statistics of the episodes that end now, where last [*lead, B] is true."""
         returns, told = self.returns, self.told.values
         ends = last[..., None] & ~np.isnan(told)  # [*lead, B, names]
         ended = Ended(
@@ -232,7 +232,7 @@ class Collector:
         return new
 
     def get_state(self) -> CollectorState:
-        """Everything the next rollout depends on, but for the policy."""
+        """Everything that the next rollout depends on, except the policy."""
         tree = {"first": self.first, "returns": self.returns, "memory": self.memory}
         tree["lengths"] = self.lengths
         if self.told.names:
@@ -244,7 +244,7 @@ class Collector:
         return CollectorState(arrays, [env.get_state() for env in self.envs])
 
     def set_state(self, state: CollectorState) -> None:
-        """Continues from a state; where an environment cannot, its episodes start anew."""
+        """Restores a state; environments that cannot continue exactly start new episodes."""
         if len(state.envs) != len(self.envs):
             raise CheckpointError(
                 f"The checkpoint has environments of {len(state.envs)} seeds, this run has "

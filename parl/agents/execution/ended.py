@@ -1,4 +1,4 @@
-"""What is known of the episodes that ended while steps were collected."""
+"""Statistics of the episodes that ended during collection."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Ended(NamedTuple):
 
 
 def ended(returns: Array, lengths: Array, last: Array) -> Ended:
-    """Of steps [T, B], as jax arrays; `return_sum` is scaled."""
+    """The statistics of steps [T, B], as jax arrays; `return_sum` is scaled."""
     finished = jnp.where(last, returns, 0.0)
     return Ended(
         last.sum(),
@@ -38,7 +38,7 @@ def ended(returns: Array, lengths: Array, last: Array) -> Ended:
 
 
 def both(one: Ended, other: Ended) -> Ended:
-    """Of the episodes of both; of jax or numpy arrays."""
+    """The statistics of both, of jax or numpy arrays."""
     low: Any = jnp.minimum
     high: Any = jnp.maximum
     if isinstance(one.return_min, np.ndarray | np.generic):
@@ -55,7 +55,7 @@ def both(one: Ended, other: Ended) -> Ended:
 
 
 def nothing(lead: tuple[int, ...] = (), names: int = 0) -> Ended:
-    """Of no episodes, as numpy arrays."""
+    """The statistics of no episodes, as numpy arrays."""
     whole = lambda *axes: np.zeros((*lead, *axes), np.int64)
     real = lambda value, *axes: np.full((*lead, *axes), value)
     return Ended(
@@ -70,7 +70,7 @@ def nothing(lead: tuple[int, ...] = (), names: int = 0) -> Ended:
 
 
 def total(parts: Sequence[Ended]) -> Ended:
-    """Of the episodes of all parts, of which there is at least one."""
+    """The statistics of all parts, of which there is at least one."""
     result = parts[0]
     for part in parts[1:]:
         result = both(result, part)
@@ -78,6 +78,6 @@ def total(parts: Sequence[Ended]) -> Ended:
 
 
 def unscaled(ended: Ended) -> Ended:
-    """What a program counted, as numpy arrays with returns of float64."""
+    """The statistics of a program as numpy arrays, with returns in float64."""
     arrays = Ended(*map(np.asarray, ended))
     return arrays._replace(return_sum=np.float64(arrays.return_sum) / EXACT_UNIT)

@@ -59,7 +59,7 @@ class ActorState(struct.PyTreeNode):
 
 
 class RunState(struct.PyTreeNode):
-    """Everything a run is: saving this pytree is the checkpoint."""
+    """The complete state of a run, which a checkpoint saves."""
 
     learner: LearnerState
     actor: ActorState
@@ -86,7 +86,7 @@ def collect(
     length: int,
     random: bool = False,
 ) -> tuple[ActorState, Rollout, Tally]:
-    """Rolls all environments for `length` steps; `random` replaces the actions, for warm-up."""
+    """Steps all environments `length` times; `random` replaces the actions, for warm-up."""
     if algorithm.episodic:
         actor = restart(env, actor)
 
@@ -117,9 +117,9 @@ def restart(env: JaxEnv, actor: ActorState) -> ActorState:
 
 
 def is_broken(steps: Step) -> Array:
-    """[] bool: the environment made NaN or infinity out of numbers.
+    """[] bool: the environment returned NaN or infinity for finite inputs.
 
-    What follows NaN actions is the learner's doing, not the environment's.
+    NaN that follows NaN actions is the learner's fault, not the environment's.
     """
     obs = is_finite(steps.obs, steps.first)
     given = obs & is_finite(steps.action, steps.first)
@@ -157,7 +157,7 @@ def iterate(
 
 
 def iterate_many(step: Any, run: RunState, iterations: Array) -> tuple[RunState, Tally]:
-    """`iterations` times `step`; their number is data, so that one program serves any."""
+    """Runs `step` `iterations` times; the number is data, so one program serves any."""
 
     def body(_: Array, carry: tuple[RunState, Tally]) -> tuple[RunState, Tally]:
         run, tally = step(carry[0])
@@ -221,7 +221,7 @@ def run_axes(state: LearnerState) -> RunState:
 class Fused:
     """Runs a JaxEnv and a learner for one seed, or for several as one program.
 
-    Of several devices each runs some of the seeds, or some of one seed's environments and a part
+    With several devices, each runs some of the seeds, or some of one seed's environments and a part
     of its batches.
     """
 
@@ -252,7 +252,7 @@ class Fused:
         return init(algorithm, self.seeds.stack(keys))
 
     def over_seeds(self, state: LearnerState) -> Any:
-        """Where the parts of the run lie if each device has some of the seeds."""
+        """The shardings of the run if each device has some of the seeds."""
         count = len(self.seeds.values)
         mesh = mesh_for(count)
         if mesh is None:
@@ -261,7 +261,7 @@ class Fused:
         return jax.tree.map(place, run_axes(state), is_leaf=lambda axis: axis is None)
 
     def over_batch(self, num_envs: int) -> Any:
-        """Where the parts of the run lie if each device has some of the environments."""
+        """The shardings of the run if each device has some of the environments."""
         if self.mesh is None:
             return None
         common: Any = whole(self.mesh)
@@ -270,7 +270,7 @@ class Fused:
         return RunState(common, ActorState(vector, part, part, part, part), common, common)
 
     def place(self, run: RunState) -> RunState:
-        """Brings the run to the devices; a single one has it already."""
+        """Moves the run to the devices; no effect with a single one."""
         return run if self.places is None else jax.device_put(run, self.places)
 
     def advance(self, iterations: int) -> Report:
@@ -285,7 +285,7 @@ class Fused:
         return Report(metrics, total([unscaled(tally.ended) for tally in tallies]))
 
     def call(self, fill: bool, iterations: int) -> Tally:
-        """Runs one of the programs and takes its sums to the host."""
+        """Runs one of the programs and copies its sums to the host."""
         self.run, tally = self.programs[fill](self.data, self.run, iterations)
         tally = jax.device_get(tally)
         self.iteration += iterations

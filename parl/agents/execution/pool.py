@@ -1,4 +1,4 @@
-"""Pools: what fills rollouts for an execution that learns elsewhere.
+"""Pools collect rollouts for executions on the host and on Ray.
 
 `InlinePool` collects in this process, parl.remote's RolloutPool in Ray actors.
 """
@@ -15,7 +15,7 @@ class Pool(Protocol):
     num_workers: int
 
     def publish(self, policy: Any, version: int) -> None:
-        """Makes a policy the one that the next fragments are collected with."""
+        """Sets the policy for the next fragments."""
         ...
 
     def collect(self, random: bool) -> list[Fragment]:
@@ -31,11 +31,11 @@ class Pool(Protocol):
         ...
 
     def metrics(self) -> dict[str, float]:
-        """What a run logs of the pool itself."""
+        """Metrics of the pool for the log."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of the pool itself, as plain values."""
+        """The pool's own state for a checkpoint, as plain values."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -107,7 +107,7 @@ class Pooled:
         return Report(mean, total(ended))
 
     def collect(self, random: bool) -> list[Fragment]:
-        """What one iteration learns from."""
+        """Collects the fragments of one iteration."""
         return self.pool.collect(random=random)
 
     def join(self, rollouts: list[Rollout]) -> Rollout:
@@ -152,7 +152,7 @@ class Pooled:
         return workers._replace(tree=tree, ring=ring_of(self.learner, state, self.iteration))
 
     def snapshot_workers(self) -> Snapshot:
-        """Where the workers stand."""
+        """The state of the workers."""
         states = self.pool.get_states()
         arrays = [{"collector": w.arrays, "envs": [env.arrays for env in w.envs]} for w in states]
         envs = [[{"meta": env.meta, "exact": env.exact} for env in w.envs] for w in states]
@@ -177,7 +177,7 @@ class Pooled:
         self.pool.publish(self.policy, self.iteration)
 
     def restore_workers(self, checkpoint: Checkpoint) -> None:
-        """Has the workers go on from where they stood."""
+        """Restores the state of the workers."""
         workers = checkpoint.meta["workers"]
         if len(workers) != self.pool.num_workers:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""What the three executions share: the trainer drives any of them through `Execution`."""
+"""The protocol of the three executions, through which the trainer drives them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +73,7 @@ def is_jax(x: Any) -> bool:
 
 
 class Report(NamedTuple):
-    """What some iterations brought; arrays have the leading axes of the seeds, () or [K]."""
+    """Results of some iterations; arrays have the leading axes of the seeds, () or [K]."""
 
     metrics: dict[str, np.ndarray]  # means of what is finite; empty while warming up
     ended: Ended  # the episodes that ended
@@ -153,7 +153,7 @@ class Execution(Protocol):
         ...
 
     def lend(self) -> Sequence[VectorEnv] | None:
-        """Each seed's environments, to be evaluated in; None where there is nothing to lend."""
+        """Each seed's environments, lent for evaluation; None if there are none to lend."""
         ...
 
     def restart(self) -> None:
@@ -231,7 +231,7 @@ def act(
     key: Array,
     random: bool,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Exploring actions for obs [B, *O], with memory reset where an episode opens.
+    """Exploring actions for obs [B, *O], with memory reset at the start of an episode.
 
     `random` replaces the policy's actions by uniform ones, for warm-up.
     """
@@ -253,5 +253,5 @@ def no_legal_action(spec: EnvSpec) -> EnvError:
 
 
 def warmup_iterations(learner: Learner, steps_per_iteration: int) -> int:
-    """Iterations that fill before the first that learns."""
+    """Number of warm-up iterations, which only fill replay."""
     return -(-learner.warmup // steps_per_iteration)

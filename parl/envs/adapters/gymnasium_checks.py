@@ -1,4 +1,4 @@
-"""What can be wrong with an environment of Gymnasium, in a sentence each."""
+"""Checks of Gymnasium environments, with one sentence for each fault."""
 
 import sys
 import weakref

@@ -1,4 +1,4 @@
-"""Which actions are legal, where an environment of one agent says so.
+"""Action masks of single-agent environments.
 
 It is told by the entry `legal` or `action_mask` of a dict of observations, or by
 `info["action_mask"]`; here it becomes one mask [B, A] bool, with the choices of MultiDiscrete

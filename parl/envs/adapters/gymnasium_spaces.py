@@ -1,4 +1,4 @@
-"""Spaces of Gymnasium as PARL's, and what travels through them as arrays."""
+"""Converts Gymnasium's spaces to PARL's, and their values to arrays."""
 
 import math
 from collections.abc import Callable, Sequence
