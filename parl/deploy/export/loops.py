@@ -55,7 +55,7 @@ class Room(NamedTuple):
     """Where a value lies in the workspace: bytes from its beginning, numbers of a dtype."""
 
     offset: int
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     dtype: str
 
 
@@ -105,7 +105,7 @@ def places(
 ) -> tuple[dict[str, Room], int]:
     """(where each value lies, bytes in all): a place is used anew once nobody needs its value."""
     root = {name: aliases.get(name, name) for name in ports}
-    last: dict[str, int] = {}
+    last: dict[Any, int] = {}
     for i, operation in enumerate(program.operations):
         last |= {root[name]: i for name in operation.inputs}
     last |= {root[value]: len(program.operations) for value in program.outputs.values()}
