@@ -88,21 +88,20 @@ def connect(
     if local:
         start |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
     with quiet(), loopback(local or host in LOOPBACK), no_pages(), bare(local and not dashboard):
-        hook = sys.excepthook
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except Exception as error:  # a node that does not come up in time raises just that
             raise RemoteError(
                 f"could not connect to Ray at '{address}': {first_line(error)}"
             ) from error
-        finally:
-            sys.excepthook = hook  # Ray's tells the head of errors, and waits for it where it ended
     try:
         check_private(ray.get_runtime_context().gcs_address)
     except ConfigError:
         ray.shutdown()
         raise
     own, watch = local, None if local else Watch(address)
+    if sys.excepthook is ray_worker.custom_excepthook:  # tells the head, and waits where it ended
+        sys.excepthook = ray_worker.normal_excepthook
     return ray.cluster_resources()
 
 

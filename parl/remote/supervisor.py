@@ -150,7 +150,11 @@ class Supervisor:
 
     def start(self) -> Process:
         """A new process without a collector."""
-        return self.backend.start(self.make_worker, self.envs_per_worker)
+        try:
+            return self.backend.start(self.make_worker, self.envs_per_worker)
+        except ClusterLost:
+            self.abandoned = True
+            raise
 
     def reserve(self) -> Process:
         """Starts a spare process, which imports and compiles by making a collector.
