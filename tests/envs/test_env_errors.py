@@ -79,7 +79,7 @@ WRONG = [
     (that(observation_space=None), "has no observation_space: set self.observation_space"),
     (that(action_space=5), "has 5 as its action_space"),
     (lambda: None, "makes None, which is not an environment"),
-    (lambda: gymnasium.make_vec("CartPole-v1", num_envs=2), "makes a vector of environments"),
+    (lambda: gymnasium.make_vec("CartPole-v1", num_envs=2), "resets ended environments in the step after"),
     (lambda: ONE, "the same environment again"),
 ]  # fmt: skip
 
