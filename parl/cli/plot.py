@@ -25,7 +25,7 @@ class PlotFlags(Flags):
     """What tells curves apart: algorithm, or a setting such as learning_rate; not given: everything
     but the seed."""
     smooth: int = declared(1, low=1, high=10_000)
-    """Each point is the mean of so many evaluations up to it; the picture says so."""
+    """Each point is the mean of this number of evaluations up to it; the picture says so."""
     out: Path = Path("curves.png")
     """File to write: .png, .svg or .html."""
 

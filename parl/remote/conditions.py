@@ -52,8 +52,8 @@ def bare(enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def no_pages() -> Iterator[None]:
-    """Keeps Ray from printing a page on this terminal for every process that dies.
+def without_death_messages() -> Iterator[None]:
+    """Keeps Ray from printing a long message on this terminal for every process that dies.
 
     Whoever waits for that process gets an exception that says why.
     """

@@ -28,7 +28,7 @@ import psutil  # isort: skip  Ray brings one and makes it importable
 from parl.core.errors import ConfigError, RemoteError
 from parl.core.scratch import scratch
 from parl.remote.answers import Watch, answers
-from parl.remote.conditions import bare, loopback, muted, no_pages, quiet
+from parl.remote.conditions import bare, loopback, muted, quiet, without_death_messages
 from parl.remote.files import staged
 from parl.remote.token import protect_token, token_authentication, use_token
 
@@ -87,7 +87,12 @@ def connect(
     start: dict[str, Any] = {"runtime_env": {"working_dir": str(files)}} if files else {}
     if local:
         start |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
-    with quiet(), loopback(local or host in LOOPBACK), no_pages(), bare(local and not dashboard):
+    with (
+        quiet(),
+        loopback(local or host in LOOPBACK),
+        without_death_messages(),
+        bare(local and not dashboard),
+    ):
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **start)
         except Exception as error:  # a node that does not come up in time raises just that

@@ -71,7 +71,7 @@ def record(
 
 
 def rendering(env: str) -> Any:
-    """The factory of an environment that gives pictures, as far as it can be told to."""
+    """The factory of an environment, asked for pictures if it takes a `render_mode`."""
     factory = make_factory(env)
     if factory.jax is not None:
         return factory
