@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_run_or_name_is_refused(run: parl.Run) -> None:
 
 def test_manifest_says_whether_environments_continue_exactly(run: parl.Run) -> None:
     manifest = json.loads((run.path / "checkpoints" / "2560" / "manifest.json").read_text())
-    assert manifest["meta"]["exact"] is True and manifest["schema"] == 1
+    assert manifest["meta"]["exact"] is True and manifest["schema"] == 2
     assert {"jax", "gymnasium", "python"} <= manifest["meta"]["versions"].keys()
     entry = manifest["arrays"][0]
     assert {"name", "dtype", "shape", "sha256"} <= entry.keys()
