@@ -65,8 +65,10 @@ def soak(settings: argparse.Namespace) -> dict[str, Any]:
         seed=settings.seed,
         restart=Restart(deaths=20, errors=20),
     )
-    bury = pool.supervisor.bury
-    pool.supervisor.bury = lambda slot, reason: deaths.append(reason) or bury(slot, reason)
+    declare_dead = pool.supervisor.declare_dead
+    pool.supervisor.declare_dead = lambda slot, reason: (
+        deaths.append(reason) or declare_dead(slot, reason)
+    )
     pool.publish(learning.policy, 0)
     stream = pool.stream()
     for arrival in islice(stream, 5):

@@ -191,7 +191,7 @@ def lag(seconds: float) -> list[Line]:
             pool.publish(learning.policy, learning.updates)
             stream = pool.stream()
             all_warm(pool, stream)
-            pool.supervisor.meter.lags.clear()
+            pool.supervisor.gauge.lags.clear()
             start, learned = time.perf_counter(), learning.updates
             for arrival in stream:
                 pool.publish(learning.learn(arrival.fragment), learning.updates)

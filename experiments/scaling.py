@@ -126,26 +126,26 @@ def look_cost(workers: int = 500) -> float:
     The workers are one, asleep for an hour, in as many slots, with a request of each.
     """
     with sleepers(1, 3600.0) as pool:
-        crew, loop = pool.supervisor, pool.asynchronous
+        supervisor, loop = pool.supervisor, pool.asynchronous
         assert loop is not None
-        (slot,) = crew.slots
+        (slot,) = supervisor.slots
         ray.get(slot.process.started)  # type: ignore[union-attr]
         request = Collect(LENGTH, False, pool.weights)
         slots = [dataclasses.replace(slot, index=i, pending=deque()) for i in range(workers)]
         for each in slots:
             for _ in range(AHEAD):
-                crew.submit(each, request)
+                supervisor.submit(each, request)
 
         def look(slots: list[Slot]) -> float:
-            crew.slots, start = slots, time.perf_counter()
+            supervisor.slots, start = slots, time.perf_counter()
             for each in slots:
                 loop.top_up(each, 0, pool.weights, LENGTH, False)
-            crew.events(0.0)
+            supervisor.events(0.0)
             loop.check_workers()
             return time.perf_counter() - start
 
         all, one = (statistics.median(look(some) for _ in range(9)) for some in (slots, slots[:1]))
-        crew.slots = [slot]
+        supervisor.slots = [slot]
     return (all - one) / (workers - 1)
 
 

@@ -31,13 +31,13 @@ def stream(algorithm: str, workers: int, share: int, fragments: int, **settings:
     return Streamed(pool, fragments, spec, learner, seeds, num_envs, LENGTH)
 
 
-def crew(run: Streamed) -> Supervisor:
+def supervisor(run: Streamed) -> Supervisor:
     assert isinstance(run.pool, RolloutPool)
-    return run.pool.crew
+    return run.pool.supervisor
 
 
 def lags(run: Streamed) -> list[int]:
-    return list(crew(run).meter.lags)
+    return list(supervisor(run).gauge.lags)
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "recurrent"])
@@ -71,9 +71,9 @@ def test_on_policy_learns_from_as_many_fragments_as_fill_a_rollout() -> None:
     shapes = []
     inner = run.learn
 
-    def learn(state: Any, rollout: Any, *rest: Any) -> Any:
+    def learn(learner: Any, state: Any, rollout: Any, *rest: Any) -> Any:
         shapes.append(rollout.steps.reward.shape)
-        return inner(state, rollout, *rest)
+        return inner(learner, state, rollout, *rest)
 
     run.learn = learn
     run.advance(4)
@@ -102,7 +102,9 @@ def test_resume_has_the_same_learner_and_exact_books(tmp_path: Path) -> None:
     fresh.advance(4)
     assert fresh.stats()["pool/trained"] == 80 == fresh.iteration * fresh.steps_per_iteration
     assert int(fresh.state.replay.size) == 80
-    before, after = (crew(each).identity(crew(each).slots[0]) for each in (run, fresh))
+    before, after = (
+        supervisor(each).seed_index(supervisor(each).slots[0]) for each in (run, fresh)
+    )
     assert before == 0 and after > 1, "workers go on from fresh seeds"
 
 

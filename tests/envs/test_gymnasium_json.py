@@ -55,7 +55,7 @@ def test_a_space_is_itself_again(space: spaces.Space) -> None:
 def test_spaces_without_a_shape_are_refused() -> None:
     with pytest.raises(SpaceError, match="not supported"):
         describe(spaces.Text(3))
-    with pytest.raises(ValueError, match="no space"):
+    with pytest.raises(ValueError, match="not a space"):
         space_of({"type": "Text"})
     for empty in (spaces.Dict(), spaces.Tuple(()), spaces.Dict(x=SPACES[0], y=spaces.Dict())):
         with pytest.raises(SpaceError, match="is empty"):
