@@ -185,4 +185,4 @@ def test_help_shows_the_settings_for_the_environment(capsys) -> None:
     assert exit.value.code == 0
     out = capsys.readouterr().out
     assert "--learning-rate" in out and "0.0003" in out
-    assert "CleanRL's MuJoCo" in out  # where the settings come from
+    assert "those of CleanRL for MuJoCo" in out  # where the settings come from

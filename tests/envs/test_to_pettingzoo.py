@@ -94,5 +94,5 @@ def test_games_there_and_back_are_the_same(name: str) -> None:
 def test_one_agent_is_no_game() -> None:
     with pytest.raises(EnvError, match="one agent only"):
         as_pettingzoo("jax:CartPole-v1")
-    with pytest.raises(EnvError, match="no environment in JAX"):
+    with pytest.raises(EnvError, match="is not a JAX environment"):
         as_pettingzoo("CartPole-v1")

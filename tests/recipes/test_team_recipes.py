@@ -53,7 +53,8 @@ def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> N
     own = {f.name for f in dataclasses.fields(recipe)}
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
     assert not own & hyper, "no name means two things"
-    hidden = {"algorithm", "encoder", "actor", "critic", "q", "mixer", *recipe.derived}
+    parts = {"algorithm", "encoder", "actor", "critic", "q", "mixer", "noise", "optimizer"}
+    hidden = parts | set(recipe.derived)
     assert settings.keys() == (own | hyper) - hidden
     assert {"sharing", "agent_id"} <= settings.keys()
     assert all(isinstance(x, bool | int | float | str | tuple | None) for x in settings.values())
