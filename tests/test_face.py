@@ -430,7 +430,7 @@ def test_save_refuses_a_directory_with_other_things(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     made.save(tmp_path / "empty")
     made.save(tmp_path / "empty")  # its own is replaced
-    with pytest.raises(CheckpointError, match=r"could not write|no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"could not write|not a checkpoint"):
         made.save(tmp_path / "notes.txt")
     for place in (tmp_path / "notes.txt" / "agent", tmp_path / "notes.txt" / "agents" / "one"):
         with pytest.raises(CheckpointError, match=r"^could not save the agent to .*: Not a dir"):

@@ -84,7 +84,7 @@ def test_help_of_flags(capsys, words: list[str]) -> None:
     assert stop.value.code == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     if words == ["train", "sac"]:
-        assert "Samples of one update." in out and "Defaults depend on the environment" in out
+        assert "Samples per update." in out and "Defaults depend on the environment" in out
         assert "follows from the number of action dimensions" in out
 
 

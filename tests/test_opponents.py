@@ -203,7 +203,11 @@ def test_a_run_against_another_and_its_resume(run: Path, tmp_path: Path) -> None
 SENTENCES = {
     "CartPole-v1": ("ppo", "random", "opponent random needs a game of several sides; CartPole-v1"),
     "jax:simple_spread": ("ippo", "pool", "the agents of jax:simple_spread are one team"),
-    ENV: ("ippo", "pol", "opponent 'pol' is neither a run directory nor one of random, self, pool"),
+    ENV: (
+        "ippo",
+        "pol",
+        "opponent 'pol' is neither a run directory nor module:attribute nor one of",
+    ),
 }
 
 

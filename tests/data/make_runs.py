@@ -1,7 +1,7 @@
 """Writes runs that later versions must go on with: python tests/data/make_runs.py OUT.
 
 Each is trained to its end, then put back to where its middle checkpoint was saved; `end.npz` holds
-what the learner's parameters were at the end, by their names in the checkpoint.
+what the algorithm's state was at the end, by their names in the checkpoint.
 """
 
 import json
@@ -55,8 +55,9 @@ STEPS, HALF = 1_024, 512
 
 
 def learned(path: Path) -> dict[str, np.ndarray]:
-    """The parameters in a checkpoint."""
-    return {name: x for name, x in checkpoint.read(path).arrays.items() if "/net/" in name}
+    """The algorithm's state in a checkpoint, optimisers included."""
+    arrays = checkpoint.read(path).arrays
+    return {name: x for name, x in arrays.items() if name.startswith("run/learner/train/")}
 
 
 def main(out: Path) -> None:
