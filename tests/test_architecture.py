@@ -6,6 +6,7 @@ functions count, too.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ def trees() -> Iterator[tuple[str, str, ast.Module]]:
         yield str(relative), package, ast.parse(path.read_text())
 
 
+@functools.cache
 def imports() -> list[Import]:
     return [
         Import(f"{path}:{node.lineno}", package, name)  # type: ignore[attr-defined]

@@ -174,6 +174,7 @@ def test_a_study_that_is_killed_goes_on_with_the_same_command(table: Path, capsy
     assert "Not finished: sac-host-Pendulum-v1-seed-5." in (results / "tiny.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

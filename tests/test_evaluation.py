@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 import parl
-from parl.agents.execution.protocol import ended as ends
+from parl.agents.execution import ended as ends
 from parl.core.algorithm import Algorithm
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.factory import from_gymnasium, from_jax

@@ -52,6 +52,7 @@ def lab(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_named_opponent_is_found_again(lab):
     import own_rivals
 
@@ -68,6 +69,7 @@ def test_a_named_opponent_is_found_again(lab):
     assert parl.load(path).algorithm is not None  # nobody is played
 
 
+@pytest.mark.slow
 def test_an_object_is_asked_for_again(lab):
     rival = lambda obs, key: obs["legal"].argmax(-1).astype(jnp.int32)
     run = parl.train("ippo", out=lab / "a", opponent=rival, **RUN)

@@ -114,6 +114,7 @@ def test_signals_save_and_say_how_to_go_on(signum, code, tmp_path: Path) -> None
     assert last.endswith(f"saved at step {saved}; go on with 'parl resume {out}'")
 
 
+@pytest.mark.slow
 def test_resume_from_the_command_line_extends_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings = OFF_POLICY | {"anneal": False}  # a schedule would be stretched

@@ -138,6 +138,7 @@ def trained(name: str, out: Path) -> parl.Run:
     return parl.train(name, made.env, out, quiet=True, **given, **made.settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ppo", *SLOW])
 def test_more_training_trains(name: str, tmp_path: Path) -> None:
     run = trained(name, tmp_path / "run")

@@ -35,7 +35,7 @@ ALGORITHMS = ("ppo", "dqn", "sac", "es")
 MORE = ("normalized", "recurrent", "pg")
 ON_POLICY = ("ppo", "es")
 ITERATIONS = 7  # the first two of off-policy runs only fill
-SEVERAL = ("ppo", "sac")  # whose vmapped seeds run each time; those of the others with -m slow
+SEVERAL = ("ppo",)  # whose vmapped seeds run each time; those of the others with -m slow
 
 
 def marked(*values: Any, algorithm: str, num_seeds: int) -> Any:

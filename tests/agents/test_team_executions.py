@@ -23,7 +23,7 @@ from parl.envs.factory import from_jax
 from parl.runs.evaluation import Evaluator
 
 
-@pytest.mark.parametrize("name", quick(TEAM, "mappo"))
+@pytest.mark.parametrize("name", quick(TEAM, "ippo"))
 def test_fused_and_host_learn_the_same(name: str) -> None:
     moved, report, _ = assert_fused_is_host(name)
     assert moved and report.metrics

@@ -212,7 +212,7 @@ def test_taxi_tells_its_mask() -> None:
     [
         ("dqn", informed, spaces.Discrete(4)),
         ("es", SEVERAL[0], PAIRS),
-        ("ppo-gru", informed, PAIRS),
+        pytest.param("ppo-gru", informed, PAIRS, marks=pytest.mark.slow),
     ],
 )
 def test_algorithms_keep_to_the_mask(name: str, make: Any, act: Any) -> None:

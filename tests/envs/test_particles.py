@@ -24,6 +24,10 @@ PAIRS = [
     (SimpleTag, "simple_tag_v3", {}),
 ]
 pairs = pytest.mark.parametrize("kind, module, options", PAIRS, ids=lambda x: str(x)[-30:])
+FIVE = pytest.param(*PAIRS[1], marks=pytest.mark.slow)
+pairs_quickly = pytest.mark.parametrize(
+    "kind, module, options", [PAIRS[0], FIVE, *PAIRS[2:]], ids=lambda x: str(x)[-30:]
+)
 both_actions = pytest.mark.parametrize("continuous", [False, True])
 
 
@@ -79,7 +83,7 @@ def errors_of(env: Any, obs: Any, ours: Any, seen: dict[str, np.ndarray]) -> lis
     return found
 
 
-@pairs
+@pairs_quickly
 @both_actions
 def test_episodes_run_as_in_mpe2(
     kind: Any, module: str, options: dict[str, Any], continuous: bool

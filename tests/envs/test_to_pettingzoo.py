@@ -21,7 +21,9 @@ from parl.envs.builtin import JAX_ENVS
 
 NAMES = [name for name, make in JAX_ENVS.items() if make().spec.num_agents]
 TURNS = ["tic_tac_toe", "connect_four"]
-together = pytest.mark.parametrize("name", [name for name in NAMES if name not in TURNS])
+QUICK = {"simple_tag", "two_step", "foraging-8x8-2p-2f-coop"}
+slow = lambda name: pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+together = pytest.mark.parametrize("name", [slow(name) for name in NAMES if name not in TURNS])
 by_turns = pytest.mark.parametrize("name", TURNS)
 
 

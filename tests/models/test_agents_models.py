@@ -63,7 +63,7 @@ def test_agents_of_one_set_share_all_and_others_nothing(sets: tuple[int, ...]) -
         assert (sizes[:, other] == 0).all()
 
 
-@pytest.mark.parametrize("sets", SETS, ids=str)
+@pytest.mark.parametrize("sets", SETS[-1:], ids=str)
 def test_memory_is_each_agents_own(sets: tuple[int, ...]) -> None:
     head = Value(cell_output(3), MLP(()))
     model = Agents(Recurrent({"view": Box((SIZE,))}, MLP((4,)), CELLS["gru"](3), head), N, sets)

@@ -71,6 +71,7 @@ parl.disconnect()
 """
 
 
+@pytest.mark.slow
 def test_workers_find_them_under_the_same_paths(folder):
     (folder / "program.py").write_text(PROGRAM)
     root = os.path.dirname(os.path.dirname(parl.__file__))

@@ -27,6 +27,7 @@ def check_books(records: list[dict[str, Any]]) -> None:
         assert record["pool/trained"] == record["env_steps"]
 
 
+@pytest.mark.slow
 def test_an_asynchronous_run_under_chaos_and_its_resume(tmp_path: Path) -> None:
     run = parl.train(
         "dqn", "jax:CartPole-v1", tmp_path / "run", quiet=True, steps=1_600, actors=2,

@@ -28,6 +28,7 @@ def test_the_pool_and_its_ratings_are_the_same_on_ray(tmp_path: Path) -> None:
     assert elo(ray) == elo(host) != "1000.0"
 
 
+@pytest.mark.slow
 def test_crossplay_by_ray_actors_is_crossplay(tmp_path: Path) -> None:
     settings = TINY | {"steps": 72, "eval_every": 72, "opponent": "self", "admit_every": 0}
     train = lambda seed: parl.train(

@@ -122,6 +122,7 @@ def test_chaos_in_async_mode(make_pool):
     assert set(os.listdir("/dev/shm")) <= before
 
 
+@pytest.mark.slow
 def test_spares_step_in(make_pool):
     start = time.monotonic()
     pool = make_pool(num_workers=1, mode="async", spares=1)
