@@ -111,9 +111,9 @@ def test_a_program_played_in_parts_gives_the_same_numbers() -> None:
     fused = evaluator.fused
     assert fused is not None
     key = jax.random.key(5)
-    board = fused.start(key, 30)
+    board = fused.start(fused.data, key, 30)
     for until in (3, 4, 200):
-        board = fused.go_on((), board, key, until)
+        board = fused.go_on(fused.data, (), board, key, until)
     np.testing.assert_array_equal(board.lengths, fused((), 30, key).lengths)
     np.testing.assert_array_equal(fused((), 7, key).lengths, board.lengths[:7])
     assert fused.go_on._cache_size() == fused.start._cache_size() == 1
