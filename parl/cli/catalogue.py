@@ -6,13 +6,11 @@ import textwrap
 from rich.console import Console
 from rich.table import Table
 
-from parl.cli.printing import HELP
+from parl.cli.printing import HELP, WIDTH
 from parl.core.errors import ConfigError
 from parl.envs.builtin import JAX_ENVS
 from parl.envs.suites import SUITES, Suite, brought, is_installed
 from parl.recipes import KINDS, RECIPES, recipe_class
-
-WIDTH = 200  # columns in a pipe or file, so that no line is wrapped
 
 
 def run(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-WIDTH = 200  # columns where nobody looks: no line is broken in a pipe or a file
+WIDTH = 200  # columns in a pipe or file, so that no line is wrapped
 HELP = {"-h", "--help", "help"}
 
 

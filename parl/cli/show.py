@@ -50,6 +50,7 @@ def changed(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(name, value, default) of settings that are not the recipe's for this environment."""
     from parl.core.spec_json import spec_from_json
     from parl.recipes import make_recipe
+    from parl.report.metrics import plain
     from parl.runs.config import RunSettings
 
     ours = dataclasses.asdict(RunSettings())
@@ -67,11 +68,6 @@ def changed(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
         for name, value in settings.items()
         if name in defaults and plain(value) != plain(defaults[name])
     ]
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON would give it back."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def curve(values: Any, title: str) -> list[str]:

@@ -64,8 +64,8 @@ def in_child(arguments: list[str]) -> int:
         if 0 <= done.returncode != FAILED:
             sys.stderr.write(done.stderr)
             return done.returncode
-        said = done.stderr.strip().splitlines()[-1:] or [f"it died of signal {-done.returncode}"]
-        said = said[0].removeprefix("parl: ")
+        lines = done.stderr.strip().splitlines() or [f"it died of signal {-done.returncode}"]
+        said = lines[-1].removeprefix("parl: ")
     tried = chosen or ", ".join(RENDERERS)
     raise ParlError(f"nothing could be rendered with MUJOCO_GL of {tried}: {said}")
 

@@ -52,7 +52,7 @@ class Tracer:
                     results = lowering(self, equation, inputs)
                     return [results] if isinstance(results, str) else list(results)
             except (ValueError, Missing):
-                pass
+                pass  # it stays unknown, and is named in an error if the action needs it
         kind = name if lowering is None else f"{name} {equation.params}"[:150]
         if spoiled is not None:
             kind = self.builder.operations[spoiled].kind[1:]

@@ -1,6 +1,6 @@
 """The pictures and tables of a comparison, as files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,10 @@ def write(found: Comparison, runs: Sequence[FoundRun], by: str, key: str, out: P
     (out / "table.md").write_text(markdown(found))
     (out / "table.tex").write_text(latex(found))
     paths = [out / "compare.json", out / "table.md", out / "table.tex"]
+    groups = grouped(runs, by)
     for env in found.envs:
         name = "curves.png" if len(found.envs) == 1 else f"curves-{file_name(env)}.png"
-        groups = {
-            label: [run.path for run in members if run.config["env"] == env]
-            for label, members in grouped(runs, by).items()
-        }
-        groups = {label: members for label, members in groups.items() if members}
-        paths.append(save(curves_figure(groups, env, key), out / name))
+        paths.append(save(curves_figure(paths_on(env, groups), env, key), out / name))
     scores = {s.group: s.scores for s in found.summaries if s.env == found.summaries[-1].env}
     label = LABELS.get(key, key)
     paths.append(save(profile_figure(scores, found.summaries[-1].env, label), out / "profile.png"))
@@ -35,6 +31,15 @@ def write(found: Comparison, runs: Sequence[FoundRun], by: str, key: str, out: P
         figure = heat_map(found.improvement, found.groups, title, "", (0.0, 1.0))
         paths.append(save(figure, out / "improvement.png"))
     return paths
+
+
+def paths_on(env: str, groups: Mapping[str, Sequence[FoundRun]]) -> dict[str, list[Path]]:
+    """The directories of each group's runs on an environment, without groups that have none."""
+    paths = {
+        label: [run.path for run in members if run.config["env"] == env]
+        for label, members in groups.items()
+    }
+    return {label: found for label, found in paths.items() if found}
 
 
 def file_name(env: str) -> str:
@@ -50,5 +55,6 @@ def plot(runs: Sequence[FoundRun], by: str, key: str, x: str, smooth: int, out: 
             f"runs of {len(envs)} environments do not share an axis ({', '.join(sorted(envs))}); "
             "plot those of one, or use parl compare."
         )
-    groups = {label: [run.path for run in members] for label, members in grouped(runs, by).items()}
-    return save(curves_figure(groups, envs.pop(), key, x=x, smooth=smooth), out)
+    env = envs.pop()
+    groups = paths_on(env, grouped(runs, by))
+    return save(curves_figure(groups, env, key, x=x, smooth=smooth), out)
