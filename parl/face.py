@@ -24,7 +24,7 @@ from parl.core.spec import EnvSpec, example, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
-from parl.envs.native import Alone, Seen, Translator, check_finite, translator
+from parl.envs.native import Alone, Seen, Translator, translator
 from parl.recipes import make_recipe
 from parl.recipes.own import check_networks
 from parl.runs.build import check_same, recipe_for
@@ -98,7 +98,6 @@ class Agent(base.LearnerAgent):
     def decide(self, obs: Any, info: Any, agent: Any, explore: bool) -> Any:
         """Actions of the environment. Raises SpaceError for what is no observation of it."""
         seen = self.translator.observe(obs, info, agent)
-        check_finite(seen.obs, self.spec.id)
         action = self.act(seen.obs, explore)
         if explore:
             self.extras = self.beside(action, seen)

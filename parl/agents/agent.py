@@ -142,7 +142,7 @@ class LearnerAgent:
         self.acts += 1
         if explore:
             self.extras = jax.tree.map(np.asarray, extras)
-        return jax.tree.map(np.asarray, action)
+        return np.asarray(action)
 
     def reset(self) -> None:
         """Clears recurrent and noise memory; call it at the start of an episode."""

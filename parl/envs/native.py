@@ -3,6 +3,7 @@
 Everything needed is data in the EnvSpec, so a policy can be used without its environment.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -27,7 +28,10 @@ class Translator(Protocol):
     """Converts observations and actions between the environment's form and the networks'."""
 
     def observe(self, obs: Any, info: Any = None, agent: Any = None) -> Seen:
-        """Converts one observation of the environment or a batch. Raises SpaceError if invalid."""
+        """Converts one observation of the environment or a batch.
+
+        Raises SpaceError for what is no observation of it, or has NaN or infinity.
+        """
         ...
 
     def answer(self, action: np.ndarray, seen: Seen) -> Any:
@@ -105,7 +109,7 @@ class Alone:
 
     def answer(self, action: np.ndarray, seen: Seen) -> Any:
         lead = (len(action), *self.spec.agent_shape)
-        count = int(np.prod(lead))
+        count = math.prod(lead)
         taken = self.map(action.reshape(count, -1) if action.ndim > len(lead) else action.ravel())
         taken = taken.reshape(*lead, *self.map.shape)
         if not seen.single:
@@ -217,6 +221,6 @@ def check_finite(tree: Any, id: str) -> None:
     if isinstance(tree, dict):
         for part in tree.values():
             check_finite(part, id)
-    elif tree.dtype.kind == "f" and not np.isfinite(tree).all():
+    elif tree.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(tree), axis=None):
         kind = "NaN" if np.isnan(tree).any() else "infinity"
         raise SpaceError(f"the observation for {id} has {kind}: nothing can be decided by it.")
