@@ -17,7 +17,7 @@ from parl.agents.learner_json import learner_from_json
 from parl.core import checkpoint
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
-from parl.core.errors import ArtefactError, CheckpointError, ConfigError
+from parl.core.errors import CheckpointError, ConfigError
 from parl.core.loading import OBJECT
 from parl.core.settings import Setting, checked, path_of
 from parl.core.spec import EnvSpec, example, in_words
@@ -240,10 +240,7 @@ class Agent(base.LearnerAgent):
         """
         from parl import api  # the face's other half
 
-        made = api.export(self, path, **settings)
-        if made.failures:
-            raise ArtefactError(f"{made.path} does not act as this agent: {made.failures[0]}")
-        return made.path
+        return api.export(self, path, **settings).checked().path
 
     def load(self, path: str | Path) -> "Agent":
         """Restores what `save` wrote. Raises CheckpointError if it does not fit."""

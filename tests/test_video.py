@@ -10,7 +10,7 @@ from PIL import Image
 
 import parl
 from parl.cli import main
-from parl.cli.video import CHILD
+from parl.cli.rendering import CHILD
 from parl.core.errors import ConfigError, EnvError
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.envs.builtin import JAX_ENVS

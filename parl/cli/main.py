@@ -26,6 +26,8 @@ USAGE = """usage: parl COMMAND ...
   parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
   parl check DIR                     whether an exported policy is as it was written
   parl video RUN [--out FILE]        episodes of the policy as mp4, gif or png
+  parl enjoy RUN                     episodes of the policy in a window
+  parl demo RUN [--out FILE]         a page in which the policy acts, or is replayed
   parl runs [DIR]                    the runs in a directory
   parl show RUN                      a run: settings that differ, result, curve
   parl plot RUN ... [--out FILE]     learning curves of runs
@@ -46,6 +48,8 @@ COMMANDS = {
     "export": "parl.cli.export",
     "check": "parl.cli.check",
     "video": "parl.cli.video",
+    "enjoy": "parl.cli.enjoy",
+    "demo": "parl.cli.demo",
     "runs": "parl.cli.runs",
     "show": "parl.cli.show",
     "plot": "parl.cli.plot",

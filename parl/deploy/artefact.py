@@ -76,6 +76,12 @@ class Artefact(NamedTuple):
         """What does not act as JAX does, a sentence each."""
         return [line for form in self.report["forms"].values() for line in form["failures"]]
 
+    def checked(self) -> "Artefact":
+        """Itself. Raises ArtefactError where it does not act as JAX does."""
+        if self.failures:
+            raise ArtefactError(f"{self.path} does not act as this agent: {self.failures[0]}")
+        return self
+
 
 class Parts(NamedTuple):
     """A policy in all that its forms are made of."""

@@ -19,6 +19,7 @@ def of_run(path: Path, checkpoint: str | int, seed_index: int) -> dict[str, Any]
         "run": path.name,
         "run_id": config.run_id,
         "algorithm": config.algorithm,
+        "env": config.env,
         "seed": config.seed + seed_index,
         "env_steps": found.meta["env_steps"],
         "versions": versions(),

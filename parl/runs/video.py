@@ -4,7 +4,7 @@ Frames are [H, W, 3] uint8, one of the start and one after each step.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from parl.runs.evaluation import Contest, Evaluator, MatchPolicy
 FORMATS = (".mp4", ".gif", ".png")
 STRIP = 6  # frames of a picture in .png
 FPS = 30
+Show = Callable[[np.ndarray], None]
 
 
 class Recording(NamedTuple):
@@ -54,6 +55,39 @@ def record(
     """
     if out is not None and Path(out).suffix not in FORMATS:
         raise ConfigError(f"--out {out} must end in one of {', '.join(FORMATS)}.")
+    player = player_of(run, episodes, checkpoint, seed_index)
+    frames, returns = played(player, seed, episodes)
+    path = None if out is None else write(Path(out), frames, fps)
+    return Recording(path, frames, returns)
+
+
+def watch(
+    run: str | Path,
+    show: Show,
+    episodes: int = 1,
+    seed: int = 0,
+    checkpoint: str | int = "latest",
+    seed_index: int = 0,
+) -> Iterator[Recording]:
+    """Plays episodes one after the other, each with a seed of its own, and shows every frame.
+
+    Yields each of them once it is over, as `record` of one episode with its seed has it.
+    """
+    player = player_of(run, 1, checkpoint, seed_index)
+    for i in range(episodes):
+        yield Recording(None, *played(player, seed + i, 1, show))
+
+
+class Player(NamedTuple):
+    """A policy, and how its episodes are played."""
+
+    evaluator: Evaluator
+    policy: Any
+    seed_index: int
+
+
+def player_of(run: str | Path, episodes: int, checkpoint: str | int, seed_index: int) -> Player:
+    """The greedy policy of a run, in its environment with pictures."""
     directory = RunDir(run)
     with_frames = rendering(directory.config().env)
     parts, state = load_state(directory, with_frames, None, checkpoint)
@@ -64,10 +98,7 @@ def record(
     if isinstance(evaluator, Contest):
         policy = MatchPolicy(policy, evaluator.opponent.policy, np.int32(0))
         evaluator = evaluator.evaluator
-    number = env_seed(seed + seed_index, EVALUATION, 0)
-    frames, returns = played(evaluator, policy, number, episodes)
-    path = None if out is None else write(Path(out), frames, fps)
-    return Recording(path, frames, returns)
+    return Player(evaluator, policy, seed_index)
 
 
 def rendering(env: str) -> Any:
@@ -82,16 +113,18 @@ def rendering(env: str) -> Any:
 
 
 def played(
-    evaluator: Evaluator, policy: Any, number: int, episodes: int
+    player: Player, seed: int, episodes: int, show: Show = lambda frame: None
 ) -> tuple[list[list[np.ndarray]], np.ndarray]:
-    """(the frames of each episode, returns [episodes, ...])."""
+    """(the frames of each episode, returns [episodes, ...]); `show` is called with every frame."""
+    evaluator, policy, seed_index = player
+    number = env_seed(seed + seed_index, EVALUATION, 0)
     if evaluator.factory.jax is not None:
-        return played_in_jax(evaluator.factory.jax, evaluator, policy, number, episodes)
-    return played_on_host(evaluator.factory, evaluator.host, policy, number, episodes)
+        return played_in_jax(evaluator.factory.jax, evaluator, policy, number, episodes, show)
+    return played_on_host(evaluator.factory, evaluator.host, policy, number, episodes, show)
 
 
 def played_on_host(
-    factory: EnvFactory, player: HostPlayer, policy: Any, number: int, episodes: int
+    factory: EnvFactory, player: HostPlayer, policy: Any, number: int, episodes: int, show: Show
 ) -> tuple[list[list[np.ndarray]], np.ndarray]:
     """Episodes one after the other in an environment each, as the evaluator has them."""
     from parl.envs.adapters.frames import watched
@@ -101,7 +134,7 @@ def played_on_host(
     try:
         if not isinstance(env, GymnasiumVectorEnv):
             raise EnvError(f"{factory.spec.id} is a vector environment, which gives no pictures.")
-        seen = watched(env)
+        seen = watched(env, show)
         games = player(env, policy, episodes, jax.random.key(number))
         return [each.episodes[0] for each in seen], games.returns
     finally:
@@ -109,7 +142,7 @@ def played_on_host(
 
 
 def played_in_jax(
-    env: JaxEnv, evaluator: Evaluator, policy: Any, number: int, episodes: int
+    env: JaxEnv, evaluator: Evaluator, policy: Any, number: int, episodes: int, show: Show
 ) -> tuple[list[list[np.ndarray]], np.ndarray]:
     """Episodes side by side, one step a call, drawn by the environment."""
     player = evaluator.fused
@@ -117,13 +150,20 @@ def played_in_jax(
     key, data = jax.random.key(number), as_data(player.algorithm)
     start, go_on = board_programs(env, episodes, False, jax.tree.structure(data))
     board = start(data, key, episodes)
-    frames = [[drawn(env, jax.tree.map(lambda x, i=i: x[i], board.env))] for i in range(episodes)]
+    frames: list[list[np.ndarray]] = [[] for _ in range(episodes)]
+
+    def look(state: Any, i: int) -> None:
+        frames[i].append(drawn(env, jax.tree.map(lambda x: x[i], state)))
+        show(frames[i][-1])
+
+    for i in range(episodes):
+        look(jax.device_get(board.env), i)
     for step in range(player.limit):
         before = jax.device_get(board.over)
         board = go_on(data, policy, board, key, step + 1)
         state = jax.device_get(board.env)
-        for i in np.flatnonzero(~before):
-            frames[i].append(drawn(env, jax.tree.map(lambda x, i=i: x[i], state)))
+        for i in np.flatnonzero(~before).tolist():
+            look(state, i)
         if bool(board.over.all()):
             break
     return frames, player.returns(board)[:episodes]

@@ -1,5 +1,6 @@
 """Frames of environments of other packages, one at each step, before any reset."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -10,21 +11,31 @@ from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 
 
 class Watched(gymnasium.Wrapper):
-    """An environment that keeps a frame of the start and of every step of each episode."""
+    """An environment that keeps a frame of the start and of every step of each episode.
 
-    def __init__(self, env: gymnasium.Env, id: str):
+    Those of the first episode are shown, too.
+    """
+
+    def __init__(self, env: gymnasium.Env, id: str, show: Callable[[np.ndarray], None]):
         super().__init__(env)
-        self.id, self.episodes = id, []
+        self.id, self.show, self.episodes = id, show, []
 
     def reset(self, **options: Any) -> Any:
         answer = self.env.reset(**options)
-        self.episodes.append([picture(self.env, self.id)])
+        self.episodes.append([])
+        self.look()
         return answer
 
     def step(self, action: Any) -> Any:
         answer = self.env.step(action)
-        self.episodes[-1].append(picture(self.env, self.id))
+        self.look()
         return answer
+
+    def look(self) -> None:
+        """Keeps the frame of now."""
+        self.episodes[-1].append(picture(self.env, self.id))
+        if len(self.episodes) == 1:  # the next one opens right after the end of the first
+            self.show(self.episodes[0][-1])
 
 
 def picture(env: Any, id: str) -> np.ndarray:
@@ -41,8 +52,10 @@ def picture(env: Any, id: str) -> np.ndarray:
     return frame.astype(np.uint8)
 
 
-def watched(env: GymnasiumVectorEnv) -> list[Watched]:
-    """Has a vector's environments keep their frames; returns them in their order."""
-    found = [Watched(each, env.spec.id) for each in env.envs]
+def watched(
+    env: GymnasiumVectorEnv, show: Callable[[np.ndarray], None] = lambda frame: None
+) -> list[Watched]:
+    """Has a vector's environments keep and show their frames; returns them in their order."""
+    found = [Watched(each, env.spec.id, show) for each in env.envs]
     env.wrap(found)
     return found
