@@ -1,7 +1,9 @@
-"""Deep Q-network with double estimation.
+"""Deep Q-network with double estimation, for numbers and for distributions of returns.
 
-Mnih et al. 2015, doi:10.1038/nature14236; van Hasselt et al. 2016, arXiv:1509.06461.
-Dueling (arXiv:1511.06581) is a choice of network. Shapes: B batch, O observation, A actions.
+Mnih et al. 2015, doi:10.1038/nature14236; van Hasselt et al. 2016, arXiv:1509.06461. The rest is a
+choice of network: dueling (arXiv:1511.06581), noisy layers (arXiv:1706.10295), and what it predicts
+of each action - a number, a histogram (C51, arXiv:1707.06887), quantiles (QR-DQN, arXiv:1710.10044)
+or quantiles at drawn levels (IQN, arXiv:1806.06923). Shapes: B batch, O observation, A actions.
 """
 
 from typing import Any
@@ -52,23 +54,41 @@ class DQN(QLearning):
         )
 
     def update(self, state: DQNState, batch: Step, key: Array) -> tuple[DQNState, Metrics]:
-        net, metrics = descend(self.transformation, self.loss, state.net, state.target, batch)
+        net, metrics = descend(self.transformation, self.loss, state.net, state.target, batch, key)
         updates = state.updates + 1
         moved = optax.incremental_update(net.params, state.target, self.tau)
         target = optax.periodic_update(moved, state.target, updates, self.target_period)
         return state.replace(net=net, target=target, updates=updates), metrics
 
-    def loss(self, params: Params, target_params: Params, batch: Any) -> tuple[Array, Metrics]:
-        """Huber loss of the TD error; the double target is van Hasselt et al., eq. 4.
+    def loss(
+        self, params: Params, target_params: Params, batch: Any, key: Array
+    ) -> tuple[Array, Metrics]:
+        """Distance from the TD target; of numbers it is the Huber loss of the TD error.
 
         The batch's extras may hold importance weights `weight` [B] of the samples.
         """
-        q = ops.select(self.q.apply(params, batch.obs), batch.action)  # [B]
-        next_q = self.q.apply(target_params, batch.next_obs)  # [B, A]
-        chooser = self.q.apply(params, batch.next_obs) if self.double else next_q
-        next_value = ops.select(next_q, greedy(chooser, ops.legal_actions(batch.next_obs)))
-        target = batch.reward + ops.weighted(self.gamma * batch.discount, next_value)
-        error = q - jax.lax.stop_gradient(target)
+        k_now, k_next = jax.random.split(key)
+        values = self.form(ops.pick(self.outputs(params, batch.obs, k_now), batch.action))  # [B]
+        target = jax.lax.stop_gradient(self.target(params, target_params, batch, k_next))
         weight = batch.extras.get("weight", 1.0)
-        loss = (ops.huber(error, self.huber_delta) * weight).mean()
-        return loss, {"loss": loss, "q": q.mean(), "td_error": jnp.abs(error)}
+        loss = (values.loss(target) * weight).mean()
+        return loss, {"loss": loss, "q": values.mean.mean(), "td_error": values.error(target)}
+
+    def outputs(self, params: Params, obs: Any, key: Array) -> Any:
+        """Values [B, A] of all actions; the key draws the network's noise."""
+        return modes.perturb(self.q, params, obs, key=key)
+
+    def form(self, values: Any) -> ops.ValueDistribution:
+        """Values with their loss; plain numbers get the Huber loss."""
+        if isinstance(values, ops.ValueDistribution):
+            return values
+        return ops.Huber(values, self.huber_delta)
+
+    def target(self, params: Params, target_params: Params, batch: Any, key: Array) -> Array:
+        """Regression targets [B, ...]; the double one is van Hasselt et al., eq. 4."""
+        k_value, k_choice = jax.random.split(key)
+        values = self.outputs(target_params, batch.next_obs, k_value)  # [B, A]
+        chooser = self.outputs(params, batch.next_obs, k_choice) if self.double else values
+        best = greedy(ops.mean_of(chooser), ops.legal_actions(batch.next_obs))
+        next_value = ops.as_values(ops.pick(values, best))
+        return next_value.backup(batch.reward, self.gamma * batch.discount)

@@ -35,7 +35,9 @@ class QMIX(DQN):
         """One item per environment: the whole segment, [B, T, ...], with its first memory."""
         return rollout._replace(steps=swap_axes(rollout.steps))
 
-    def loss(self, params: Params, target_params: Params, batch: Rollout) -> tuple[Array, Metrics]:
+    def loss(
+        self, params: Params, target_params: Params, batch: Rollout, key: Array
+    ) -> tuple[Array, Metrics]:
         """Huber loss of the TD error of mixed values, eq. 6, at steps with an acting agent."""
         steps = swap_axes(batch.steps)  # [T, B, ...]
         q, next_q = self.values(params["q"], steps, batch.memory)

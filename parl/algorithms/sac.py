@@ -60,11 +60,15 @@ class SAC(Algorithm):
             modes.init(self.actor, k_actor, spec.obs, renewed=True),
         )
         critic = init_net(
-            optimizer, modes.init(self.critic, k_critic, spec.obs, spec.action, renewed=True)
+            optimizer, modes.init(self.critic, k_critic, *self.critic_inputs(spec), renewed=True)
         )
         alpha = init_net(optimizer, jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)))
         target = jax.tree.map(jnp.copy, critic.params)  # a donated buffer may not appear twice
         return SACState(actor, critic, alpha, target, jnp.zeros((), jnp.int32))
+
+    def critic_inputs(self, spec: EnvSpec) -> tuple[Any, ...]:
+        """Examples of what the critic sees."""
+        return spec.obs, spec.action
 
     def policy(self, state: SACState) -> Any:
         return state.actor.params

@@ -91,22 +91,28 @@ def flat_size(space: Space) -> int:
 def image_axes(space: Any) -> tuple[int, ...] | None:
     """The axes (height, width, *channels) of a space that holds images, else None.
 
-    Images are bytes in 0 .. 255 or numbers in 0 .. 1. The two largest neighbouring axes are height
-    and width, so channels may come last, first or be stacked: [H, W, C], [C, H, W], [F, H, W, C] or
-    [F, H, W, 1]; for bytes also [H, W]. Arrays with a side below 8 pixels are images only as bytes
-    [H, W, C].
+    Images are bytes in 0 .. 255, numbers in 0 .. 1 or truth values. The two largest neighbouring
+    axes are height and width, so channels may come last, first or be stacked: [H, W, C], [C, H, W],
+    [F, H, W, C] or [F, H, W, 1]; for bytes also [H, W]. Arrays with a side below 8 pixels are
+    images only as bytes [H, W, C], or as truth values [H, W, C] from 5 pixels on.
     """
     if not isinstance(space, Box) or not 2 <= len(space.shape) <= 4:
         return None
-    if not is_bytes(space) and not has_bounds(space, (0, 1)):
+    truths = space.dtype == "bool"
+    if not is_bytes(space) and not truths and not has_bounds(space, (0, 1)):
         return None
     sides = [min(pair) for pair in zip(space.shape, space.shape[1:], strict=False)]
     first = sides.index(max(sides))
-    least = {2: 16, 3: 0 if is_bytes(space) else 8, 4: 8}[len(space.shape)]
+    least = {2: 16, 3: 0 if is_bytes(space) else 5 if truths else 8, 4: 8}[len(space.shape)]
     if sides[first] < least or (len(space.shape) == 2 and not is_bytes(space)):
         return None
     rest = (axis for axis in range(len(space.shape)) if axis not in (first, first + 1))
     return first, first + 1, *rest
+
+
+def is_grid(space: Any) -> bool:
+    """Whether a space holds images of truth values, such as which things stand on which cell."""
+    return image_axes(space) is not None and space.dtype == "bool"
 
 
 def is_bytes(space: Box) -> bool:

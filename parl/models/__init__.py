@@ -7,6 +7,7 @@ from parl.models.ensemble import Ensemble
 from parl.models.heads import (
     CategoricalPolicy,
     DiscreteValues,
+    ImplicitValues,
     NormalPolicy,
     TanhNormalPolicy,
     Value,
@@ -14,6 +15,7 @@ from parl.models.heads import (
     policy_head,
 )
 from parl.models.mlp import MLP
+from parl.models.noisy import NoisyDense
 from parl.models.per_agent import Agents
 from parl.models.recurrent import CELLS, Recurrent, cell_output
 from parl.models.torsos import BatchNormMLP, DropoutMLP, FlashTorso, SimBa, SimBaV2
@@ -34,7 +36,9 @@ __all__ = [
     "Encoder",
     "Ensemble",
     "FlashTorso",
+    "ImplicitValues",
     "NatureCNN",
+    "NoisyDense",
     "NormalPolicy",
     "Recurrent",
     "SimBa",

@@ -136,3 +136,18 @@ class NatureCNN(nn.Module):
             x = nn.relu(Conv(channels, kernel, stride)(x))
         x = x.reshape(*image.shape[:-3], -1)
         return nn.relu(nn.Dense(self.features, kernel_init=nn.initializers.he_normal())(x))
+
+
+class GridCNN(nn.Module):
+    """The network of MinAtar's authors: grids [..., H, W, C] -> features [..., 128].
+
+    Young & Tian 2019, arXiv:1903.03176: one 3x3 convolution of 16 channels and one layer.
+    """
+
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        x = nn.relu(Conv(16, 3)(image))
+        x = x.reshape(*image.shape[:-3], -1)
+        return nn.relu(nn.Dense(self.features, kernel_init=nn.initializers.he_normal())(x))

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from parl import ops
 from parl.core.types import Array
 from parl.models.encoder import Encoder
+from parl.models.heads import Linear
 from parl.models.initialization import orthogonal
 from parl.ops.value_distributions import ValueDistribution
-
-Linear = Callable[[int], nn.Module]  # number of outputs -> an output layer
 
 GLOROT = nn.initializers.xavier_uniform()
 ORTHOGONAL = partial(nn.Dense, kernel_init=orthogonal(1.0))  # a Linear

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from parl.core.errors import SpaceError
-from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes, is_bytes
+from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes, is_bytes, is_grid
 from parl.core.types import Array
-from parl.models.cnn import NatureCNN
+from parl.models.cnn import GridCNN, NatureCNN
 
 MASKS = ("legal",)  # entries of a dict observation that are masks, not inputs
 
@@ -62,7 +62,8 @@ class Encoder(nn.Module):
         """Features [..., F] of obs [..., *O]."""
         if isinstance(space, Box):
             if axes := image_axes(space):
-                return NatureCNN()(pixels(space, axes, obs))
+                network = GridCNN() if is_grid(space) else NatureCNN()
+                return network(pixels(space, axes, obs))
             x, lead = jnp.asarray(obs, jnp.float32), jnp.ndim(obs) - len(space.shape)
             # Bytes that normalisation has turned into floats are scaled already.
             x = (
@@ -81,10 +82,10 @@ class Encoder(nn.Module):
 
 
 def pixels(space: Box, axes: tuple[int, ...], obs: Array) -> Array:
-    """obs [..., *O] as images [..., H, W, C]; those with values in 0 .. 1 become floats."""
+    """obs [..., *O] as images [..., H, W, C]; values in 0 .. 1 and truth values become floats."""
     if obs.shape[obs.ndim - len(space.shape) :] != space.shape:
         raise SpaceError(f"images of shape {obs.shape} were given where {space} was expected.")
-    if space.high == 1:
+    if space.high == 1 or space.dtype == "bool":
         obs = jnp.asarray(obs, jnp.float32)
     lead = obs.ndim - len(space.shape)
     x = jnp.transpose(obs, (*range(lead), *(lead + axis for axis in axes)))

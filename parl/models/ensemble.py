@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from parl.models.modes import STREAMS
 from parl.models.norms import STATISTICS
 
 
@@ -24,7 +25,7 @@ class Ensemble(nn.Module):
         vmapped = nn.vmap(
             lambda member, *x: member(*x),
             variable_axes={"params": 0, STATISTICS: 0},
-            split_rngs={"params": True, "dropout": True},
+            split_rngs=dict.fromkeys(("params", *STREAMS), True),
             in_axes=None,  # pyright: ignore[reportArgumentType]
             axis_size=stacked[0].shape[0] if stacked else self.size,
         )

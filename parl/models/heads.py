@@ -4,9 +4,11 @@ All take observations [..., *O] with any leading axes. The entry `legal` [..., A
 observation masks a policy over discrete choices.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from parl import ops
@@ -17,6 +19,7 @@ from parl.models.initialization import orthogonal
 from parl.models.mlp import MLP, Activation
 
 Init = nn.initializers.Initializer
+Linear = Callable[[int], nn.Module]  # number of outputs -> an output layer
 
 
 class CategoricalPolicy(nn.Module):
@@ -93,20 +96,74 @@ class Value(nn.Module):
 
 
 class DiscreteValues(nn.Module):
-    """obs -> values of all actions [..., A]; dueling as in Wang et al. 2016, eq. 9."""
+    """obs -> values of all actions [..., A], or `form` of the outputs [..., A, outputs].
+
+    A form is a value distribution such as Quantiles.
+    """
 
     observation_space: Any
     num_actions: int
-    torso: MLP
+    torso: nn.Module
     dueling: bool = False
+    outputs: int | None = None  # numbers for each action; None: one, without an axis
+    form: Callable[[Array], ops.ValueDistribution] | None = None
+    linear: Linear = nn.Dense
 
     @nn.compact
-    def __call__(self, obs: Any) -> Array:
+    def __call__(self, obs: Any) -> Array | ops.ValueDistribution:
         features = self.torso(Encoder(self.observation_space)(obs))
-        advantage = nn.Dense(self.num_actions)(features)
-        if not self.dueling:
-            return advantage
-        return nn.Dense(1)(features) + advantage - advantage.mean(-1, keepdims=True)
+        x = action_outputs(features, self.num_actions, self.dueling, self.linear, self.outputs)
+        return x if self.form is None else self.form(x)
+
+
+class ImplicitValues(nn.Module):
+    """obs -> ImplicitQuantiles [..., A, quantiles]. Dabney et al. 2018, arXiv:1806.06923, eq. 4.
+
+    The levels are drawn for each observation under the name "tau", and without a key evenly spaced.
+    `last` follows the product of the features with the embedded levels.
+    """
+
+    observation_space: Any
+    num_actions: int
+    torso: nn.Module
+    last: nn.Module
+    quantiles: int = 32
+    dueling: bool = False
+    waves: int = 64  # cosines that embed a level
+    linear: Linear = nn.Dense
+
+    @nn.compact
+    def __call__(self, obs: Any) -> ops.ImplicitQuantiles:
+        features = self.torso(Encoder(self.observation_space)(obs))  # [..., F]
+        shape = (*features.shape[:-1], self.quantiles)
+        if self.has_rng("tau"):
+            taus = jax.random.uniform(self.make_rng("tau"), shape)
+        else:
+            taus = jnp.broadcast_to((jnp.arange(self.quantiles) + 0.5) / self.quantiles, shape)
+        waves = jnp.cos(jnp.pi * jnp.arange(self.waves) * taus[..., None])
+        embedded = nn.relu(nn.Dense(features.shape[-1])(waves))  # [..., K, F]
+        x = self.last(features[..., None, :] * embedded)
+        atoms = action_outputs(x, self.num_actions, self.dueling, self.linear).swapaxes(-1, -2)
+        return ops.ImplicitQuantiles(atoms, jnp.broadcast_to(taus[..., None, :], atoms.shape))
+
+
+def action_outputs(
+    features: Array, actions: int, dueling: bool, linear: Linear, outputs: int | None = None
+) -> Array:
+    """The last layer over features [..., F]: [..., A], or [..., A, outputs].
+
+    Dueling as in Wang et al. 2016, eq. 9: a common value and advantages of mean 0.
+    """
+    axis, size = (-1, 1) if outputs is None else (-2, outputs)
+
+    def layer(count: int) -> Array:
+        x = linear(count * size)(features)
+        return x if outputs is None else x.reshape(*x.shape[:-1], count, size)
+
+    advantage = layer(actions)
+    if not dueling:
+        return advantage
+    return layer(1) + advantage - advantage.mean(axis, keepdims=True)
 
 
 def policy_head(

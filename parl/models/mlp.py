@@ -10,14 +10,15 @@ Activation = Callable[[Array], Array]
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by the activation: [..., I] -> [..., hidden[-1]]."""
+    """Linear layers, each followed by the activation: [..., I] -> [..., hidden[-1]]."""
 
     hidden: tuple[int, ...]
     activation: Activation = nn.relu
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    linear: Callable[..., nn.Module] = nn.Dense
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for size in self.hidden:
-            x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
+            x = self.activation(self.linear(size, kernel_init=self.kernel_init)(x))
         return x

@@ -2,7 +2,7 @@
 
 A model's `init` returns one tree that holds parameters and statistics. Statistics have no gradient,
 so an optimiser does not change them: `train` returns their new values and `renew` inserts them. A
-model without statistics, dropout or weights of fixed norm behaves as with `apply`.
+model without statistics, dropout, noise or weights of fixed norm behaves as with `apply`.
 
 The model itself is asked which of this it has: statistics and dropout where its `apply` takes
 `mutable` and `rngs`; in training, where its call has a parameter `train`, it is given train=True.
@@ -19,6 +19,8 @@ from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.types import Array, Params
 from parl.models.norms import STATISTICS, unit
+
+STREAMS = ("dropout", "noise", "tau")  # what a model may draw, each under a name of its own
 
 
 def init(model: Model, key: Array, *inputs: Any, renewed: bool = False) -> Params:
@@ -45,20 +47,20 @@ def renews(model: Model, params: Params, *inputs: Any) -> bool:
 
 
 def train(model: Model, params: Params, *inputs: Any, key: Array) -> tuple[Any, Params]:
-    """(outputs, new statistics) with dropout and normalisation by the moments of these inputs."""
+    """(outputs, new statistics) with draws and normalisation by the moments of these inputs."""
     if not has_modes(model):
         return model.apply(params, *inputs), {}
     asked: dict[str, Any] = {"train": True} if "train" in parameters_of(type(model)) else {}
     apply: Any = model.apply
-    return apply(params, *inputs, mutable=STATISTICS, rngs={"dropout": key}, **asked)
+    return apply(params, *inputs, mutable=STATISTICS, rngs=dict.fromkeys(STREAMS, key), **asked)
 
 
 def perturb(model: Model, params: Params, *inputs: Any, key: Array) -> Any:
-    """Outputs with dropout and normalisation by the running moments."""
+    """Outputs with draws of dropout, noise and levels, and normalisation by the running moments."""
     if not has_modes(model):
         return model.apply(params, *inputs)
     apply: Any = model.apply
-    return apply(params, *inputs, rngs={"dropout": key})
+    return apply(params, *inputs, rngs=dict.fromkeys(STREAMS, key))
 
 
 def has_modes(model: Model) -> bool:

@@ -89,11 +89,17 @@ def init(model: Model, key: Array, obs: Any) -> Params:
     return modes.init(model, key, obs, first, memory_of(model, first.shape[1:]))
 
 
-def step(model: Model, params: Params, obs: Any, memory: Any) -> tuple[Any, Any]:
-    """(output, next memory) for obs [B, *O] and memory [B, ...], without any reset."""
+def step(
+    model: Model, params: Params, obs: Any, memory: Any, key: Array | None = None
+) -> tuple[Any, Any]:
+    """(output, next memory) for obs [B, *O] and memory [B, ...], without any reset.
+
+    With a key the model draws its noise.
+    """
+    apply = model.apply if key is None else partial(modes.perturb, model, key=key)
     if not is_recurrent(model):
-        return model.apply(params, obs), memory
-    return jax.tree.map(lambda x: x[0], model.apply(params, *one_step(obs), memory))
+        return apply(params, obs), memory
+    return jax.tree.map(lambda x: x[0], apply(params, *one_step(obs), memory))
 
 
 def unroll(model: Model, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Any]:

@@ -1,12 +1,13 @@
-"""Forms of the value that a critic predicts: a number, quantiles or a histogram.
+"""Forms of the value that a network predicts: a number, quantiles or a histogram.
 
 All have a `mean`, turn their value of the next state into a regression target (`backup`) and
 measure their distance from such a target (`loss`), so that one critic loss serves them all. Leading
-axes [...] are free: [C, B] for C critics, [B] for one. Nothing here stops a gradient.
+axes [...] are free: [C, B] for C critics, [B] for one, [B, A] for actions. Nothing here stops a
+gradient.
 """
 
 from functools import partial
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from flax import struct
 from parl.core.types import Array, static
 from parl.ops.distributions import Categorical
 from parl.ops.finite import weighted
-from parl.ops.values import huber
+from parl.ops.tree import expand_like
+from parl.ops.values import huber, select
 
 Scalar = float | Array
 V = TypeVar("V", bound="ValueDistribution")
@@ -37,6 +39,17 @@ class ValueDistribution(struct.PyTreeNode):
         """Distance [...] from a target; the target may lack leading axes, such as the critics'."""
         raise NotImplementedError  # abstract
 
+    def error(self, target: Array) -> Array:
+        """The size of the error [...], by which replay is prioritised."""
+        return jnp.sqrt(2 * self.loss(target))
+
+    def mixture(self, weights: Array) -> Self:
+        """The value [...] of a choice with probabilities `weights` [..., A] among values [..., A].
+
+        Quantiles are averaged level by level, as in Vieillard et al. 2020, arXiv:2007.14430.
+        """
+        raise NotImplementedError  # abstract
+
 
 class Point(ValueDistribution):
     """A number, trained by half the squared error."""
@@ -53,11 +66,32 @@ class Point(ValueDistribution):
     def loss(self, target: Array) -> Array:
         return 0.5 * (self.value - target) ** 2
 
+    def error(self, target: Array) -> Array:
+        return jnp.abs(self.value - target)
+
+    def mixture(self, weights: Array) -> Self:
+        return self.replace(value=(weights * self.value).sum(-1))
+
+
+class Huber(Point):
+    """A number, trained by the Huber loss."""
+
+    delta: Scalar = 1.0  # errors are squared below it, linear beyond
+
+    def loss(self, target: Array) -> Array:
+        return huber(self.value - target, self.delta)
+
 
 class Quantiles(ValueDistribution):
     """K quantiles at (k + 1/2) / K. Dabney et al. 2018, arXiv:1710.10044; targets are atoms."""
 
     atoms: Array  # [..., K]
+
+    @property
+    def levels(self) -> Array:
+        """The share of outcomes below each quantile, [K] or [..., K]."""
+        count = self.atoms.shape[-1]
+        return (jnp.arange(count) + 0.5) / count
 
     @property
     def mean(self) -> Array:
@@ -72,11 +106,29 @@ class Quantiles(ValueDistribution):
 
         Kuznetsov et al. 2020, arXiv:2005.04269, section 3.3: |tau - (error < 0)| * huber(error).
         """
-        count = self.atoms.shape[-1]
-        tau = (jnp.arange(count) + 0.5) / count
         error = target[..., None, :] - self.atoms[..., :, None]  # [..., K, M]
-        weight = jnp.abs(tau[:, None] - (error < 0))
+        weight = jnp.abs(self.levels[..., :, None] - (error < 0))
         return (weight * huber(error)).mean((-2, -1))
+
+    def mixture(self, weights: Array) -> Self:
+        return self.replace(atoms=(weights[..., None] * self.atoms).sum(-2))
+
+
+class ImplicitQuantiles(Quantiles):
+    """Quantiles at levels that the network was asked for. Dabney et al. 2018, arXiv:1806.06923.
+
+    With drawn levels the loss is eq. 3 but for its sum over levels, which is a mean here.
+    """
+
+    taus: Array  # [..., K], the levels
+
+    @property
+    def levels(self) -> Array:
+        return self.taus
+
+    def mixture(self, weights: Array) -> Self:
+        mixed = (weights[..., None] * self.atoms).sum(-2)
+        return self.replace(atoms=mixed, taus=self.taus[..., 0, :])  # those of all actions
 
 
 class Histogram(ValueDistribution):
@@ -129,6 +181,10 @@ class Histogram(ValueDistribution):
 
     def loss(self, target: Array) -> Array:
         return -(target * Categorical(self.logits).log_probs).sum(-1)
+
+    def mixture(self, weights: Array) -> Self:
+        parts = Categorical(self.logits).log_probs + jnp.log(weights)[..., None]
+        return self.replace(logits=jax.nn.logsumexp(parts, -2))
 
 
 def share_by_nearness(position: Array, probs: Array, count: int) -> Array:
@@ -184,6 +240,20 @@ class HLGauss(Histogram):
 def as_values(x: Array | ValueDistribution) -> ValueDistribution:
     """A critic's output as a ValueDistribution: plain arrays become Point."""
     return x if isinstance(x, ValueDistribution) else Point(x)
+
+
+def mean_of(x: Array | ValueDistribution) -> Array:
+    """The expected values [...] of a network's output."""
+    return x.mean if isinstance(x, ValueDistribution) else x
+
+
+def pick(values: Any, index: Array) -> Any:
+    """The entries [...] of values [..., A], an array or a ValueDistribution, at index [...] int."""
+    if not isinstance(values, ValueDistribution):
+        return select(values, index)
+    axis = jnp.ndim(index)
+    take = lambda x: jnp.take_along_axis(x, expand_like(index, x), axis).squeeze(axis)
+    return jax.tree.map(take, values)
 
 
 def least(values: V) -> V:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 from parl.agents.learner import Learner
-from parl.algorithms.pqn import PQN
+from parl.algorithms.pqn import PQNVDN
 from parl.core.model import Model
 from parl.core.spec import Discrete, EnvSpec
 from parl.models import DropoutMLP
@@ -15,7 +15,7 @@ from parl.recipes.qmix import value_head
 from parl.recipes.shared.memory import with_memory
 from parl.recipes.shared.multi_agent import SharedRecipe, usual_discount, usual_sharing
 
-DEFAULT = PQN(learning_rate=1e-3, epsilon_steps=100_000, epochs=4, minibatches=4)
+DEFAULT = PQNVDN(learning_rate=1e-3, epsilon_steps=100_000, epochs=4, minibatches=4)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
     serves: ClassVar[tuple[type, ...]] = (Discrete,)
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates",)
 
-    algorithm: PQN = DEFAULT
+    algorithm: PQNVDN = DEFAULT
     hidden: tuple[int, ...] = (128, 128)
     recurrent: str = "none"  # or gru, lstm
     memory_size: int = 64  # features of the cell

@@ -62,6 +62,21 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "policy_period": count("Critic updates per policy update."),
         "double": choice("Double Q-learning: the online network picks the target's action."),
         "dueling": choice("Dueling network: separate state value and action advantages."),
+        "noisy": choice(
+            "Linear layers with learned noise, which explores while actions are not random: "
+            "--epsilon-start 0 --epsilon-end 0."
+        ),
+        "values": choice(
+            "What the network predicts of each action: scalar, categorical (a histogram of the "
+            "return), quantile, or implicit (quantiles at drawn levels)."
+        ),
+        "value_min": Setting("Smallest return of categorical values."),
+        "value_max": Setting("Largest return of categorical values."),
+        "munchausen": rate("Weight of the action's log-probability in the reward; 0: soft DQN."),
+        "entropy_temperature": positive("Weight of the entropy, in units of reward."),
+        "log_policy_min": Setting(
+            "Least log-probability in the reward, times the temperature.", high=0.0
+        ),
         "reset_every": natural("Updates between resets of the networks; 0 for never."),
         # exploration
         "epsilon_start": share("Initial share of random actions."),
@@ -100,9 +115,9 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "renorm_after": natural("Updates with batch normalisation before batch renormalisation."),
         "num_critics": count("Number of critics.", high=1_000),
         "subset": count("Critics drawn for each target, which is their minimum.", high=1_000),
-        "quantiles": count("Quantiles per critic.", high=10_000),
+        "quantiles": count("Quantiles of each value.", high=10_000),
         "drop": natural("Largest quantiles of each critic that the target drops."),
-        "bins": Setting("Bins of the critics' distribution of returns.", low=2, high=100_000),
+        "bins": Setting("Bins of the distribution of returns.", low=2, high=100_000),
         "return_bound": positive("Returns are scaled to stay within this."),
         "weight_decay": rate("Weight decay."),
         "sharing": choice("Agents that share parameters: all, group (same role) or none."),

@@ -26,6 +26,7 @@ NARROW = OFF_POLICY | {"width": 4, "actor_width": 4, "blocks": 1, "actor_blocks"
 CONTROL: dict[str, dict[str, Any]] = {
     "td3": OFF_POLICY | {"noise_color": 1.0},
     "ddpg": OFF_POLICY | {"noise_theta": 0.15},
+    "d4pg": OFF_POLICY | {"bins": 5},
     "oac": OFF_POLICY,
     "tqc": OFF_POLICY | {"actor_hidden": (6,), "num_critics": 2, "quantiles": 3, "drop": 1},
     "redq": OFF_POLICY | {"num_critics": 3, "policy_period": 2},
@@ -34,6 +35,17 @@ CONTROL: dict[str, dict[str, Any]] = {
     "simba": NARROW,
     "simbav2": NARROW | {"bins": 5},
     "flashsac": NARROW | {"bins": 5},
+}
+FROM_VALUES = OFF_POLICY | {"target_period": 3, "epsilon_steps": 80}
+VALUES: dict[str, dict[str, Any]] = {
+    "qrdqn": FROM_VALUES | {"quantiles": 3},
+    "c51": FROM_VALUES | {"bins": 5},
+    "iqn": FROM_VALUES | {"quantiles": 3, "hidden": (4, 4), "noisy": True},
+    "rainbow": FROM_VALUES | {"bins": 5},
+    "munchausen": FROM_VALUES,
+    "dsac": OFF_POLICY,
+    "pqn": {"epochs": 2, "minibatches": 2, "epsilon_steps": 80, "recurrent": "gru"}
+    | {"memory_size": 3, "hidden": (4,)},
 }
 SEGMENTS = OFF_POLICY | {"capacity": 10, "target_period": 3, "epsilon_steps": 80}
 MEMORY = {"recurrent": "gru", "memory_size": 3, "hidden": (4,)}
@@ -64,6 +76,7 @@ SETTINGS: dict[str, dict[str, Any]] = (
         "pg": {},
     }
     | CONTROL
+    | VALUES
     | TEAM
 )
 RECIPE = {"normalized": "ppo", "recurrent": "impala"}  # where it is not the name above
@@ -80,6 +93,7 @@ ENVS: dict[str, Any] = {
     "recurrent": CARTPOLE,
     "pg": CARTPOLE,
 } | dict.fromkeys(CONTROL, PENDULUM)
+ENVS |= dict.fromkeys(VALUES, CARTPOLE)
 ENVS |= dict.fromkeys(TEAM, Scatter()) | {
     "mappo": Scatter(turns=True),
     "matd3": Scatter(continuous=True),

@@ -12,8 +12,10 @@ from parl.algorithms.dqn import DQN, DQNState
 from parl.algorithms.shared.q_learning import QPolicy
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Rollout
+from parl.ops.value_distributions import Quantiles
 
 SPEC = EnvSpec("test", Discrete(3), Discrete(2))
+KEY = jax.random.key(0)
 
 
 def look_up(table: jax.Array, obs: Any) -> jax.Array:
@@ -47,7 +49,7 @@ def test_single_and_double_targets() -> None:
     double = [1 - (0.5 + 0.1 * 5), 2 + 1, 0.5 - (0.25 + 0.1 * 6)]
     single = [1 - (0.5 + 0.1 * 10), 2 + 1, 0.5 - (0.25 + 0.1 * 7)]
     for errors, algorithm in ((double, make()), (single, make(double=False))):
-        loss, metrics = algorithm.loss(NET, TARGET, BATCH)
+        loss, metrics = algorithm.loss(NET, TARGET, BATCH, KEY)
         np.testing.assert_allclose(loss, np.mean([huber(e) for e in errors]), rtol=1e-6)
         np.testing.assert_allclose(metrics["q"], 3.5 / 3, rtol=1e-6)
         np.testing.assert_allclose(metrics["td_error"], np.abs(errors), rtol=1e-5)
@@ -56,13 +58,13 @@ def test_single_and_double_targets() -> None:
 def test_samples_can_be_weighed() -> None:
     """Errors 0, 3 and -0.35, as above."""
     batch = BATCH._replace(extras={"weight": np.array([1.0, 0.5, 0.25], np.float32)})
-    loss, metrics = make().loss(NET, TARGET, batch)
+    loss, metrics = make().loss(NET, TARGET, batch, KEY)
     np.testing.assert_allclose(loss, (0.5 * huber(3) + 0.25 * huber(0.35)) / 3, rtol=1e-5)
     np.testing.assert_allclose(metrics["td_error"], [0, 3, 0.35], rtol=1e-5, atol=1e-7)
 
 
 def test_gradient_is_the_clipped_error_of_the_action_taken() -> None:
-    grad = jax.grad(lambda p: make().loss(p, TARGET, BATCH)[0])(NET)
+    grad = jax.grad(lambda p: make().loss(p, TARGET, BATCH, KEY)[0])(NET)
     expected = np.zeros((3, 2))
     expected[0, 1] = 1 / 3  # error 3, clipped
     expected[2, 0] = -0.35 / 3
@@ -77,9 +79,34 @@ def test_illegal_actions_are_not_bootstrapped_from(double: bool) -> None:
         obs={"at": BATCH.obs, "legal": np.ones((3, 2), bool)},
         next_obs={"at": BATCH.next_obs, "legal": legal},
     )
-    loss, _ = make(double=double).loss(NET, TARGET, masked)
+    loss, _ = make(double=double).loss(NET, TARGET, masked, KEY)
     errors = [1 - (0.5 + 1.0), 2 + 1, 0.5 - (0.25 + 0.7)]
     np.testing.assert_allclose(loss, np.mean([huber(e) for e in errors]), rtol=1e-6)
+
+
+def test_the_value_may_be_a_distribution() -> None:
+    """Two quantiles of each value, at 1/4 and 3/4; state 1's best by mean are actions 0 and 1.
+
+    Its atoms by the target network are 8 and 12, and 2 and 8 at the network's own choice. The first
+    sample's value 1 has the atoms 0 and 2, the terminated one's is 2 with 1 and 3.
+    """
+    spread = jnp.array([[-1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]])[:, None]  # by state
+    net = NET[..., None] + spread
+    target = TARGET[..., None] + spread * jnp.array([2.0, 3.0])[:, None]
+    q = Function(lambda table, obs: Quantiles(table[obs]), net)
+    for double, atoms in ((True, (2.0, 8.0)), (False, (8.0, 12.0))):
+        algorithm = DQN(q=q, gamma=0.5, double=double)
+        batch = jax.tree.map(lambda x: x[:2], BATCH)
+        loss, metrics = algorithm.loss(net, target, batch, KEY)
+        first = Quantiles(jnp.array([0.0, 2.0])).loss(0.5 + 0.5 * jnp.array(atoms))
+        second = Quantiles(jnp.array([1.0, 3.0])).loss(jnp.array([-1.0, -1.0]))
+        np.testing.assert_allclose(loss, (first + second) / 2, rtol=1e-6)
+        np.testing.assert_allclose(metrics["q"], (1 + 2) / 2, rtol=1e-6)
+        errors = np.sqrt(2 * np.array([first, second]))
+        np.testing.assert_allclose(metrics["td_error"], errors, rtol=1e-6)
+    policy = QPolicy(net, jnp.float32(0))
+    action = algorithm.act(policy, jnp.arange(3), (), KEY, explore=False)[0]
+    np.testing.assert_array_equal(action, NET.argmax(-1))
 
 
 def test_acting_is_epsilon_greedy_among_legal_actions() -> None:

@@ -1,14 +1,14 @@
-"""PQN-VDN with worked numbers."""
+"""PQN and PQN-VDN with worked numbers."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from handmade import Function
+from handmade import Function, steps
 from team import ACTIONS, AGENTS, VIEW, assert_trees_close, disturbed, rollout, team_spec
 
-from parl.algorithms.pqn import PQN
+from parl.algorithms.pqn import PQN, PQNVDN
 from parl.core.types import Rollout, Step
 from parl.models import CELLS, MLP, Agents, DiscreteValues, Recurrent, cell_output
 from parl.models.mixers import Sum
@@ -30,9 +30,35 @@ def two_steps() -> Rollout:
     return Rollout(step, ())
 
 
+def test_lambda_returns_of_one_agent_by_hand() -> None:
+    """Two environments. Values are (o, 2 o); the best of the next ones 6 and 10, then 4 and 2.
+
+    In the first, the second step ends at a time limit: its return is 1 + 0.5 * 4 = 3, and the
+    first one's 1 + 0.5 * (0.5 * 6 + 0.5 * 3) = 3.25. In the second, the first step terminates.
+    """
+    q = Function(lambda p, obs: p * obs * jnp.array([1.0, 2.0]), jnp.float32(1))
+    algorithm = PQN(q=q, gamma=0.5, lambda_=0.5)
+    batch = steps(
+        obs=[[[1.0], [2.0]], [[3.0], [1.0]]],
+        next_obs=[[[3.0], [5.0]], [[2.0], [1.0]]],
+        action=[[0, 1], [1, 0]],
+        reward=[[1.0, -1.0], [1.0, 2.0]],
+        discount=[[1.0, 0.0], [1.0, 1.0]],
+        last=[[False, True], [True, False]],
+        first=[[True, True], [False, True]],
+    )
+    sample = algorithm.samples(jnp.float32(1), Rollout(batch, ()))
+    np.testing.assert_allclose(sample.target, [3.25, -1, 3, 3])
+    assert sample.active is None
+    loss, metrics = algorithm.loss(jnp.float32(1), sample)
+    errors = np.array([1 - 3.25, 4 + 1, 6 - 3, 1 - 3])
+    np.testing.assert_allclose(loss, 0.5 * (errors**2).mean())
+    np.testing.assert_allclose(metrics["q"], (1 + 4 + 6 + 1) / 4)
+
+
 def test_lambda_returns_of_the_sum_by_hand() -> None:
     """Behind the first step: half of the best value 14, half of the return 30."""
-    algorithm = PQN(q=TABLE, mixer=Sum(), gamma=0.5, lambda_=0.5)
+    algorithm = PQNVDN(q=TABLE, mixer=Sum(), gamma=0.5, lambda_=0.5)
     sample = algorithm.samples(PARAMS, two_steps())
     np.testing.assert_allclose(sample.target, [1 + 0.5 * (0.5 * 14 + 0.5 * 30), 30])
     loss, _ = algorithm.loss(PARAMS, sample)
@@ -45,7 +71,7 @@ def test_who_does_not_act_changes_nothing() -> None:
     """With memory, in turns: whole updates of two epochs."""
     head = DiscreteValues(cell_output(3), ACTIONS, MLP(()))
     q = Agents(Recurrent(VIEW, MLP((4,)), CELLS["gru"](3), head), AGENTS)
-    algorithm = PQN(q=q, mixer=Sum(), epochs=2, minibatches=2, learning_rate=1e-2)
+    algorithm = PQNVDN(q=q, mixer=Sum(), epochs=2, minibatches=2, learning_rate=1e-2)
     state, batch = algorithm.init(jax.random.key(0), team_spec()), rollout(turns=True)
     batch = batch._replace(memory=algorithm.memory(batch.steps.first.shape[1:]))
     update = jax.jit(algorithm.update)

@@ -59,7 +59,7 @@ def errors(mixer: Any, batch: Rollout | None = None, **settings: Any) -> tuple[A
     """(loss, its gradient) of the table with gamma of one half, errors counted squared."""
     algorithm = QMIX(q=TABLE, mixer=mixer, gamma=0.5, huber_delta=1e6, **settings)
     params = {"q": TABLE.params, "mixer": mixer.init(jax.random.key(0), jnp.zeros((1, 2)), 0)}
-    loss = lambda p: algorithm.loss(p, params, batch or two_steps())[0]
+    loss = lambda p: algorithm.loss(p, params, batch or two_steps(), jax.random.key(0))[0]
     return jax.value_and_grad(loss)(params)
 
 
@@ -156,7 +156,7 @@ def test_who_does_not_act_changes_nothing(mixer: Any, turns: bool) -> None:
     target = jax.tree.map(lambda x: x + 0.1, state.target)
 
     def loss(params: Any, batch: Any) -> Any:
-        return algorithm.loss(params, target, algorithm.items(batch))[0]
+        return algorithm.loss(params, target, algorithm.items(batch), jax.random.key(0))[0]
 
     program = jax.jit(jax.value_and_grad(loss))
     ours, theirs = (program(state.net.params, b) for b in (batch, disturbed(batch)))

@@ -67,8 +67,8 @@ MASKED = {"view": parl.Box((5,)), "legal": parl.Box((6,), "bool")}
 PENDULUM, CARTPOLE, SPREAD = "jax:Pendulum-v1", "jax:CartPole-v1", "jax:simple_spread"
 CONTINUOUS = "jax:simple_spread_continuous"
 
-BOX = "ppo a2c pg impala appo es sac ddpg td3 oac tqc redq droq crossq simba simbav2 flashsac"
-CHOICES = "ppo a2c pg impala appo es dqn"
+BOX = "ppo a2c pg impala appo es sac ddpg d4pg td3 oac tqc redq droq crossq simba simbav2 flashsac"
+CHOICES = "ppo a2c pg impala appo es dqn qrdqn c51 iqn rainbow munchausen pqn dsac"
 AGENTS = "ippo mappo iql vdn qmix pqn_vdn coma maddpg matd3"
 
 
@@ -93,6 +93,8 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "ppo lstm": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "lstm"}),
     "ppo MultiDiscrete": ("ppo", seen(parl.Box((4,)), parl.MultiDiscrete((2, 3, 4))), {}),
     "ppo mask": ("ppo", seen(MASKED, parl.Discrete(6)), {}),
+    "pqn gru": ("pqn", CARTPOLE, {"recurrent": "gru"}),
+    "rainbow grid": ("rainbow", seen(parl.Box((10, 10, 2), "bool"), parl.Discrete(3)), {}),
     "dqn mask": ("dqn", seen(MASKED, parl.Discrete(6)), {}),
     "ppo MultiDiscrete mask": ("ppo", seen(MASKED, parl.MultiDiscrete((2, 4))), {}),
     "ppo image": ("ppo", seen(IMAGE, parl.Discrete(3)), {}),

@@ -8,7 +8,7 @@ import pytest
 from observations import SPACES, draw
 
 from parl.core.errors import SpaceError
-from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes
+from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes, is_grid
 from parl.models import Encoder
 from parl.models.encoder import is_image
 
@@ -50,6 +50,19 @@ def test_images_in_a_dict_pass_the_convolutions() -> None:
     features = encode(space, obs)
     assert features.shape == (3, 512 + 2)
     np.testing.assert_array_equal(features[:, 512:], obs["x"])
+
+
+def test_grids_of_truth_values_pass_a_small_convolution() -> None:
+    """MinAtar's network: 8 x 8 x 16 features before the layer of 128; masks are no grids."""
+    space = {"grid": Box((10, 10, 4), "bool"), "legal": Box((5,), "bool")}
+    net, obs = Encoder(space["grid"]), draw(space["grid"], (3,))
+    params = net.init(jax.random.key(0), obs)
+    sizes = sorted(x.size for x in jax.tree.leaves(params))
+    assert sizes == [16, 128, 9 * 4 * 16, 8 * 8 * 16 * 128]
+    assert net.apply(params, obs).shape == (3, 128)
+    assert is_image(space) and is_grid(space["grid"])
+    assert not is_grid(Box((10, 10, 4), "uint8")) and not is_image(Box((4, 4, 3), "bool"))
+    assert encode(Box((3, 3, 2), "bool"), np.ones((1, 3, 3, 2), bool)).shape == (1, 18)
 
 
 def test_a_vector_costs_no_parameters() -> None:

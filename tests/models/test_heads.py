@@ -15,9 +15,11 @@ from parl.models import (
     CategoricalPolicy,
     Critic,
     DiscreteValues,
+    ImplicitValues,
     NormalPolicy,
     TanhNormalPolicy,
     Value,
+    modes,
     orthogonal_torso,
     policy_head,
 )
@@ -133,6 +135,37 @@ def test_dueling_values_average_to_the_state_value() -> None:
 def test_plain_values_have_one_layer_less() -> None:
     params, q = run(DiscreteValues(VECTOR, 3, TORSO), np.ones((2, 3)))
     assert q.shape == (2, 3) and set(params["params"]) == {"torso", "Dense_0"}
+
+
+def test_dueling_of_distributions_is_value_by_value() -> None:
+    """Two atoms of three actions; a plain network has all of them in one layer."""
+    obs = draw(VECTOR, (6,))
+    plain = DiscreteValues(VECTOR, 3, MLP(()), outputs=2, form=ops.Quantiles)
+    params, values = run(plain, obs)
+    assert values.atoms.shape == (6, 3, 2) and values.mean.shape == (6, 3)
+    layer = params["params"]["Dense_0"]
+    np.testing.assert_allclose(values.atoms.reshape(6, 6), obs @ layer["kernel"], atol=1e-5)
+    params, values = run(DiscreteValues(VECTOR, 3, MLP(()), True, 2, ops.Quantiles), obs)
+    common = obs @ params["params"]["Dense_1"]["kernel"]
+    np.testing.assert_allclose(values.atoms.mean(1), common, rtol=1e-4, atol=1e-5)
+
+
+def test_implicit_quantiles_at_drawn_and_at_even_levels() -> None:
+    net = ImplicitValues(VECTOR, 3, MLP((4,)), MLP((5,)), quantiles=2, waves=3)
+    obs = draw(VECTOR, (6,))
+    params, even = run(net, obs)
+    assert even.atoms.shape == (6, 3, 2)
+    np.testing.assert_array_equal(even.levels, np.broadcast_to([0.25, 0.75], (6, 3, 2)))
+    drawn = modes.perturb(net, params, obs, key=jax.random.key(1))
+    levels = np.asarray(drawn.levels)
+    assert (levels[:, 0] == levels[:, 2]).all() and len(np.unique(levels)) == 12
+    # by hand: relu(W cos(pi i tau) + b) times the features
+    layers, tau = params["params"], levels[0, 0, 1]
+    dense = lambda name, x: x @ layers[name]["kernel"] + layers[name]["bias"]
+    features = TORSO.apply({"params": layers["torso"]}, obs[0])
+    embedded = jax.nn.relu(dense("Dense_0", np.cos(np.pi * np.arange(3) * tau)))
+    x = MLP((5,)).apply({"params": layers["last"]}, features * embedded)
+    np.testing.assert_allclose(drawn.atoms[0, :, 1], dense("Dense_1", x), rtol=1e-4, atol=1e-5)
 
 
 def test_action_value_sees_the_action() -> None:

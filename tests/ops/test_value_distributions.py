@@ -12,11 +12,15 @@ import pytest
 from parl.ops.value_distributions import (
     Histogram,
     HLGauss,
+    Huber,
+    ImplicitQuantiles,
     Point,
     Quantiles,
     TwoHot,
     as_values,
     least,
+    mean_of,
+    pick,
     share_by_nearness,
     share_by_scatter,
     truncated_mixture,
@@ -49,6 +53,43 @@ def test_plain_arrays_are_numbers() -> None:
     assert isinstance(values, Point) and as_values(values) is values
 
 
+def test_huber_is_linear_beyond_its_width() -> None:
+    values = Huber(jnp.array([1.0, 5.0]), 2.0)
+    close(values.loss(jnp.array([2.0, 1.0])), [0.5, 2 * (4 - 1)])
+    close(values.error(jnp.array([2.0, 1.0])), [1, 4])
+
+
+# -- values of actions ----------------------------------------------------------------------------
+
+
+def test_the_value_of_an_action() -> None:
+    """Of arrays, atoms and logits alike, with two samples and three actions."""
+    x = jnp.arange(12.0).reshape(2, 3, 2)
+    index = jnp.array([2, 0])
+    close(pick(x[..., 0], index), [4, 6])
+    close(mean_of(pick(x[..., 0], index)), [4, 6])
+    close(pick(Quantiles(x), index).atoms, [[4, 5], [6, 7]])
+    close(pick(ImplicitQuantiles(x, x / 12), index).levels, [[4 / 12, 5 / 12], [6 / 12, 7 / 12]])
+    found = pick(Histogram(x, 0.0, 1.0), index)
+    close(found.logits, [[4, 5], [6, 7]])
+    assert (found.low, found.high) == (0.0, 1.0)
+    close(mean_of(Quantiles(x)), x.mean(-1))
+
+
+def test_the_value_of_a_policy() -> None:
+    """A quarter of the first action and three quarters of the second."""
+    weights = jnp.array([0.25, 0.75])
+    close(Point(jnp.array([4.0, 8.0])).mixture(weights).mean, 7)
+    atoms = jnp.array([[0.0, 4.0], [8.0, 8.0]])
+    close(Quantiles(atoms).mixture(weights).atoms, [6, 7])
+    implicit = ImplicitQuantiles(atoms, jnp.array([[0.1, 0.2], [0.1, 0.2]])).mixture(weights)
+    close(implicit.atoms, [6, 7])
+    close(implicit.levels, [0.1, 0.2])
+    both = histogram(Histogram, [[0.2, 0.4, 0.4], [0.6, 0.2, 0.2]])
+    close(jax.nn.softmax(both.mixture(weights).logits), [0.5, 0.25, 0.25])
+    close(jax.nn.softmax(both.mixture(jnp.array([1.0, 0.0])).logits), [0.2, 0.4, 0.4])
+
+
 # -- quantiles ------------------------------------------------------------------------------------
 
 
@@ -67,6 +108,19 @@ def test_quantile_huber_loss() -> None:
     high_is_zero = 0.25 * 1.5 + 0.75 * 0.125 + 0.75 * 2.5
     close(values.loss(target), [[(low + high) / 6], [(low_is_one + high_is_zero) / 6]])
     close(values.mean, [[0.5], [0.5]])
+
+
+def test_quantiles_of_any_levels() -> None:
+    """At 0.1 and 0.9; errors 2 and -0.5 from 0, 1 and -1.5 from 1, of Huber losses as below."""
+    values = ImplicitQuantiles(jnp.array([0.0, 1.0]), jnp.array([0.1, 0.9]))
+    low = 0.1 * 1.5 + 0.9 * 0.125
+    high = 0.9 * 0.5 + 0.1 * 1.0
+    close(values.loss(jnp.array([2.0, -0.5])), (low + high) / 4)
+    close(values.mean, 0.5)
+    even = ImplicitQuantiles(jnp.array([0.0, 1.0]), jnp.array([0.25, 0.75]))
+    target = jnp.array([2.0, -0.5])
+    close(even.loss(target), Quantiles(even.atoms).loss(target))
+    close(even.backup(jnp.array(1.0), jnp.array(0.5)), [1, 1.5])
 
 
 def test_quantile_regression_finds_the_quantiles() -> None:

@@ -34,6 +34,7 @@ KINDS = {
     "sac": SAC,
     "td3": TD3,
     "ddpg": TD3,
+    "d4pg": TD3,
     "oac": OAC,
     "tqc": TQC,
     "redq": REDQ,

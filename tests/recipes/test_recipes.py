@@ -17,13 +17,14 @@ from parl.core.settings import as_tuple
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
 from parl.recipes import RECIPES, make_recipe, recipe_class
 
-VECTOR, IMAGE = Box((3,)), Box((8, 8, 1), "uint8")
+VECTOR, IMAGE, GRID = Box((3,)), Box((8, 8, 1), "uint8"), Box((10, 10, 4), "bool")
 SPECS = {
     "discrete": EnvSpec("CartPole-v1", VECTOR, Discrete(2), max_steps=500),
     "continuous": EnvSpec("Ant-v5", VECTOR, Box((4,), low=-1.0, high=1.0), max_steps=1000),
     "short": EnvSpec("jax:Pendulum-v1", VECTOR, Box((1,), low=-1.0, high=1.0), max_steps=200),
     "multi": EnvSpec("Tiles-v0", VECTOR, MultiDiscrete((2, 3))),
     "pixels": EnvSpec("ale:Pong", IMAGE, Discrete(6)),
+    "grid": EnvSpec("Breakout", GRID, Discrete(3)),
 }
 ACTOR_CRITICS = ("ppo", "a2c", "impala", "appo")
 ON_POLICY = (*ACTOR_CRITICS, "pg")
@@ -31,6 +32,7 @@ CONTROL = (
     "sac",
     "td3",
     "ddpg",
+    "d4pg",
     "oac",
     "tqc",
     "redq",
@@ -40,10 +42,11 @@ CONTROL = (
     "simbav2",
     "flashsac",
 )
+FROM_VALUES = ("qrdqn", "c51", "iqn", "rainbow", "munchausen", "pqn", "dsac")
 SERVED = [
     *((algorithm, name) for algorithm in (*ON_POLICY, "es") for name in SPECS),
     *((algorithm, name) for algorithm in CONTROL for name in ("continuous", "short")),
-    *(("dqn", name) for name in ("discrete", "pixels")),
+    *((name, env) for name in ("dqn", *FROM_VALUES) for env in ("discrete", "pixels", "grid")),
 ]
 
 
@@ -185,7 +188,8 @@ def test_learners_fit_their_environment(algorithm: str, env: str) -> None:
     spec = SPECS[env]
     recipe = make_recipe(algorithm, spec)
     learner = recipe.learner(spec, 100_000, recipe.num_envs)
-    assert isinstance(learner, OnPolicy if algorithm in (*ON_POLICY, "es") else OffPolicy)
+    on_policy = algorithm in (*ON_POLICY, "es", "pqn")
+    assert isinstance(learner, OnPolicy if on_policy else OffPolicy)
     rule = learner.algorithm
 
     def act(key: Any) -> Any:
@@ -312,6 +316,47 @@ def test_critics_that_leave_no_target(name: str, changes: dict[str, int], said: 
     recipe = make_recipe(name, spec).override(changes)
     with pytest.raises(ConfigError, match=said):
         recipe.learner(spec, 10_000, 1)
+
+
+def test_each_part_of_rainbow_is_a_switch_of_dqn() -> None:
+    """With them dqn is rainbow, and without them a descendant is dqn."""
+    for spec in (SPECS["discrete"], SPECS["grid"]):
+        dqn, rainbow = make_recipe("dqn", spec), make_recipe("rainbow", spec)
+        switches = {"noisy": True, "dueling": True, "values": "categorical", "n_step": 3}
+        switches |= {"priority": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0}
+        assert dqn.override(switches).settings() == rainbow.settings()
+        assert dqn.override(switches).learner(spec, 0, 1) == rainbow.learner(spec, 0, 1)
+        for name, changes in (
+            ("qrdqn", {"values": "quantile", "double": False}),
+            ("c51", {"values": "categorical", "double": False}),
+            ("iqn", {"values": "implicit", "double": False, "quantiles": 16}),
+        ):
+            assert dqn.override(changes).settings() == make_recipe(name, spec).settings()
+    soft = make_recipe("munchausen", SPECS["discrete"])
+    assert (
+        soft.algorithm.learning_rate
+        == make_recipe("dqn", SPECS["discrete"]).algorithm.learning_rate
+    )
+    assert "double" not in soft.settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"values": "quantiles"},
+            "'values' is 'quantiles'; it can be scalar, categorical, quantile",
+        ),
+        (
+            {"values": "categorical", "value_min": 5.0, "value_max": 5.0},
+            "value_min 5 must lie below",
+        ),
+    ],
+)
+def test_values_that_there_are_not(changes: dict[str, Any], said: str) -> None:
+    recipe = make_recipe("dqn", SPECS["discrete"]).override(changes)
+    with pytest.raises(ConfigError, match=said):
+        recipe.learner(SPECS["discrete"], 10_000, 1)
 
 
 def test_how_replay_is_sampled_is_two_settings() -> None:

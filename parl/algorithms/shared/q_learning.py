@@ -6,6 +6,7 @@ may be recurrent; see parl/models/recurrent.py. Shapes: B batch, O observation, 
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -31,7 +32,7 @@ class QLearning(Algorithm):
     Their states have `net` and `env_steps` [] int32.
     """
 
-    q: Model = static(default=None)  # obs [B, O] -> [B, A]
+    q: Model = static(default=None)  # obs [B, O] -> [B, A], or a ValueDistribution of these
     optimizer: Optimizer = static(default=optax.adam)
     anneal_updates: int = static(default=0)  # updates over which the rate falls to 0; 0: constant
     learning_rate: float = 1e-4
@@ -67,8 +68,9 @@ class QLearning(Algorithm):
     def act(
         self, policy: QPolicy, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
-        q, memory = recurrent.step(self.q, policy.params, obs, memory)
-        legal = ops.legal_actions(obs)
+        k_net = jax.random.fold_in(key, 0) if explore else None  # the greedy network has no noise
+        values, memory = recurrent.step(self.q, policy.params, obs, memory, k_net)
+        q, legal = ops.mean_of(values), ops.legal_actions(obs)
         if explore:
             return ops.epsilon_greedy(key, q, policy.epsilon, legal), memory, {}
         return greedy(q, legal), memory, {}

@@ -1,0 +1,22 @@
+"""IQN: quantiles of the return at levels drawn anew. Dabney et al. 2018, arXiv:1806.06923.
+
+Both sides of the loss draw `quantiles` levels, 64 in the paper; acting takes evenly spaced ones,
+whose mean has no noise. Other settings are DQN's.
+"""
+
+from dataclasses import dataclass
+
+from parl.algorithms.dqn import DQN
+from parl.recipes.dqn import DQNRecipe
+
+
+@dataclass(frozen=True)
+class IQNRecipe(DQNRecipe):
+    """Implicit quantile network for discrete actions."""
+
+    values: str = "implicit"
+    quantiles: int = 16
+
+    @classmethod
+    def variant(cls, algorithm: DQN) -> DQN:
+        return algorithm.replace(double=False)
