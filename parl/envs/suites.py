@@ -55,6 +55,21 @@ SUITES = [
     ),
     Suite("brax:", "Brax", "brax", "brax", "parl.envs.adapters.brax_suite:Brax"),
     Suite("jaxmarl:", "JaxMARL", "jaxmarl", "jaxmarl", "parl.envs.adapters.jaxmarl_suite:JaxMarl"),
+    Suite(
+        "gymnax:",
+        "gymnax, with MinAtar and bsuite",
+        "gymnax",
+        "'gymnax>=1'",
+        "parl.envs.adapters.gymnax_suite:Gymnax",
+    ),
+    Suite(
+        "pgx:", "Pgx, board and card games", "pgx", "pgx", "parl.envs.adapters.pgx_suite:make_pgx"
+    ),
+    Suite("jumanji:", "Jumanji", "jumanji", "jumanji", "parl.envs.adapters.jumanji_suite:Jumanji"),
+    Suite(
+        "navix:", "NAVIX, MiniGrid in JAX", "navix", "navix", "parl.envs.adapters.navix_suite:Navix"
+    ),
+    Suite("craftax:", "Craftax", "craftax", "craftax", "parl.envs.adapters.craftax_suite:Craftax"),
 ]
 
 
