@@ -22,9 +22,7 @@ def test_without_sigma_it_is_the_plain_network() -> None:
 
     noisy = network(lambda n, **kw: NoisyDense(n, sigma=0.0, **kw))
     params = noisy.init(KEY, X)
-    plain = jax.tree_util.tree_map_with_path(
-        lambda path, x: x, {"params": renamed(params["params"])}
-    )
+    plain = {"params": renamed(params["params"])}
     values = modes.perturb(noisy, params, X, key=KEY)
     np.testing.assert_array_equal(values, network(nn.Dense).apply(plain, X))
 
@@ -39,9 +37,10 @@ def renamed(tree: Any) -> Any:
 
 def test_without_a_key_it_is_the_mean() -> None:
     layer = NoisyDense(3)
-    params = layer.init(KEY, X)
+    params: Any = layer.init(KEY, X)
     kernel, bias = params["params"]["kernel"], params["params"]["bias"]
-    np.testing.assert_allclose(layer.apply(params, X), X @ kernel + bias, rtol=1e-6)
+    outputs: Any = layer.apply(params, X)
+    np.testing.assert_allclose(outputs, X @ kernel + bias, rtol=1e-6)
     np.testing.assert_allclose(params["params"]["kernel_spread"], 0.5 / 2)
     np.testing.assert_allclose(params["params"]["bias_spread"], 0.5 / 2)
 
@@ -49,7 +48,7 @@ def test_without_a_key_it_is_the_mean() -> None:
 def test_noise_is_factorised_and_shared_by_the_batch() -> None:
     """The change of the output is (x (s e_in)) e_out + s e_out, of one rank over the outputs."""
     layer = NoisyDense(3)
-    params = layer.init(KEY, X)
+    params: Any = layer.init(KEY, X)
     change = lambda key: np.asarray(
         modes.perturb(layer, params, X, key=key) - layer.apply(params, X)
     )
