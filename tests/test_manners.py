@@ -65,7 +65,7 @@ def test_what_is_not_understood_leads_on(capsys, words: list[str], said: str) ->
 
 def test_algorithms_of_other_names(capsys) -> None:
     assert told(capsys, "train", "PPO", *WRONG) == STEPS
-    assert "Use dqn --n-step 3 --priority 0.5" in told(capsys, "train", "rainbow", *WRONG)
+    assert "Use dqn --noisy --epsilon-start 0" in told(capsys, "train", "noisy_dqn", *WRONG)
 
 
 @pytest.mark.parametrize(
