@@ -31,7 +31,8 @@ from study import NOTE, Cell, Study, load
 
 import parl
 from parl.core.errors import ConfigError, ParlError
-from parl.runs.directory import RunDir, write_json
+from parl.core.files import write_json
+from parl.runs.directory import RunDir
 
 HERE = Path(__file__).parent
 STOPPED = 128  # exit codes beyond it are those of signals

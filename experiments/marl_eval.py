@@ -18,8 +18,9 @@ import tyro
 
 from parl import ops
 from parl.core.errors import ConfigError
+from parl.core.files import write_json
 from parl.report.metrics import read_metrics
-from parl.runs.directory import RunDir, write_json
+from parl.runs.directory import RunDir
 
 METRICS = {"return_mean": "return", "win_rate": "win_rate"}  # ours to theirs
 Tree = dict[str, Any]

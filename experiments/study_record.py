@@ -13,8 +13,8 @@ import numpy as np
 from study import NOTE, Cell
 
 from parl.core.errors import ConfigError
+from parl.core.files import write_json
 from parl.report.plotting import series_of
-from parl.runs.directory import write_json
 
 FOLDER = "cells"  # of the records, among the results
 

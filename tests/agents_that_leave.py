@@ -133,3 +133,42 @@ def play(make: Any, length: int) -> Step:
         steps.append(Step(obs, action, new.reward, discount, new.next_obs, first, last, {}))
         obs, first = new.obs, last
     return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *steps)
+
+
+# --- games that break the rules
+
+
+class Over(Parallel):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed, options)
+        self.agents = []
+        return {}, {}
+
+
+class Old(Parallel):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed, options)[0]
+
+
+class OldStep(Parallel):
+    def step(self, actions: dict[str, int]) -> Any:
+        return super().step(actions)[:4]
+
+
+class NoView(Parallel):
+    def step(self, actions: dict[str, int]) -> Any:
+        answer = super().step(actions)
+        answer[0].pop("b")
+        return answer
+
+
+class Stranger(Parallel):
+    def step(self, actions: dict[str, int]) -> Any:
+        answer = super().step(actions)
+        self.agents = [*self.agents, "c"]
+        return answer
+
+
+class Shy(Turns):
+    def observe(self, agent: str) -> Any:
+        return super().observe(agent) if agent == self.agent_selection else None

@@ -136,7 +136,7 @@ def test_tensorboard_is_told_where_a_run_resumes(tmp_path):
 def test_a_full_disk_is_one_sentence(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     log = RunLog(tmp_path)
-    with pytest.raises(ParlError, match=r"metrics\.jsonl: No space left on device; checkpoints"):
+    with pytest.raises(ParlError, match=r"metrics\.jsonl: No space left on device; earlier"):
         log.write({"env_steps": 8})
     log.close()
 

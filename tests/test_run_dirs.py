@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import parl
-from parl.core import checkpoint, pieces
+from parl.core import checkpoint, files, pieces
 from parl.core.errors import CheckpointError, ConfigError, ParlError
 from parl.core.locks import Held, Lock, read_lock
 from parl.core.pieces import Ring
 from parl.report.metrics import RunLog, read_metrics
 from parl.runs import checkpoints as run_checkpoints
 from parl.runs.config import RunConfig, new_run_id
-from parl.runs.directory import RunDir, write_json
+from parl.runs.directory import RunDir
 from parl.runs.interruption import Interrupted, Signals
 from parl.runs.session import changed, default_out, started
 
@@ -380,7 +380,7 @@ def test_a_full_disk_at_a_json_file(tmp_path: Path, monkeypatch: Any) -> None:
     def full(_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(ParlError, match=r"could not write .*config.json: No space left on device"):
         RunDir(tmp_path).write_config(CONFIG)
     with pytest.raises(ParlError, match=r"result.json"):
@@ -391,7 +391,7 @@ def test_a_full_disk_at_a_json_file(tmp_path: Path, monkeypatch: Any) -> None:
 def test_a_result_is_json(tmp_path: Path) -> None:
     RunDir(tmp_path).write_result({"a": np.inf, "b": [float("nan"), 1.0], "c": np.float32(2)})
     assert json.loads((tmp_path / "result.json").read_text()) == {"a": None, "b": [None, 1], "c": 2}
-    write_json(tmp_path / "x.json", {"a": 1}, indent=None)
+    files.write_json(tmp_path / "x.json", {"a": 1}, indent=None)
 
 
 def test_a_finished_run_has_its_last_checkpoint(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fault_cases import case
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 import agents_that_leave
-from agents_that_leave import Parallel, play
+from agents_that_leave import NoView, Old, Over, Parallel, Shy, play
 
 from parl import ops
 from parl.core.errors import EnvError
@@ -377,26 +377,6 @@ def agents_that_pause() -> None:
 @case("20")
 def messages() -> None:
     """Environments that break the rules are named, with what to do."""
-
-    class Over(Parallel):
-        def reset(self, seed: int | None = None, options: Any = None) -> Any:
-            super().reset(seed, options)
-            self.agents = []
-            return {}, {}
-
-    class Old(Parallel):
-        def reset(self, seed: int | None = None, options: Any = None) -> Any:
-            return super().reset(seed, options)[0]
-
-    class NoView(Parallel):
-        def step(self, actions: dict[str, Any]) -> Any:
-            answer = super().step(actions)
-            answer[0].pop("b")
-            return answer
-
-    class Shy(Turns):
-        def observe(self, agent: str) -> Any:
-            return super().observe(agent) if agent == self.agent_selection else None
 
     refused(Over, "parallel_v0 starts an episode with nobody in `agents`")
     refused(Old, "parallel_v0: reset must return (observations, infos)")

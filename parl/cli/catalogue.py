@@ -1,12 +1,10 @@
 """parl list: algorithms, environments and how to install them."""
 
-import sys
 import textwrap
 
-from rich.console import Console
 from rich.table import Table
 
-from parl.cli.printing import HELP, WIDTH
+from parl.cli.printing import HELP, console
 from parl.core.errors import ConfigError
 from parl.envs.builtin import JAX_ENVS
 from parl.envs.suites import SUITES, Suite, brought, is_installed
@@ -26,9 +24,8 @@ def run(arguments: list[str]) -> int:
 
 def show() -> None:
     """Prints both tables and the names of the built-in environments."""
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH)
     names = ", ".join(f"jax:{name}" for name in JAX_ENVS)
-    console.print(algorithms(), "", suites(), "", "built in:")
+    console().print(algorithms(), "", suites(), "", "built in:")
     print(textwrap.fill(names, 100, initial_indent="  ", subsequent_indent="  "))
 
 

@@ -1,29 +1,25 @@
 """The tables of `parl cluster status`."""
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 
+from parl.cli.printing import console
 from parl.remote.cluster import status
 from parl.remote.occupants import Machine, Occupant
 
-WIDTH = 160  # columns in a pipe or file
 RIGHT = {"CPUs", "free", "pid", "actors"}
 
 
 def show() -> None:
     """Prints the nodes of this machine's cluster and the runs that hold its CPUs."""
     address, found = status()
-    width = None if sys.stdout.isatty() else WIDTH
-    console = Console(highlight=False, markup=False, width=width)
-    console.print(f"cluster at {address}")
+    screen = console()
+    screen.print(f"cluster at {address}")
     if isinstance(found, str):
-        console.print(found)
+        screen.print(found)
     else:
         nodes, occupants = found
-        console.print(node_table(nodes), "")
-        console.print(run_table(occupants) if occupants else "no program uses it")
+        screen.print(node_table(nodes), "")
+        screen.print(run_table(occupants) if occupants else "no program uses it")
 
 
 def node_table(nodes: list[Machine]) -> Table:

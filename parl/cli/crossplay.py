@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from parl.cli.flags import Flags, parse
+from parl.cli.printing import console
 from parl.core.settings import declared
 
 
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
         table = Table("row \\ column", *result.names, title=title, title_justify="left", box=None)
         for name, row in zip(result.names, matrix, strict=True):
             table.add_row(name, *(f"{x:.2f}" for x in row))
-        Console(highlight=False, soft_wrap=True, markup=False).print(table, "")
+        console().print(table, "")
     if flags.out is not None:
         print(f"written: {', '.join(map(str, crossplay.write(result, flags.out)))}")
     return 0

@@ -28,7 +28,9 @@ import jax
 import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy; comes with jax)
 import numpy as np
 
+from parl.core import files
 from parl.core.errors import CheckpointError, DamagedCheckpoint
+from parl.core.files import sync
 from parl.core.manifest import ARRAYS, Entry, check_sizes, entries_of, read_text
 from parl.core.memory import available_memory
 
@@ -101,23 +103,30 @@ class Checkpoint:
                 f"{self.path} was written by a different program: '{prefix}/{odd}' is in only one "
                 "of the checkpoint and this run; use the settings it was saved with."
             )
-        leaves = [self.fit(f"{prefix}/{name}", found[name], leaf) for name, leaf in wanted.items()]
+        leaves = [
+            fitted(self.path, f"{prefix}/{name}", found[name], leaf)
+            for name, leaf in wanted.items()
+        ]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
-    def fit(self, name: str, array: np.ndarray, leaf: Any) -> Any:
-        """`array` in the type of `leaf`: numpy or jax, since the two round differently."""
-        expected = to_numpy(leaf)
-        if array.shape != expected.shape or array.dtype != expected.dtype:
-            raise CheckpointError(
-                f"{self.path} holds '{name}' as {array.dtype}{list(array.shape)}, but this run has "
-                f"{expected.dtype}{list(expected.shape)}; use the settings it was saved with."
-            )
-        if is_key(leaf):
-            words = jax.numpy.asarray(array)
-            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
-        if isinstance(leaf, np.ndarray | np.generic):
-            return np.array(array)[()]  # a writable copy; a scalar if it has no axes
-        return jax.numpy.array(array)  # a copy: these buffers may be donated
+
+def fitted(place: Any, name: str, array: np.ndarray, leaf: Any) -> Any:
+    """`array`, of `name` in `place`, in the type of `leaf`: numpy or jax, which round differently.
+
+    Raises CheckpointError if its shape or dtype is another one.
+    """
+    expected = to_numpy(leaf)
+    if array.shape != expected.shape or array.dtype != expected.dtype:
+        raise CheckpointError(
+            f"{place} holds '{name}' as {array.dtype}{list(array.shape)}, but this run has "
+            f"{expected.dtype}{list(expected.shape)}; use the settings it was saved with."
+        )
+    if is_key(leaf):
+        words = jax.numpy.asarray(array)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, np.ndarray | np.generic):
+        return np.array(array)[()]  # a writable copy; a scalar if it has no axes
+    return jax.numpy.array(array)  # a copy: these buffers may be donated
 
 
 def with_default(checkpoint: Checkpoint, name: str, array: np.ndarray) -> Checkpoint:
@@ -138,24 +147,20 @@ def save(
     arrays = {name: to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
     temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        entries = write_arrays(temporary, arrays, apart)
-        write_manifest(temporary / "manifest.json", {"arrays": entries, "meta": meta})
-        replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
+        with writing(path):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            entries = write_arrays(temporary, arrays, apart)
+            write_manifest(temporary / "manifest.json", {"arrays": entries, "meta": meta})
+            replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return arrays
 
 
-def unwritable(path: Path, error: OSError) -> CheckpointError:
-    """The error for a checkpoint that could not be written."""
-    return CheckpointError(
-        f"could not write {path}: {error.strerror or error}; earlier checkpoints are intact, "
-        "make room or choose another --out and resume."
-    )
+def writing(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Turns an OSError into a CheckpointError."""
+    return files.writing(path, files.RESUME, CheckpointError)
 
 
 def may_be_replaced(path: Path) -> bool:
@@ -203,12 +208,6 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
     with path.open("w") as file:
         file.write(text.replace(BLANK, sha256(text.encode()), 1))
         sync(file)
-
-
-def sync(file: Any) -> None:
-    """Flushes a file to the disk before the rename that publishes it."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def replace(temporary: Path, path: Path) -> None:
@@ -286,18 +285,15 @@ def rewritten(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the content of a manifest to change, then replaces the file by one rename."""
     temporary = path / ".writing.bin"
     try:
-        manifest = read_manifest(path / "manifest.json")
-        content = {name: manifest[name] for name in ("arrays", "meta")}
-        yield content
-        write_manifest(temporary, content)
-        temporary.replace(path / "manifest.json")
-    except OSError as error:
+        with writing(path / "manifest.json"):
+            manifest = read_manifest(path / "manifest.json")
+            content = {name: manifest[name] for name in ("arrays", "meta")}
+            yield content
+            write_manifest(temporary, content)
+            temporary.replace(path / "manifest.json")
+    finally:
         with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise CheckpointError(
-            f"could not write {path / 'manifest.json'}: {error.strerror or error}; the checkpoint "
-            "is as it was, make room and resume."
-        ) from error
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: Path, without: Iterable[str] = (), mapped: bool = False) -> Checkpoint:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from parl.core.checkpoint import NONSENSE, sha256, sync, to_numpy
+from parl.core.checkpoint import NONSENSE, sha256, to_numpy
 from parl.core.errors import DamagedCheckpoint
+from parl.core.files import sync
 from parl.core.manifest import dtype_of, is_count
 from parl.core.memory import available_memory
 

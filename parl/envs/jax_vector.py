@@ -16,8 +16,9 @@ from flax import struct
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from parl.core.checkpoint import is_key, named_leaves, to_numpy
+from parl.core.checkpoint import fitted, named_leaves, to_numpy
 from parl.core.errors import CheckpointError, EnvError, told
+from parl.core.finite import check_answer, find_not_finite
 from parl.core.programs import shared
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
@@ -200,11 +201,9 @@ class JaxVectorEnv:
         self._vector, transition = self._autostep(vector, action)
         answer = writable(transition)
         # NaN after a NaN action is not the environment's fault
-        if is_finite(action) and not is_finite((answer.reward, answer.next_obs)):
-            raise EnvError(
-                f"{self.spec.id} returned NaN or infinity at step {int(vector.time) + 1}; "
-                "its simulation has diverged or its code has a bug."
-            )
+        if find_not_finite(action) is None:
+            for tree, what in ((answer.reward, "reward"), (answer.next_obs, "observation")):
+                check_answer(tree, what, self.spec.id, int(vector.time) + 1)
         return answer
 
     def get_state(self) -> EnvState:
@@ -227,7 +226,9 @@ class JaxVectorEnv:
         for name in sorted(wanted.keys() ^ state.arrays.keys()):
             fault = "lacks" if name in wanted else "has the unknown"
             raise CheckpointError(f"The saved state of {self.spec.id} {fault} array {name!r}.")
-        leaves = [restore(name, state.arrays[name], leaf) for name, leaf in wanted.items()]
+        place = f"the saved state of {self.spec.id}"
+        arrays = {name: np.asarray(x) for name, x in state.arrays.items()}
+        leaves = [fitted(place, name, arrays[name], leaf) for name, leaf in wanted.items()]
         self._vector = vector = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return writable(vector.obs)
 
@@ -244,24 +245,6 @@ class JaxVectorEnv:
         return self._vector
 
 
-def is_finite(tree: Any) -> bool:
-    """Whether there is no NaN or infinity in any leaf."""
-    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
-
-
 def writable(tree: Any) -> Any:
     """Copies of the leaves that the caller owns and may write to."""
     return jax.tree.map(np.array, tree)
-
-
-def restore(name: str, saved: Any, like: Array) -> Array:
-    """The saved array as a leaf of the same shape and type as `like`."""
-    saved, plain = np.asarray(saved), to_numpy(like)
-    if (saved.shape, saved.dtype) != (plain.shape, plain.dtype):
-        raise CheckpointError(
-            f"The saved array {name!r} is {saved.dtype}{list(saved.shape)} where "
-            f"{plain.dtype}{list(plain.shape)} is needed."
-        )
-    if is_key(like):
-        return jax.random.wrap_key_data(jnp.array(saved), impl=jax.random.key_impl(like))
-    return jnp.array(saved)

@@ -11,6 +11,7 @@ import numpy as np
 
 from parl.core.actions import ActionMap, choice_map, number_map
 from parl.core.errors import ParlError, SpaceError
+from parl.core.finite import find_not_finite
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space, flat_size
 
 MASK = "action_mask"  # entry of `info`
@@ -82,7 +83,7 @@ class Alone:
             raise
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise SpaceError(f"not an observation of {self.spec.id}: {error}.") from error
-        check_finite(seen, self.spec.id)
+        check_finite(seen, f"for {self.spec.id}")
         return Seen(seen, single)
 
     def masks(self, infos: Any, count: int) -> np.ndarray:
@@ -216,11 +217,7 @@ def stacker(space: Space) -> Callable[[Sequence[Any]], Any]:
     return stack
 
 
-def check_finite(tree: Any, id: str) -> None:
+def check_finite(tree: Any, whose: str) -> None:
     """Raises SpaceError if there is NaN or infinity."""
-    if isinstance(tree, dict):
-        for part in tree.values():
-            check_finite(part, id)
-    elif tree.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(tree), axis=None):
-        kind = "NaN" if np.isnan(tree).any() else "infinity"
-        raise SpaceError(f"the observation for {id} has {kind}: nothing can be decided by it.")
+    if found := find_not_finite(tree):
+        raise SpaceError(f"the observation {whose} has {found.kind}: nothing can be decided by it.")

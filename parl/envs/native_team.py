@@ -9,7 +9,7 @@ from parl.core.errors import ConfigError, EnvError, SpaceError, nearest
 from parl.core.spec import Discrete, EnvSpec, example
 from parl.envs.adapters.gymnasium_json import space_of
 from parl.envs.adapters.gymnasium_team import mask_in, seat
-from parl.envs.native import Seen
+from parl.envs.native import Seen, check_finite
 from parl.envs.team import only_first, own_actions
 
 
@@ -119,8 +119,7 @@ class Several:
                 f"not an observation of {name} in {self.spec.id}: it has {view.size} numbers "
                 f"instead of {one.size}."
             )
-        if not np.isfinite(view).all():
-            raise SpaceError(f"the observation of {name} in {self.spec.id} has NaN or infinity.")
+        check_finite(view, f"of {name} in {self.spec.id}")
         return view
 
     def answer(self, action: np.ndarray, seen: Seen) -> Any:

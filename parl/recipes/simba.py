@@ -20,7 +20,7 @@ from parl.models import Ensemble
 from parl.models.control import ORTHOGONAL, Critic, SquashedNormalPolicy
 from parl.models.modes import decayed
 from parl.models.torsos import SimBa
-from parl.recipes.shared.control import ControlRecipe, horizon_gamma
+from parl.recipes.shared.control import ControlRecipe, for_horizon
 
 PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
 
@@ -41,8 +41,7 @@ class SimBaRecipe(ControlRecipe):
 
     @classmethod
     def algorithm_for(cls, spec: EnvSpec) -> SAC:
-        entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
-        return PAPER.replace(target_entropy=entropy, gamma=gamma)
+        return for_horizon(PAPER, spec)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, SimBa(self.actor_width, self.actor_blocks)

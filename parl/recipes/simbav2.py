@@ -19,9 +19,8 @@ from parl.core.spec import EnvSpec
 from parl.models import Ensemble
 from parl.models.control import Critic, SquashedNormalPolicy
 from parl.models.torsos import SimBaV2, SimBaV2Head
-from parl.recipes.shared.control import ScaledRecipe, horizon_gamma
-
-PAPER = SAC(learning_rate=1e-4, critic_learning_rate=1e-4, initial_temperature=0.01)
+from parl.recipes.shared.control import ScaledRecipe, for_horizon
+from parl.recipes.simba import PAPER  # the same
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class SimBaV2Recipe(ScaledRecipe):
 
     @classmethod
     def algorithm_for(cls, spec: EnvSpec) -> SAC:
-        entropy, gamma = -spec.action.shape[-1] / 2, horizon_gamma(spec)
-        return PAPER.replace(target_entropy=entropy, gamma=gamma)
+        return for_horizon(PAPER, spec)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         space, torso = spec.observation_space, SimBaV2(self.actor_width, self.actor_blocks)

@@ -8,6 +8,7 @@ import numpy as np
 from parl.agents.execution.collector import Collector, Fragment
 from parl.core.checkpoint import is_key, named_leaves
 from parl.core.errors import EnvError, ParlError, RemoteError
+from parl.core.finite import find_not_finite, unusable
 from parl.core.spec import example
 from parl.envs.protocol import Transition, VectorEnv
 from parl.envs.pulse import beat
@@ -103,15 +104,7 @@ def check_fragment(fragment: Fragment, collector: Collector, length: int) -> Non
         for array in jax.tree.leaves(tree):
             if array.shape[: len(axes)] != axes:
                 raise EnvError(f"{id} gave {name}s {array.shape} where {axes} was asked for.")
-            if array.dtype.kind == "f" and not finite(array):
-                time, env = np.argwhere(~np.isfinite(array))[0][len(axes) - 2 : len(axes)]
-                kind = "a NaN" if np.isnan(array).any() else "an infinite"
-                raise EnvError(
-                    f"{id} returned {kind} {name} in environment {env}, {time} steps into a "
-                    f"fragment of {length}; its simulation has diverged or its code has a bug."
-                )
-
-
-def finite(array: np.ndarray) -> bool:
-    """Whether all numbers are finite: one dot product, and a closer look where it is not."""
-    return bool(np.isfinite(np.vdot(array, array))) or bool(np.isfinite(array).all())
+            if found := find_not_finite(array):
+                time, env = found.place[len(axes) - 2 : len(axes)]
+                where = f"in environment {env}, {time} steps into a fragment of {length}"
+                raise unusable(id, found, name, where)

@@ -5,12 +5,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parl.core.checkpoint import sync
+from parl.core import files
 from parl.core.errors import ParlError
+from parl.core.files import replacing
 
 METRICS = "metrics.jsonl"
 FLUSH_S = 5.0  # TensorBoard's events go to the disk this often: each flush is an fsync
@@ -35,13 +36,14 @@ class RunLog:
     ):
         self.file = path / METRICS
         self.kept: list[dict[str, Any]] = []
-        with explained(self.file):
+        with writing(self.file):
             path.mkdir(parents=True, exist_ok=True)
             if resume_from is None:
                 self.file.write_text("")
             else:
                 self.kept = [r for r in records_of(self.file) if r["env_steps"] <= resume_from]
-                rewrite(self.file, self.kept)
+                with replacing(self.file) as file:
+                    file.writelines(map(line, self.kept))
         start = 0 if resume_from is None else resume_from + 1
         self.mirror = TensorBoard(path / "tensorboard", start, seeds) if tensorboard else None
         if self.mirror and settings:
@@ -53,7 +55,7 @@ class RunLog:
         numpy and jax values become numbers and lists, NaN and infinity become null.
         """
         record = plain(record)
-        with explained(self.file), self.file.open("a") as file:
+        with writing(self.file), self.file.open("a") as file:
             file.write(line(record))
         if self.mirror:
             self.mirror.write(record)
@@ -79,7 +81,7 @@ class TensorBoard:
         self.event: Any = vars(event_pb2)["Event"]
         self.summary: Any = vars(summary_pb2)["Summary"]
         session: Any = vars(event_pb2)["SessionLog"]
-        with explained(path):
+        with writing(path):
             path.mkdir(exist_ok=True)
             # the suffix keeps a run that resumes within the same second from overwriting
             self.events = EventsWriter(str(path / "events"), f".{os.getpid()}.{time.time_ns()}")
@@ -112,7 +114,7 @@ class TensorBoard:
     def append(self, event: Any) -> None:
         """Writes one event."""
         event.wall_time = time.time()
-        with explained(self.path):
+        with writing(self.path):
             self.events.write_event(event)
             if event.wall_time - self.flushed > FLUSH_S:
                 self.events.flush()
@@ -183,15 +185,6 @@ def best_of(records: Iterable[dict[str, Any]]) -> tuple[float, int] | None:
     return (max(found)[0], -max(found)[1]) if found else None
 
 
-def rewrite(path: Path, records: list[dict[str, Any]]) -> None:
-    """Replaces a metrics file whole, by one rename."""
-    temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
-    with temporary.open("w") as file:
-        file.writelines(map(line, records))
-        sync(file)
-    temporary.replace(path)
-
-
 def line(record: dict[str, Any]) -> str:
     """A record as one line of the file."""
     return json.dumps(record, allow_nan=False) + "\n"
@@ -208,13 +201,6 @@ def plain(x: Any) -> Any:
     return plain(x.tolist()) if hasattr(x, "tolist") else x  # numpy and jax, scalars too
 
 
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns an OSError, such as a full disk, into a ParlError of one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise ParlError(
-            f"could not write {path}: {error.strerror or error}; checkpoints so far are intact, "
-            "make room and resume."
-        ) from error
+def writing(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Turns an OSError into a ParlError, for a file of a run."""
+    return files.writing(path, files.RESUME)

@@ -13,7 +13,8 @@ import numpy as np
 
 from parl import ops
 from parl.core.errors import ParlError
-from parl.report.metrics import explained, read_metrics
+from parl.core.files import writing
+from parl.report.metrics import read_metrics
 from parl.report.progress import short
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ def heat_map(
 
 def save(figure: "Figure", path: Path) -> Path:
     """Writes a figure as PNG, or as what the suffix .svg or .html says. Raises ParlError."""
-    with explained(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".html":
             drawing = io.StringIO()

@@ -69,12 +69,11 @@ class Checkpoints:
     ) -> dict[str, np.ndarray]:
         """Writes the rows' pieces, then the checkpoint that names them."""
         try:
-            cuts = self.pieces.write(rows, ring)
-            arrays = checkpoint.save(path, tree, meta | {REPLAY: cuts})
-        except (OSError, CheckpointError) as error:
+            with checkpoint.writing(path):
+                cuts = self.pieces.write(rows, ring)
+                arrays = checkpoint.save(path, tree, meta | {REPLAY: cuts})
+        except CheckpointError:
             self.sweep()
-            if isinstance(error, OSError):
-                raise checkpoint.unwritable(path, error) from error
             raise
         self.pieces.saved(ring, cuts)
         return arrays

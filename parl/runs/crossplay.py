@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parl.core.errors import ConfigError
+from parl.core.files import make_directory, write_json
 from parl.core.loading import called
 from parl.core.settings import Setting, checked
 from parl.envs.factory import EnvFactory, make_factory
+from parl.report.metrics import plain
 from parl.report.plotting import heat_map, save
 from parl.runs.build import load_player
-from parl.runs.directory import RunDir, write_json
+from parl.runs.directory import RunDir
 from parl.runs.evaluation import Contest, Player
 from parl.runs.opponents import check, is_own, own_player
 from parl.runs.preparation import prepare
@@ -177,8 +179,8 @@ def matrices_of(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray | None]:
 
 def write(result: Crossplay, out: Path) -> list[Path]:
     """Writes crossplay.json and crossplay.png into a directory; returns their paths."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "crossplay.json", plain(result))
+    make_directory(out)
+    write_json(out / "crossplay.json", as_json(result))
     return [out / "crossplay.json", draw(result, out / "crossplay.png")]
 
 
@@ -188,10 +190,9 @@ def matrices(result: Crossplay) -> dict[str, np.ndarray]:
     return shown if result.win_rate is None else shown | {"win rate of the row": result.win_rate}
 
 
-def plain(result: Crossplay) -> dict[str, Any]:
+def as_json(result: Crossplay) -> dict[str, Any]:
     """The result as JSON holds it."""
-    lists = {k: x.tolist() if isinstance(x, np.ndarray) else x for k, x in result._asdict().items()}
-    return {name: x for name, x in lists.items() if x is not None}
+    return {name: x for name, x in plain(result._asdict()).items() if x is not None}
 
 
 def draw(result: Crossplay, path: Path) -> Path:

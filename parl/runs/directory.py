@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from parl.core import checkpoint
 from parl.core.errors import ConfigError
+from parl.core.files import RESUME, write_json
 from parl.core.locks import Held, Lock, read_lock
 from parl.core.settings import path_of
-from parl.report.metrics import METRICS, explained, plain
+from parl.report.metrics import METRICS, plain
 from parl.runs.checkpoints import Checkpoints
 from parl.runs.config import RunConfig, from_dict
 
@@ -178,7 +178,7 @@ class RunDir(Checkpoints):
 
     def write_config(self, config: RunConfig) -> None:
         """Replaces config.json."""
-        write_json(self.path / "config.json", dataclasses.asdict(config))
+        write_json(self.path / "config.json", dataclasses.asdict(config), cure=RESUME)
 
     def config(self) -> RunConfig:
         """Reads config.json. Raises ConfigError if there is no run."""
@@ -199,7 +199,7 @@ class RunDir(Checkpoints):
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Replaces result.json."""
-        write_json(self.path / "result.json", plain(result))
+        write_json(self.path / "result.json", plain(result), cure=RESUME)
 
     def forget_after(self, newer: Iterable[int]) -> None:
         """Removes newer checkpoints and the result."""
@@ -226,18 +226,3 @@ def usable(path: Path) -> Iterator[None]:
         raise ConfigError(
             f"cannot use {str(path)[:200]!r} as a run's directory: {reason}."
         ) from error
-
-
-def write_json(path: Path, content: dict[str, Any], indent: int | None = 1) -> None:
-    """Writes a JSON file atomically. Raises ParlError on a full disk."""
-    temporary = path.with_name(path.name + ".writing")
-    with explained(path):
-        try:
-            with temporary.open("w") as file:
-                file.write(json.dumps(content, indent=indent) + "\n")
-                checkpoint.sync(file)
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise

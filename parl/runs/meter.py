@@ -8,6 +8,7 @@ import numpy as np
 from parl.agents.execution.ended import Ended, total
 from parl.agents.execution.protocol import Report, mean_of_finite
 from parl.envs.info import mean_told
+from parl.report.metrics import plain
 from parl.runs.clock import Clock, pace
 
 
@@ -58,11 +59,6 @@ def told_of(ended: Ended | None, names: Sequence[str]) -> dict[str, Any]:
     for i, name in enumerate(names[: np.shape(ended.info_count)[-1]]):
         told[f"info/{name}"] = mean_told(ended.info_sum[..., i], ended.info_count[..., i])
     return told
-
-
-def plain(x: Any) -> Any:
-    """A number, or a list of them."""
-    return np.asarray(x).tolist()
 
 
 def per_seed(name: str, value: Any) -> dict[str, Any]:

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from parl.core.errors import ConfigError, EnvError, MissingPackage, ParlError
+from parl.core.files import writing
 from parl.core.programs import as_data
 from parl.core.seeding import EVALUATION, env_seed
 from parl.envs.drawing import picture_of
 from parl.envs.factory import EnvFactory, make_factory
 from parl.envs.ids import with_arguments
 from parl.envs.protocol import JaxEnv
-from parl.report.metrics import explained
 from parl.runs.build import load_state, make_evaluator, run_seeds
 from parl.runs.directory import RunDir
 from parl.runs.episodes import HostPlayer, Rules, board_programs
@@ -185,7 +185,7 @@ def drawn(env: JaxEnv, state: Any) -> np.ndarray:
 def write(path: Path, episodes: Sequence[Sequence[np.ndarray]], fps: int) -> Path:
     """Writes frames one episode after the other; returns the path. Raises ParlError."""
     frames = [frame for episode in episodes for frame in episode]
-    with explained(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".mp4":
             write_mp4(path, frames, fps)

@@ -6,7 +6,7 @@ K seeds of a run. Nothing here trains or loads a policy; only JSON is read.
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,9 +66,19 @@ class FoundRun(NamedTuple):
 
 def read_run(path: Path) -> FoundRun:
     """The run in a directory, finished or not. Raises ConfigError where there is none."""
-    config = read_json(path / "config.json")
-    if "algorithm" not in config or "env" not in config:
+    if (config := config_of(path)) is None:
         raise ConfigError(f"{path} is no run: it has no config.json of one.")
+    return run_of(path, config)
+
+
+def config_of(path: Path) -> dict[str, Any] | None:
+    """The config of a run in a directory; None where there is none."""
+    config = read_json(path / "config.json")
+    return config if {"algorithm", "env"} <= config.keys() else None
+
+
+def run_of(path: Path, config: dict[str, Any]) -> FoundRun:
+    """The run of this config in a directory."""
     return FoundRun(path, config, read_json(path / "result.json"), records_of(path))
 
 
@@ -78,22 +88,21 @@ def find_runs(places: Iterable[str | Path]) -> list[FoundRun]:
     for place in map(Path, places):
         if not place.exists():
             raise ConfigError(f"there is no directory {place}.")
-        below = [place] if (place / "config.json").exists() else run_paths(place)
+        own = (place / "config.json").exists()
+        below = [read_run(place)] if own else list(runs_below(place))
         if not below:
             raise ConfigError(f"{place} holds no run: none of its directories has a config.json.")
-        found |= {path.resolve(): read_run(path) for path in below}
+        found |= {run.path.resolve(): run for run in below}
     return list(found.values())
 
 
-def run_paths(place: Path) -> list[Path]:
-    """The directories below a place that are runs; a run holds no other one."""
-    paths = []
+def runs_below(place: Path) -> Iterator[FoundRun]:
+    """The runs in the directories below a place; a run holds no other one."""
     for root, names, files in os.walk(place):
-        if "config.json" in files and "algorithm" in read_json(Path(root, "config.json")):
-            paths.append(Path(root))
+        if "config.json" in files and (config := config_of(Path(root))) is not None:
+            yield run_of(Path(root), config)
             names.clear()
         names.sort()
-    return paths
 
 
 # --- groups -------------------------------------------------------------------------------------

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from parl.core.errors import ParlError
+from parl.core.files import make_directory, write_json, write_text
 from parl.report.plotting import LABELS, curves_figure, heat_map, profile_figure, save
-from parl.runs.directory import write_json
 from parl.studies.compare import Comparison, as_json, latex, markdown
 from parl.studies.find import FoundRun, grouped
 
 
 def write(found: Comparison, runs: Sequence[FoundRun], by: str, key: str, out: Path) -> list[Path]:
     """Writes all of a comparison into a directory; returns the paths."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     write_json(out / "compare.json", as_json(found))
-    (out / "table.md").write_text(markdown(found))
-    (out / "table.tex").write_text(latex(found))
+    write_text(out / "table.md", markdown(found))
+    write_text(out / "table.tex", latex(found))
     paths = [out / "compare.json", out / "table.md", out / "table.tex"]
     groups = grouped(runs, by)
     for env in found.envs:

@@ -214,7 +214,9 @@ def test_an_environment_that_returns_nan_is_named() -> None:
         broken.advance(1)
     envs = [JaxVectorEnv(Breaking(), NUM_ENVS, 0)]
     collector = Collector(envs, run.learner.algorithm, run.seeds)
-    with pytest.raises(EnvError, match="jax:Pendulum-v1 returned NaN or infinity at step 5"):
+    with pytest.raises(
+        EnvError, match="jax:Pendulum-v1 returned a NaN observation in environment 0 at step 5;"
+    ):
         collector.collect(run.policy, LENGTH, random=True)
 
 

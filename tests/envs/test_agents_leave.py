@@ -5,7 +5,20 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from agents_that_leave import Cut, Leaving, Parallel, Turns, play, vector
+from agents_that_leave import (
+    Cut,
+    Leaving,
+    NoView,
+    Old,
+    OldStep,
+    Over,
+    Parallel,
+    Shy,
+    Stranger,
+    Turns,
+    play,
+    vector,
+)
 from gymnasium import spaces
 
 from parl.core.errors import EnvError, SpaceError
@@ -132,42 +145,6 @@ def test_a_state_that_cannot_be_told_any_more() -> None:
     Fragile.broken = True
     with pytest.raises(EnvError, match=r"raised AttributeError in state\(\): 'NoneType'"):
         env.step(np.zeros((1, 2), int))
-
-
-class Over(Parallel):
-    def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed, options)
-        self.agents = []
-        return {}, {}
-
-
-class Old(Parallel):
-    def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        return super().reset(seed, options)[0]
-
-
-class OldStep(Parallel):
-    def step(self, actions: dict[str, int]) -> Any:
-        return super().step(actions)[:4]
-
-
-class NoView(Parallel):
-    def step(self, actions: dict[str, int]) -> Any:
-        answer = super().step(actions)
-        answer[0].pop("b")
-        return answer
-
-
-class Stranger(Parallel):
-    def step(self, actions: dict[str, int]) -> Any:
-        answer = super().step(actions)
-        self.agents = [*self.agents, "c"]
-        return answer
-
-
-class Shy(Turns):
-    def observe(self, agent: str) -> Any:
-        return super().observe(agent) if agent == self.agent_selection else None
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,8 @@ def test_set_state_refuses_what_does_not_fit(cartpole: JaxVectorEnv) -> None:
     for state, message in [
         (missing, "lacks array 'obs'"),
         (with_arrays(other=np.zeros(1)), "has the unknown array 'other'"),
-        (with_arrays(obs=np.zeros((B + 1, 4), np.float32)), r"'obs' is float32\[5, 4\] where"),
-        (with_arrays(time=np.float32(0)), r"'time' is float32\[\] where int32\[\] is needed"),
+        (with_arrays(obs=np.zeros((B + 1, 4), np.float32)), r"'obs' as float32\[5, 4\], but"),
+        (with_arrays(time=np.float32(0)), r"'time' as float32\[\], but this run has int32\[\]"),
         (saved._replace(meta={"env": "jax:Other"}), "is jax:Other, not jax:CartPole-v1"),
     ]:
         with pytest.raises(CheckpointError, match=message):

@@ -168,7 +168,13 @@ def test_the_commands(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     capsys.readouterr()
     assert main(["plot", "runs"]) == 2
     assert "runs of 2 environments do not share an axis" in capsys.readouterr().err
-    for words in (["plot", "runs", "--out", "x.pdf"], ["compare", "nowhere"], ["show", "told"]):
+    nowhere = ["compare", "runs", "--out", "told/table.md/x"]  # below a file
+    for words in (
+        ["plot", "runs", "--out", "x.pdf"],
+        ["compare", "nowhere"],
+        ["show", "told"],
+        nowhere,
+    ):
         assert main(words) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.envs import registration
 
 from parl.core.errors import CheckpointError, EnvError, SpaceError, nearest, told
+from parl.core.finite import check_answer, find_not_finite
 from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space, flat_size, mask_space
 from parl.envs.adapters import gymnasium_checks as checks
 from parl.envs.adapters import gymnasium_masks as masks
@@ -80,11 +80,6 @@ def _resolve(id: str) -> registration.EnvSpec:
     except gymnasium_error.Error as error:
         hint = atari_hint(name) or nearest(name, gymnasium.registry)
         raise EnvError(f"unknown environment '{id}'.{hint}") from error
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    """Whether all numbers are finite: one dot product, and a closer look where it is not."""
-    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def adapted(env: Any) -> gymnasium.Env:
@@ -315,7 +310,7 @@ class GymnasiumVectorEnv:
         ended = np.flatnonzero(terminated | truncated).tolist()
         self._obs = next_obs = self._batch(values, infos, ended)
         reward = checks.rewards_of(rewards, self._spec.agent_shape, self._id)
-        self._check_finite(reward, "reward")
+        check_answer(reward, "reward", self._id, self._steps, self._start)
         fresh, told = list(values), list(infos)
         parted = []  # environments that go on without an agent that was cut alone
         if self._spec.num_agents:
@@ -437,7 +432,7 @@ class GymnasiumVectorEnv:
             raise EnvError(
                 f"{self._id} returned an observation that does not fit its space: {error}."
             ) from error
-        self._check_finite(obs, "observation")
+        check_answer(obs, "observation", self._id, self._steps, self._start)
         # later ones only now and then: the comparisons take as long as a step of CartPole
         due = self._bounds and (self._steps < 1000 or self._steps % 16 == 0)
         if due and (remark := checks.outside(obs, self._bounds, self._id, self._steps)):
@@ -482,25 +477,12 @@ class GymnasiumVectorEnv:
                 f"not {action.shape}."
             )
         # MuJoCo replaces a NaN control by zero without a word, so it has to be caught here.
-        if action.dtype.kind == "f" and not _is_finite(action):
+        if find_not_finite(action):
             raise EnvError(
                 f"{self._spec.id} was given a NaN or infinite action at step {self._steps}; "
                 "the policy has probably diverged."
             )
         return action
-
-    def _check_finite(self, tree: Any, what: str) -> None:
-        if isinstance(tree, dict):
-            for part in tree.values():
-                self._check_finite(part, what)
-        elif tree.dtype.kind == "f" and not _is_finite(tree):
-            rows = tree.reshape(len(tree), -1)  # [B, O]
-            index = int(np.argmin(np.isfinite(rows).all(axis=1)))
-            kind = "a NaN" if np.isnan(rows[index]).any() else "an infinite"
-            raise EnvError(
-                f"{self._spec.id} returned {kind} {what} in environment {self._start + index} at "
-                f"step {self._steps}; its simulation has diverged or its code has a bug."
-            )
 
     def _failed(self, call: str, index: int, error: BaseException) -> EnvError:
         where = f" in {call} of environment {self._start + index} at step {self._steps}"

@@ -15,6 +15,7 @@ from gymnasium import vector
 from gymnasium.vector.utils import iterate
 
 from parl.core.errors import CheckpointError, EnvError, told
+from parl.core.finite import check_answer
 from parl.core.spec import EnvSpec
 from parl.envs.adapters import gymnasium_checks as checks
 from parl.envs.adapters import gymnasium_masks as masks
@@ -125,8 +126,7 @@ class AdaptedVectorEnv:
         terminated = checks.flags_of(terminated, "terminated", self._id)
         truncated = checks.flags_of(truncated, "truncated", self._id)
         reward = checks.rewards_of(rewards, (), self._id)
-        if not np.isfinite(reward).all():
-            raise EnvError(f"{self._id} returned a NaN or infinite reward at step {self._steps}.")
+        check_answer(reward, "reward", self._id, self._steps)
         ended = terminated | truncated
         rows = self._rows(obs)
         if not ended.any():
@@ -225,21 +225,11 @@ class AdaptedVectorEnv:
             raise EnvError(
                 f"{self._id} returned an observation that does not fit its space: {error}."
             ) from error
-        for leaf in leaves_of(obs):
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-                raise EnvError(
-                    f"{self._id} returned a NaN or infinite observation at step {self._steps}; its "
-                    "simulation has diverged or its code has a bug."
-                )
+        check_answer(obs, "observation", self._id, self._steps)
         return obs
 
     def _failed(self, call: str, error: BaseException) -> EnvError:
         return EnvError(f"{self._id} raised {told(error, f' in {call} at step {self._steps}')}")
-
-
-def leaves_of(obs: Any) -> list[np.ndarray]:
-    """The arrays of an observation."""
-    return [x for part in obs.values() for x in leaves_of(part)] if isinstance(obs, dict) else [obs]
 
 
 def part_of(space: Any, batch: Any, index: int) -> Any:

@@ -108,6 +108,12 @@ def uniform_torso(hidden: tuple[int, ...]) -> MLP:
     return MLP(hidden, jax.nn.relu, UNIFORM)
 
 
+def for_horizon(algorithm: Any, spec: EnvSpec) -> Any:
+    """SAC with a target entropy of -|A| / 2 and a discount for the length of episodes."""
+    entropy = -spec.action.shape[-1] / 2
+    return algorithm.replace(target_entropy=entropy, gamma=horizon_gamma(spec))
+
+
 def horizon_gamma(spec: EnvSpec) -> float:
     """A discount for the length of episodes: Hansen et al. 2024, arXiv:2310.16828, app. H."""
     fifth = (spec.max_steps or 1000) / 5
