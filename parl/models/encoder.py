@@ -62,8 +62,7 @@ class Encoder(nn.Module):
         """Features [..., F] of obs [..., *O]."""
         if isinstance(space, Box):
             if axes := image_axes(space):
-                network = GridCNN() if is_grid(space) else NatureCNN()
-                return network(pixels(space, axes, obs))
+                return image_network(space)(pixels(space, axes, obs))
             x, lead = jnp.asarray(obs, jnp.float32), jnp.ndim(obs) - len(space.shape)
             # Bytes that normalisation has turned into floats are scaled already.
             x = (
@@ -79,6 +78,11 @@ class Encoder(nn.Module):
             return jnp.concatenate(parts, -1)
         names = sorted(name for name, part in space.items() if not is_mask(name, part))
         return jnp.concatenate([self.encode(space[name], obs[name]) for name in names], -1)
+
+
+def image_network(space: Any) -> NatureCNN | GridCNN:
+    """The network that encodes the images of a space, which may have masks beside."""
+    return GridCNN() if is_grid(inputs(space)) else NatureCNN()
 
 
 def pixels(space: Box, axes: tuple[int, ...], obs: Array) -> Array:

@@ -289,3 +289,33 @@ def test_a_histogram_needs_a_range(count: int, low: float, high: float) -> None:
     values = Histogram(jnp.zeros((1, count)), low, high)
     with pytest.raises(ValueError, match="at least two values with low < high"):
         values.backup(jnp.zeros(1), jnp.ones(1))
+
+
+# -- against rlax ---------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_targets_and_losses_of_rlax() -> None:
+    """Its projection, cross entropy and quantile losses, with random numbers."""
+    rlax = pytest.importorskip("rlax")
+    rng = np.random.default_rng(1)
+    logits, now = rng.normal(size=(2, 4, 21)).astype(np.float32)
+    reward, discount = rng.normal(size=(2, 4)).astype(np.float32)
+    values = Histogram(jnp.asarray(logits), -3.0, 2.0)
+    atoms = reward[:, None] + discount[:, None] * values.support
+    probs = jax.nn.softmax(logits)
+    theirs = jax.vmap(rlax.categorical_l2_project, (0, 0, None))(atoms, probs, values.support)
+    target = values.backup(reward, discount)
+    close(target, theirs, atol=1e-5)
+    cross = jax.vmap(rlax.categorical_cross_entropy)(theirs, now)
+    close(Histogram(jnp.asarray(now), -3.0, 2.0).loss(target), cross, rtol=1e-4)
+    # rlax sums over the levels where ours is a mean
+    atoms, wanted = rng.normal(size=(4, 5)).astype(np.float32), rng.normal(size=(4, 7)) * 3
+    taus = np.sort(rng.random((4, 5)), -1).astype(np.float32)
+    wanted = jnp.asarray(wanted, jnp.float32)
+    loss = lambda x, taus: jax.vmap(rlax.quantile_regression_loss, (0, 0, 0, None))(
+        x, taus, wanted, 1.0
+    )
+    close(ImplicitQuantiles(jnp.asarray(atoms), taus).loss(wanted), loss(atoms, taus) / 5)
+    even = np.broadcast_to((np.arange(5) + 0.5) / 5, (4, 5)).astype(np.float32)
+    close(Quantiles(jnp.asarray(atoms)).loss(wanted), loss(atoms, even) / 5)

@@ -9,8 +9,8 @@ from parl.agents.learner import Learner
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, Space
-from parl.models import NatureCNN, Value, cell_output, orthogonal_torso, policy_head
-from parl.models.encoder import Encoder, is_image
+from parl.models import Value, cell_output, orthogonal_torso, policy_head
+from parl.models.encoder import Encoder, image_network, is_image
 from parl.recipes.base import OnPolicyRecipe
 from parl.recipes.shared.memory import Head, with_memory
 
@@ -54,7 +54,7 @@ class ActorCriticRecipe(OnPolicyRecipe):
         """The input space of actor and critic: features of the shared encoder, or observations."""
         if not self.share_encoder:
             return spec.observation_space
-        features = cell_output(NatureCNN.features)
+        features = cell_output(image_network(spec.observation_space).features)
         return features if spec.has_mask else features["output"]
 
     def policy_head(self, spec: EnvSpec) -> Head:
