@@ -1,7 +1,7 @@
 """PQN for one agent: Q-learning on lambda returns without replay, arXiv:2407.04811.
 
-The layer normalisation stands in for the target network. Rates follow CleanRL's for vectors and
-the authors' for images, with as many updates per step.
+The layer normalisation stands in for the target network. For images the settings are the authors'
+for MinAtar; for vectors there are fewer environments, as there are fewer steps.
 """
 
 from dataclasses import dataclass

@@ -46,7 +46,8 @@ FROM_VALUES = ("qrdqn", "c51", "iqn", "rainbow", "munchausen", "pqn", "dsac")
 SERVED = [
     *((algorithm, name) for algorithm in (*ON_POLICY, "es") for name in SPECS),
     *((algorithm, name) for algorithm in CONTROL for name in ("continuous", "short")),
-    *((name, env) for name in ("dqn", *FROM_VALUES) for env in ("discrete", "pixels", "grid")),
+    *((name, env) for name in ("dqn", *FROM_VALUES) for env in ("discrete", "grid")),
+    ("dqn", "pixels"),
 ]
 
 
