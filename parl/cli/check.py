@@ -19,9 +19,9 @@ class CheckFlags(Flags):
 def run(arguments: list[str]) -> int:
     """parl check DIR: exit code 1 where something is wrong."""
     flags = parse(CheckFlags, arguments, "parl check")
-    from parl.deploy import artefact
+    from parl.deploy import check
 
-    good, wrong = artefact.check(flags.dir)
+    good, wrong = check.check(flags.dir)
     for line in good:
         print(line)
     for line in wrong:

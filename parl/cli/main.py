@@ -25,6 +25,7 @@ USAGE = """usage: parl COMMAND ...
   parl crossplay RUN RUN ...         the policies of runs against each other
   parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
   parl check DIR                     whether an exported policy is as it was written
+  parl serve DIR|RUN ... [--port N]  let policies act over HTTP
   parl video RUN [--out FILE]        episodes of the policy as mp4, gif or png
   parl enjoy RUN                     episodes of the policy in a window
   parl demo RUN [--out FILE]         a page in which the policy acts, or is replayed
@@ -47,6 +48,7 @@ COMMANDS = {
     "crossplay": "parl.cli.crossplay",
     "export": "parl.cli.export",
     "check": "parl.cli.check",
+    "serve": "parl.cli.serve",
     "video": "parl.cli.video",
     "enjoy": "parl.cli.enjoy",
     "demo": "parl.cli.demo",

@@ -44,6 +44,16 @@ class ArtefactError(ParlError):
     """An exported policy is damaged, or was given what it cannot act on."""
 
 
+class ServingError(ParlError):
+    """A policy server refused a request, with its HTTP `status`, or cannot be reached: None."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, status: int | None = None):
+        super().__init__(message)
+        self.status = status
+
+
 class RemoteError(ParlError):
     """An exception raised in another process; the message holds the remote traceback."""
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parl.core.algorithm import Algorithm
-from parl.core.errors import ArtefactError, ConfigError, MissingPackage, nearest
+from parl.core.errors import ConfigError, MissingPackage, nearest
 from parl.core.numbers import to_json
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import spec_to_json
 from parl.deploy import contract as contracts
 from parl.deploy import parity, samples, sampling, weights
 from parl.deploy.arrays import Runner
-from parl.deploy.backends import BACKENDS
+from parl.deploy.backends import BACKENDS, jax_backend
 from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.compiler import (
     Acting,
@@ -125,15 +125,6 @@ FORMS: dict[str, Writer] = {
     "stablehlo": write_stablehlo,
     "c": lambda place, parts: c.write(place, parts.programs),
     "js": lambda place, parts: js.write(place, parts.programs, parts.start),
-}
-
-
-FILES = {
-    "numpy": "policy.py",
-    "onnx": onnx_form.FILE,
-    "stablehlo": stablehlo.FILE,
-    "c": c.FILE,
-    "js": js.FILE,
 }
 
 
@@ -306,7 +297,7 @@ def judged(
     with these, and by their returns with JAX.
     """
     program, whole, maps = parts.programs["greedy"], parts.whole, parts.maps
-    exact, in_jax = settings.weights == "float32", parity.jax_backend(whole, maps)
+    exact, in_jax = settings.weights == "float32", jax_backend(whole, maps)
     start = {name: x[0] for name, x in whole.memory.items()} if exact else parts.start
     act = in_jax if exact else Runner(program)
     cases = cases_of(source, parts, settings, act, start)
@@ -402,44 +393,3 @@ Observations are the environment's own, one or a batch [B, ...]; so are the acti
 
 {told}
 """
-
-
-def check(path: str | Path) -> tuple[list[str], list[str]]:
-    """(what was found good, what is wrong) with an artefact, a sentence each.
-
-    Its hashes are verified, then its samples go through every form that can be run here.
-    """
-    found = contracts.read(path)
-    wrong = damaged(found)
-    if wrong:
-        return [], wrong
-    good = [f"{len(found.files) + 1} files are as they were written."]
-    program = found.programs["greedy"]
-    case = samples.read(found.path, program)
-    for form, file in FILES.items():
-        if file not in found.files:
-            continue
-        try:
-            outputs = parity.expected(BACKENDS[form](found.path), case.rows, found.start).outputs
-        except MissingPackage as error:
-            good.append(f"{form}: not run: {error}")
-            continue
-        summed, failures = parity.summarized(form, case.name, outputs, case)
-        wrong += failures
-        if not failures:
-            good.append(f"{form}: {summed['observations']} samples as when it was written.")
-    return good, wrong
-
-
-def damaged(found: contracts.Contract) -> list[str]:
-    """The files of an artefact that are not as they were written, a sentence each."""
-    wrong = []
-    for name, digest in found.files.items():
-        if Path(name).name != name:
-            raise ArtefactError(f"{found.path} names the file {name!r:.80}, which is not its own.")
-        try:
-            if contracts.digest((found.path / name).read_bytes()) != digest:
-                wrong.append(f"{name} is damaged: its sha256 is another one.")
-        except OSError as error:
-            wrong.append(f"{name} cannot be read: {error.strerror}.")
-    return wrong

@@ -13,7 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +21,13 @@ from parl.core.errors import ArtefactError, MissingPackage
 from parl.deploy.arrays import sized
 from parl.deploy.export import c, js
 from parl.deploy.export import onnx as onnx_form
+from parl.deploy.names import ACTION, KEY
 from parl.deploy.policy import Policy
 from parl.deploy.program import Program
 from parl.deploy.shapes import Port
+
+if TYPE_CHECKING:  # it loads JAX
+    from parl.deploy.compiler import Acting, EnvAction
 
 Backend = Callable[[dict[str, Any], int], dict[str, Any]]
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared")
@@ -76,6 +80,33 @@ def stablehlo_backend(place: Path, program: str = "greedy") -> Backend:
         return dict(zip(found.outputs, map(np.asarray, results), strict=True))
 
     return act
+
+
+def jax_backend(whole: "Acting", maps: "dict[str, EnvAction]") -> Backend:
+    """`act` in JAX as a form: all that it gives, by name."""
+    import jax
+
+    call, key = jax.jit(whole.call), np.array([0, 0], np.uint32)
+    names = [*whole.obs, *whole.memory]
+
+    def act(given: dict[str, Any], batch: int) -> dict[str, Any]:
+        values = [given[name] for name in names]
+        action, *memory = map(np.asarray, call(*values, given.get(KEY, key)))
+        made = {ACTION: action} | {name: each(action) for name, each in maps.items()}
+        return made | dict(zip(whole.memory, memory, strict=True))
+
+    return act
+
+
+def needing_less(act: Backend, whole: "Acting") -> Backend:
+    """`act` for whoever gives only what the action needs: all else is that of an example."""
+    examples = whole.obs | whole.memory
+
+    def completed(given: dict[str, Any], batch: int) -> dict[str, Any]:
+        lacking = {n: np.repeat(x, batch, 0) for n, x in examples.items() if n not in given}
+        return act(given | lacking, batch)
+
+    return completed
 
 
 def by_rows(program: Program, act: Callable[[dict[str, Any]], dict[str, Any]]) -> Backend:
@@ -194,6 +225,14 @@ def ended(child: subprocess.Popen) -> None:
             pipe.close()
     child.wait(timeout=10)
 
+
+FILES = {
+    "numpy": "policy.py",
+    "onnx": onnx_form.FILE,
+    "stablehlo": "policy.stablehlo",  # its own module loads JAX
+    "c": c.FILE,
+    "js": js.FILE,
+}
 
 BACKENDS: dict[str, Callable[..., Backend]] = {
     "numpy": numpy_backend,

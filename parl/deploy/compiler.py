@@ -16,14 +16,12 @@ from parl.core.errors import ParlError
 from parl.core.spec import EnvSpec
 from parl.deploy.avals import dtype_of, shape_of
 from parl.deploy.builder import Builder, UnsupportedOperation, check_known
+from parl.deploy.names import ACTION, ENV_ACTION, KEY, MEMORY, NOISE, OBS
 from parl.deploy.program import Operation, Program
 from parl.deploy.shapes import Port
 from parl.deploy.trace import Tracer
 from parl.envs.native import own_map
 from parl.models.cnn import plain_convolutions
-
-KEY, ACTION, ENV_ACTION = "key", "action", "env_action"
-MEMORY, NOISE, OBS = "memory", "noise", "obs"
 
 
 class Compiled(NamedTuple):

@@ -3,26 +3,18 @@
 Axes: T steps, B environments.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
 from parl.deploy.compiler import Acting, names_of
+from parl.deploy.rows import Rows, forgotten
 from parl.envs.factory import EnvFactory
 
 STEPS = 20  # of a sequence
 WIDTH = 10  # environments that are played
-
-
-class Rows(NamedTuple):
-    """Sequences of observations; each is acted on with what was remembered so far."""
-
-    obs: dict[str, np.ndarray]  # [T, B, ...] by name
-    first: np.ndarray  # [T, B] bool, where memory starts anew
-    memory: dict[str, np.ndarray]  # [B, ...] before the first step, by name
-    scale: np.ndarray  # [B] how large numbers may be in there, at least 1: errors grow with it
 
 
 def recorded(factory: EnvFactory, whole: Acting, count: int, seed: int, noise: float = 0.3) -> Rows:
@@ -58,12 +50,6 @@ def recorded(factory: EnvFactory, whole: Acting, count: int, seed: int, noise: f
 def start_of(whole: Acting, width: int) -> dict[str, np.ndarray]:
     """Memory [B, ...] at the start of episodes, by name."""
     return {name: np.repeat(x, width, 0) for name, x in whole.memory.items()}
-
-
-def forgotten(memory: Any, start: Any, first: np.ndarray) -> dict[str, np.ndarray]:
-    """Memory [B, ...], that of a start where an episode opens."""
-    wide = lambda x: first.reshape(-1, *[1] * (x.ndim - 1))
-    return {name: np.where(wide(x), start[name], x) for name, x in memory.items()}
 
 
 def as_sequences(rows: list[Any]) -> Rows:

@@ -5,16 +5,18 @@ and on adversarial ones. Numbers may differ by TOLERANCE of the largest that is 
 be equal wherever the two best of them differ by more than that.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
 from parl.deploy.arrays import Runner, sized
 from parl.deploy.backends import Backend
-from parl.deploy.compiler import ACTION, KEY, Acting, EnvAction
-from parl.deploy.observed import Rows, forgotten
+from parl.deploy.names import ACTION
 from parl.deploy.program import Program
+from parl.deploy.rows import Rows, forgotten
+
+if TYPE_CHECKING:  # it loads JAX
+    from parl.deploy.compiler import EnvAction
 
 TOLERANCE = 1e-5
 ILLEGAL = -1e8  # logits below are of illegal actions
@@ -47,20 +49,6 @@ class Difference(NamedTuple):
         if self.unequal:
             return f"{form}: {place}, and on {self.unequal} of {self.compared} in all."
         return f"{form}: {place} by {self.error:.2g} of its scale."
-
-
-def jax_backend(whole: Acting, maps: dict[str, EnvAction]) -> Backend:
-    """`act` in JAX as a form: all that it gives, by name."""
-    call, key = jax.jit(whole.call), np.array([0, 0], np.uint32)
-    names = [*whole.obs, *whole.memory]
-
-    def act(given: dict[str, Any], batch: int) -> dict[str, Any]:
-        values = [given[name] for name in names]
-        action, *memory = map(np.asarray, call(*values, given.get(KEY, key)))
-        made = {ACTION: action} | {name: each(action) for name, each in maps.items()}
-        return made | dict(zip(whole.memory, memory, strict=True))
-
-    return act
 
 
 def expected(act: Backend, rows: Rows, start: dict[str, np.ndarray]) -> Expected:
@@ -206,7 +194,7 @@ def parts_of(form: dict[str, Any]) -> list[dict[str, Any]]:
     return [form[name] for name in ("recorded", "adversarial", "sampled") if name in form]
 
 
-def map_failures(program: Program, maps: dict[str, EnvAction], form: str) -> list[str]:
+def map_failures(program: Program, maps: "dict[str, EnvAction]", form: str) -> list[str]:
     """What is wrong between a program's action and those of the environment, in sentences.
 
     Tried with actions far beyond all bounds, which no observation may lead to.

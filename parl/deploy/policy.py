@@ -76,11 +76,7 @@ class Policy:
         """
         inputs, batch, single = self.observed(obs, info)
         outputs, state = self.run(inputs, batch, state, seed)
-        actions = {name: x[0] if single else x for name, x in outputs.items()}
-        if "env_action" in actions:
-            return actions["env_action"], state
-        prefix = "env_action."
-        return {n[len(prefix) :]: x for n, x in actions.items() if n.startswith(prefix)}, state
+        return action_of({name: x[0] if single else x for name, x in outputs.items()}), state
 
     def run(
         self,
@@ -126,9 +122,13 @@ class Policy:
 
     def observed(self, obs: Any, info: Any = None) -> tuple[dict[str, np.ndarray], int, bool]:
         """(what networks see by name, B, whether one observation was given)."""
+        return self.batched({r.leaf.name: found(r.leaf, obs, info) for r in self.readers})
+
+    def batched(self, parts: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, bool]:
+        """As `observed`, for the parts of the environment's observation by their names."""
         inputs, sizes, single = {}, set(), False
         for reader in self.readers:
-            array, single = reader(obs, info)
+            array, single = reader(parts[reader.leaf.name])
             inputs[reader.leaf.name] = array
             sizes.add((len(array), single))
         if len(sizes) > 1:
@@ -151,10 +151,10 @@ class Reader:
         self.rank, self.whole = len(leaf.own_shape), self.dtype.kind in "iu"
         self.plain = leaf.shape == leaf.own_shape and leaf.counts is None and leaf.scale == 1
 
-    def __call__(self, obs: Any, info: Any) -> tuple[np.ndarray, bool]:
+    def __call__(self, value: Any) -> tuple[np.ndarray, bool]:
         """(the array [B, *shape], whether one observation was given). Raises ArtefactError."""
         try:
-            value = np.asarray(self.found(obs, info) if self.leaf.source else obs)
+            value = np.asarray(value)
         except (ValueError, TypeError) as error:
             raise self.error(f"it is no array of numbers: {error}") from error
         kind = value.dtype.kind
@@ -166,11 +166,17 @@ class Reader:
             shape = value.shape[1:] if single else value.shape
             own = self.leaf.own_shape
             raise self.error(f"its shape is {shape} instead of {own}, or {('B', *own)} of a batch")
-        if kind == "f" and not (math.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
-            raise self.error("it has NaN or infinity")
         if self.plain and not self.whole and self.dtype.kind == "f":
-            return value.astype(self.dtype, copy=False), single
-        return self.fitted(value), single
+            with np.errstate(over="ignore"):
+                value = value.astype(self.dtype, copy=False)
+            return self.finite(value), single
+        return self.fitted(self.finite(value) if kind == "f" else value), single
+
+    def finite(self, value: np.ndarray) -> np.ndarray:
+        """Numbers unchanged. Raises ArtefactError where they are NaN or infinite."""
+        if not (math.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
+            raise self.error(f"it has NaN or infinity, or more than a {self.dtype} can be")
+        return value
 
     def fitted(self, value: np.ndarray) -> np.ndarray:
         """Numbers as networks see them. Raises ArtefactError for those that cannot be."""
@@ -187,23 +193,37 @@ class Reader:
             array = array * self.dtype.type(leaf.scale)
         return array.reshape(len(array), *leaf.shape)
 
-    def found(self, obs: Any, info: Any) -> Any:
-        """The part of an observation. Raises ArtefactError where it is not there."""
-        source, value = self.leaf.source, obs
-        if source[0] == "info" and self.leaf.name == "obs.legal" and len(source) == 2:
-            source, value = source[1:], info
-        for key in source:
-            inside = isinstance(value, Mapping) or (
-                isinstance(value, tuple | list) and isinstance(key, int)
-            )
-            try:
-                if not inside:
-                    raise KeyError(key)
-                value = value[key]
-            except (KeyError, IndexError) as error:
-                raise self.error(f"{'/'.join(map(str, self.leaf.source))} is not in it") from error
-        return value
-
     def error(self, reason: str) -> ArtefactError:
         """The error for an observation that does not fit."""
-        return ArtefactError(f"not an observation of this policy: {self.leaf.name}: {reason}.")
+        return unfit(self.leaf, reason)
+
+
+def action_of(outputs: Mapping[str, Any]) -> Any:
+    """What the environment takes, of outputs by name: one array, or those of several agents."""
+    if "env_action" in outputs:
+        return outputs["env_action"]
+    prefix = "env_action."
+    return {n[len(prefix) :]: x for n, x in outputs.items() if n.startswith(prefix)}
+
+
+def found(leaf: Leaf, obs: Any, info: Any) -> Any:
+    """The part of an observation, or of the `info`, that a leaf is. Raises ArtefactError."""
+    source, value = leaf.source, obs
+    if source[:1] == ("info",) and leaf.name == "obs.legal" and len(source) == 2:
+        source, value = source[1:], info
+    for key in source:
+        inside = isinstance(value, Mapping) or (
+            isinstance(value, tuple | list) and isinstance(key, int)
+        )
+        try:
+            if not inside:
+                raise KeyError(key)
+            value = value[key]
+        except (KeyError, IndexError) as error:
+            raise unfit(leaf, f"{'/'.join(map(str, leaf.source))} is not in it") from error
+    return value
+
+
+def unfit(leaf: Leaf, reason: str) -> ArtefactError:
+    """The error for an observation that does not fit."""
+    return ArtefactError(f"not an observation of this policy: {leaf.name}: {reason}.")

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 
 from parl.deploy.backends import Backend
-from parl.deploy.compiler import ACTION, names_of
-from parl.deploy.observed import WIDTH, forgotten
+from parl.deploy.compiler import names_of
+from parl.deploy.names import ACTION
+from parl.deploy.observed import WIDTH
+from parl.deploy.rows import forgotten
 from parl.envs.factory import EnvFactory
 from parl.runs.episodes import RULES
 

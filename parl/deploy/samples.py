@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from parl.core.errors import ArtefactError
-from parl.deploy.compiler import ACTION
-from parl.deploy.observed import Rows
+from parl.deploy.names import ACTION
 from parl.deploy.parity import Case, Expected
 from parl.deploy.program import Program
+from parl.deploy.rows import Rows
 
 FILE = "samples.npz"
 COUNT, LEAST = 256, 16

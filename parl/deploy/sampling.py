@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from parl.deploy import parity
-from parl.deploy.backends import BACKENDS
-from parl.deploy.observed import Rows
+from parl.deploy.backends import BACKENDS, jax_backend
 from parl.deploy.parity import Case, Expected
+from parl.deploy.rows import Rows
 
 KEYS = 256
 NOISY = ("numpy", "c", "js")  # forms that make the noise of a key themselves
@@ -17,7 +17,7 @@ NOISY = ("numpy", "c", "js")  # forms that make the noise of a key themselves
 def compared(form: str, place: Path, parts: Any, rows: Rows) -> tuple[dict[str, Any], list[str]]:
     """(numbers of the differences, sentences) on KEYS observations with a key each."""
     program = parts.programs["sample"]
-    act = parity.jax_backend(parts.acts["sample"], parts.maps)
+    act = jax_backend(parts.acts["sample"], parts.maps)
     backend = BACKENDS[form](place, "sample")
     noise = BACKENDS[form if form in NOISY else "numpy"](place, "noise")
     needed = {port.name for port in program.inputs}

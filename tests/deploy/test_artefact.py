@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 import parl
 from parl.core.errors import ArtefactError, ConfigError, ParlError
-from parl.deploy import artefact, contract, policy
+from parl.deploy import artefact, check, contract, policy
 from parl.deploy.artefact import Parts, Settings
 from parl.deploy.export import c, js
 from parl.deploy.observations import leaves_of
@@ -216,7 +216,7 @@ def test_bright_images_are_scaled() -> None:
     spec = face(Bright(), "bright").spec
     (leaf,) = leaves_of(spec)
     image = np.random.default_rng(0).uniform(0, 255, (2, 12, 12, 3)).astype(np.float32)
-    seen, single = policy.Reader(leaf)(image, None)
+    seen, single = policy.Reader(leaf)(image)
     assert not single and (seen == Alone(spec).observe(image).obs).all() and seen.max() <= 1
 
 
@@ -295,17 +295,17 @@ def test_a_mutation_breaks_parity(name: str, tmp_path: Path) -> None:
 def test_a_damaged_byte_is_found_by_the_file(gru: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(gru, copy)
-    good, wrong = artefact.check(copy)
+    good, wrong = check.check(copy)
     assert not wrong and any("samples as when it was written" in line for line in good)
     for file in ("samples.npz", "policy.py", "parity.json"):
         data = (copy / file).read_bytes()
         (copy / file).write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
-        assert artefact.check(copy)[1] == [f"{file} is damaged: its sha256 is another one."]
+        assert check.check(copy)[1] == [f"{file} is damaged: its sha256 is another one."]
         (copy / file).write_bytes(data)
     weights = (copy / "weights.npz").read_bytes()
     (copy / "weights.npz").write_bytes(weights[:-50])
     with pytest.raises(ArtefactError, match=r"weights\.npz is damaged"):
-        artefact.check(copy)
+        check.check(copy)
 
 
 ODD = [None, -1, 10**9, -(10**30), 0.5, "", "x", [], {}, [[]], True, "../../x", "__class__"]

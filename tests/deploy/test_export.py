@@ -15,7 +15,9 @@ from parl.core.errors import ConfigError
 from parl.deploy import observed, parity
 from parl.deploy.arrays import Runner
 from parl.deploy.artefact import Parts, Source
+from parl.deploy.backends import jax_backend
 from parl.deploy.builder import UnsupportedOperation
+from parl.deploy.rows import Rows
 from parl.models.nnx import NnxModel
 from parl.ops.distributions import Categorical
 
@@ -26,14 +28,14 @@ QUICK = (
 ALL = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in policies.CASES]
 
 
-def sequences(rows: observed.Rows, steps: int = 20) -> observed.Rows:
+def sequences(rows: Rows, steps: int = 20) -> Rows:
     """Observations [1, B, ...] as sequences of steps, with resets in between."""
     cut = lambda x: x[0].reshape(steps, -1, *x.shape[2:])
     obs = {name: cut(x) for name, x in rows.obs.items()}
     width = len(rows.scale) // steps
     first = np.random.default_rng(1).random((steps, width)) < 0.1
     memory = {name: x[:width] for name, x in rows.memory.items()}
-    return observed.Rows(obs, first, memory, cut(rows.scale[None])[:, :].max(0))
+    return Rows(obs, first, memory, cut(rows.scale[None])[:, :].max(0))
 
 
 def failures(found: Source, parts: Parts) -> list[str]:
@@ -41,7 +43,7 @@ def failures(found: Source, parts: Parts) -> list[str]:
     program = parts.programs["greedy"]
     rows = sequences(observed.adversarial(found.spec, parts.whole, 100, 0))
     start = {name: x[0] for name, x in parts.whole.memory.items()}
-    act = parity.jax_backend(parts.whole, parts.maps)
+    act = jax_backend(parts.whole, parts.maps)
     case = parity.case("adversarial", act, parts.traced, rows, start)
     report = parity.compare("numpy", Runner(program), program, parts.start, [case])
     assert report["adversarial"]["observations"] == 100
@@ -148,7 +150,7 @@ def test_one_agent_alone_acts_as_among_the_others() -> None:
 def test_sampled_actions_are_those_of_jax(name: str) -> None:
     recipe, env, settings = policies.CASES[name]
     parts = policies.parts(policies.of_recipe(recipe, env, **settings), sample=True)
-    act = parity.jax_backend(parts.acts["sample"], parts.maps)
+    act = jax_backend(parts.acts["sample"], parts.maps)
     rng = np.random.default_rng(0)
     obs = {n: np.ones((8, *x.shape[1:]), x.dtype) for n, x in parts.whole.obs.items()}
     obs = {

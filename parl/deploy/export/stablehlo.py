@@ -14,7 +14,8 @@ import numpy as np
 
 from parl.core.errors import MissingPackage, ParlError
 from parl.deploy.builder import UnsupportedOperation
-from parl.deploy.compiler import ACTION, KEY, NOISE, Acting, EnvAction
+from parl.deploy.compiler import Acting, EnvAction
+from parl.deploy.names import ACTION, KEY, NOISE
 from parl.deploy.program import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")

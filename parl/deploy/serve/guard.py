@@ -1,0 +1,80 @@
+"""uvicorn's HTTP connection with limits on heads, on silence and on the number of connections."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from parl.deploy.serve.store import encoded
+
+HEAD = 1 << 16  # bytes of a head, at most
+CONNECTIONS = 2048
+SECONDS = 10.0  # in which a head has to be there
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. What is no HTTP gets an answer in JSON, as all else does."""
+
+    head = 0  # bytes of a head that is not complete; -1 behind it
+    waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.refuse(503, "there are too many connections: come again in a moment.")
+            return
+        self.watch(self.timeout_keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self.head < 0 or self.transport.is_closing():
+            return
+        if not self.head:
+            self.watch(SECONDS)
+        self.head += len(data)
+        if self.head > HEAD:
+            self.refuse(431, f"the head of a request may have {HEAD:,} bytes.")
+
+    def on_message_begin(self) -> None:
+        self.head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.head = -1
+        self.unwatch()
+        super().on_headers_complete()
+
+    def watch(self, seconds: float) -> None:
+        """Ends the connection unless a head is complete in time."""
+        self.unwatch()
+        self.waiting = self.loop.call_later(seconds, self.late)
+
+    def unwatch(self) -> None:
+        """For a head that is there."""
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self.waiting = None
+
+    def late(self) -> None:
+        """The head did not come."""
+        if self.head > 0:
+            self.refuse(408, f"the head of the request did not come within {SECONDS:g} s.")
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, "this is no request of HTTP/1.1.")
+
+    def refuse(self, status: int, sentence: str) -> None:
+        """Answers without the application, and closes."""
+        self.unwatch()
+        body = encoded({"error": sentence})
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % len(body) + body)
+        self.transport.close()
