@@ -44,9 +44,7 @@ class Client:
             raise ConfigError(f"{url!r:.80} is no address of a server such as http://HOST:8000.")
         self.url, self.token, self.timeout = url, token, timeout
         self.policy, self.version = policy, version
-        secure = {"context": ssl.create_default_context()} if parts.scheme == "https" else {}
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self.connection = kind(parts.hostname, parts.port, timeout=timeout, **secure)
+        self.connection = connection_to(parts, timeout)
         self.root, self.used = parts.path.rstrip("/"), 0.0
         self.known: dict[str, Any] | None = None  # what the server says of the policy
 
@@ -227,6 +225,16 @@ class Session:
     def reset(self) -> None:
         """The next action opens an episode."""
         self.is_open = False
+
+
+def connection_to(parts: urllib.parse.SplitResult, timeout: float) -> http.client.HTTPConnection:
+    """A connection that opens with its first request."""
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(
+            str(parts.hostname), parts.port, timeout=timeout, context=context
+        )
+    return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout)
 
 
 # --- tensors ----------------------------------------------------------------------------------

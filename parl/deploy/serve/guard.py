@@ -3,13 +3,17 @@
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (  # pyright: ignore[reportMissingImports]
+    STATUS_LINE,
+    HttpToolsProtocol,
+)
 
 from parl.deploy.serve.store import encoded
 
 HEAD = 1 << 16  # bytes of a head, at most
 CONNECTIONS = 2048
 SECONDS = 10.0  # in which a head has to be there
+LINGER = 1.0  # seconds in which a client that still sends may read why it was refused
 
 
 class Connection(HttpToolsProtocol):
@@ -17,6 +21,7 @@ class Connection(HttpToolsProtocol):
 
     head = 0  # bytes of a head that is not complete; -1 behind it
     waiting: asyncio.TimerHandle | None = None
+    is_refused = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -30,10 +35,10 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.is_refused or self.transport.is_closing():
             return
         super().data_received(data)
-        if self.head < 0 or self.transport.is_closing():
+        if self.head < 0 or self.is_refused or self.transport.is_closing():
             return
         if not self.head:
             self.watch(SECONDS)
@@ -72,9 +77,11 @@ class Connection(HttpToolsProtocol):
         self.refuse(400, "this is no request of HTTP/1.1.")
 
     def refuse(self, status: int, sentence: str) -> None:
-        """Answers without the application, and closes."""
+        """Answers without the application, and closes: at once, the answer would be lost."""
         self.unwatch()
         body = encoded({"error": sentence})
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(body) + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self.is_refused = True
+        self.waiting = self.loop.call_later(LINGER, self.transport.close)

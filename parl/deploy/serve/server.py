@@ -106,7 +106,7 @@ def run(
     application: Application, listener: socket.socket, limits: Limits, say: Callable[[str], Any]
 ) -> None:
     """Serves until a signal ends it: then what was asked is answered, and Interrupted is raised."""
-    import uvicorn
+    import uvicorn  # pyright: ignore[reportMissingImports]
 
     from parl.deploy.serve.guard import Connection
 

@@ -193,13 +193,16 @@ def metadata(name: str, version: str, backend: str, policy: Policy) -> dict[str,
 class Shelf:
     """The versions of a policy by their numbers. Without one asked for, the highest acts."""
 
-    def __init__(self, name: str, place: Path, backend: str, limits: Limits):
+    def __init__(
+        self, name: str, place: Path, backend: str, limits: Limits, act: Backend | None = None
+    ):
         if not NAME.fullmatch(name):
             raise ConfigError(
                 f"'{name}' is no name of a policy: letters, digits and _ . - are; give one with "
                 "NAME=DIR."
             )
         self.name, self.place, self.backend, self.limits = name, place, backend, limits
+        self.act = act  # in JAX, of the backend jax
         self.versions: dict[str, Served] = {}
         self.stamps: dict[str, Any] = {}  # of the files that were last tried, by version
         self.missed: set[str] = set()  # versions that were not there the last time
@@ -233,7 +236,7 @@ class Shelf:
             if stamp == self.stamps.get(version):
                 continue
             try:
-                served = load(self.name, version, place, self.backend, self.limits)
+                served = load(self.name, version, place, self.backend, self.limits, self.act)
                 if stamp_of(place) != stamp:
                     continue  # it changed meanwhile; it is looked at again
                 found.append((version, served))
@@ -268,9 +271,11 @@ def stamp_of(place: Path) -> Any:
     return [(name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found]
 
 
-def opened(name: str, place: Path, backend: str, limits: Limits) -> Shelf:
+def opened(
+    name: str, place: Path, backend: str, limits: Limits, act: Backend | None = None
+) -> Shelf:
     """All versions of a policy. Raises ArtefactError where there is none, or one is not good."""
-    shelf = Shelf(name, place, backend, limits)
+    shelf = Shelf(name, place, backend, limits, act)
     if not versions_in(place):
         raise ArtefactError(
             f"{place} is neither an exported policy, with its {CONTRACT} in it or in numbered "
