@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parl.core.algorithm import Algorithm
-from parl.core.errors import ConfigError, MissingPackage, nearest
+from parl.core.errors import ArtefactError, ConfigError, MissingPackage, nearest
 from parl.core.numbers import to_json
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import spec_to_json

@@ -11,8 +11,9 @@ import numpy as np
 from parl.core.errors import EnvError
 from parl.core.seeding import EVALUATION, env_seed
 from parl.deploy.arrays import Runner
-from parl.deploy.compiler import ACTION, names_of
+from parl.deploy.compiler import names_of
 from parl.deploy.contract import Contract
+from parl.deploy.names import ACTION
 from parl.envs.adapters.frames import watched
 from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 from parl.envs.factory import EnvFactory
