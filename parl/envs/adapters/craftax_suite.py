@@ -41,7 +41,7 @@ class Craftax:
             raise EnvError(f"craftax:{name}: {error}.") from error
         start = jax.eval_shape(lambda key: self.env.reset(key, self.params), jax.random.key(0))
         seen, self.like = start
-        pixels = {"low": 0.0, "high": 1.0} if "Pixels" in name else {}
+        pixels: dict[str, Any] = {"low": 0.0, "high": 1.0} if "Pixels" in name else {}
         self.spec = EnvSpec(
             id=f"craftax:{name}",
             observation_space=Box(tuple(seen.shape), **pixels),

@@ -17,7 +17,7 @@ def settled(tree: Any, like: Any) -> Any:
     """
 
     def one(x: Any, like: Any) -> Any:
-        if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
             return x
         return jnp.asarray(x, like.dtype).reshape(like.shape)
 
