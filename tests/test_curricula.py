@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from marks import slow
 
 import parl
 from parl.core.errors import ConfigError, EnvError
@@ -76,7 +77,7 @@ def lines(path):
 
 
 @pytest.mark.parametrize(
-    ("env", "seeds"), [(Pay(), 2), (HostPay, 1)], ids=["fused, two seeds", "host"]
+    ("env", "seeds"), [slow(Pay(), 2), (HostPay, 1)], ids=["fused, two seeds", "host"]
 )
 def test_a_curriculum_is_learned_in_and_resumed_bit_for_bit(env, seeds, tmp_path):
     whole = {"env": env, "on_evaluation": harder, "num_seeds": seeds}

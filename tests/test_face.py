@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from marks import quick
 
 import parl
 from parl.algorithms.dqn import DQN
@@ -506,10 +507,7 @@ FEW = ("ppo", "dqn", "coma")  # the rest takes its time
 SERVED = ("jax:CartPole-v1", "jax:Pendulum-v1", "jax:simple_spread")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
-)
+@pytest.mark.parametrize("name", quick(RECIPES, *FEW))
 def test_a_loaded_runs_agent_has_the_state_that_its_run_had(name: str) -> None:
     """Else it could be saved and not loaded: schedules are a part of the state."""
     specs = [make_factory(id).spec for id in SERVED]

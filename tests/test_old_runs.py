@@ -8,16 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import quick
 
 import parl
 from parl.core import checkpoint
 
 RUNS = Path(__file__).parent / "data" / "runs"
-QUICK = {"ppo-host", "sac-fused", "dqn-host"}
-NAMES = [
-    pytest.param(path.name, marks=() if path.name in QUICK else pytest.mark.slow)
-    for path in sorted(RUNS.iterdir())
-]
+NAMES = quick((path.name for path in sorted(RUNS.iterdir())), "ppo-host", "dqn-host")
 
 
 @pytest.mark.parametrize("name", NAMES)

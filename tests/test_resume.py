@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from marks import quick, slow
 
 import parl
 from parl.cli import main
@@ -49,8 +50,6 @@ TEAM = {
 }
 for name, settings in TEAM.items():
     RUNS[f"{name}-fused"] = (name, "jax:simple_spread", 20_000, 2_000, settings)
-QUICK = ["ppo-host", "sac-fused"]  # on policy and off, with an environment in the program and not
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name not in QUICK]
 
 
 def command(name: str, out: Path) -> list[str]:
@@ -79,7 +78,7 @@ def start(name: str, out: Path, log: Path) -> subprocess.Popen:
     return process
 
 
-@pytest.fixture(scope="module", params=[*QUICK, *SLOW])
+@pytest.fixture(scope="module", params=quick(RUNS, "ppo-host"))
 def reference(request, tmp_path_factory) -> tuple[str, str]:
     """A run's name, and the digest of its parameters when nothing interrupts it."""
     algorithm, env, steps, every, settings = RUNS[request.param]
@@ -103,7 +102,7 @@ def test_killed_run_resumes_bit_for_bit(reference, tmp_path: Path) -> None:
     assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), slow(signal.SIGTERM, 143)])
 def test_signals_save_and_say_how_to_go_on(signum, code, tmp_path: Path) -> None:
     out, log = tmp_path / "run", tmp_path / "log"
     process = start("dqn-host", out, log)

@@ -129,9 +129,6 @@ def test_only_schedules_begin_anew() -> None:
     assert int(adam.count) == 1 and np.array_equal(adam.mu, adam_before.mu)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in SCHEDULED if name != "ppo"]
-
-
 def trained(name: str, out: Path) -> parl.Run:
     made = config(name, SHORT)
     given = {"steps": SHORT, "eval_episodes": 1, "eval_every": 2000}
@@ -139,7 +136,7 @@ def trained(name: str, out: Path) -> parl.Run:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ppo", *SLOW])
+@pytest.mark.parametrize("name", SCHEDULED)
 def test_more_training_trains(name: str, tmp_path: Path) -> None:
     run = trained(name, tmp_path / "run")
     shutil.copytree(run.path, tmp_path / "copy")

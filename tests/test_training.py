@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 from optax.tree_utils import tree_get_all_with_path
 
 import parl
@@ -266,7 +267,7 @@ def test_a_run_without_replay_fills_it_anew_and_says_so(tmp_path: Path, capsys: 
     ("env", "settings"),
     [
         ("CartPole-v1", {"replay_on_host": True}),
-        pytest.param("jax:CartPole-v1", {"num_seeds": 2}, marks=pytest.mark.slow),
+        slow("jax:CartPole-v1", {"num_seeds": 2}),
     ],
 )
 def test_a_run_with_a_large_replay_resumes_bit_for_bit(

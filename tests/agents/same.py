@@ -1,20 +1,12 @@
 """Runs that must be the same: fused and host, resumed, and a seed alone or among several."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from tiny import Case, make, params_of, save, state_of
 
 from parl.agents.execution.protocol import Execution, Report
-
-
-def quick(names: Iterable[str], *chosen: str) -> list[Any]:
-    """All names, of which all but the chosen are marked slow."""
-    slow = lambda name: pytest.param(name, marks=pytest.mark.slow)
-    return [name if name in chosen else slow(name) for name in names]
 
 
 def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

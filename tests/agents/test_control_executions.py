@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes, quick
+from marks import quick, slow
+from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes
 from tiny import CONTROL, Case, make, params_of
 
 
@@ -35,9 +36,9 @@ def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
 
 VARIANTS: list[Any] = [
     {"n_step": 3, "priority": 0.6},
-    pytest.param({"n_step": 3, "replay_on_host": True}, marks=pytest.mark.slow),
-    pytest.param({"priority": 0.6, "replay_on_host": True}, marks=pytest.mark.slow),
-    pytest.param({"reset_every": 3}, marks=pytest.mark.slow),
+    slow({"n_step": 3, "replay_on_host": True}),
+    slow({"priority": 0.6, "replay_on_host": True}),
+    slow({"reset_every": 3}),
 ]
 
 

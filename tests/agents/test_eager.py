@@ -3,17 +3,18 @@
 import jax
 import numpy as np
 import pytest
+from marks import slow
 from tiny import Case, make, params_of
 
 
 @pytest.mark.parametrize(
     ("algorithm", "execution"),
     [
-        pytest.param("dqn", "fused", marks=pytest.mark.slow),
+        slow("dqn", "fused"),
         ("pg", "host"),
-        pytest.param("ppo", "host", marks=pytest.mark.slow),
-        pytest.param("sac", "host", marks=pytest.mark.slow),
-        pytest.param("es", "fused", marks=pytest.mark.slow),
+        slow("ppo", "host"),
+        slow("sac", "host"),
+        slow("es", "fused"),
     ],
 )
 def test_eager_equals_compiled(algorithm: str, execution: str) -> None:

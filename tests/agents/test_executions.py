@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick, slow
 from same import assert_equal
 from tiny import (
     ENVS,
@@ -33,18 +34,21 @@ from parl.envs.jax_vector import JaxVectorEnv
 
 ALGORITHMS = ("ppo", "dqn", "sac", "es")
 MORE = ("normalized", "recurrent", "pg")
-ON_POLICY = ("ppo", "es")
+OFF_POLICY = ("dqn", "sac")
 ITERATIONS = 7  # the first two of off-policy runs only fill
-SEVERAL = ("ppo",)  # whose vmapped seeds run each time; those of the others with -m slow
+RUNS = [*((a, n) for a in ALGORITHMS for n in (1, 2)), *((a, 1) for a in MORE)]
+# vmapped seeds on policy, one off policy, and one with memory; the programs of others are compiled
+# with -m slow only
+QUICK = (("ppo", 2), ("dqn", 1), ("recurrent", 1))
 
 
-def marked(*values: Any, algorithm: str, num_seeds: int) -> Any:
-    slow = num_seeds > 1 and algorithm not in SEVERAL
-    return pytest.param(*values, marks=[pytest.mark.slow] if slow else [])
+def in_time(*cases: Case) -> list[Any]:
+    """Those whose runs are not of the quick ones are slow."""
+    return quick(cases, *(c for c in cases if (c.algorithm, c.num_seeds) in QUICK))
 
 
 CASES = [
-    marked(Case(algorithm, execution, num_seeds), algorithm=algorithm, num_seeds=num_seeds)
+    Case(algorithm, execution, num_seeds)
     for algorithm in ALGORITHMS
     for num_seeds in (1, 2)
     for execution in ("fused", "host", "gymnasium")
@@ -67,13 +71,7 @@ def whole(case: Case) -> tuple[Any, dict[str, Any], Execution]:
 # -- the marquee test -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "num_seeds"),
-    [
-        *(marked(a, n, algorithm=a, num_seeds=n) for a in ALGORITHMS for n in (1, 2)),
-        *((a, 1) for a in MORE),
-    ],
-)
+@pytest.mark.parametrize(("algorithm", "num_seeds"), quick(RUNS, *QUICK))
 def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
     """One JAX environment inside the program and behind numpy: equal parameters and counts."""
     (report, _, fused), (host_report, _, host) = (
@@ -92,8 +90,7 @@ def test_fused_and_host_learn_the_same(algorithm: str, num_seeds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "num_seeds"),
-    [marked(a, n, algorithm=a, num_seeds=n) for a in ("dqn", "sac") for n in (1, 2)],
+    ("algorithm", "num_seeds"), quick([r for r in RUNS if r[0] in ("dqn", "sac")], *QUICK)
 )
 def test_fused_and_host_store_the_same(algorithm: str, num_seeds: int) -> None:
     """Replay holds every step collected: the ring has wrapped around once."""
@@ -106,7 +103,7 @@ def test_fused_and_host_store_the_same(algorithm: str, num_seeds: int) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
+@pytest.mark.parametrize("num_seeds", [slow(1), 2])
 def test_fused_and_host_collect_the_same(num_seeds: int) -> None:
     """PPO's rollouts, before each of four updates."""
     fused, host = (make(Case("ppo", execution, num_seeds)) for execution in ("fused", "host"))
@@ -137,8 +134,9 @@ def test_fused_and_host_collect_the_same(num_seeds: int) -> None:
         fused.advance(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["fused", "host"])
-@pytest.mark.parametrize("algorithm", [marked(a, algorithm=a, num_seeds=2) for a in ALGORITHMS])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_seed_among_several_is_that_seed_alone(algorithm: str, execution: str) -> None:
     alone = params_of(whole(Case(algorithm, execution, 1))[2])
     several = params_of(whole(Case(algorithm, execution, 2))[2])
@@ -150,7 +148,7 @@ def test_a_seed_among_several_is_that_seed_alone(algorithm: str, execution: str)
 
 def test_replay_in_host_memory_learns_the_same(tmp_path: Path) -> None:
     """And resumes bit for bit, too."""
-    case = Case("sac", "host", 1)
+    case = Case("dqn", "host", 1)
     run = make(case, replay_on_host=True)
     run.advance(3)
     saved = save(run, tmp_path / "3")
@@ -243,7 +241,7 @@ def test_whose_fault_nan_is() -> None:
 # -- cut anywhere ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", in_time(*CASES), ids=str)
 def test_chunks_and_resume_change_no_bit(case: Case, tmp_path: Path) -> None:
     """advance(7) is advance(3), advance(4), and so is a new run restored from the third."""
     report, expected, _ = whole(case)
@@ -264,7 +262,9 @@ def test_chunks_and_resume_change_no_bit(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [Case("ppo", "host", 2), Case("es", "host", 1), Case("recurrent", "host", 1)], ids=str
+    "case",
+    in_time(Case("ppo", "host", 2), Case("es", "host", 1), Case("recurrent", "host", 1)),
+    ids=str,
 )
 def test_breaking_off_a_rollout_changes_no_bit(case: Case, tmp_path: Path) -> None:
     """A rollout that ends early is gone on with, by the same run or by one that is restored."""
@@ -289,7 +289,7 @@ def test_breaking_off_a_rollout_changes_no_bit(case: Case, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("execution", ["fused", "host"])
 def test_resume_while_warming_up(execution: str, tmp_path: Path) -> None:
-    case = Case("sac", execution, 1)
+    case = Case("dqn", execution, 1)
     run, fresh = make(case), make(case)
     report = run.advance(1)
     assert report.metrics == {}, "nothing is learned yet"
@@ -307,18 +307,18 @@ def test_snapshots_leave_a_run_as_it_was(tmp_path: Path) -> None:
         assert_equal(state_of(run), whole(Case("dqn", execution, 1))[1])
 
 
-def test_learning_moves_parameters_and_warming_up_does_not() -> None:
+@pytest.mark.parametrize("case", in_time(*(c for c in CASES if c.execution == "host")), ids=str)
+def test_learning_moves_parameters_and_warming_up_does_not(case: Case) -> None:
     """What all the equalities above would miss."""
-    for algorithm in ALGORITHMS:
-        run = make(Case(algorithm, "host", 1))
-        before = params_of(run)
-        run.advance(2)
-        moved = [n for n, x in params_of(run).items() if "params" in n and np.any(x != before[n])]
-        assert bool(moved) == (algorithm in ON_POLICY)
-        run.advance(3)
-        after = params_of(run)
-        still = [n for n in before if "kernel" in n and np.all(after[n] == before[n])]
-        assert not still
+    run = make(case)
+    before = params_of(run)
+    run.advance(2)
+    moved = [n for n, x in params_of(run).items() if "params" in n and np.any(x != before[n])]
+    assert bool(moved) == (case.algorithm not in OFF_POLICY)
+    run.advance(3)
+    after = params_of(run)
+    still = [n for n in before if "kernel" in n and np.all(after[n] == before[n])]
+    assert not still
 
 
 @pytest.mark.parametrize("name", ENVS)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick
 from tiny import Case, make
 
 from parl.agents.execution.fused import Fused
@@ -166,7 +167,10 @@ def test_detach_and_attach(replay: Replay, adds: int) -> None:
 CAPACITY = 100_003 * 16  # a multiple of what one iteration adds; found nowhere else in a program
 
 
-@pytest.fixture(scope="module", params=["fused-1", "fused-2", "host-1", "host-2"])
+PLACES = ["fused-1", "fused-2", "host-1", "host-2"]
+
+
+@pytest.fixture(scope="module", params=quick(PLACES, "fused-2", "host-1"))
 def programs(request: Any) -> dict[str, Any]:
     """The compiled programs of SAC with a large replay, by whether they learn."""
     execution, num_seeds = request.param.split("-")

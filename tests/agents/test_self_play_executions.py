@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import quick
 from same import assert_resumes
 from tiny import params_of, state_of
 
@@ -24,7 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ippo": {"epochs": 2, "minibatches": 2},
     "iql": {"capacity": 50, "batch_size": 4, "updates": 1, "warmup": 100, "target_period": 3},
 }
-NAMES = ["ippo", pytest.param("iql", marks=pytest.mark.slow)]
+NAMES = quick(SETTINGS, "ippo")
 
 
 def make(name: str, execution: str) -> Execution:

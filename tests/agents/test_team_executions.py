@@ -1,7 +1,7 @@
 """Algorithms for several agents in fused and host execution: they agree, and resume bit for bit.
 
-MAPPO (memory, turns) or VDN (segments, networks of each agent) in every run, the others with
-`-m slow`: their programs take long to compile.
+IPPO (networks of each agent) in every run, the others with `-m slow`: their programs take long to
+compile.
 """
 
 from functools import partial
@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes, quick
+from marks import quick, slow
+from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes
 from team_games import Scatter
 from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make
 
@@ -31,8 +32,8 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
     assert ended.return_sum.shape == () and ended.return_sum < 0 and ended.count >= 4
 
 
-@pytest.mark.parametrize("execution", ["fused", pytest.param("host", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", quick(TEAM, "vdn"))
+@pytest.mark.parametrize("execution", ["fused", slow("host")])
+@pytest.mark.parametrize("name", quick(TEAM, "ippo"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     case = Case(name, execution, 1)
     assert_resumes(make(case), make(case), tmp_path)
@@ -88,7 +89,7 @@ class Stuck(Scatter):
         return obs | {"legal": obs["legal"] & ~none}
 
 
-@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("execution", [slow("fused"), "host"])
 def test_a_mask_without_a_legal_action_is_an_error(execution: str) -> None:
     run: Any = make(Case("ippo", execution, 1))
     message = "jax:scatter has an observation whose mask `legal` leaves no legal action"

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from handmade import Function
+from marks import slow
 from team import (
     ACTIONS,
     AGENTS,
@@ -69,7 +70,7 @@ def test_the_policy_gradient_by_hand() -> None:
     np.testing.assert_allclose(grad, [3 * 1 / 3, 3 * 1 / 3, -3 * 2 / 3], rtol=1e-5)
 
 
-@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("turns", [slow(False), True])
 def test_who_does_not_act_changes_nothing(turns: bool) -> None:
     algorithm, batch = make(team_reward=True, learning_rate=1e-2), rollout(turns=turns)
     state = algorithm.init(jax.random.key(0), team_spec())

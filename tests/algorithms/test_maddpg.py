@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from handmade import Function
+from marks import slow
 from team import ACTIONS, AGENTS, STATE, VIEW, assert_trees_close, disturbed, rollout, team_spec
 
 from parl.algorithms.maddpg import MADDPG, own_among_taken, same_for_all
@@ -131,7 +132,7 @@ def network(discrete: bool) -> MADDPG:
     )
 
 
-@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("discrete", [False, slow(True)])
 def test_who_does_not_act_changes_nothing(discrete: bool) -> None:
     algorithm = network(discrete)
     whole = rollout(continuous=not discrete)

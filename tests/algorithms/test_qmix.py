@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from handmade import Function
+from marks import slow
 from team import (
     ACTIONS,
     AGENTS,
@@ -145,7 +146,7 @@ def network(recurrent: bool) -> Agents:
     return Agents(Recurrent(VIEW, MLP((4,)), CELLS["gru"](3), head), AGENTS)
 
 
-@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("turns", [slow(False), True])
 @pytest.mark.parametrize(
     "mixer", [Sum(), Independent(), QMixer(2, 3)], ids=lambda m: type(m).__name__
 )

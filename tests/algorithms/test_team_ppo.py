@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from handmade import Function
+from marks import slow
 from team import (
     ACTIONS,
     AGENTS,
@@ -45,7 +46,12 @@ def make(
 
 @pytest.mark.parametrize(
     ("turns", "team_reward", "central"),
-    [(False, False, False), (True, True, True), (True, False, False), (False, True, False)],
+    [
+        slow(False, False, False),
+        (True, True, True),
+        slow(True, False, False),
+        (False, True, False),
+    ],
 )
 def test_who_does_not_act_changes_nothing(turns: bool, team_reward: bool, central: bool) -> None:
     """Whatever data the dead, the late and the waiting have: loss, gradient, statistics."""

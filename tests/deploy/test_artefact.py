@@ -13,6 +13,7 @@ import numpy as np
 import policies
 import pytest
 from gymnasium import spaces
+from marks import quick, slow
 
 import parl
 from parl.core.errors import ArtefactError, ConfigError, ParlError
@@ -328,7 +329,7 @@ def mutated(values: Any, rng: np.random.Generator) -> Any:
         return values
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, slow(1000)])
 def test_mutated_artefacts(count: int, gru: Path, tmp_path: Path) -> None:
     """Each is a clean error, or one that was made whole again acts or says in a sentence why not.
 
@@ -404,11 +405,10 @@ def installed(form: str) -> bool:
 
 
 QUICK = "ppo mask"
-REST = [name for name in policies.CASES if name not in (QUICK, "ppo image")]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in REST]
+NAMES = [name for name in policies.CASES if name != "ppo image"]
 
 
-@pytest.mark.parametrize("name", [QUICK, *SLOW])
+@pytest.mark.parametrize("name", quick(NAMES, QUICK))
 def test_the_files_act_as_jax(name: str, tmp_path: Path) -> None:
     """Every form whose compiler or package is there; those that are not are named."""
     recipe, env, settings = policies.CASES[name]

@@ -7,6 +7,7 @@ import numpy as np
 import policies
 import pytest
 from flax import nnx
+from marks import quick, slow
 
 import parl
 from parl.algorithms.dqn import DQN
@@ -25,7 +26,7 @@ QUICK = (
     "simbav2 Box", "mappo gru groups", "ppo lstm", "ppo MultiDiscrete mask", "ppo dict with image",
     "sac normalized", "ppo bounds", "dqn Discrete",
 )  # fmt: skip
-ALL = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in policies.CASES]
+ALL = quick(policies.CASES, *QUICK)
 
 
 def sequences(rows: Rows, steps: int = 20) -> Rows:
@@ -146,7 +147,7 @@ def test_one_agent_alone_acts_as_among_the_others() -> None:
     assert (joint[:, 0] != joint[:, 1]).any()
 
 
-@pytest.mark.parametrize("name", ["ppo Box", pytest.param("mappo agents", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["ppo Box", slow("mappo agents")])
 def test_sampled_actions_are_those_of_jax(name: str) -> None:
     recipe, env, settings = policies.CASES[name]
     parts = policies.parts(policies.of_recipe(recipe, env, **settings), sample=True)

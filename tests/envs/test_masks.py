@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from marks import slow
 
 from parl import ops
 from parl.agents.execution.collector import Collector
@@ -211,8 +212,8 @@ def test_taxi_tells_its_mask() -> None:
     "name, make, act",
     [
         ("dqn", informed, spaces.Discrete(4)),
-        ("es", SEVERAL[0], PAIRS),
-        pytest.param("ppo-gru", informed, PAIRS, marks=pytest.mark.slow),
+        slow("es", SEVERAL[0], PAIRS),
+        slow("ppo-gru", informed, PAIRS),
     ],
 )
 def test_algorithms_keep_to_the_mask(name: str, make: Any, act: Any) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dying import Dying
+from marks import quick
 
 from parl.core.spec import Discrete, example
 from parl.envs.builtin import JAX_ENVS
@@ -46,7 +47,10 @@ def test_arrays_are_as_the_spec_says(name: str) -> None:
     assert shapes(after[2:]) == (((count, N), "float32"), ((count,), "bool"), ((count,), "bool"))
 
 
-@names
+@pytest.mark.parametrize(
+    "name",
+    quick(ENVS, "simple_tag", "two_step", "tic_tac_toe", "simple_spread_continuous", "dying"),
+)
 def test_random_legal_play(name: str) -> None:
     """Episodes end in time, masks always leave a choice, only who moves has more than action 0."""
     env = ENVS[name]

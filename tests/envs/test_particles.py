@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick
 
 from parl.core.spec import Box, Discrete
 from parl.envs.factory import make_factory
@@ -24,10 +25,6 @@ PAIRS = [
     (SimpleTag, "simple_tag_v3", {}),
 ]
 pairs = pytest.mark.parametrize("kind, module, options", PAIRS, ids=lambda x: str(x)[-30:])
-FIVE = pytest.param(*PAIRS[1], marks=pytest.mark.slow)
-pairs_quickly = pytest.mark.parametrize(
-    "kind, module, options", [PAIRS[0], FIVE, *PAIRS[2:]], ids=lambda x: str(x)[-30:]
-)
 both_actions = pytest.mark.parametrize("continuous", [False, True])
 
 
@@ -83,8 +80,16 @@ def errors_of(env: Any, obs: Any, ours: Any, seen: dict[str, np.ndarray]) -> lis
     return found
 
 
-@pairs_quickly
-@both_actions
+@pytest.mark.parametrize(
+    "kind, module, options, continuous",
+    quick(
+        [(*pair, continuous) for pair in PAIRS for continuous in (False, True)],
+        (*PAIRS[0], False),
+        (*PAIRS[2], False),
+        (*PAIRS[3], True),
+    ),
+    ids=lambda x: str(x)[-30:],
+)
 def test_episodes_run_as_in_mpe2(
     kind: Any, module: str, options: dict[str, Any], continuous: bool
 ) -> None:

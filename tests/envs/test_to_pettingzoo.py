@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dying import Dying, DyingParallel
+from marks import quick
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, seed_test, state_test
 from pettingzoo.utils.conversions import parallel_to_aec, turn_based_aec_to_parallel
 
@@ -21,9 +22,8 @@ from parl.envs.builtin import JAX_ENVS
 
 NAMES = [name for name, make in JAX_ENVS.items() if make().spec.num_agents]
 TURNS = ["tic_tac_toe", "connect_four"]
-QUICK = {"simple_tag", "two_step", "foraging-8x8-2p-2f-coop"}
-slow = lambda name: pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
-together = pytest.mark.parametrize("name", [slow(name) for name in NAMES if name not in TURNS])
+TOGETHER = [name for name in NAMES if name not in TURNS]
+together = pytest.mark.parametrize("name", quick(TOGETHER, "simple_tag", "two_step"))
 by_turns = pytest.mark.parametrize("name", TURNS)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 from parl.models import NatureCNN
 from parl.models.cnn import Conv, convolution, shifted_products
@@ -74,7 +75,9 @@ def test_bytes_are_scaled_to_one() -> None:
     assert np.abs(net.apply(params, image)).max() < 10
 
 
-@pytest.mark.parametrize("size, kernel, stride", [(84, 8, 4), (20, 4, 2), (9, 3, 1), (23, 6, 3)])
+@pytest.mark.parametrize(
+    "size, kernel, stride", [slow(84, 8, 4), slow(20, 4, 2), (9, 3, 1), (23, 6, 3)]
+)
 def test_shifted_products_are_the_convolution(size: int, kernel: int, stride: int) -> None:
     random = np.random.default_rng(1)
     x = random.normal(size=(2, size, size + 1, 3)).astype(np.float32)

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from marks import slow
 from observations import SPACES, draw
 
 from parl.core.spec import Box, Discrete
@@ -47,7 +48,7 @@ def test_a_sequence_is_its_steps(cell: str) -> None:
         assert_close(jax.tree.map(lambda x, t=t: x[t], memories), memory)
 
 
-@pytest.mark.parametrize("recurs", [False, True])
+@pytest.mark.parametrize("recurs", [False, slow(True)])
 def test_following_is_what_the_model_says_to_next_obs(recurs: bool) -> None:
     """With episodes cut nowhere, in few places and in many."""
     model: Any = network() if recurs else Value(SPACE, MLP((6,)))

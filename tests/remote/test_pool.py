@@ -1,21 +1,18 @@
 import numpy as np
 import pytest
 from makers import assert_same, make_policy, worker_maker
+from marks import slow
 
 from parl.remote import RolloutPool
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def slow(*parameters):
-    return pytest.param(*parameters, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     ("id", "num_workers"),
     [
         ("jax:CartPole-v1", 2),
-        ("CartPole-v1", 1),
+        slow("CartPole-v1", 1),
         slow("jax:CartPole-v1", 1),
         slow("CartPole-v1", 2),
         slow("CartPole-v1", 4),

@@ -153,7 +153,8 @@ print(Doubler().double(21))
 """
 
 
-@pytest.mark.parametrize("place", ["script", pytest.param("stdin", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["script", "stdin"])
 def test_a_class_of_a_program(place, tmp_path):
     (tmp_path / "program.py").write_text(SCRIPT)
     arguments = ["program.py"] if place == "script" else ["-"]

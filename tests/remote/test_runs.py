@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import slow
 
 import parl
 
@@ -59,9 +60,9 @@ def test_an_asynchronous_run_under_chaos_and_its_resume(tmp_path: Path) -> None:
 ON_POLICY = {"hidden": (8,), "length": 16, "eval_episodes": 1}
 CASES: list[Any] = [
     ("dqn", "jax:CartPole-v1", TINY),
-    pytest.param("qmix", "jax:two_step", TINY, marks=pytest.mark.slow),
-    pytest.param("mappo", "jax:simple_spread", ON_POLICY, marks=pytest.mark.slow),
-    pytest.param("maddpg", "jax:simple_spread", TINY, marks=pytest.mark.slow),
+    slow("qmix", "jax:two_step", TINY),
+    slow("mappo", "jax:simple_spread", ON_POLICY),
+    slow("maddpg", "jax:simple_spread", TINY),
 ]
 
 
