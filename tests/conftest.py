@@ -75,6 +75,34 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHED)
 
 
+# pure functions of arrays and settings, which tests call by themselves
+OPS = (
+    "active_agents", "agents_cut", "between_turns", "cut", "epsilon_greedy", "gae", "huber",
+    "lambda_returns", "mean", "mean_of_team", "member_transitions", "n_step", "own_transitions",
+    "permutation", "retrace", "standardize", "uniform_action", "vtrace",
+)  # fmt: skip
+CALLERS = ("models", "ops", "algorithms")  # folders of tests that do
+
+
+@pytest.fixture(autouse=True, scope="module")
+def calls_are_compiled(compilation_cache: None, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Networks and these functions are programs, as in every run, where tests call them alone."""
+    if request.path.parent.name not in CALLERS:
+        yield
+        return
+    from compiled import compiled
+    from flax import linen
+
+    from parl import ops
+    from parl.models import Agents
+
+    methods = [(kind, name) for kind in (linen.Module, Agents) for name in ("init", "apply")]
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in [*methods, *((ops, name) for name in OPS)]:
+            patch.setattr(place, name, compiled(getattr(place, name)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_word_of_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test reads on stderr does not depend on how slow the machine is."""

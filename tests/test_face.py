@@ -463,6 +463,7 @@ def test_a_made_agent_travels_without_its_environment(tmp_path: Path) -> None:
     assert repr(made) == "Agent(ppo on Counted, Box(3,) -> Box(2,), 0 steps, 0 updates)"
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded_without_its_environment_and_saved_again(tmp_path: Path) -> None:
     kinds: list[int] = []
 

@@ -14,7 +14,7 @@ import parl
 from parl.core import checkpoint
 
 RUNS = Path(__file__).parent / "data" / "runs"
-NAMES = quick((path.name for path in sorted(RUNS.iterdir())), "ppo-host", "dqn-host")
+NAMES = quick((path.name for path in sorted(RUNS.iterdir())), "ppo-host")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -66,6 +66,7 @@ def lab(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_recipe_of_the_users_own_by_its_name(lab, capsys):
     flags = ["--steps", "64", "--eval-episodes", "2", "--quiet", "--bonus", "0.5"]
     train = ["train", "own_lab:MDQN", "--env", "jax:CartPole-v1", "--out", "run", *flags]

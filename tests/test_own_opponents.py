@@ -107,6 +107,7 @@ def test_what_cannot_play_is_one_sentence(own, said):
         own_player(own, SPEC)
 
 
+@pytest.mark.slow
 def test_named_functions_are_heard_again_and_lost_ones_are_told(lab, capsys):
     import own_rivals
 

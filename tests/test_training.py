@@ -128,6 +128,7 @@ def break_ppo(monkeypatch: pytest.MonkeyPatch, is_bad: Callable[[Any, Any], Any]
     monkeypatch.setattr(programs, "is_value", lambda x: False)  # other tests' programs are not this
 
 
+@pytest.mark.slow
 def test_single_bad_updates_are_skipped_and_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from marks import quick
 from PIL import Image
 
 import parl
@@ -20,7 +21,7 @@ from parl.envs.factory import make_factory
 DATA = Path(__file__).parent / "data" / "runs"
 
 
-@pytest.mark.parametrize("name", JAX_ENVS)
+@pytest.mark.parametrize("name", quick(JAX_ENVS, "CartPole-v1", "simple_tag", "connect_four"))
 def test_every_environment_of_ours_draws_its_states(name: str) -> None:
     env: Any = make_factory(f"jax:{name}").jax
     states = [jax.device_get(env.reset(jax.random.key(seed))[0]) for seed in (0, 1)]

@@ -1,7 +1,13 @@
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import pytest
+from compiled import compiled
+
+from parl.agents.replay.ring import Replay
+from parl.agents.replay.sampling import Prioritized, Sampler
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -12,3 +18,26 @@ def keep_small_programs(compilation_cache: None) -> Iterator[None]:
     jax.config.update(name, 0)
     yield
     jax.config.update(name, before)
+
+
+@pytest.fixture
+def compiled_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done with a replay on the device is one program, as in every run."""
+    for kind, names in {
+        Replay: ("add", "take", "index"),
+        Sampler: ("take",),
+        Prioritized: ("add", "index", "learned"),
+    }.items():
+        for name in names:
+            monkeypatch.setattr(kind, name, on_device(getattr(kind, name)))
+
+
+def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a replay; of one in host memory it is no program."""
+    program = compiled(method)
+
+    @functools.wraps(method)
+    def call(replay: Any, *args: Any) -> Any:
+        return (method if replay.on_host else program)(replay, *args)
+
+    return call

@@ -17,6 +17,8 @@ from parl.agents.learner import LearnerState, OffPolicy, with_rows, without_rows
 from parl.agents.replay.ring import Layout, NumpyReplay, Replay, ReplayState
 from parl.core.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("compiled_replay")
+
 
 def items(start: int, count: int) -> dict[str, Any]:
     """Items that know their number in every leaf."""

@@ -18,6 +18,8 @@ from parl.core.types import Rollout, Step
 KEY = jax.random.key(0)
 BOTH = pytest.mark.parametrize("kind", [Replay, NumpyReplay])
 
+pytestmark = pytest.mark.usefixtures("compiled_replay")
+
 
 def steps(start: int, count: int, last: Any = (), terminal: Any = (), envs: int = 2) -> Step:
     """`count` steps of two environments, time-major: rewards t + 10 e, observations likewise."""

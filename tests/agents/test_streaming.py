@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 from tiny import ENVS, LENGTH, SEEDS, Case, make, make_learner, params_of, save, state_of
 
 from parl.agents.execution.collector import Collector
@@ -40,7 +41,7 @@ def lags(run: Streamed) -> list[int]:
     return list(supervisor(run).gauge.lags)
 
 
-@pytest.mark.parametrize("algorithm", ["dqn", "recurrent"])
+@pytest.mark.parametrize("algorithm", ["dqn", slow("recurrent")])
 def test_one_worker_that_never_runs_ahead_is_the_synchronous_run(algorithm: str) -> None:
     """Bit for bit: what streams is learned from by the same code."""
     run, host = stream(algorithm, 1, 2, 1), make(Case(algorithm, "host", 1))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from team import rollout, team_spec
 
 from parl.algorithms.ppo import PPO
@@ -55,6 +56,13 @@ OBS = {
     "legal": jnp.ones((B, N, 9), bool),
 }
 KEY = jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def methods_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are in every run."""
+    for name in ("init", "act", "observe"):
+        monkeypatch.setattr(SelfPlay, name, compiled(getattr(SelfPlay, name)))
 
 
 def same_tree(ours: Any, theirs: Any) -> None:

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from marks import quick
 
 from parl.core.errors import CheckpointError, EnvError, MissingPackage, SpaceError
 from parl.core.spec import Box, Discrete, MultiDiscrete
@@ -452,7 +453,9 @@ def through_json(state):
     return EnvState(dict(state.arrays), json.loads(json.dumps(state.meta)), state.exact)
 
 
-@pytest.mark.parametrize("id", CLASSIC + MUJOCO)
+@pytest.mark.parametrize(
+    "id", quick(CLASSIC + MUJOCO, "CartPole-v1", "Pendulum-v1", "HalfCheetah-v5")
+)
 def test_state_is_exact(id):
     # A short limit makes every environment cross episode ends within the steps compared.
     make = make_gymnasium(id, max_episode_steps=120)

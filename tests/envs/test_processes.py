@@ -102,6 +102,7 @@ RUN = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_same(tmp_path):
     same = {"env": "CartPole-v1", "num_envs": 2, "steps": 64} | RUN
     one = parl.train("ppo", out=tmp_path / "one", **same)
