@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from benches import load
+from marks import slow
 
 to_return = load("to_return")
 
@@ -29,7 +30,7 @@ def test_a_run_ends_at_the_target_or_when_its_time_is_up() -> None:
         assert ended == [True]  # and its process with it
 
 
-@pytest.mark.parametrize("evaluations", [0, 1])
+@pytest.mark.parametrize("evaluations", [slow(0), 1])
 def test_the_peer_is_killed_when_its_time_is_up(evaluations: int, tmp_path: Path) -> None:
     """Also where it has not been evaluated yet, and the table says so."""
     peer, row = tmp_path / "peer", '{"env_steps": 5000, "seconds": 0.5, "return_mean": 7.0}'

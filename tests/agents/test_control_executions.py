@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from marks import quick, slow
+from marks import quick
 from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes
 from tiny import CONTROL, Case, make, params_of
 
@@ -36,12 +36,13 @@ def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
 
 VARIANTS: list[Any] = [
     {"n_step": 3, "priority": 0.6},
-    slow({"n_step": 3, "replay_on_host": True}),
-    slow({"priority": 0.6, "replay_on_host": True}),
-    slow({"reset_every": 3}),
+    {"n_step": 3, "replay_on_host": True},
+    {"priority": 0.6, "replay_on_host": True},
+    {"reset_every": 3},
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_variants_resume_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None:
     """Windows go on over rollouts, priorities are those of the errors so far; fused agrees."""

@@ -3,18 +3,18 @@
 import jax
 import numpy as np
 import pytest
-from marks import slow
 from tiny import Case, make, params_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "execution"),
     [
-        slow("dqn", "fused"),
+        ("dqn", "fused"),
         ("pg", "host"),
-        slow("ppo", "host"),
-        slow("sac", "host"),
-        slow("es", "fused"),
+        ("ppo", "host"),
+        ("sac", "host"),
+        ("es", "fused"),
     ],
 )
 def test_eager_equals_compiled(algorithm: str, execution: str) -> None:

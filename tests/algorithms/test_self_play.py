@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiled import compiled
+from marks import slow
 from team import rollout, team_spec
 
 from parl.algorithms.ppo import PPO
@@ -250,7 +251,7 @@ def test_draws_hold_for_a_while_and_prefer_the_hardest() -> None:
     assert int(twice.age) == 0
 
 
-@pytest.mark.parametrize("name", ["ippo", "iql"])
+@pytest.mark.parametrize("name", [slow("ippo"), "iql"])
 def test_opponents_steps_change_no_gradient(name: str) -> None:
     """Other rewards, views and actions of the other side's agents: the same update."""
     spec = team_spec()

@@ -109,6 +109,7 @@ def test_made_up_steps_and_lost_observations_are_refused():
 RUN = {"length": 8, "epochs": 1, "hidden": (4,), "steps": 128, "eval_episodes": 2, "quiet": True}
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_same_from_either(tmp_path):
     many = lambda num_envs: gymnasium.make_vec("CartPole-v1", num_envs, "sync")
     few = {"num_envs": 2, "minibatches": 1}

@@ -50,7 +50,7 @@ def test_large_images_take_more_layers() -> None:
     assert params["Dense_0"]["kernel"].shape == (10 * 7 * 64, 512)
 
 
-@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("lead", [slow(()), slow((2,)), (2, 3)])
 def test_any_leading_axes(lead: tuple[int, ...]) -> None:
     net = NatureCNN(features=5)
     image = np.random.default_rng(0).integers(256, size=(*lead, 6, 6, 1)).astype(np.uint8)
@@ -76,7 +76,7 @@ def test_bytes_are_scaled_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "size, kernel, stride", [slow(84, 8, 4), slow(20, 4, 2), (9, 3, 1), (23, 6, 3)]
+    "size, kernel, stride", [slow(84, 8, 4), slow(20, 4, 2), (9, 3, 1), slow(23, 6, 3)]
 )
 def test_shifted_products_are_the_convolution(size: int, kernel: int, stride: int) -> None:
     random = np.random.default_rng(1)

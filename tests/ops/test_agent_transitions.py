@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 from parl import ops
 from parl.core.types import Step
@@ -133,7 +134,7 @@ def test_a_rollout_that_ends_between_two_moves_drops_the_last() -> None:
     np.testing.assert_array_equal(moves.active[:, 0], [[1, 0], [0, 1], [1, 0], [0, 0]])
 
 
-@pytest.mark.parametrize("players", [4, 6])
+@pytest.mark.parametrize("players", [4, slow(6)])
 def test_more_players_than_steps_of_a_rollout(players: int) -> None:
     """No player moves twice: each last move is worth what came since, and its view at the end."""
     turn = [[t % players == i for i in range(players)] for t in range(5)]

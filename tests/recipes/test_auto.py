@@ -60,6 +60,7 @@ def test_games_of_several_sides_are_not_for_a_team(id: str, expected: str) -> No
     assert doubt("ippo", spec) == "" and doubt("vdn", spec).startswith("vdn"[: len(sentence)])
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_picked_algorithm(tmp_path: Path, capsys) -> None:
     tiny = ["--steps", "512", "--eval-episodes", "1", "--hidden", "8", "--length", "32"]
     words = ["train", "auto", "--env", "jax:CartPole-v1", "--out", str(tmp_path / "run"), *tiny]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick
 
 from parl.agents.learner import OffPolicy
 from parl.algorithms.crossq import CrossQ
@@ -225,7 +226,7 @@ OTHER_BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", OTHER_BODIES)
+@pytest.mark.parametrize("name", quick(OTHER_BODIES, "tqc on simbav2"))
 def test_any_algorithm_takes_any_body_and_head(name: str) -> None:
     """Shapes only: an update gives a state like the one it got."""
     algorithm: Any = OTHER_BODIES[name]

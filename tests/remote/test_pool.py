@@ -1,24 +1,24 @@
 import numpy as np
 import pytest
 from makers import assert_same, make_policy, worker_maker
-from marks import slow
 
 from parl.remote import RolloutPool
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("id", "num_workers"),
     [
         ("jax:CartPole-v1", 2),
-        slow("CartPole-v1", 1),
-        slow("jax:CartPole-v1", 1),
-        slow("CartPole-v1", 2),
-        slow("CartPole-v1", 4),
-        slow("HalfCheetah-v5", 1),
-        slow("HalfCheetah-v5", 2),
-        slow("HalfCheetah-v5", 4),
+        ("CartPole-v1", 1),
+        ("jax:CartPole-v1", 1),
+        ("CartPole-v1", 2),
+        ("CartPole-v1", 4),
+        ("HalfCheetah-v5", 1),
+        ("HalfCheetah-v5", 2),
+        ("HalfCheetah-v5", 4),
     ],
 )
 def test_ray_gives_the_same_bits_as_inline(id, num_workers, monkeypatch):

@@ -55,6 +55,7 @@ def gone(pid, seconds):
     return False
 
 
+@pytest.mark.slow
 def test_killed_and_hung_workers_leave_no_trace_in_sync_mode(make_pool):
     calm = collect(make_pool("inline"), 5)
     pool = make_pool(deadline=4.0)  # a busy machine answers within it
@@ -155,6 +156,7 @@ with chaos(hang=1.0):
 """
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_driver():
     root = os.path.dirname(os.path.dirname(parl.__file__))
     path = os.pathsep.join([root, os.path.dirname(__file__)])
