@@ -1,4 +1,4 @@
-"""Shared by all tests: compiled programs are kept from one session to the next."""
+"""Shared by all tests: compiling takes most of their time, and this is what makes it less."""
 
 import gc
 import importlib.util
@@ -35,18 +35,20 @@ if "XLA_FLAGS" not in os.environ:
 
 # files of the longest tests, which start first, so that neither process waits for the other's last
 LONG = (
-    "test_team_executions.py",
     "test_executions.py",
-    "test_survival.py",
-    "test_sharding.py",
-    "test_resume.py",
-    "test_control_executions.py",
-    "test_runs.py",
-    "test_hooks.py",
+    "test_team_executions.py",
+    "test_opponents.py",
+    "test_remote_class.py",
     "test_training.py",
+    "test_api.py",
+    "test_resume.py",
+    "test_survival.py",
+    "test_programs.py",
+    "test_runs.py",
+    "test_cluster.py",
     "test_self_play_executions.py",
-    "test_self_play_runs.py",
-    "test_eager.py",
+    "test_sharding.py",
+    "test_hooks.py",
 )
 
 MANY_MAPS = 30_000
