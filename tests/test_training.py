@@ -105,6 +105,7 @@ def test_manifest_says_whether_environments_continue_exactly(run: parl.Run) -> N
     assert {"name", "dtype", "shape", "sha256"} <= entry.keys()
 
 
+@pytest.mark.slow
 def test_diverged_learning_stops_and_saves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"updates in a row became NaN or infinite; .*points/0, tr"):
         parl.train(

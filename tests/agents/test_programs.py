@@ -108,6 +108,7 @@ def test_no_algorithm_compiles_for_another_learning_rate(algorithm: str, executi
     assert jax.tree.structure(first) == jax.tree.structure(second)
 
 
+@pytest.mark.slow
 def test_learners_of_a_sweep_are_stacked_along_the_seeds() -> None:
     """Four learning rates of two seeds each in one program, as each rate by itself."""
     rates = (1e-4, 1e-3, 3e-3, 1e-2)

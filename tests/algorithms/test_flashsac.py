@@ -51,6 +51,7 @@ def test_the_policy_sees_both_batches_and_proposes_for_one(state: Any) -> None:
     np.testing.assert_allclose(first["mean"], 0.01 * OBS.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_stay_bounded(state: Any) -> None:
     """After two updates every fixed norm holds, in the critics and in the actor."""
     update = jax.jit(RULE.update)

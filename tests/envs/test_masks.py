@@ -252,7 +252,7 @@ def test_masks_are_not_normalised() -> None:
 def test_actions_drawn_at_random_keep_to_masks_of_several_choices() -> None:
     space, legal = MultiDiscrete((2, 3)), jnp.array([[0, 1, 1, 0, 1], [1, 0, 0, 1, 0]], bool)
     draw = lambda key: ops.uniform_action(key, space, (2,), legal)
-    actions = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 64)))
+    actions = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 64)))
     assert {tuple(a) for a in actions[:, 0]} == {(1, 0), (1, 2)}
     assert {tuple(a) for a in actions[:, 1]} == {(0, 1)}
     free = ops.uniform_action(jax.random.key(0), Box((3,)), (2,), legal)

@@ -283,6 +283,16 @@ def test_distances_of_narrow_and_wide_normals_are_finite():
 INF = np.inf
 
 
+OF_LOGITS = {
+    name: jax.jit(jax.value_and_grad(function))
+    for name, function in {
+        "entropy": lambda x: ops.Categorical(x).entropy(),
+        "log_probs": lambda x: ops.Categorical(x).log_probs.sum(),
+        "kl": lambda x: ops.Categorical(x).kl(ops.Categorical(jnp.roll(x, 1))),
+    }.items()
+}
+
+
 @pytest.mark.parametrize(
     ("logits", "probs", "entropy"),
     [
@@ -301,12 +311,7 @@ def test_categorical_of_any_logits(logits, probs, entropy):
     close(pi.probs, probs)
     close(pi.entropy(), entropy)
     close(pi.kl(pi), 0)
-    made = {
-        "entropy": lambda x: ops.Categorical(x).entropy(),
-        "log_probs": lambda x: ops.Categorical(x).log_probs.sum(),
-        "kl": lambda x: ops.Categorical(x).kl(ops.Categorical(jnp.roll(x, 1))),
-    }
-    for name, function in made.items():
-        assert finite(jax.value_and_grad(function)(logits)), name
+    for name, function in OF_LOGITS.items():
+        assert finite(function(logits)), name
     drawn = ops.Categorical(jnp.tile(logits, (600, 1))).sample(KEY)
     close(np.bincount(drawn, minlength=len(probs)) / 600, probs, atol=0.08)
