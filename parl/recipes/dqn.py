@@ -2,8 +2,9 @@
 
 For vectors, errors are squared and gradients are not clipped. With unclipped rewards, a Huber loss
 of width 1 or a clipped gradient would give the rare terminal steps too little weight, and values
-would drift above 1 / (1 - gamma). Normalised observations, a slowly moving target and a replay
-large enough to keep early failures make learning stable.
+would drift above 1 / (1 - gamma). Quantiles, whose loss has that width, get rewards scaled to
+returns of unit size for the same reason. Normalised observations, a slowly moving target and a
+replay large enough to keep early failures make learning stable.
 
 For grids of truth values the settings are those of MinAtar's authors (arXiv:1903.03176), but for
 Adam, and for one update per four steps, which is four times cheaper.
@@ -36,7 +37,8 @@ VECTORS = DQN(
 )
 IMAGES = DQN(learning_rate=1e-4, target_period=1_000, epsilon_end=0.01, epsilon_steps=1_000_000)
 GRIDS = DQN(learning_rate=2.5e-4, target_period=250, epsilon_steps=100_000)
-VALUES = ("scalar", "categorical", "quantile", "implicit")
+OF_QUANTILES = ("quantile", "implicit")
+VALUES = ("scalar", "categorical", *OF_QUANTILES)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class DQNRecipe(OffPolicyRecipe):
     dueling: bool = False
     noisy: bool = False
     values: str = "scalar"  # or categorical, quantile, implicit
-    quantiles: int = 32
+    quantiles: int = 16
     bins: int = 51
     value_min: float = -100.0
     value_max: float = 100.0
@@ -77,7 +79,11 @@ class DQNRecipe(OffPolicyRecipe):
                 anneal=False,
             )
         if not is_image(spec.observation_space):
-            return cls(algorithm=cls.variant(VECTORS), normalize_obs=True)
+            return cls(
+                algorithm=cls.variant(VECTORS),
+                normalize_obs=True,
+                normalize_reward=cls.values in OF_QUANTILES,
+            )
         return cls(
             algorithm=cls.variant(IMAGES),
             hidden=(),

@@ -14,7 +14,7 @@ from parl.agents.replay.sampling import NStep, Prioritized
 from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.errors import ConfigError, SpaceError
 from parl.core.settings import as_tuple
-from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
+from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, is_grid
 from parl.recipes import RECIPES, make_recipe, recipe_class
 
 VECTOR, IMAGE, GRID = Box((3,)), Box((8, 8, 1), "uint8"), Box((10, 10, 4), "bool")
@@ -327,10 +327,11 @@ def test_each_part_of_rainbow_is_a_switch_of_dqn() -> None:
         switches |= {"priority": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0}
         assert dqn.override(switches).settings() == rainbow.settings()
         assert dqn.override(switches).learner(spec, 0, 1) == rainbow.learner(spec, 0, 1)
+        scaled = {"double": False, "normalize_reward": not is_grid(spec.observation_space)}
         for name, changes in (
-            ("qrdqn", {"values": "quantile", "double": False}),
+            ("qrdqn", {"values": "quantile"} | scaled),
             ("c51", {"values": "categorical", "double": False}),
-            ("iqn", {"values": "implicit", "double": False, "quantiles": 16}),
+            ("iqn", {"values": "implicit"} | scaled),
         ):
             assert dqn.override(changes).settings() == make_recipe(name, spec).settings()
     soft = make_recipe("munchausen", SPECS["discrete"])
