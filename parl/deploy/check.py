@@ -42,7 +42,8 @@ def compared(
 ) -> tuple[dict[str, Any], list[str]]:
     """(numbers of the differences, sentences) of a form on the samples of its artefact."""
     outputs = parity.expected(backend, case.rows, found.start).outputs
-    return parity.summarized(form, case.name, outputs, case)
+    chosen = {name: outputs[name] for name in found.programs["greedy"].outputs}
+    return parity.summarized(form, case.name, chosen, case)
 
 
 def damaged(found: Contract) -> list[str]:

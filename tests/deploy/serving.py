@@ -1,15 +1,21 @@
-"""Artefacts to serve, and requests to an ASGI application without a socket."""
+"""Artefacts to serve, requests to an ASGI application without a socket, and a server with one."""
 
 import asyncio
 import json
+import os
 import shutil
-from collections.abc import Awaitable, Callable
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import policies
 
+import parl
 from parl.deploy import artefact, contract, observed, parity, samples, weights
 from parl.deploy.arrays import Runner
 from parl.deploy.artefact import Settings
@@ -133,3 +139,46 @@ def tensor(x: np.ndarray, datatype: str, name: str = "obs") -> dict[str, Any]:
         "datatype": datatype,
         "data": x.reshape(-1).tolist(),
     }
+
+
+# --- a server of its own ---
+
+
+@contextmanager
+def running(*arguments: Any) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """(the address, the process) of parl serve."""
+    command = [sys.executable, "-m", "parl.cli", "serve", *map(str, arguments), "--port", "0"]
+    path = str(Path(parl.__file__).parent.parent)
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    try:
+        assert child.stdout is not None and child.stderr is not None
+        url = next((line for line in child.stdout if line.startswith("http")), None)
+        assert url is not None, child.stderr.read()
+        yield url.strip().removesuffix("/act"), child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def raw(port: int, data: bytes) -> bytes:
+    """What a server sends back until it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(data)
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def token(place: Path) -> Path:
+    """A good token file."""
+    file = place / "good"
+    file.write_text("a token of more than 16 letters")
+    file.chmod(0o600)
+    return file

@@ -2,21 +2,16 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from serving import exported
+from serving import exported, raw, running, token
 
 import parl
 from parl.cli import main
@@ -87,14 +82,6 @@ def test_what_cannot_be_served_is_one_sentence(
     assert "unknown backend 'tensorrt'" in said(pendulum, "--backend", "tensorrt")
 
 
-def token(place: Path) -> Path:
-    """A good token file."""
-    file = place / "good"
-    file.write_text("a token of more than 16 letters")
-    file.chmod(0o600)
-    return file
-
-
 def test_a_missing_package_is_named(monkeypatch: Any) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"pip install 'parl-jax\[serve\]'"):
@@ -118,45 +105,13 @@ def test_a_client_says_what_is_wrong() -> None:
 # --- a real server ----------------------------------------------------------------------------
 
 
-@contextmanager
-def serving(*arguments: Any) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """(the address, the process) of parl serve."""
-    command = [sys.executable, "-m", "parl.cli", "serve", *map(str, arguments), "--port", "0"]
-    path = str(Path(parl.__file__).parent.parent)
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    try:
-        assert child.stdout is not None and child.stderr is not None
-        url = next((line for line in child.stdout if line.startswith("http")), None)
-        assert url is not None, child.stderr.read()
-        yield url.strip().removesuffix("/act"), child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def raw(port: int, data: bytes) -> bytes:
-    """What a server sends back until it closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        connection.sendall(data)
-        parts = []
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts)
-
-
 def test_a_server_and_its_client(pendulum: Path, tmp_path: Path) -> None:
     """Under load it ends politely: every request that it took is answered."""
     pytest.importorskip("uvicorn")
     pytest.importorskip("httptools")
     want = parl.Policy.load(pendulum).act(OBS)[0]
     secret = token(tmp_path)
-    with serving(f"swing={pendulum}", "--token-file", secret) as (url, child):
+    with running(f"swing={pendulum}", "--token-file", secret) as (url, child):
         port = int(url.rpartition(":")[2])
         with pytest.raises(ServingError, match="send the server's token") as refused:
             Client(url).act(OBS)
