@@ -3,8 +3,8 @@
     pip install 'parl-jax' 'ray[serve]'
     python experiments/ray_serve.py POLICY ... [--replicas 2] [--port 8000]
 
-It starts Ray on this machine, and answers on 127.0.0.1 as `parl serve` does. Replicas share nothing,
-so a policy with memory, whose sessions are in one of them, takes one replica.
+It starts Ray on this machine; it answers on 127.0.0.1 as `parl serve` does. Replicas share nothing,
+so a policy with memory takes one replica, where its sessions are.
 """
 
 import argparse

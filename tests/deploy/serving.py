@@ -102,6 +102,7 @@ async def ask(
     body: Any = None,
     method: str | None = None,
     receive: Receive | None = None,
+    mount: str = "",
     **headers: str,
 ) -> Reply:
     """One request; a body that is no bytes goes as JSON."""
@@ -111,7 +112,8 @@ async def ask(
     scope = {
         "type": "http",
         "method": method or ("GET" if body is None else "POST"),
-        "path": path,
+        "path": mount + path,
+        "root_path": mount,
         "headers": [(n.encode(), x.encode()) for n, x in pairs.items()],
     }
     sent: list[Any] = []

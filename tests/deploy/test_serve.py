@@ -16,6 +16,7 @@ import pytest
 from serving import LENGTH, ask, asked, changed, exported, reading, tensor
 
 import parl
+from parl.core.errors import ArtefactError
 from parl.deploy import artefact, contract
 from parl.deploy.policy import Policy
 from parl.deploy.serve import store
@@ -187,6 +188,7 @@ def test_places_methods_and_doors(pendulum: Path, gru: Path) -> None:
     assert asked(app, "/act/gru").headers["allow"] == "POST"
     assert asked(app, "/metrics", {}).status == 405
     assert asked(app, "/act/gru", {}, content_encoding="gzip").status == 415
+    assert asked(app, "/healthz", mount="/policies").status == 200
     local = Application(list(app.shelves.values()), hosts=frozenset({"127.0.0.1", "[::1]"}))
     assert asked(local, "/act/x", {}, host="evil.example:8000").status == 403
     assert asked(local, "/act/x", {}, host="[::1]:8000").status == 404
@@ -396,6 +398,24 @@ def test_hot_reload_takes_only_what_acts_as_it_says(
     monkeypatch.setattr(store, "stamp_of", lambda place: time.perf_counter())
     assert found.changed()[0][0] == "3"  # what changes while it is read is looked at again
     assert "3" in {version for version, _ in found.changed()}
+
+
+def test_what_a_runtime_cannot_read_is_one_sentence(
+    pendulum: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    place = tmp_path / "bad"
+    shutil.copytree(pendulum, place)
+    values = json.loads((place / "contract.json").read_text())
+    (place / "contract.json").unlink()
+    (place / "policy.onnx").write_bytes(b"no graph")
+    artefact.seal(place, {n: x for n, x in values.items() if n not in ("files", "sha256")})
+
+    def read(place: Path) -> Any:
+        raise RuntimeError("no graph is in it")
+
+    monkeypatch.setitem(store.BACKENDS, "onnx", read)
+    with pytest.raises(ArtefactError, match=r"cannot act by onnx: RuntimeError.*no graph"):
+        store.opened("bad", place, "onnx", Limits())
 
 
 def test_a_server_watches_while_it_lives(pendulum: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from parl.core.errors import told
 from parl.deploy.serve import act, kserve
 from parl.deploy.serve.acting import Acting
 from parl.deploy.serve.exchange import (
@@ -112,8 +113,8 @@ class Application:
                 allow(head, "GET", "HEAD")
                 served = self.served(names)
                 shelf = self.shelves[served.name]
-                told = served.metadata | {"versions": sorted(shelf.versions, key=int)}
-                return Answer(200, b"{}" if rest else encoded(told))
+                known = served.metadata | {"versions": sorted(shelf.versions, key=int)}
+                return Answer(200, b"{}" if rest else encoded(known))
         raise Refusal(404, f"there is no {head.path[:80]} in this server's KServe protocol.")
 
     def served(self, words: list[str]) -> Served:
@@ -171,7 +172,11 @@ class Application:
             while True:
                 await asyncio.sleep(POLL)
                 for shelf in self.shelves.values():
-                    await self.refresh(shelf, thread)
+                    try:
+                        await self.refresh(shelf, thread)
+                    except Exception as error:  # such as a directory that may not be read
+                        line = f"parl: {shelf.name} is as before: {told(error)}"
+                        print(line, file=sys.stderr, flush=True)
 
     async def refresh(self, shelf: Shelf, thread: ThreadPoolExecutor) -> None:
         """Takes over what changed in the files of a policy, where it acts as its samples say."""

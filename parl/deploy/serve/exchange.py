@@ -47,7 +47,7 @@ def head_of(scope: Any) -> Head:
     given = dict(scope["headers"])
     return Head(
         scope["method"],
-        scope["path"],
+        scope["path"].removeprefix(scope.get("root_path", "")),  # where it is mounted
         given.get(b"host"),
         given.get(b"authorization", b""),
         number(given.get(b"content-length")),

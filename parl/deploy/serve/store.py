@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parl.core.errors import ArtefactError, ConfigError, ParlError
-from parl.deploy import check, contract, samples
+from parl.core.errors import ArtefactError, ConfigError, ParlError, told
+from parl.deploy import check, contract, parity, samples
 from parl.deploy.backends import BACKENDS, FILES, Backend
 from parl.deploy.contract import CONTRACT
 from parl.deploy.names import ACTION, ENV_ACTION, KEY
@@ -69,15 +69,15 @@ def load(
         raise ArtefactError(f"{place}: {wrong[0]}")
     case = samples.read(place, found.programs["greedy"])
     policy = Policy(found)
-    policy.runners |= runners(place, backend, policy, act, limits)
-    greedy = policy.runners["greedy"]
-    _, wrong = check.compared(backend, greedy, case, found)
+    try:
+        policy.runners |= runners(place, backend, policy, act)
+        seconds, wrong = tried(backend, policy, case, limits)
+    except ParlError:
+        raise
+    except Exception as error:  # whatever a runtime finds in a file
+        raise ArtefactError(f"{place} cannot act by {backend}: {told(error)}") from error
     if wrong:
         raise ArtefactError(f"{place} does not act as when it was written: {wrong[0]}")
-    row = {n: x[0, :1] for n, x in case.rows.obs.items()}
-    if backend in IN_JAX:
-        compile_sizes(greedy, row, limits.rows)
-    seconds = duration(greedy, row)
     numbers = sum(int(np.prod(reader.leaf.own_shape)) for reader in policy.readers)
     return Served(
         name,
@@ -91,9 +91,19 @@ def load(
     )
 
 
-def runners(
-    place: Path, backend: str, policy: Policy, act: Backend | None, limits: Limits
-) -> dict[str, Any]:
+def tried(
+    backend: str, policy: Policy, case: parity.Case, limits: Limits
+) -> tuple[float, list[str]]:
+    """(seconds of one action, how it acts otherwise than its samples say, in sentences)."""
+    greedy = policy.runners["greedy"]
+    _, wrong = check.compared(backend, greedy, case, policy.contract)
+    row = {n: x[0, :1] for n, x in case.rows.obs.items()}
+    if backend in IN_JAX and not wrong:
+        compile_sizes(greedy, row, limits.rows)
+    return duration(greedy, row), wrong
+
+
+def runners(place: Path, backend: str, policy: Policy, act: Backend | None) -> dict[str, Any]:
     """The programs of a policy in a backend, as `Policy.run` calls them."""
     if backend == "numpy":
         return {}
@@ -171,7 +181,7 @@ def metadata(name: str, version: str, backend: str, policy: Policy) -> dict[str,
         for output, value in found.programs["greedy"].outputs.items()
         if output.startswith(ENV_ACTION) or output == ACTION
     ]
-    told = {
+    parameters = {
         "sha256": found.values["sha256"],
         "environment": found.values["environment"].get("id"),
         "memory": bool(found.start),
@@ -183,7 +193,7 @@ def metadata(name: str, version: str, backend: str, policy: Policy) -> dict[str,
         "platform": f"parl_{backend}",
         "inputs": inputs,
         "outputs": outputs,
-        "parameters": told,
+        "parameters": parameters,
     }
 
 
