@@ -14,7 +14,9 @@ HOMES = {
     "train": "parl.api",
     "resume": "parl.api",
     "evaluate": "parl.api",
-    "record": "parl.runs.video",
+    "video": "parl.runs.video",
+    "record": "parl.api",
+    "open_data": "parl.datasets.reader",
     "load": "parl.api",
     "export": "parl.api",
     "Policy": "parl.deploy.policy",
@@ -45,6 +47,7 @@ HOMES = {
     "SpaceError": "parl.core.errors",
     "MissingPackage": "parl.core.errors",
     "EnvError": "parl.core.errors",
+    "DataError": "parl.core.errors",
     "ArtefactError": "parl.core.errors",
     "CheckpointError": "parl.core.errors",
     "RemoteError": "parl.core.errors",
@@ -69,12 +72,14 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.api import evaluate as evaluate
     from parl.api import export as export
     from parl.api import load as load
+    from parl.api import record as record
     from parl.api import resume as resume
     from parl.api import train as train
     from parl.core.algorithm import Algorithm as Algorithm
     from parl.core.errors import ArtefactError as ArtefactError
     from parl.core.errors import CheckpointError as CheckpointError
     from parl.core.errors import ConfigError as ConfigError
+    from parl.core.errors import DataError as DataError
     from parl.core.errors import EnvError as EnvError
     from parl.core.errors import MissingPackage as MissingPackage
     from parl.core.errors import ParlError as ParlError
@@ -90,6 +95,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.core.types import Step as Step
     from parl.core.types import descend as descend
     from parl.core.types import static as static
+    from parl.datasets.reader import open_data as open_data
     from parl.deploy.policy import Policy as Policy
     from parl.envs.check import check_env as check_env
     from parl.face import Agent as Agent
@@ -103,7 +109,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.runs.hooks import NextEnv as NextEnv
     from parl.runs.hooks import Stop as Stop
     from parl.runs.interruption import Interrupted as Interrupted
-    from parl.runs.video import record as record
+    from parl.runs.video import video as video
 
 install()
 

@@ -32,6 +32,7 @@ from parl.runs.build import (
 )
 from parl.runs.clock import Clock
 from parl.runs.config import RUN_FIELDS, RunConfig, new_run_id, versions
+from parl.runs.data import check_learns, with_data
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
 from parl.runs.evaluation import Evaluation
@@ -46,6 +47,7 @@ from parl.runs.trainer import Trainer
 
 if TYPE_CHECKING:
     from parl.deploy.artefact import Artefact
+    from parl.runs.record import Recorded
 
 
 class Run(NamedTuple):
@@ -58,7 +60,7 @@ class Run(NamedTuple):
 @ending("ended before training began; nothing is left of it.")
 def train(
     algorithm: Any,
-    env: Any,
+    env: Any = None,
     out: str | Path | None = None,
     quiet: bool = False,
     env_id: str = "",
@@ -75,7 +77,8 @@ def train(
     the recipe's; `parl train --help` explains them. `opponent` may be an object, too, such as an
     Agent, and so may `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`:
     functions of one dict, see `Hooks`. Raises a ParlError with one sentence for whatever does not
-    fit.
+    fit. With `data`, a data set, the algorithm learns from that: `env` only evaluates, or is left
+    out, or is stepped for `online_steps` thereafter.
     """
     clock = Clock()
     hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
@@ -83,10 +86,12 @@ def train(
     rival, given["opponent"] = own_opponent(given.get("opponent"))
     chosen, own = dict(settings), own_env(env, env_id)
     name = algorithm_name(algorithm)
-    config = RunConfig(name, env if own is None else "", settings=settings, **given)
+    config = RunConfig(name, (env or "") if own is None else "", settings=settings, **given)
     with announced(quiet=quiet):
         prepare()
+        config = with_data(config, env is not None)
         parts = resolve(config, own, algorithm, rival)
+        check_learns(name, parts.recipe, config.data)
         told = with_settings(hooks, config)
     spec = parts.factory.spec
     if name == AUTO and not quiet:
@@ -155,7 +160,7 @@ def own_env(env: Any, env_id: str) -> Any:
     """The user's own environment, named `env_id` if given; None for an id."""
     if not isinstance(env_id, str) or (env_id and isinstance(env, str)):
         raise ConfigError(f"env_id is a name for an environment of your own, not {env_id!r}.")
-    if isinstance(env, str):
+    if env is None or isinstance(env, str):
         return None
     return make_factory(env, env_id) if env_id else env
 
@@ -329,6 +334,39 @@ def export(
     forms = (to,) if isinstance(to, str) else tuple(to)
     settings = artefact.Settings(forms, agent, sample, weights, episodes)
     return artefact.export(source, place if out is None else out, settings)
+
+
+def record(
+    run: str | Path,
+    out: str | Path,
+    episodes: int | None = None,
+    steps: int | None = None,
+    sample: bool = False,
+    seed: int = 0,
+    checkpoint: str | int = "latest",
+    seed_index: int = 0,
+    env: Any = None,
+    algorithm: Any = None,
+    expert: float | None = None,
+) -> "Recorded":
+    """Plays a run's policy and writes what it does as a data set into `out`, in Minari's layout.
+
+    Either so many whole `episodes`, or exactly so many `steps`, of which the last episode is then
+    cut. Actions are the likeliest, or drawn with `sample`. `expert` is the return that counts as
+    100 in normalised scores. A recording that was broken off is continued. `checkpoint`,
+    `seed_index`, `env` and `algorithm` are as in `load`. Raises a ParlError with one sentence for
+    whatever does not fit.
+    """
+    from parl.runs import record as recording  # only now: most record nothing
+
+    episodes = checked("episodes", episodes, int | None, Setting(low=1))
+    steps = checked("steps", steps, int | None, Setting(low=1))
+    seed = checked("seed", seed, int, Setting(low=0))
+    seed_index = checked("seed_index", seed_index, int, Setting(low=0))
+    prepare()
+    amount = recording.Amount(episodes, steps)
+    source = recording.Source(path_of(run), checkpoint, seed_index, env, algorithm)
+    return recording.record(source, path_of(out), amount, sample, seed, expert)
 
 
 def kept_config(parts: Parts) -> dict[str, Any]:

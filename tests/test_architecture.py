@@ -24,13 +24,14 @@ TOP = "top"  # the face: parl, parl.api and parl.face
 # what each package may import of parl, beside itself
 BASE = {"core", "ops"}
 LEARNING = {*BASE, "models", "envs", "algorithms", "agents"}
-RUN = {*LEARNING, "recipes", "remote", "report"}
+RUN = {*LEARNING, "recipes", "remote", "report", "datasets"}
 ALLOWED = {
     "core": set(),
     "ops": {"core"},
     "models": BASE,
     "envs": BASE,
     "report": BASE,
+    "datasets": BASE,
     "algorithms": {*BASE, "models"},
     "agents": {*BASE, "envs"},  # protocols only: never a concrete algorithm or network
     "remote": {*BASE, "envs", "agents"},
@@ -59,6 +60,7 @@ OWNERS = {
     "craftax": {"envs"},
     "matplotlib": {"report"},
     "tyro": {"cli"},
+    "h5py": {"datasets"},
     "rich": {"report", "cli"},
     "tensorboardX": {"report"},
     "pickle": set(),

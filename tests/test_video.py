@@ -35,7 +35,7 @@ def test_every_environment_of_ours_draws_its_states(name: str) -> None:
 def test_a_fused_environment(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     run, out = DATA / "ppo-fused", tmp_path / "a.gif"
     found = parl.evaluate(run, 2, seed=3)
-    played = parl.record(run, out, episodes=2, seed=3)
+    played = parl.video(run, out, episodes=2, seed=3)
     np.testing.assert_allclose(played.returns, found.returns, rtol=1e-6)
     assert [len(frames) for frames in played.episodes] == [n + 1 for n in found.lengths]
     frames = np.stack(played.episodes[0])
@@ -85,4 +85,4 @@ def test_what_cannot_be_drawn_says_what_to_write(tmp_path: Path, monkeypatch: An
     with pytest.raises(EnvError, match=r"jax:blank cannot be drawn: give it a method draw"):
         video.drawn(env, np.zeros(1))
     with pytest.raises(ConfigError, match="must end in one of"):
-        parl.record(DATA / "ppo-fused", tmp_path / "a.bmp")
+        parl.video(DATA / "ppo-fused", tmp_path / "a.bmp")

@@ -25,6 +25,7 @@ class LearnerState(struct.PyTreeNode):
 
     algorithm_state: Any  # the algorithm's state
     replay: Any = None  # a ReplayState, if the learner has replay
+    data: Any = ()  # a ReplayState with a data set, if the learner has one
     skipped: Any = (
         0  # [] int32, updates and rollouts that were thrown away, see `skip_if_not_finite`
     )
@@ -35,7 +36,8 @@ class LearnerState(struct.PyTreeNode):
         cls, algorithm_state: Any, replay: Any = None, lead: tuple[int, ...] = ()
     ) -> "LearnerState":
         """The state before the first rollout."""
-        return cls(algorithm_state, replay, jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32))
+        zero = jnp.zeros(lead, jnp.int32)
+        return cls(algorithm_state, replay, skipped=zero, bad_in_row=jnp.copy(zero))
 
 
 def skip_if_not_finite(
@@ -152,13 +154,24 @@ class OffPolicy(struct.PyTreeNode):
         self, state: LearnerState, rollout: Rollout, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """Stores the rollout, then updates on batches sampled from replay."""
-        state = self.fill(state, rollout)
+        return self.improve(self.fill(state, rollout), key)
+
+    def improve(self, state: LearnerState, key: Array) -> tuple[LearnerState, Metrics]:
+        """Updates on batches sampled from replay."""
         k_sample, k_update = jax.random.split(key)
-        index = self.replay.index(state.replay, k_sample, (self.updates, self.batch_size))
-        batches = self.replay.take(state.replay, index)
+        index, batches = self.sample(state, k_sample)
         state, metrics = self.update_many(state, batches, k_update)
-        replay = self.replay.learned(state.replay, index, metrics.get("td_error"))
-        return state.replace(replay=replay), jax.tree.map(jnp.mean, metrics)
+        state = self.learned(state, index, metrics.get("td_error"))
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def sample(self, state: LearnerState, key: Array) -> tuple[Any, Any]:
+        """(what to report errors for, batches [updates, batch_size, ...])."""
+        index = self.replay.index(state.replay, key, (self.updates, self.batch_size))
+        return index, self.replay.take(state.replay, index)
+
+    def learned(self, state: LearnerState, index: Any, td_error: Any) -> LearnerState:
+        """The state after replay was told the errors [updates, batch_size] of a sample."""
+        return state.replace(replay=self.replay.learned(state.replay, index, td_error))
 
     def update_many(
         self, state: LearnerState, batches: Any, key: Array
@@ -186,25 +199,88 @@ class OffPolicy(struct.PyTreeNode):
         return self.replay.on_host
 
 
+class FromData(OffPolicy):
+    """Fills a share of every batch from a data set, `LearnerState.data`, and the rest from replay.
+
+    With a share of 1 it is offline learning, with a half Ball et al. 2023, arXiv:2302.02948.
+    """
+
+    share: float = static(default=1.0)
+
+    @property
+    def of_data(self) -> int:
+        """Items of a batch that are of the data."""
+        return round(self.share * self.batch_size)
+
+    def sample(self, state: LearnerState, key: Array) -> tuple[Any, Any]:
+        """((rows of the data, rows of replay), batches): the data's items come first."""
+        if not self.of_data:
+            index, batches = super().sample(state, key)
+            return (None, index), batches
+        own = self.batch_size - self.of_data
+        k_data, k_own = jax.random.split(key)
+        rows = self.replay.index(state.data, k_data, (self.updates, self.of_data))
+        batches = self.replay.take(state.data, rows)
+        if not own:
+            return (rows, None), batches
+        index = self.replay.index(state.replay, k_own, (self.updates, own))
+        joined = lambda *x: jnp.concatenate(x, 1)
+        return (rows, index), jax.tree.map(joined, batches, self.replay.take(state.replay, index))
+
+    def learned(self, state: LearnerState, index: Any, td_error: Any) -> LearnerState:
+        rows, own = index
+        part = lambda where: None if td_error is None else td_error[:, where]
+        if rows is not None:
+            told = part(slice(self.of_data))
+            state = state.replace(data=self.replay.learned(state.data, rows, told))
+        if own is not None:
+            told = part(slice(self.of_data, None)) if self.of_data else td_error
+            state = state.replace(replay=self.replay.learned(state.replay, own, told))
+        return state
+
+
 Learner = OnPolicy | OffPolicy
 
 
 def seed_axes(state: LearnerState) -> LearnerState:
     """vmap axes of the state of several seeds: 0, except for replay's cursor and size.
 
-    All seeds add in lockstep. With a cursor per seed, an add would become a scatter.
+    All seeds add in lockstep. With a cursor per seed, an add would become a scatter. They share the
+    rows of a data set.
     """
-    if state.replay is None:
+    if state.replay is None and not has_data(state):
         return LearnerState(0)
-    axes = jax.tree.map(lambda _: 0, state.replay)
-    return LearnerState(0, axes.replace(cursor=None, size=None))
+    axes = lambda ring, **alone: jax.tree.map(lambda _: 0, ring).replace(
+        cursor=None, size=None, **alone
+    )
+    replay = None if state.replay is None else axes(state.replay)
+    data = axes(state.data, rows=None) if has_data(state) else ()
+    return LearnerState(0, replay, data)
+
+
+def has_data(state: LearnerState) -> bool:
+    """Whether the state holds a data set."""
+    return isinstance(state.data, ReplayState)
+
+
+def without_data(state: LearnerState) -> LearnerState:
+    """The state without the rows of its data set, as a checkpoint holds it."""
+    return state.replace(data=state.data.replace(rows={})) if has_data(state) else state
+
+
+def with_data(state: LearnerState, held: LearnerState) -> LearnerState:
+    """The inverse of `without_data`: with the rows that `held` holds."""
+    if not has_data(state):
+        return state
+    return state.replace(data=state.data.replace(rows=held.data.rows))
 
 
 def without_rows(state: LearnerState, replay: bool = True) -> tuple[LearnerState, dict[str, Any]]:
     """(state without replay's rows, rows in use), as a checkpoint holds them.
 
-    Without `replay` there are no rows.
+    Without `replay` there are no rows; those of a data set are in no checkpoint.
     """
+    state = without_data(state)
     if state.replay is None:
         return state, {}
     if not replay:
@@ -233,6 +309,7 @@ def with_rows(state: LearnerState, used: dict[str, Any], empty: LearnerState) ->
 
     If no rows were saved, replay is empty. Raises DamagedCheckpoint if they do not fit.
     """
+    state = with_data(state, empty)
     if state.replay is None or empty.replay is None:
         return state
     if lacks_replay(state, used):

@@ -110,7 +110,9 @@ class TD3(Algorithm):
         next_values = modes.perturb(
             self.critic, state.target["critic"], batch.next_obs, next_action, key=k_next
         )
-        target = least(as_values(next_values)).backup(batch.reward, self.gamma * batch.discount)
+        target = least(as_values(next_values)).backup(
+            batch.reward, self.gamma * batch.discount, self.next_cost(next_action, batch)
+        )
         values, new = modes.train(self.critic, params, batch.obs, batch.action, key=k_now)
         loss, metrics = critic_regression(as_values(values), target, batch)
         return loss, (metrics, new)
@@ -128,5 +130,13 @@ class TD3(Algorithm):
         k_actor, k_critic = jax.random.split(key)
         action, statistics = modes.train(self.actor, params, batch.obs, key=k_actor)
         values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)
-        loss = -as_values(values).mean[0].mean()
+        loss = self.policy_loss(as_values(values).mean, action, batch)
         return loss, ({"actor_loss": loss}, statistics)
+
+    def policy_loss(self, q: Array, action: Array, batch: Step) -> Array:
+        """The loss [] of a policy whose actions [B, A] have the values q [C, B]."""
+        return -q[0].mean()
+
+    def next_cost(self, next_action: Array, batch: Step) -> Array | float:
+        """What is taken off the values of next actions [B, A]: [B] or a number."""
+        return 0.0

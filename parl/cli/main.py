@@ -29,6 +29,8 @@ USAGE = """usage: parl COMMAND ...
   parl video RUN [--out FILE]        episodes of the policy as mp4, gif or png
   parl enjoy RUN                     episodes of the policy in a window
   parl demo RUN [--out FILE]         a page in which the policy acts, or is replayed
+  parl record RUN --episodes N --out DIR   what a policy does, as a data set for --data
+  parl data info|check|merge|split DIR   a data set described, checked, joined, parted
   parl runs [DIR]                    the runs in a directory
   parl show RUN                      a run: settings that differ, result, curve
   parl plot RUN ... [--out FILE]     learning curves of runs
@@ -52,6 +54,8 @@ COMMANDS = {
     "video": "parl.cli.video",
     "enjoy": "parl.cli.enjoy",
     "demo": "parl.cli.demo",
+    "record": "parl.cli.record",
+    "data": "parl.cli.data",
     "runs": "parl.cli.runs",
     "show": "parl.cli.show",
     "plot": "parl.cli.plot",

@@ -75,18 +75,25 @@ def run(arguments: list[str]) -> int:
         from parl.recipes.auto import AUTO, pick
 
         algorithm = plain_name(algorithm)
-        factory, recipe = opened(algorithm, with_arguments(env, more) if env else "", asks_help)
+        data = (flag_values(rest, "--data") or [str(given.get("data") or "")])[-1]
+        env = with_arguments(env, more) if env else ""
+        factory, recipe = opened(algorithm, env, asks_help, data)
         flags, settings = train_flags(algorithm, recipe, given, rest, bool(env))
     if algorithm == AUTO and flags.quiet:
         print(pick(factory.spec, factory.jax is not None).line(factory.spec))
     run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
-    done = api.train(algorithm, factory, flags.out, flags.quiet, **run_fields, **settings)
+    done = api.train(
+        algorithm, factory if env else None, flags.out, flags.quiet, **run_fields, **settings
+    )
     print_result(done.result, done.path)
     return 0
 
 
-def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
-    """The environment's factory and recipe; for --help without an environment, only a recipe."""
+def opened(algorithm: str, env: str, asks_help: bool, data: str = "") -> tuple[Any, Any]:
+    """The environment's factory and recipe; for --help without an environment, only a recipe.
+
+    Without an environment it is that of the `data`, which cannot be stepped.
+    """
     from parl.core.loading import is_path
     from parl.envs.factory import make_factory
     from parl.recipes import recipe_class
@@ -102,6 +109,11 @@ def opened(algorithm: str, env: str, asks_help: bool) -> tuple[Any, Any]:
         if not env and asks_help:
             default: Any = recipe_class(algorithm)
             return None, default()
+    if not env and data:
+        from parl.runs.data import known_by_data
+
+        factory = known_by_data(data)
+        return factory, recipe_for(algorithm, factory)[1]
     if not env:
         raise ConfigError(
             f"train{' auto' * (algorithm == AUTO)} needs an environment: --env HalfCheetah-v5, "

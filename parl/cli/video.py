@@ -42,12 +42,12 @@ def run(arguments: list[str]) -> int:
 def recorded(flags: VideoFlags) -> int:
     """Records and says what."""
     from parl.runs.preparation import prepare
-    from parl.runs.video import record
+    from parl.runs.video import video
 
     prepare()
     out = flags.out or flags.dir / "video.mp4"
     checkpoint = "best" if flags.best else flags.checkpoint
-    found = record(
+    found = video(
         flags.dir, out, flags.episodes, flags.seed, checkpoint, flags.seed_index, flags.fps
     )
     returns = found.returns.reshape(len(found.returns), -1).sum(-1)

@@ -40,6 +40,10 @@ class DamagedCheckpoint(CheckpointError):
     """The content of a checkpoint is corrupt or invalid; another checkpoint may be intact."""
 
 
+class DataError(ParlError):
+    """A data set is missing, damaged, incomplete, or of something else."""
+
+
 class ArtefactError(ParlError):
     """An exported policy is damaged, or was given what it cannot act on."""
 

@@ -38,6 +38,27 @@ class DeterministicPolicy(nn.Module):
         return jnp.tanh(self.linear(self.action_size)(features))
 
 
+class BoundedNormalPolicy(nn.Module):
+    """obs -> Normal over [..., A] with a mean in (-1, 1); the deviation is the same in all states.
+
+    As in Kostrikov et al. 2021, arXiv:2110.06169 (their code).
+    """
+
+    observation_space: Any
+    action_size: int
+    torso: nn.Module
+    log_std_min: float = -5.0
+    log_std_max: float = 2.0
+
+    @nn.compact
+    def __call__(self, obs: Any) -> ops.Normal:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        mean = jnp.tanh(nn.Dense(self.action_size, kernel_init=orthogonal(1.0))(features))
+        log_std = self.param("log_std", nn.initializers.zeros, (self.action_size,))
+        log_std = jnp.clip(log_std, self.log_std_min, self.log_std_max)
+        return ops.Normal(mean, jnp.broadcast_to(log_std, mean.shape))
+
+
 class SquashedNormalPolicy(nn.Module):
     """obs -> TanhNormal over [..., A], with a log standard deviation squashed to its bounds.
 

@@ -10,15 +10,20 @@ Activation = Callable[[Array], Array]
 
 
 class MLP(nn.Module):
-    """Linear layers, each followed by the activation: [..., I] -> [..., hidden[-1]]."""
+    """Linear layers, each followed by the activation: [..., I] -> [..., hidden[-1]].
+
+    With `layer_norm` the activation is of normalised features.
+    """
 
     hidden: tuple[int, ...]
     activation: Activation = nn.relu
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     linear: Callable[..., nn.Module] = nn.Dense
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for size in self.hidden:
-            x = self.activation(self.linear(size, kernel_init=self.kernel_init)(x))
+            x = self.linear(size, kernel_init=self.kernel_init)(x)
+            x = self.activation(nn.LayerNorm()(x) if self.layer_norm else x)
         return x

@@ -45,6 +45,7 @@ from parl.ops.value_distributions import (
 )
 from parl.ops.values import (
     epsilon_greedy,
+    expectile_loss,
     huber,
     is_stuck,
     legal_actions,
@@ -84,6 +85,7 @@ __all__ = [
     "epsilon_greedy",
     "expand_like",
     "expected_score",
+    "expectile_loss",
     "gae",
     "game_score",
     "huber",

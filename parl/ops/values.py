@@ -74,6 +74,14 @@ def huber(error: Array, delta: float | Array = 1.0) -> Array:
     return jnp.where(linear, bounded * (size - 0.5 * bounded), quadratic)
 
 
+def expectile_loss(error: Array, expectile: float | Array) -> Array:
+    """|expectile - (e < 0)| e^2 of errors [...], Newey and Powell 1987, doi:10.2307/1911031.
+
+    At 1/2 it is half the squared error, whose minimum is the mean.
+    """
+    return jnp.abs(expectile - (error < 0)) * error**2
+
+
 def epsilon_greedy(
     key: Array, q: Array, epsilon: float | Array, legal: Array | None = None
 ) -> Array:

@@ -51,6 +51,13 @@ RECIPES = {
     "maddpg": "parl.recipes.maddpg.MADDPGRecipe",
     "matd3": "parl.recipes.matd3.MATD3Recipe",
     "coma": "parl.recipes.coma.COMARecipe",
+    "bc": "parl.recipes.bc.BCRecipe",
+    "td3_bc": "parl.recipes.td3_bc.TD3BCRecipe",
+    "awac": "parl.recipes.awac.AWACRecipe",
+    "implicit_q": "parl.recipes.implicit_q.ImplicitQRecipe",
+    "cql": "parl.recipes.cql.CQLRecipe",
+    "rebrac": "parl.recipes.rebrac.ReBRACRecipe",
+    "rlpd": "parl.recipes.rlpd.RLPDRecipe",
 }
 
 KINDS = {"Box": "continuous (Box)", "Discrete": "discrete", "MultiDiscrete": "MultiDiscrete"}
@@ -76,6 +83,13 @@ ELSEWHERE = {
     "reinforce": "pg",
     "vpg": "pg",
     "openai_es": "es",
+}
+
+
+# Algorithms that share a name in the literature: what each error adds.
+NAMESAKES = {
+    "iql": " The IQL that learns from data is implicit_q.",
+    "implicit_q": " The IQL of several agents is iql.",
 }
 
 
@@ -142,11 +156,12 @@ def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
     if fits(recipe, spec):
         return
     env = spec.id.removeprefix("jax:")
+    meant = NAMESAKES.get(name, "")
     able = ", ".join(sorted(k for k in RECIPES if fits(recipe_class(k), spec)))
     if recipe.multi_agent != bool(spec.num_agents):
         kind = "several agents" if recipe.multi_agent else "one agent"
         agents = f"{spec.num_agents} of them" if spec.num_agents else "a single one"
-        raise SpaceError(f"{name} is for {kind}; {env} has {agents}. Try: {able}.")
+        raise SpaceError(f"{name} is for {kind}; {env} has {agents}.{meant} Try: {able}.")
     kinds = " or ".join(KINDS[kind.__name__] for kind in recipe.serves)
     raise SpaceError(
         f"{name} needs a {kinds} action space; {env} has {spec.action_space}. Try: {able}."

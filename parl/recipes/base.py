@@ -32,6 +32,7 @@ class Recipe:
     multi_agent: ClassVar[bool] = False  # for several agents, or for one
     # whether a CPU updates several seeds sooner one by one: a batch of all outgrows its caches
     seeds_in_turn: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = False  # learns from a data set, never from an environment alone
     derived: ClassVar[tuple[str, ...]] = ()  # hyperparameters that follow from other settings
 
     algorithm: Any
@@ -130,6 +131,8 @@ class OnPolicyRecipe(Recipe):
 @dataclass(frozen=True)
 class OffPolicyRecipe(Recipe):
     """Settings of algorithms that learn from replay."""
+
+    takes_data: ClassVar[bool] = True  # learns from single steps, so that a data set can fill it
 
     batch_size: int = 256
     updates: int = 1  # after each rollout of num_envs * length steps

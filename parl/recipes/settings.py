@@ -78,6 +78,14 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             "Least log-probability in the reward, times the temperature.", high=0.0
         ),
         "reset_every": natural("Updates between resets of the networks; 0 for never."),
+        # learning from data
+        "penalty": rate("Weight of the policy's distance from the recorded actions."),
+        "critic_penalty": rate("Weight of the next action's distance from the recorded one."),
+        "expectile": share("Expectile of the values that state values are regressed on."),
+        "inverse_temperature": rate("How sharply advantages weigh recorded actions."),
+        "largest_weight": positive("Bound of the weight of a recorded action."),
+        "conservatism": rate("Weight of the term that holds values of other actions down."),
+        "samples": count("Sampled actions of each kind in the conservative term."),
         # exploration
         "epsilon_start": share("Initial share of random actions."),
         "epsilon_end": share("Share of random actions after --epsilon-steps."),

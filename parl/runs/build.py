@@ -11,11 +11,13 @@ import jax
 
 from parl.agents.execution.collector import Collector
 from parl.agents.execution.fused import Fused
+from parl.agents.execution.offline import Offline
 from parl.agents.execution.pool import InlinePool
 from parl.agents.execution.pooled import Pooled
 from parl.agents.execution.protocol import Execution, Seeds, init_learner
 from parl.agents.execution.streamed import Streamed
-from parl.agents.learner import Learner, LearnerState
+from parl.agents.execution.then_online import ThenOnline
+from parl.agents.learner import FromData, Learner, LearnerState
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError, DamagedCheckpoint
@@ -23,11 +25,13 @@ from parl.core.finite import not_finite
 from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
+from parl.datasets.reader import DataSet, open_data
 from parl.envs.factory import EnvFactory, in_processes, make_factory, stored_factory
 from parl.recipes import algorithm_name, make_recipe
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 from parl.runs.config import RunConfig
+from parl.runs.data import check_learns, for_data, learner_on, packed
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
 from parl.runs.evaluation import Contest, Evaluator, Player
@@ -71,6 +75,7 @@ class Parts(NamedTuple):
     learner: Learner
     judged: EnvFactory  # what policies are evaluated in
     rival: Player | None = None  # who plays the other sides, where that is not the learner
+    data: DataSet | None = None  # what is learned from, beside or in place of the environment
 
 
 def resolve(
@@ -82,9 +87,13 @@ def resolve(
     that is made already; `algorithm` and `opponent` likewise.
     """
     config.check()
-    factory = opened(config, env)
+    factory = opened(config, env, plays=not config.without_env)
     chosen = config.algorithm if algorithm is None else algorithm
     algorithm, recipe = recipe_for(chosen, factory)
+    data = open_data(config.data) if config.data else None
+    if data is not None:
+        check_learns(algorithm, recipe, config.data)
+        recipe = for_data(recipe, config, data, factory.spec)
     recipe = at_least_one_env_per_worker(recipe.override(config.settings), max(config.actors, 1))
     if factory.fixed and "num_envs" not in config.settings:
         recipe = recipe.override({"num_envs": factory.fixed * max(config.actors, 1)})
@@ -101,10 +110,10 @@ def resolve(
         mode=layout.mode,
         settings=recipe.settings(),
     )
-    learner = learner_of(config, factory.spec, recipe, layout, rival)
+    learner = learner_on(learner_of(config, factory.spec, recipe, layout, rival), config)
     check_memory(config, factory, learner, layout.envs_per_iteration, recipe.length)
     judged = judged_in(config, factory)
-    return Parts(config, factory, recipe, layout, learner, judged, rival)
+    return Parts(config, factory, recipe, layout, learner, judged, rival, data)
 
 
 def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
@@ -294,7 +303,7 @@ def load_state(
     factory = opened(config, env, plays)
     execution = config.execution if env is None and plays else "auto"
     alone = dataclasses.replace(
-        config, opponent="", eval_env="", execution=execution, env_workers=0
+        config, opponent="", eval_env="", execution=execution, env_workers=0, data="", record=""
     )
     parts = resolve(alone, factory, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
@@ -372,12 +381,35 @@ def make_execution(
 
     `out` is the run's directory, by which it is known on a cluster.
     """
+    if parts.data is None:
+        return make_online(parts, say, out)
+    say("reading the data")
+    config, seeds, spec, learner = (
+        parts.config,
+        run_seeds(parts.config),
+        parts.factory.spec,
+        parts.learner,
+    )
+    assert isinstance(learner, FromData)
+    size = parts.layout.envs_per_iteration * parts.recipe.length
+    data = packed(parts.data, spec, learner.algorithm, out)
+    offline = Offline(spec, learner.replace(share=1.0, updates=size), seeds, data)
+    if not config.online_steps:
+        return offline
+    online = make_online(parts, say, out, offline.state.data)
+    return ThenOnline(offline, online, -(-config.data_steps // size))
+
+
+def make_online(
+    parts: Parts, say: Callable[[str], None], out: Path | None, data: Any = ()
+) -> Execution:
+    """The run in its environments; `data` is the data set that its learner's state holds."""
     config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
     seeds, share = run_seeds(config), layout.envs_per_worker
     shape = layout.envs_per_iteration, parts.recipe.length
     if layout.execution == "fused":
         assert factory.jax is not None
-        return Fused(factory.jax, learner, seeds, *shape)
+        return Fused(factory.jax, learner, seeds, *shape, data)
     vector = factory.vector
     if config.env_workers:
         vector = in_processes(factory, config.env_workers, config.deadline)
@@ -392,7 +424,7 @@ def make_execution(
     )
     if layout.execution == "host":
         pool = InlinePool([make(0)], parts.recipe.length)
-        return Pooled(pool, factory.spec, learner, seeds, *shape)
+        return Pooled(pool, factory.spec, learner, seeds, *shape, data)
 
     from parl.remote import RolloutPool, connect  # only now: it loads Ray
     from parl.remote.occupants import introduce
@@ -415,10 +447,10 @@ def make_execution(
     )
     try:
         if layout.mode == "sync":
-            execution = Pooled(pool, factory.spec, learner, seeds, *shape)
+            execution = Pooled(pool, factory.spec, learner, seeds, *shape, data)
         else:
             fragments = layout.envs_per_iteration // share
-            execution = Streamed(pool, fragments, factory.spec, learner, seeds, *shape)
+            execution = Streamed(pool, fragments, factory.spec, learner, seeds, *shape, data)
         pool.ready()
     except BaseException:
         pool.close()

@@ -24,12 +24,21 @@ class RunSettings:
     Raises ConfigError for a value of the wrong type or out of bounds.
     """
 
-    steps: int = declared(100_000, low=1)
-    """Environment steps of each seed."""
+    steps: int = declared(100_000, low=0)
+    """Environment steps of each seed; with --data, updates on the data before any step online."""
     seed: int = declared(0, low=0)
     """The first seed; --num-seeds K runs seed, ..., seed + K - 1."""
     num_seeds: int = declared(1, low=1, high=100_000)
     """Seeds trained together in one program."""
+    data: str = ""
+    """Data set to learn from in place of an environment: a directory that 'parl record' wrote, one
+    of Minari or Gymnasium-Robotics, or a file in D4RL's layout. --env then only evaluates."""
+    online_steps: int = declared(0, low=0)
+    """Environment steps of each seed after the --steps updates on --data."""
+    data_share: float = declared(0.5, low=0.0, high=1.0)
+    """Share of each batch that is of --data during --online-steps."""
+    record: str = ""
+    """Directory for a data set of all that training collects; for host execution and --actors."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)
     """How several seeds are updated: vmap, together; map, one by one, faster on a CPU if the
     joint batch outgrows its caches; auto: chosen by algorithm and device."""
@@ -124,6 +133,8 @@ class RunConfig(RunSettings):
     schedule_steps: int = declared(0, low=0)  # environment steps that schedules span
     schedule_from: int = declared(0, low=0)  # step at which they began; 0 unless restarted
     spec: dict[str, Any] = field(default_factory=dict)  # of the environment, see core/spec_json.py
+    data_steps: int = declared(0, low=0)  # updates on the data, before steps online
+    without_env: bool = False  # whether the environment is known by its data only
     own_env: bool = False  # whether `env` only names an object of the user
     run_id: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -255,9 +255,7 @@ class Trainer:
     @property
     def updates(self) -> int:
         """Updates of each seed so far."""
-        begin = max(self.resumed_iteration, self.execution.warmup)
-        learned = max(0, self.execution.iteration - begin)
-        return self.updates_before + learned * getattr(self.execution.learner, "updates", 1)
+        return self.updates_before + self.execution.updates_since(self.resumed_iteration)
 
     @property
     def skipped_updates(self) -> Any:

@@ -38,7 +38,7 @@ class Recording(NamedTuple):
     returns: np.ndarray  # [episodes, *agent_shape]
 
 
-def record(
+def video(
     run: str | Path,
     out: str | Path | None = None,
     episodes: int = 1,

@@ -21,7 +21,7 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
     assert report.metrics.keys() >= {"critic_loss", "td_error"}
 
 
-@pytest.mark.parametrize("execution", ["fused", "host"])
+@pytest.mark.parametrize("execution", ["fused", "host", "offline"])
 @pytest.mark.parametrize("name", quick(CONTROL, "td3"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     case = Case(name, execution, 1)

@@ -5,16 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from team_games import Scatter
 
 from parl.agents.execution.collector import Collector
 from parl.agents.execution.fused import Fused
+from parl.agents.execution.offline import Data, Offline
 from parl.agents.execution.pool import InlinePool
 from parl.agents.execution.pooled import Pooled
 from parl.agents.execution.protocol import Execution, Seeds
-from parl.agents.learner import Learner
+from parl.agents.learner import FromData, Learner, OffPolicy
+from parl.agents.replay.ring import Layout
 from parl.core import checkpoint
 from parl.core.seeding import env_seed
+from parl.core.spec import EnvSpec, example
+from parl.core.types import Step
 from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, make_gymnasium
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.classic.pendulum import Pendulum
@@ -47,6 +52,16 @@ VALUES: dict[str, dict[str, Any]] = {
     "pqn": {"epochs": 2, "minibatches": 2, "epsilon_steps": 80, "recurrent": "gru"}
     | {"memory_size": 3, "hidden": (4,)},
 }
+FROM_DATA: dict[str, dict[str, Any]] = {
+    "bc": OFF_POLICY,
+    "td3_bc": OFF_POLICY,
+    "awac": OFF_POLICY,
+    "implicit_q": OFF_POLICY,
+    "cql": OFF_POLICY | {"samples": 2},
+    "rebrac": OFF_POLICY,
+    "rlpd": OFF_POLICY | {"num_critics": 3, "policy_period": 2},
+}
+CONTROL |= FROM_DATA
 SEGMENTS = OFF_POLICY | {"capacity": 10, "target_period": 3, "epsilon_steps": 80}
 MEMORY = {"recurrent": "gru", "memory_size": 3, "hidden": (4,)}
 TEAM: dict[str, dict[str, Any]] = {
@@ -104,7 +119,7 @@ SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 
 @dataclass(frozen=True)
 class Case:
-    """What to run; `execution` is fused, host (of the JAX env) or gymnasium."""
+    """What to run; `execution` is fused, host (of the JAX env), gymnasium or offline."""
 
     algorithm: str
     execution: str
@@ -130,9 +145,35 @@ def make_env(case: Case, seed: int) -> Any:
     return GymnasiumVectorEnv(maker, NUM_ENVS, seed)
 
 
+def data_for(spec: EnvSpec, count: int = 60) -> Data:
+    """Episodes of 6 steps, of which every second one terminates, packed."""
+    rng, place = np.random.default_rng(0), np.arange(count)
+    filled = lambda x: rng.normal(size=x.shape).astype(x.dtype)
+    obs, after = (jax.tree.map(filled, example(spec.observation_space, (count,))) for _ in "ab")
+    like = example(spec.action_space, (count,))
+    action = (
+        rng.integers(0, 2, like.shape) if like.dtype.kind == "i" else rng.uniform(-1, 1, like.shape)
+    )
+    first, last = place % 6 == 0, place % 6 == 5
+    discount = np.where(place % 12 == 11, 0.0, 1.0).astype(np.float32)
+    reward = rng.normal(size=count).astype(np.float32)
+    steps = Step(obs, action.astype(like.dtype), reward, discount, after, first, last, {})
+    layout = Layout.of(steps)
+    return Data(layout.pack(steps, np), layout, "0" * 64)
+
+
+def from_data(learner: Learner, share: float = 1.0) -> FromData:
+    """The learner with batches of which a share is from data."""
+    assert isinstance(learner, OffPolicy)
+    return FromData(**vars(learner), share=share)
+
+
 def make(case: Case, **changes: Any) -> Execution:
     """A new run at its start."""
     learner, seeds = make_learner(case.algorithm, **changes), SEEDS[case.num_seeds]
+    if case.execution == "offline":
+        spec = ENVS[case.algorithm].spec
+        return Offline(spec, from_data(learner), seeds, data_for(spec))
     if case.execution == "fused":
         return Fused(ENVS[case.algorithm], learner, seeds, NUM_ENVS, LENGTH)
     envs = [make_env(case, env_seed(seed, 0)) for seed in seeds.values]

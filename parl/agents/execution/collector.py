@@ -99,7 +99,7 @@ def before_learning(state: CollectorState, fragment: Fragment) -> CollectorState
 
 
 @shared
-def act_program(random: bool, spec: ExactSpec, seeds: Seeds, structure: Any) -> Any:
+def act_program(random: bool, explore: bool, spec: ExactSpec, seeds: Seeds, structure: Any) -> Any:
     """(algorithm, policy, obs, first, memory, key, time) -> what `act` gives.
 
     For algorithms of a structure.
@@ -109,7 +109,7 @@ def act_program(random: bool, spec: ExactSpec, seeds: Seeds, structure: Any) -> 
         algorithm: Algorithm, policy: Any, obs: Any, first: Any, memory: Any, key: Any, time: Any
     ) -> Any:
         key = jax.random.fold_in(key, time)
-        return act(algorithm, spec.spec, policy, obs, first, memory, key, random)
+        return act(algorithm, spec.spec, policy, obs, first, memory, key, random, explore)
 
     return jax.jit(seeds.vmap(acting, (seeds.learner_axis, 0, 0, 0, 0, 0, None)))
 
@@ -124,6 +124,7 @@ class Collector:
         seeds: Seeds,
         worker: int = 0,
         log_info: Sequence[str] = (),
+        explore: bool = True,
     ):
         self.envs, self.algorithm, self.seeds = list(envs), algorithm, seeds
         self.num_envs = envs[0].num_envs
@@ -136,7 +137,7 @@ class Collector:
         self.restart()
         self.data = as_data(algorithm)
         kind = exact(envs[0].spec), seeds.form, jax.tree.structure(self.data)
-        self.programs = {random: act_program(random, *kind) for random in (True, False)}
+        self.programs = {random: act_program(random, explore, *kind) for random in (True, False)}
 
     def seed_keys(self) -> list[Any]:
         """The acting key of each seed."""

@@ -21,10 +21,12 @@ from parl.agents.execution.protocol import (
     Snapshot,
     act,
     batch_mesh,
+    finite_sums,
     init_learner,
     mean_of,
     no_legal_action,
     policy_program,
+    updates_of,
     warmup_iterations,
 )
 from parl.agents.learner import (
@@ -148,11 +150,8 @@ def iterate(
     else:
         k_learn = jax.random.fold_in(run.keys.learn, run.iteration)
         state, metrics = learner.learn(run.learner, rollout, k_learn)
-        finite = jax.tree.map(jnp.isfinite, metrics)
-        tally = tally._replace(
-            metrics=jax.tree.map(lambda x, fine: jnp.where(fine, x, 0), metrics, finite),
-            counted=jax.tree.map(jnp.int32, finite),
-        )
+        sums, counted = finite_sums(metrics)
+        tally = tally._replace(metrics=sums, counted=counted)
     return RunState(state, actor, run.keys, run.iteration + 1), tally
 
 
@@ -225,7 +224,15 @@ class Fused:
     of its batches.
     """
 
-    def __init__(self, env: JaxEnv, learner: Learner, seeds: Seeds, num_envs: int, length: int):
+    def __init__(
+        self,
+        env: JaxEnv,
+        learner: Learner,
+        seeds: Seeds,
+        num_envs: int,
+        length: int,
+        data: Any = (),
+    ):
         if isinstance(learner, OffPolicy) and learner.on_host:
             raise ConfigError(
                 "fused execution keeps replay on the device; "
@@ -235,7 +242,7 @@ class Fused:
         self.steps_per_iteration = num_envs * length
         self.warmup = warmup_iterations(learner, self.steps_per_iteration)
         self.iteration = 0
-        state = init_learner(learner, env.spec, seeds, length, num_envs)
+        state = init_learner(learner, env.spec, seeds, length, num_envs, data)
         self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
         self.places = self.over_seeds(state) if seeds.vmapped else self.over_batch(num_envs)
         self.run = self.place(
@@ -314,6 +321,9 @@ class Fused:
     @property
     def algorithm_state(self) -> Any:
         return self.state.algorithm_state
+
+    def updates_since(self, iteration: int) -> int:
+        return updates_of(self.learner, self.iteration - max(iteration, self.warmup))
 
     def stats(self) -> dict[str, float]:
         return {}

@@ -23,6 +23,7 @@ from parl.agents.execution.protocol import (
     init_learner,
     mean_of_finite,
     policy_program,
+    updates_of,
     warmup_iterations,
 )
 from parl.agents.learner import (
@@ -53,7 +54,14 @@ class Pooled:
     """
 
     def __init__(
-        self, pool: Pool, spec: EnvSpec, learner: Learner, seeds: Seeds, num_envs: int, length: int
+        self,
+        pool: Pool,
+        spec: EnvSpec,
+        learner: Learner,
+        seeds: Seeds,
+        num_envs: int,
+        length: int,
+        data: Any = (),
     ):
         if seeds.vmapped and isinstance(learner, OffPolicy) and learner.on_host:
             raise ConfigError(
@@ -67,7 +75,7 @@ class Pooled:
         self.iteration = 0
         self.keys = seeds.keys().learn
         self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
-        self.state = self.place(init_learner(learner, spec, seeds, length, num_envs))
+        self.state = self.place(init_learner(learner, spec, seeds, length, num_envs, data))
         self.fill, self.learn = learning_programs(learner, spec, seeds, self.mesh)
         self.pool.publish(self.policy, 0)
 
@@ -140,6 +148,9 @@ class Pooled:
     @property
     def algorithm_state(self) -> Any:
         return self.state.algorithm_state
+
+    def updates_since(self, iteration: int) -> int:
+        return updates_of(self.learner, self.iteration - max(iteration, self.warmup))
 
     def stats(self) -> dict[str, float]:
         return {f"pool/{name}": value for name, value in self.pool.metrics().items()}
@@ -276,8 +287,8 @@ def learn_from_host(own: OffPolicy, improve: Any, see: Any, policy: Any) -> tupl
     """Storing and learning with the replay of `own`, which lies in host memory."""
 
     def store(learner: OffPolicy, state: LearnerState, rollout: Rollout) -> LearnerState:
-        seen = see(learner, state.replace(replay=None), rollout)  # replay stays where it is
-        return seen.replace(replay=own.store(state.replay, rollout))
+        seen = see(learner, state.replace(replay=None, data=()), rollout)  # they stay
+        return seen.replace(replay=own.store(state.replay, rollout), data=state.data)
 
     def fill(learner: OffPolicy, state: LearnerState, rollout: Rollout) -> tuple[LearnerState, Any]:
         state = store(learner, state, rollout)
@@ -287,13 +298,22 @@ def learn_from_host(own: OffPolicy, improve: Any, see: Any, policy: Any) -> tupl
         learner: OffPolicy, state: LearnerState, rollout: Rollout, key: Array, iteration: Array
     ) -> tuple[LearnerState, Any, Metrics]:
         state = store(learner, state, rollout)
-        k_sample, k_update = jax.random.split(jax.random.fold_in(key, iteration))
-        index = own.replay.index(state.replay, k_sample, (own.updates, own.batch_size))
-        batches = own.replay.take(state.replay, index)
-        bare = state.replace(replay=None)  # stays where it is
-        improved, metrics = improve(learner, bare, jax.tree.map(jnp.asarray, batches), k_update)
-        replay = own.replay.learned(state.replay, index, metrics.get("td_error"))
-        metrics = jax.tree.map(np.mean, jax.device_get(metrics))
-        return improved.replace(replay=replay), policy(learner, improved.algorithm_state), metrics
+        key = jax.random.fold_in(key, iteration)
+        state, metrics = improve_on_host(own, improve, learner, state, key)
+        return state, policy(learner, state.algorithm_state), metrics
 
     return fill, learn
+
+
+def improve_on_host(
+    own: OffPolicy, improve: Any, learner: OffPolicy, state: LearnerState, key: Array
+) -> tuple[LearnerState, Metrics]:
+    """`OffPolicy.improve` with replay and data of `own` in host memory; `improve` is compiled."""
+    k_sample, k_update = jax.random.split(key)
+    index, batches = own.sample(state, k_sample)
+    bare = state.replace(replay=None, data=())  # stay where they are
+    improved, metrics = improve(learner, bare, jax.tree.map(jnp.asarray, batches), k_update)
+    held = improved.replace(replay=state.replay, data=state.data)
+    metrics = jax.device_get(metrics)
+    state = own.learned(held, index, metrics.get("td_error"))
+    return state, jax.tree.map(np.mean, metrics)

@@ -21,7 +21,7 @@ from parl.core.seeding import RunKeys, run_keys
 from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import ExactSpec, exact
-from parl.core.types import Array
+from parl.core.types import Array, Metrics
 from parl.envs.protocol import VectorEnv
 
 
@@ -92,6 +92,13 @@ def mean_of_finite(values: Any) -> np.ndarray:
     return mean_of(np.where(finite, values, 0).sum(0), finite.sum(0))
 
 
+def finite_sums(metrics: Metrics) -> tuple[Metrics, dict[str, Array]]:
+    """(what is finite in metrics, else 0; [] int32 each, whether it is): to be added up."""
+    finite = jax.tree.map(jnp.isfinite, metrics)
+    sums = jax.tree.map(lambda x, fine: jnp.where(fine, x, 0), metrics, finite)
+    return sums, jax.tree.map(jnp.int32, finite)
+
+
 class Snapshot(NamedTuple):
     """A run in the form a checkpoint takes."""
 
@@ -137,6 +144,10 @@ class Execution(Protocol):
         """The algorithm's current state, a part of `state`."""
         ...
 
+    def updates_since(self, iteration: int) -> int:
+        """Updates of each seed in the iterations from this one on."""
+        ...
+
     def stats(self) -> dict[str, float]:
         """Numbers on collecting that a run logs, by the names they are logged under."""
         ...
@@ -176,15 +187,20 @@ def batch_mesh(learner: Learner, num_envs: int) -> Mesh | None:
     return mesh_for(learner.batch_size if isinstance(learner, OffPolicy) else num_envs)
 
 
+def updates_of(learner: Learner, iterations: int) -> int:
+    """Updates in so many iterations that learn."""
+    return max(0, iterations) * (learner.updates if isinstance(learner, OffPolicy) else 1)
+
+
 def init_learner(
-    learner: Learner, spec: EnvSpec, seeds: Seeds, length: int, num_envs: int
+    learner: Learner, spec: EnvSpec, seeds: Seeds, length: int, num_envs: int, data: Any = ()
 ) -> LearnerState:
-    """The learner's state before the first iteration."""
+    """The learner's state before the first iteration; `data` is the data set that it holds."""
     algorithm = as_data(learner.algorithm)
     algorithm_state = init_program(spec, seeds, algorithm)(algorithm, seeds.keys().init)
     one = seeds.take(algorithm, 0) if seeds.own_learners else algorithm
     example = example_rollout(one, seeds.take(algorithm_state, 0), spec, length, num_envs)
-    return learner.init(algorithm_state, example, seeds.lead)
+    return learner.init(algorithm_state, example, seeds.lead).replace(data=data)
 
 
 def init_program(spec: EnvSpec, seeds: Seeds, algorithm: Algorithm) -> Any:
@@ -230,13 +246,14 @@ def act(
     memory: Any,
     key: Array,
     random: bool,
+    explore: bool = True,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Exploring actions for obs [B, *O], with memory reset at the start of an episode.
+    """Actions for obs [B, *O], with memory reset at the start of an episode.
 
     `random` replaces the policy's actions by uniform ones, for warm-up.
     """
     memory = ops.where_first(first, algorithm.memory(first.shape), memory)
-    action, memory, extras = algorithm.act(policy, obs, memory, key, explore=True)
+    action, memory, extras = algorithm.act(policy, obs, memory, key, explore)
     if random:
         legal = ops.legal_actions(obs)
         shape = (*first.shape, *spec.agent_shape)

@@ -42,9 +42,10 @@ class Streamed(Pooled):
         seeds: Seeds,
         num_envs: int,
         length: int,
+        data: Any = (),
     ):
         self.stream, self.fragments = pool.stream, fragments
-        super().__init__(pool, spec, learner, seeds, num_envs, length)
+        super().__init__(pool, spec, learner, seeds, num_envs, length, data)
 
     def collect(self, random: bool) -> list[Fragment]:
         return [arrival.fragment for arrival in islice(self.stream(random), self.fragments)]

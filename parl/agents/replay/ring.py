@@ -91,6 +91,15 @@ class Replay(struct.PyTreeNode):
         rows = {d: zeros((*lead, capacity, width), d) for d, width in layout.widths().items()}
         return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout, stride, count)
 
+    def filled(self, rows: dict[str, Any], layout: Layout, lead: tuple[int, ...]) -> ReplayState:
+        """A full ring of these packed rows [n, D], in the order of time, as for one environment.
+
+        Several seeds share the rows; `lead` is as in `init`.
+        """
+        count = next(iter(rows.values())).shape[0]
+        number = lambda value: self.memory.asarray(value, "int32")
+        return ReplayState(rows, number(0), number(count), layout, 1, count)
+
     @property
     def memory(self) -> Any:
         """The array library whose memory holds the rows."""

@@ -28,6 +28,9 @@ class Sampler(struct.PyTreeNode):
     def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         return self.inner.init(items, lead, stride)
 
+    def filled(self, rows: dict[str, Any], layout: Any, lead: tuple[int, ...]) -> ReplayState:
+        return self.inner.filled(rows, layout, lead)
+
     def add(self, state: ReplayState, items: Any) -> ReplayState:
         return self.inner.add(state, items)
 
@@ -109,6 +112,22 @@ class NStep(Sampler):
         )
 
 
+class NextAction(Sampler):
+    """Adds `next_action` to the extras, and `next_known`: whether it was taken in next_obs.
+
+    It is not known at the end of an episode and at the newest stored step.
+    """
+
+    def at(self, state: ReplayState, index: Any) -> Step:
+        capacity = next(iter(state.rows.values())).shape[0]
+        after = (index + state.stride) % capacity
+        steps, following = self.inner.at(state, index), self.inner.at(state, after)
+        newer = (state.cursor - 1 - index) % capacity  # rows added after it
+        known = ~steps.last & ~following.first & (newer >= state.stride)
+        more = {"next_action": following.action, "next_known": known}
+        return steps._replace(extras={**steps.extras, **more})
+
+
 class Prioritized(Sampler):
     """Draws items in proportion to (td_error + epsilon)^alpha; new items get the largest so far.
 
@@ -125,6 +144,15 @@ class Prioritized(Sampler):
         state = self.inner.init(items, lead, stride)
         capacity = next(iter(state.rows.values())).shape[-2]
         return state.replace(priorities=Priorities.zeros(capacity, lead, self.on_host))
+
+    def filled(self, rows: dict[str, Any], layout: Any, lead: tuple[int, ...]) -> ReplayState:
+        """All items have the same priority."""
+        state = self.inner.filled(rows, layout, lead)
+        count = next(iter(rows.values())).shape[0]
+        fresh = lambda: Priorities.zeros(count, (), self.on_host)
+        one = fresh().set(np.arange(count), fresh().largest)
+        repeated = lambda x: jnp.broadcast_to(x, (*lead, *x.shape)) if lead else x
+        return state.replace(priorities=jax.tree.map(repeated, one))
 
     def add(self, state: ReplayState, items: Any) -> ReplayState:
         count = jax.tree.leaves(items)[0].shape[0]

@@ -1,0 +1,25 @@
+"""CQL as in Kumar et al. 2020, app. F, for locomotion: three layers, a slower policy."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from parl.algorithms.cql import CQL
+from parl.core.spec import EnvSpec
+from parl.recipes.sac import SACRecipe
+
+PAPER = CQL(learning_rate=1e-4, critic_learning_rate=3e-4)
+
+
+@dataclass(frozen=True)
+class CQLRecipe(SACRecipe):
+    """Conservative Q-learning."""
+
+    needs_data: ClassVar[bool] = True
+
+    algorithm: CQL = PAPER
+    hidden: tuple[int, ...] = (256, 256, 256)
+    warmup: int = 0
+
+    @classmethod
+    def algorithm_for(cls, spec: EnvSpec) -> CQL:
+        return PAPER.replace(target_entropy=-float(spec.action.shape[-1]))

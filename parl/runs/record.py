@@ -1,0 +1,165 @@
+"""Records what a run's policy does as a data set."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import parl.core
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.protocol import Seeds
+from parl.core.checkpoint import named_leaves, params_sha256
+from parl.core.errors import ConfigError
+from parl.core.seeding import env_seed
+from parl.datasets.card import Card, card_for
+from parl.datasets.cutter import Cutter
+from parl.datasets.episode import Episode, cut_after
+from parl.datasets.writer import SHARD_STEPS, Writer
+from parl.runs.build import Parts, load_state, run_seeds
+from parl.runs.config import versions
+from parl.runs.directory import RunDir
+from parl.runs.episodes import Rules
+
+RECORDING = 1_000_033  # keeps the seeds of recorded episodes apart from all others
+LENGTH = 128  # steps of each environment between two looks at what has ended
+NUM_ENVS = 8  # stepped together
+PICTURES = (".mp4", ".gif", ".png")  # which parl.record wrote in version 0.2
+LONG = 1_000  # steps of an episode of unknown length
+
+
+class Source(NamedTuple):
+    """Whose policy to record; as in `parl.load`."""
+
+    run: Path
+    checkpoint: str | int = "latest"
+    seed_index: int = 0
+    env: Any = None
+    algorithm: Any = None
+
+
+class Amount(NamedTuple):
+    """How much to record: one of the two."""
+
+    episodes: int | None = None
+    steps: int | None = None
+
+    def left(self, card: Card) -> int:
+        """Episodes or steps that are missing."""
+        if self.episodes is not None:
+            return self.episodes - card.episodes
+        return (self.steps or 0) - card.steps
+
+
+class Recorded(NamedTuple):
+    """A data set that was recorded."""
+
+    path: Path
+    card: Card
+
+
+def record(
+    source: Source, out: Path, amount: Amount, sample: bool, seed: int, expert: float | None
+) -> Recorded:
+    """Plays a run's policy and writes what it does; see `parl.record`."""
+    if out.suffix in PICTURES:
+        raise ConfigError(
+            f"record writes a data set, and {out} is a picture: that is 'parl video {source.run} "
+            f"--out {out}', or parl.video(...)."
+        )
+    if (amount.episodes is None) == (amount.steps is None):
+        raise ConfigError("record takes --episodes N or --steps N, one of the two.")
+    run = RunDir(source.run)
+    parts, state = load_state(run, source.env, source.algorithm, source.checkpoint)
+    seeds = parts.config.num_seeds
+    if source.seed_index >= seeds:
+        raise ConfigError(
+            f"{run.path} has {seeds} seed{'s' * (seeds > 1)}, so seed_index must be below that, "
+            f"not {source.seed_index}."
+        )
+    algorithm_state = run_seeds(parts.config).take(state.algorithm_state, source.seed_index)
+    policy = parts.learner.algorithm.policy(algorithm_state)
+    saved = run.pick(parts.config.run_id, source.checkpoint, replay=False)
+    about = {
+        "run": run.path.resolve().name,
+        "run_id": parts.config.run_id,
+        "algorithm": parts.config.algorithm,
+        "checkpoint": saved.meta["env_steps"],
+        "params_sha256": params_sha256(named_leaves(jax.device_get(algorithm_state))),
+        "actions": "sampled" if sample else "greedy",
+        "seed": seed,
+        "seed_index": source.seed_index,
+    }
+    about |= {name: value for name, value in amount._asdict().items() if value is not None}
+    known = {} if expert is None else {"expert": expert}
+    told = {"policy": about, "versions": versions(), "commit": commit(), "reference": known}
+    with Writer(out, card_for(parts.factory.spec, parts.config.env, **told)) as writer:
+        player = Player(parts, policy, seed, sample)
+        while (left := amount.left(writer.card)) > 0:
+            shard = player.episodes(len(writer.card.shards), left if amount.episodes else None)
+            writer.add([*fitting(shard, left if amount.steps else None)])
+            writer.flush()
+    return Recorded(out, writer.card)
+
+
+def fitting(episodes: Iterator[Episode], steps: int | None) -> Iterator[Episode]:
+    """As many episodes as have `steps` steps, of which the last is cut; all for None."""
+    for episode in episodes:
+        if steps is not None and episode.size >= steps:
+            yield cut_after(episode, steps)
+            return
+        yield episode
+        steps = None if steps is None else steps - episode.size
+
+
+class Player:
+    """Plays a policy in shards, each of which depends on the seed and on its number only."""
+
+    def __init__(self, parts: Parts, policy: Any, seed: int, sample: bool):
+        self.parts, self.policy, self.seed, self.sample = parts, policy, seed, sample
+        self.limit = Rules().limit(parts.factory.spec)
+
+    def episodes(self, shard: int, most: int | None) -> Iterator[Episode]:
+        """The episodes of a shard, about SHARD_STEPS steps and at most `most` episodes.
+
+        Each environment plays its share of them, so that short ones are not over-represented.
+        """
+        spec = self.parts.factory.spec
+        count = max(SHARD_STEPS // min(spec.max_steps or LONG, SHARD_STEPS), 1)
+        count = count if most is None else min(count, most)
+        num_envs = min(NUM_ENVS, count)
+        share = np.full(num_envs, count // num_envs)
+        share[: count % num_envs] += 1
+        found: list[list[Episode]] = [[] for _ in range(num_envs)]
+        collector, cutter = self.collector(shard, num_envs), Cutter(spec, self.limit)
+        try:
+            while any(len(mine) < least for mine, least in zip(found, share, strict=True)):
+                rollout = collector.collect(self.policy, LENGTH).rollout
+                for mine, new in zip(found, cutter.add(rollout.steps), strict=True):
+                    mine += new
+        finally:
+            collector.close()
+        for mine, least in zip(found, share, strict=True):
+            yield from mine[:least]
+
+    def collector(self, shard: int, num_envs: int) -> Collector:
+        """Fresh environments for a shard."""
+        number = env_seed(self.seed, RECORDING, shard)
+        env = self.parts.factory.vector(num_envs, number, 0)
+        algorithm = self.parts.learner.algorithm
+        return Collector([env], algorithm, Seeds((number,)), explore=self.sample)
+
+
+def commit() -> str:
+    """The commit of the source that PARL runs from; empty for an installed package."""
+    folder = os.path.dirname(parl.core.__path__[0])
+    try:
+        told = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.stdout.strip() if told.returncode == 0 else ""
