@@ -196,7 +196,7 @@ def drive(
     title = f"{parts.config.algorithm} on {parts.config.env}"
     with Progress(parts.config.steps, title, quiet=quiet) as progress:
         progress.phase("setting up")
-        execution = make_execution(parts, progress.phase, run.path)
+        execution = make_execution(parts, progress.phase, run.path, progress.message)
         try:
             trainer = Trainer(parts, execution, run, progress, clock, told)
             if restore is not None:

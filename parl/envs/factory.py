@@ -198,8 +198,16 @@ def is_vector(env: Any) -> bool:
     return isinstance(env, gymnasium.vector.VectorEnv)
 
 
-def in_processes(factory: EnvFactory, workers: int, deadline: float | None) -> Any:
-    """The `vector` function of a factory whose environments are stepped by `workers` processes."""
+def in_processes(
+    factory: EnvFactory,
+    workers: int,
+    deadline: float | None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Any:
+    """The `vector` function of a factory whose environments are stepped by `workers` processes.
+
+    `say` is told where one of these is started again.
+    """
     rows, spec = factory.rows, factory.spec
     assert rows is not None
 
@@ -207,7 +215,7 @@ def in_processes(factory: EnvFactory, workers: int, deadline: float | None) -> A
         from parl.envs.processes import ProcessVectorEnv  # only now: few runs need it
 
         make = partial(placed, rows, seed, first)
-        return ProcessVectorEnv(make, spec, num_envs, workers, deadline)
+        return ProcessVectorEnv(make, spec, num_envs, workers, deadline, say)
 
     return vector
 

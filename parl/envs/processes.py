@@ -2,7 +2,8 @@
 
 Each process steps some rows of one vector environment in lockstep, so that numbers and saved states
 are those of a single process. Numpy arrays and plain values go through a pipe; a thread in each
-process tells that its environments go on and ends it with the one that started it.
+process tells that its environments go on and ends it with the one that started it. A process that
+dies or hangs is started again with fresh episodes; the step that it owes is a truncation.
 """
 
 import atexit
@@ -29,8 +30,7 @@ from parl.envs.info import as_number
 from parl.envs.protocol import EnvState, Transition, VectorEnv
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy threads of JAX in mid-air
-LEAST = 30.0  # seconds without a step after which a process counts as hung; or ten of its longest
-STARTING = 120.0  # seconds more while it starts
+LASTING = 100  # steps after which earlier deaths of a process no longer count
 SIGN = 0.25  # seconds between two signs of life
 CLOSING = 5.0  # seconds for the environments to close
 OPEN: "weakref.WeakSet[ProcessVectorEnv]" = weakref.WeakSet()
@@ -41,9 +41,10 @@ Rows = Callable[[int, int], VectorEnv]  # (rows, place of the first) to their en
 class ProcessVectorEnv:
     """B environments behind the VectorEnv protocol, in as many processes as `workers` says.
 
-    `rows(count, start)` makes those from `start` on, in its process; `deadline` is in seconds, see
-    LEAST for the default. Raises EnvError where a process ends or hangs, and whatever is wrong with
-    the environments themselves.
+    `rows(count, start)` makes those from `start` on, in its process; `deadline` is the seconds
+    without a sign of life after which a process counts as hung, see pulse.py for the default. `say`
+    is told of each process that is started again. Raises EnvError where one dies or hangs more than
+    DEATHS times without LASTING steps in between, and whatever is wrong with the environments.
     """
 
     def __init__(
@@ -53,8 +54,13 @@ class ProcessVectorEnv:
         num_envs: int,
         workers: int,
         deadline: float | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ):
         self.spec, self.num_envs = spec, num_envs
+        self._rows, self._deadline, self._say = rows, deadline, say
+        self._steps, self._obs = 0, None  # of this vector; what it returned last
+        self._parameters: dict[str, Any] = {}  # as changed so far
+        self._fresh: dict[int, Any] = {}  # of workers that were started again: new observations
         bounds = np.linspace(0, num_envs, workers + 1).astype(int).tolist()
         self._parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
         self._workers: list[Worker] = []
@@ -63,7 +69,7 @@ class ProcessVectorEnv:
             for part in self._parts:
                 self._workers.append(Worker(rows, part, spec.id, deadline))
             for worker in self._workers:
-                worker.answer(STARTING)
+                worker.answer(pulse.STARTUP)
         except BaseException:
             self.close()
             raise
@@ -71,26 +77,43 @@ class ProcessVectorEnv:
     @property
     def infos(self) -> Sequence[Any]:
         """The numbers among what each environment told at the last step."""
-        return [info for told in self._ask("infos") for info in told]
+        told = self._ask("infos", survive=True)
+        sizes = [part.stop - part.start for part in self._parts]
+        return [x for one, size in zip(told, sizes, strict=True) for x in one or [{}] * size]
 
     def reset(self) -> Any:
-        return joined(self._ask("reset"))
+        self._obs = joined(self._ask("reset"))
+        self._fresh.clear()
+        return self._obs
 
     def step(self, action: Any) -> Transition:
         action = np.asarray(action)
-        answers = self._ask("step", [action[part] for part in self._parts])
+        self._steps += 1
+        answers = self._ask("step", [action[part] for part in self._parts], survive=True)
+        for index, obs in self._fresh.items():
+            answers[index] = self._cut(index, obs)
+        self._fresh.clear()
         columns = list(zip(*answers, strict=True))
         obs, reward, terminated, truncated = (joined(parts) for parts in columns[:4])
         same = all(answer[0] is answer[4] for answer in answers)
         next_obs = obs if same else joined(columns[4])
+        self._obs = obs
         return Transition(obs, reward, terminated, truncated, next_obs)
+
+    def _cut(self, index: int, obs: Any) -> Transition:
+        """The step of environments that are lost: the episodes are truncated where they were."""
+        part = self._parts[index]
+        count = part.stop - part.start
+        reward = np.zeros((count, *self.spec.agent_shape), np.float32)
+        ended, cut = np.zeros(count, bool), np.ones(count, bool)
+        return Transition(obs, reward, ended, cut, sliced(self._obs, part))
 
     def get_state(self) -> EnvState:
         """The same as that of all environments in one process."""
-        states: list[EnvState] = self._ask("get_state")
+        states: list[EnvState] = self._ask("get_state", survive=True)
+        if self._fresh or not all(state.exact for state in states):
+            return self._position(self.num_envs, self._steps)
         meta = states[0].meta | {"num_envs": self.num_envs}
-        if not all(state.exact for state in states):
-            return EnvState({}, meta, exact=False)
         meta["envs"] = [env for state in states for env in state.meta["envs"]]
         arrays: dict[str, Any] = {}
         for part, state in zip(self._parts, states, strict=True):
@@ -109,11 +132,20 @@ class ProcessVectorEnv:
                 f"a state of {meta.get('num_envs')} x {meta.get('id')} cannot be continued by "
                 f"{self.num_envs} x {self.spec.id}."
             )
-        return joined(self._ask("set_state", [part_of(state, part) for part in self._parts]))
+        self._obs = joined(self._ask("set_state", [part_of(state, part) for part in self._parts]))
+        self._steps = int(meta["steps"])
+        self._fresh.clear()
+        return self._obs
+
+    def _position(self, num_envs: int, steps: int) -> EnvState:
+        """A state from which episodes are new, but the same each time."""
+        meta = {"id": self.spec.id, "num_envs": num_envs, "steps": steps}
+        return EnvState({}, meta, exact=False)
 
     def change(self, parameters: Mapping[str, Any]) -> None:
         """Sets parameters of all environments."""
-        self._ask("change", [dict(parameters)] * len(self._parts))
+        self._parameters |= parameters
+        self._ask("change", [dict(parameters)] * len(self._parts), survive=True)
 
     def close(self) -> None:
         """Ends all processes."""
@@ -123,18 +155,61 @@ class ProcessVectorEnv:
         for worker in workers:
             worker.end()
 
-    def _ask(self, call: str, arguments: Sequence[Any] | None = None) -> list[Any]:
-        """What every process answers."""
+    def _ask(
+        self, call: str, arguments: Sequence[Any] | None = None, survive: bool = False
+    ) -> list[Any]:
+        """What every process answers.
+
+        With `survive`, those that are lost are started again and answer None, and so do those that
+        owe a step since.
+        """
         if not self._workers:
             raise EnvError(f"{self.spec.id} is closed.")
         given = arguments if arguments is not None else [None] * len(self._parts)
+        answers: list[Any] = [None] * len(self._parts)
+        lost: dict[int, Lost] = {}
+        asked = [i for i in range(len(given)) if not (call == "step" and i in self._fresh)]
         try:
-            for worker, argument in zip(self._workers, given, strict=True):
-                worker.send(call, argument)
-            return [worker.answer() for worker in self._workers]
+            for index in asked:
+                with losses(lost, index):
+                    self._workers[index].send(call, given[index])
+            for index in asked:
+                with losses(lost, index):
+                    if index not in lost:
+                        answers[index] = self._workers[index].answer()
+                        self._workers[index].steps += call == "step"
+            for index, error in lost.items():
+                if not survive:
+                    raise error
+                self._fresh[index] = self._restart(index, error)
+            return answers
         except BaseException:
             self.close()  # answers that are still to come would be taken for others
             raise
+
+    def _restart(self, index: int, error: "Lost") -> Any:
+        """Starts a worker again; returns its first observations. Raises the error after DEATHS."""
+        part = self._parts[index]
+        while True:
+            old = self._workers[index]
+            deaths = 1 if old.steps >= LASTING else old.deaths + 1
+            if deaths > pulse.DEATHS:
+                raise error
+            self._say(
+                f"{error.reason}; their episodes are cut and they start again "
+                f"({deaths} of {pulse.DEATHS} times in a row)"
+            )
+            old.kill()
+            new = self._workers[index] = Worker(self._rows, part, self.spec.id, self._deadline)
+            new.deaths = deaths
+            # the number of deaths: seeds that kill it are not to come again
+            state = self._position(part.stop - part.start, self._steps + deaths)
+            try:
+                new.answer(pulse.STARTUP)
+                new.ask("change", self._parameters)
+                return new.ask("set_state", state)
+            except Lost as again:
+                error = again
 
 
 @atexit.register
@@ -149,6 +224,13 @@ def joined(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], Mapping):
         return {name: joined([part[name] for part in parts]) for name in parts[0]}
     return np.concatenate(parts)
+
+
+def sliced(tree: Any, part: slice) -> Any:
+    """Some rows of an array, or of each in a dict."""
+    if isinstance(tree, Mapping):
+        return {name: sliced(array, part) for name, array in tree.items()}
+    return tree[part]
 
 
 def part_of(state: EnvState, part: slice) -> EnvState:
@@ -166,12 +248,31 @@ def part_of(state: EnvState, part: slice) -> EnvState:
     return EnvState(arrays, meta | {"envs": meta["envs"][part]}, exact=True)
 
 
+class Lost(EnvError):
+    """A process that is gone or hangs; `reason` says which and why."""
+
+    def __init__(self, reason: str, hint: str = ""):
+        self.reason = reason
+        super().__init__(
+            f"{reason}{hint}; what was saved last is intact, go on from there with 'parl resume'."
+        )
+
+
+@contextlib.contextmanager
+def losses(lost: dict[int, Lost], index: int) -> Iterator[None]:
+    """Notes under its index where a process is lost."""
+    try:
+        yield
+    except Lost as error:
+        lost[index] = error
+
+
 class Worker:
     """A process with some of the environments, as the one that started it sees it."""
 
     def __init__(self, rows: Rows, part: slice, id: str, deadline: float | None):
         self.part, self.id, self.deadline, self.longest = part, id, deadline, 0.0
-        self.asked = time.monotonic()
+        self.steps = self.deaths = 0  # of this process; of it and those before it, in a row
         self.beats: Any = SPAWN.RawValue("Q")
         self.pipe, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(
@@ -191,14 +292,13 @@ class Worker:
 
     def send(self, call: str, argument: Any) -> None:
         """Asks for something."""
-        self.asked = time.monotonic()
         try:
             self.pipe.send((call, argument))
         except OSError as error:
             raise self.ended() from error
 
     def answer(self, more: float = 0.0) -> Any:
-        """What it answers. Raises EnvError where it ends or hangs, or what went wrong there."""
+        """What it answers. Raises Lost where it ends or hangs, or what went wrong there."""
         seen, beats = time.monotonic(), self.beats.value
         while not self.pipe.poll(SIGN):
             if not self.process.is_alive() and not self.pipe.poll(0):
@@ -207,11 +307,10 @@ class Worker:
             if self.beats.value != beats:
                 self.longest = max(self.longest, now - seen)
                 seen, beats = now, self.beats.value
-            patience = self.deadline or max(LEAST, 10 * self.longest)
-            if now - seen > patience + more:
-                raise EnvError(
+            if now - seen > pulse.patience(self.deadline, self.longest) + more:
+                raise Lost(
                     f"{self.id}: the {self.process.name} hang, nothing was heard of them for "
-                    f"{now - seen:.0f} s (process {self.process.pid})."
+                    f"{now - seen:.0f} s (process {self.process.pid})"
                 )
         try:
             failure, answer = self.pipe.recv()
@@ -221,7 +320,12 @@ class Worker:
             raise revived(failure)
         return answer
 
-    def ended(self) -> EnvError:
+    def ask(self, call: str, argument: Any) -> Any:
+        """What it answers to a request."""
+        self.send(call, argument)
+        return self.answer()
+
+    def ended(self) -> Lost:
         """The error of a process that is gone."""
         self.process.join(CLOSING)
         code = self.process.exitcode
@@ -232,15 +336,19 @@ class Worker:
             "; where it could not start, a script needs its start below "
             "if __name__ == '__main__':"
         )  # fmt: skip
-        return EnvError(
-            f"{self.id}: the process {self.process.pid} with {self.process.name} {how}{hint}; what "
-            "was saved last is intact, go on from there with 'parl resume'."
-        )
+        who = f"the process {self.process.pid} with {self.process.name}"
+        return Lost(f"{self.id}: {who} {how}", hint)
 
     def dismiss(self) -> None:
         """Has it close its environments and end."""
         with contextlib.suppress(OSError, ValueError):
             self.pipe.send(("close", None))
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
 
     def end(self) -> None:
         """Waits for its end, for a while."""

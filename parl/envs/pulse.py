@@ -1,4 +1,8 @@
-"""Counts the steps and resets of environments in this process, as a heartbeat."""
+"""Signs of life of environments in other processes, and when such a process counts as lost."""
+
+PATIENCE = 30.0  # seconds without a sign of life before a process counts as hung, at least
+STARTUP = 120.0  # seconds on top of that for starting, importing and compiling
+DEATHS = 5  # of one worker in a row that a run survives
 
 beats = 0
 
@@ -7,3 +11,8 @@ def beat() -> None:
     """One environment was made, reset or stepped."""
     global beats
     beats += 1
+
+
+def patience(deadline: float | None, longest: float) -> float:
+    """Seconds without a sign of life: `deadline`, or ten times the longest so far."""
+    return deadline or max(PATIENCE, 10 * longest)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from parl.agents.execution.collector import CollectorState
 from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.core.seeding import env_seed
+from parl.envs.pulse import DEATHS, STARTUP, patience
 from parl.remote.chaos import draw
 from parl.remote.failure import Failure
 from parl.remote.gauge import Gauge
@@ -21,8 +22,6 @@ from parl.remote.lifeline import Sign, show
 from parl.remote.process import Backend, Died, Process
 from parl.remote.worker import Build, Close, Collect, MakeWorker, Reply, Request
 
-PATIENCE = 30.0  # seconds without a sign of life before a worker counts as hung, at least
-STARTUP = 120.0  # seconds on top of that for starting, importing and compiling
 WAIT_FOR_CPUS_S = 600.0  # seconds to wait until a cluster that others use has CPUs for the workers
 GRACE = 2.0  # seconds that a wait goes on for after it is to stop: answers may be near
 LOOK = 0.5  # seconds between two looks at all that may end a wait
@@ -43,7 +42,7 @@ class Terms(NamedTuple):
 class Restart:
     """What a worker may do in a row, without a fragment in between, before it is given up."""
 
-    deaths: int = 5  # of its process
+    deaths: int = DEATHS  # of its process
     errors: int | None = None  # of its environment; by default 0 in sync mode, 3 in async mode
 
 
@@ -306,7 +305,7 @@ class Supervisor:
         """Seconds that the request at the head of a slot may take."""
         if self.waits_for_room(slot):
             return math.inf
-        limit = self.terms.deadline or max(PATIENCE, 10 * slot.sign.longest)
+        limit = patience(self.terms.deadline, slot.sign.longest)
         return limit if slot.warm or slot.sign.stepping else limit + STARTUP
 
     def close(self) -> None:

@@ -375,14 +375,17 @@ def run_seeds(config: RunConfig) -> Seeds:
 
 
 def make_execution(
-    parts: Parts, say: Callable[[str], None] = lambda phase: None, out: Path | None = None
+    parts: Parts,
+    say: Callable[[str], None] = lambda phase: None,
+    out: Path | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Execution:
-    """The run, ready to advance; `say` is told what is waited for.
+    """The run, ready to advance; `say` is told what is waited for, `warn` what was lost.
 
     `out` is the run's directory, by which it is known on a cluster.
     """
     if parts.data is None:
-        return make_online(parts, say, out)
+        return make_online(parts, say, out, warn)
     say("reading the data")
     config, seeds, spec, learner = (
         parts.config,
@@ -396,12 +399,16 @@ def make_execution(
     offline = Offline(spec, learner.replace(share=1.0, updates=size), seeds, data)
     if not config.online_steps:
         return offline
-    online = make_online(parts, say, out, offline.state.data)
+    online = make_online(parts, say, out, warn, offline.state.data)
     return ThenOnline(offline, online, -(-config.data_steps // size))
 
 
 def make_online(
-    parts: Parts, say: Callable[[str], None], out: Path | None, data: Any = ()
+    parts: Parts,
+    say: Callable[[str], None],
+    out: Path | None,
+    warn: Callable[[str], None],
+    data: Any = (),
 ) -> Execution:
     """The run in its environments; `data` is the data set that its learner's state holds."""
     config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
@@ -412,7 +419,7 @@ def make_online(
         return Fused(factory.jax, learner, seeds, *shape, data)
     vector = factory.vector
     if config.env_workers:
-        vector = in_processes(factory, config.env_workers, config.deadline)
+        vector = in_processes(factory, config.env_workers, config.deadline, warn)
     make = partial(
         make_collector,
         vector,

@@ -1,5 +1,6 @@
 """Environments in processes of their own: the same numbers, and a sentence where one is lost."""
 
+import functools
 import os
 import shutil
 import signal
@@ -15,7 +16,9 @@ from gymnasium import spaces
 
 import parl
 from parl.core.errors import ConfigError, EnvError
+from parl.envs import pulse
 from parl.envs.factory import in_processes, make_factory
+from parl.report.metrics import read_metrics
 
 
 class Count(gymnasium.Env):
@@ -82,14 +85,44 @@ def test_what_happens_in_a_process_is_told():
     with pytest.raises(EnvError, match=r"KeyError in step of environment 2 at step 3, .*'lost'"):
         env.step(np.array([0, 0, 3]))
     assert not any(map(alive, pids))
-    env = in_two(Count)
-    env.reset()
+
+
+def test_a_process_that_dies_is_started_again(monkeypatch):
+    """Its rows are cut at their last observations; the others' numbers are as ever."""
+    monkeypatch.setattr(pulse, "DEATHS", 2)
+    said, still = [], np.zeros(3, int)
+    alone = make_factory(Count).vector(3, 5, 0)
+    env = in_processes(make_factory(Count), 2, 1.0, said.append)(3, 5, 0)
+    before, _ = env.reset(), alone.reset()
+    env.change({"pay": 3.0})
+    cut, whole = env.step(np.array([0, 1, 0])), alone.step(still)
+    assert cut.reward.tolist() == [3.0, 0.0, 0.0] and not cut.terminated.any()
+    assert cut.truncated.tolist() == [False, True, True]
+    np.testing.assert_array_equal(cut.next_obs[1:], before[1:])
+    np.testing.assert_array_equal(cut.next_obs[:1], whole.next_obs[:1])
+    assert not np.isin(cut.obs[1:], [before, whole.obs]).any()  # episodes of fresh seeds
+    assert len(said) == 1 and "with environments 1 to 2 was ended by SIGKILL; their ep" in said[0]
+    assert said[0].endswith("start again (1 of 2 times in a row)")
+
+    os.kill(env._workers[1].process.pid, signal.SIGKILL)
+    env._workers[1].process.join()
+    assert env.infos[1:] == [{}, {}] and not env.get_state().exact  # they owe a step
+    cut, whole = env.step(still), alone.step(still)
+    assert cut.truncated.tolist() == [False, True, True] and len(said) == 2
+    np.testing.assert_array_equal(cut.obs[:1], whole.obs[:1])
+    assert env.step(still).reward.tolist() == [3.0] * 3  # with its parameters
     with pytest.raises(EnvError, match=r"with environments 1 to 2 was ended by SIGKILL; what was"):
         env.step(np.array([0, 1, 0]))
-    env = in_two(Count, deadline=1.0)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_started_again():
+    said = []
+    env = in_processes(make_factory(Count), 2, 1.0, said.append)(3, 5, 0)
     env.reset()
-    with pytest.raises(EnvError, match=r"the environments 0 to 0 hang, nothing was heard of them"):
-        env.step(np.array([2, 0, 0]))
+    assert env.step(np.array([2, 0, 0])).truncated.tolist() == [True, False, False]
+    assert "the environments 0 to 0 hang, nothing was heard of them for 1 s" in said[-1]
+    env.close()
 
 
 RUN = {
@@ -100,6 +133,31 @@ RUN = {
     "eval_episodes": 2,
     "quiet": True,
 }
+
+
+class DiesOnce(Count):
+    """Ends its process at the 20th step, unless the file exists."""
+
+    def __init__(self, path):
+        self.path, self.time = path, 0
+
+    def step(self, action):
+        self.time += 1
+        if self.time == 20 and not self.path.exists():
+            self.path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return *super().step(0)[:2], False, self.time % 16 == 0, {}
+
+
+@pytest.mark.slow
+def test_a_run_survives_the_death_of_a_worker(tmp_path, capsys):
+    make = functools.partial(DiesOnce, tmp_path / "died")
+    told = {"env_id": "dying", "env_workers": 2, "num_envs": 2, "steps": 64} | RUN
+    run = parl.train("ppo", make, out=tmp_path / "run", **told | {"quiet": False})
+    assert (tmp_path / "died").exists() and run.result["env_steps"] == 64
+    assert "dying: the process" in (said := capsys.readouterr().err) and "start again" in said
+    records = read_metrics(tmp_path / "run")
+    assert sum(record["episodes"] for record in records) == 4  # with those that were cut
 
 
 @pytest.mark.slow
