@@ -15,6 +15,7 @@ HOMES = {
     "resume": "parl.api",
     "evaluate": "parl.api",
     "video": "parl.runs.video",
+    "sweep": "parl.studies.sweep",
     "record": "parl.api",
     "open_data": "parl.datasets.reader",
     "load": "parl.api",

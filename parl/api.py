@@ -64,6 +64,7 @@ def train(
     out: str | Path | None = None,
     quiet: bool = False,
     env_id: str = "",
+    curve: bool = True,
     **settings: Any,
 ) -> Run:
     """Trains an algorithm on an environment and writes a run directory.
@@ -76,9 +77,9 @@ def train(
     own is to be called. `settings` are those of the run, the fields of `RunSettings`, and any of
     the recipe's; `parl train --help` explains them. `opponent` may be an object, too, such as an
     Agent, and so may `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`:
-    functions of one dict, see `Hooks`. Raises a ParlError with one sentence for whatever does not
-    fit. With `data`, a data set, the algorithm learns from that: `env` only evaluates, or is left
-    out, or is stepped for `online_steps` thereafter.
+    functions of one dict, see `Hooks`. `curve` is whether curve.png is drawn. With `data`, a data
+    set, the algorithm learns from that: `env` only evaluates, or is left out, or is stepped for
+    `online_steps` thereafter. Raises a ParlError with one sentence for whatever does not fit.
     """
     clock = Clock()
     hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
@@ -102,7 +103,7 @@ def train(
     config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
     with started(out, config, chosen) as run, conditions(config):
         tell(parts, quiet)
-        return drive(parts._replace(config=config), run, quiet, clock, told)
+        return drive(parts._replace(config=config), run, quiet, clock, told, curve=curve)
 
 
 @ending("ended before training went on; the run is as it was.")
@@ -116,6 +117,7 @@ def resume(
     algorithm: Any = None,
     checkpoint: str | int = "latest",
     opponent: Any = None,
+    curve: bool = True,
     **hooks: Any,
 ) -> Run:
     """Continues a run from its newest good checkpoint, or from another one.
@@ -153,7 +155,7 @@ def resume(
         tell(parts, quiet)
         restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
-            return drive(parts, run, quiet, clock, told, restore)
+            return drive(parts, run, quiet, clock, told, restore, curve)
 
 
 def own_env(env: Any, env_id: str) -> Any:
@@ -187,10 +189,9 @@ def drive(
     clock: Clock,
     told: Sequence[Hooks],
     restore: Callable[[Trainer], None] | None = None,
+    curve: bool = True,
 ) -> Run:
     """Runs to the end, from the start or a restored state, and draws the curve."""
-    from parl.report.plotting import plot_run  # only now: it loads matplotlib
-
     if has_images(parts.factory.spec.observation_space):
         keep_freed_memory()
     title = f"{parts.config.algorithm} on {parts.config.env}"
@@ -206,8 +207,11 @@ def drive(
             run.iterations = execution.iteration
             with Signals("ended while the run was being closed; what was saved stays."):
                 execution.close()
-    with Signals("ended while the curve was being drawn; the run is finished."):
-        plot_run(run.path)
+    if curve:
+        from parl.report.plotting import plot_run  # only now: it loads matplotlib
+
+        with Signals("ended while the curve was being drawn; the run is finished."):
+            plot_run(run.path)
     return Run(run.path, result)
 
 

@@ -31,6 +31,7 @@ USAGE = """usage: parl COMMAND ...
   parl demo RUN [--out FILE]         a page in which the policy acts, or is replayed
   parl record RUN --episodes N --out DIR   what a policy does, as a data set for --data
   parl data info|check|merge|split DIR   a data set described, checked, joined, parted
+  parl sweep ALGO --env ID --over learning_rate=1e-4:1e-2:log   many settings, a run each
   parl runs [DIR]                    the runs in a directory
   parl show RUN                      a run: settings that differ, result, curve
   parl plot RUN ... [--out FILE]     learning curves of runs
@@ -56,6 +57,7 @@ COMMANDS = {
     "demo": "parl.cli.demo",
     "record": "parl.cli.record",
     "data": "parl.cli.data",
+    "sweep": "parl.cli.sweep",
     "runs": "parl.cli.runs",
     "show": "parl.cli.show",
     "plot": "parl.cli.plot",

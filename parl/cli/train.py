@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
@@ -47,18 +47,45 @@ class TrainFlags(RunSettings):
     """Show no progress."""
 
 
+class Command(NamedTuple):
+    """What a command that trains was given."""
+
+    algorithm: str
+    factory: Any  # of the environment, or of the data, which cannot be stepped
+    env: Any  # the factory of the environment; None without one
+    flags: Any
+    settings: dict[str, Any]  # the recipe's that differ from its own
+
+
 def run(arguments: list[str]) -> int:
     """parl train ALGO --env ID ...; a file of --config may name both."""
     if len(arguments) == 1 and arguments[0] in HELP:
         print(USAGE)
         return 0
+    command = read_command("train", arguments, TrainFlags)
+    from parl import api
+    from parl.recipes.auto import AUTO, pick
+
+    flags, factory = command.flags, command.factory
+    if command.algorithm == AUTO and flags.quiet:
+        print(pick(factory.spec, factory.jax is not None).line(factory.spec))
+    run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
+    done = api.train(
+        command.algorithm, command.env, flags.out, flags.quiet, **run_fields, **command.settings
+    )
+    print_result(done.result, done.path)
+    return 0
+
+
+def read_command(verb: str, arguments: list[str], shape: type["TrainFlags"]) -> Command:
+    """The algorithm, environment and flags of 'parl VERB ALGO --env ID ...'. Raises ConfigError."""
     named = bool(arguments) and not arguments[0].startswith("-")
     rest = arguments[named:]
     file = (flag_values(rest, "--config") or [None])[-1]
     given = read_settings(file) if file else {}
     algorithm = arguments[0] if named else given.get("algorithm")
     if algorithm is None:
-        raise ConfigError("train needs an algorithm first: parl train sac --env HalfCheetah-v5.")
+        raise ConfigError(f"{verb} needs an algorithm first: parl {verb} sac --env HalfCheetah-v5.")
     given.pop("algorithm", None)
     env = (flag_values(rest, "--env") or [given.get("env") or ""])[-1]
     for what, name in (("algorithm", algorithm), ("env", env)):
@@ -69,27 +96,26 @@ def run(arguments: list[str]) -> int:
 
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     with announced(quiet="--quiet" in rest or asks_help):
-        from parl import api
         from parl.envs.ids import with_arguments
         from parl.recipes import plain_name
-        from parl.recipes.auto import AUTO, pick
 
         algorithm = plain_name(algorithm)
         data = (flag_values(rest, "--data") or [str(given.get("data") or "")])[-1]
         env = with_arguments(env, more) if env else ""
-        factory, recipe = opened(algorithm, env, asks_help, data)
-        flags, settings = train_flags(algorithm, recipe, given, rest, bool(env))
-    if algorithm == AUTO and flags.quiet:
-        print(pick(factory.spec, factory.jax is not None).line(factory.spec))
-    run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
-    done = api.train(
-        algorithm, factory if env else None, flags.out, flags.quiet, **run_fields, **settings
-    )
-    print_result(done.result, done.path)
-    return 0
+        factory, recipe = opened(verb, algorithm, env, asks_help, shape, data)
+        title = f"parl {verb} {algorithm}"
+        flags, settings = train_flags(title, recipe, given, rest, bool(env), shape)
+    return Command(algorithm, factory, factory if env else None, flags, settings)
 
 
-def opened(algorithm: str, env: str, asks_help: bool, data: str = "") -> tuple[Any, Any]:
+def opened(
+    verb: str,
+    algorithm: str,
+    env: str,
+    asks_help: bool,
+    shape: type["TrainFlags"],
+    data: str = "",
+) -> tuple[Any, Any]:
     """The environment's factory and recipe; for --help without an environment, only a recipe.
 
     Without an environment it is that of the `data`, which cannot be stepped.
@@ -102,7 +128,7 @@ def opened(algorithm: str, env: str, asks_help: bool, data: str = "") -> tuple[A
 
     if algorithm == AUTO and not env and asks_help:
         said = "Picks an algorithm: with --env ID its name and its settings are shown here, too."
-        parse(TrainFlags, ["--help"], "parl train auto", description=said)  # ends here
+        parse(shape, ["--help"], f"parl {verb} auto", description=said)  # ends here
     if algorithm != AUTO:
         if not is_path(algorithm):
             recipe_class(algorithm)  # raises for an unknown one
@@ -116,7 +142,7 @@ def opened(algorithm: str, env: str, asks_help: bool, data: str = "") -> tuple[A
         return factory, recipe_for(algorithm, factory)[1]
     if not env:
         raise ConfigError(
-            f"train{' auto' * (algorithm == AUTO)} needs an environment: --env HalfCheetah-v5, "
+            f"{verb}{' auto' * (algorithm == AUTO)} needs an environment: --env HalfCheetah-v5, "
             "--env jax:CartPole-v1."
         )
     factory = make_factory(env)
@@ -124,11 +150,12 @@ def opened(algorithm: str, env: str, asks_help: bool, data: str = "") -> tuple[A
 
 
 def train_flags(
-    algorithm: str,
+    title: str,
     recipe: Any,
     given: dict[str, Any],
     arguments: list[str],
     for_env: bool = True,
+    base: type[TrainFlags] = TrainFlags,
 ) -> tuple[TrainFlags, dict[str, Any]]:
     """The parsed flags and the recipe's settings that differ from the recipe's own.
 
@@ -136,29 +163,29 @@ def train_flags(
     settings are those for an environment.
     """
     defaults = recipe.settings()
-    base = {field.name: field for field in dataclasses.fields(TrainFlags)}
-    if odd := given.keys() - base.keys() - defaults.keys():
-        raise unknown("setting", sorted(odd)[0], [*base, *defaults])
+    own = [field.name for field in dataclasses.fields(base)]
+    if odd := given.keys() - {*own} - defaults.keys():
+        raise unknown("setting", sorted(odd)[0], [*own, *defaults])
     fields = [
         (name, Annotated[kind, flag_of(name, recipe.declared(name).doc)], defaults[name])
         for name, kind in recipe.types().items()
     ]
     shape = dataclasses.make_dataclass(
-        "TrainFlags",
+        base.__name__,
         [(name, kind, dataclasses.field(default=value)) for name, kind, value in fields],
-        bases=(TrainFlags,),
+        bases=(base,),
         frozen=True,
         kw_only=True,
     )
-    own = {name: value for name, value in given.items() if name in defaults}
+    chosen = {name: value for name, value in given.items() if name in defaults}
     rest = {name: value for name, value in given.items() if name not in defaults}
-    default = shape(**rest, **{k: recipe.override(own).settings()[k] for k in own})
+    default = shape(**rest, **{k: recipe.override(chosen).settings()[k] for k in chosen})
     origin = sys.modules[type(recipe).__module__].__doc__ or ""  # of the settings
     if not for_env:
         origin += "\n\nDefaults depend on the environment; with --env ID those for it are shown."
-    flags = parse(shape, arguments, f"parl train {algorithm}", default, origin)
-    chosen = {name: getattr(flags, name) for name in defaults}
-    return flags, {name: value for name, value in chosen.items() if value != defaults[name]}
+    flags = parse(shape, arguments, title, default, origin)
+    found = {name: getattr(flags, name) for name in defaults}
+    return flags, {name: value for name, value in found.items() if value != defaults[name]}
 
 
 def environment_arguments(given: Any) -> list[str]:

@@ -1,13 +1,12 @@
 """Programs that all runs of a process share: what differs between runs is data."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from compiling import compilations
 from marks import slow
 from tiny import CARTPOLE, ENVS, LENGTH, NUM_ENVS, SETTINGS, Case, make, make_learner, params_of
 
@@ -19,17 +18,6 @@ from parl.recipes import RECIPES
 from parl.runs.build import resolve
 from parl.runs.config import RunConfig
 
-COMPILING = "/jax/core/compile/backend_compile_duration"
-counting: list[Callable[[str], None]] = []
-
-
-def heard(event: str, duration_secs: float, **_: Any) -> None:
-    """Tells those who count; a listener cannot be taken back."""
-    for count in counting:
-        count(event)
-
-
-jax.monitoring.register_event_duration_secs_listener(heard)
 IDS = {"continuous": "jax:Pendulum-v1", "discrete": "jax:CartPole-v1", "team": "jax:simple_spread"}
 TEAMS = ("ippo", "mappo", "iql", "vdn", "qmix", "pqn_vdn", "maddpg", "matd3", "coma")
 DISCRETE = ("ppo", "dqn", "pg", "a2c", "impala", "appo", "es")
@@ -38,18 +26,6 @@ DISCRETE = ("ppo", "dqn", "pg", "a2c", "impala", "appo", "es")
 def env_for(algorithm: str) -> str:
     kind = "team" if algorithm in TEAMS else "discrete" if algorithm in DISCRETE else "continuous"
     return IDS[kind]
-
-
-@contextmanager
-def compilations() -> Iterator[list[str]]:
-    """What is compiled in the meantime, or loaded from a file in place of that."""
-    found: list[str] = []
-    note = lambda event: found.append(event) if event == COMPILING else None
-    counting.append(note)
-    try:
-        yield found
-    finally:
-        counting.remove(note)
 
 
 @pytest.mark.parametrize("algorithm", RECIPES)
