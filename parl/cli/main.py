@@ -32,11 +32,13 @@ USAGE = """usage: parl COMMAND ...
   parl record RUN --episodes N --out DIR   what a policy does, as a data set for --data
   parl data info|check|merge|split DIR   a data set described, checked, joined, parted
   parl sweep ALGO --env ID --over learning_rate=1e-4:1e-2:log   many settings, a run each
+  parl reproduce RUN                 train it again: whether its parameters are the same
   parl runs [DIR]                    the runs in a directory
   parl show RUN                      a run: settings that differ, result, curve
   parl plot RUN ... [--out FILE]     learning curves of runs
   parl compare RUN ... [--out DIR]   runs compared over seeds, with intervals
   parl list                          algorithms and environments
+  parl doctor                        what works on this machine, and what to do about the rest
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
   parl --version                     the version of PARL
 
@@ -58,11 +60,13 @@ COMMANDS = {
     "record": "parl.cli.record",
     "data": "parl.cli.data",
     "sweep": "parl.cli.sweep",
+    "reproduce": "parl.cli.reproduce",
     "runs": "parl.cli.runs",
     "show": "parl.cli.show",
     "plot": "parl.cli.plot",
     "compare": "parl.cli.compare",
     "list": "parl.cli.catalogue",
+    "doctor": "parl.cli.doctor",
     "cluster": "parl.cli.cluster",
 }
 DEBUG = "--debug"

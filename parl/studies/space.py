@@ -25,13 +25,13 @@ class Range(NamedTuple):
     whole: bool = False  # integers only
 
     def at(self, share: float) -> float | int:
-        """The number at a share in [0, 1] of the way."""
+        """The number at a share in [0, 1] of the way, to six digits."""
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
             value = math.exp(low + share * (high - low))
         else:
             value = self.low + share * (self.high - self.low)
-        value = min(max(value, self.low), self.high)  # rounding leaves no range
+        value = min(max(float(f"{value:.6g}"), self.low), self.high)
         return round(value) if self.whole else value
 
     def share(self, value: float) -> float:

