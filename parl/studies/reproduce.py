@@ -53,7 +53,8 @@ def reproduce(
     ):
         if is_own and given is None:
             raise ConfigError(f"{run.path} was started with {what} of your own: give it as well.")
-    if lost := [n for n in sorted(RUN_FIELDS) if str(getattr(config, n)).endswith(OBJECT)]:
+    objects = {name: getattr(config, name) for name in sorted(RUN_FIELDS)}
+    if lost := [n for n, x in objects.items() if isinstance(x, str) and x.endswith(OBJECT)]:
         raise ConfigError(
             f"{run.path} was started with an object of yours as {lost[0]}; only what has a name, "
             "module:attribute, can be run again."

@@ -51,7 +51,7 @@ def test_a_run_is_equal_and_another_setting_is_named(
         file.write_text(before)
     said = capsys.readouterr().out
     assert "not equal, from step 16 on" in said
-    assert "config.json has gamma 0.5, the run was trained with 0.99" in said
+    assert "config.json has gamma 0.5, the run was trained with 0.98" in said
 
 
 def test_what_cannot_be_run_again(tmp_path: Path) -> None:
