@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parl.report.metrics import explained
+from parl.core.files import write_text
 from parl.report.plotting import read_json, save
 from parl.report.sweeps import Axis, along_figure, parallel_figure
 from parl.studies.space import Range
@@ -22,8 +22,7 @@ def write(study: Study) -> None:
         spent = trial.result.get("wall_s", "")
         values = trial.settings.values()
         table.writerow([trial.path.name, *values, *ends(trial.result), spent, trial.error])
-    with explained(study.path):
-        (study.path / "sweep.csv").write_text(rows.getvalue())
+    write_text(study.path / "sweep.csv", rows.getvalue())
     if any(np.isfinite(trial.score) for trial in study.trials):
         save(figure_of(study), study.path / "sweep.png")
 
