@@ -310,11 +310,11 @@ def export(
 ) -> "Artefact":
     """Writes the policy of a run, or of an Agent, as files that act without PARL and JAX.
 
-    `to` are forms: numpy (always), onnx, stablehlo, c, js, or all. `out` is the directory, as it
-    stands policy/ in the run's own. `agent` exports one of several agents alone, `sample` also
-    the drawing of actions. `weights` float16, int8 or int4 take less room and act a little
-    otherwise. Every form is compared with JAX on observations of real episodes and adversarial
-    ones, and on the returns of `episodes`; what differs is in `failures`. `checkpoint`,
+    `to` are forms: numpy (always), onnx, stablehlo, tflite, c, js, web, or all. `out` is the
+    directory, as it stands policy/ in the run's own. `agent` exports one of several agents alone,
+    `sample` also the drawing of actions. `weights` float16, int8 or int4 take less room and act a
+    little otherwise. Every form is compared with JAX on observations of real episodes and
+    adversarial ones, and on the returns of `episodes`; what differs is in `failures`. `checkpoint`,
     `seed_index`, `env` and `algorithm` are as in `load`. Raises a ParlError with one sentence for
     whatever does not fit.
     """

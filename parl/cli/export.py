@@ -18,7 +18,7 @@ class ExportFlags(Flags):
     run: tyro.conf.Positional[Path]
     """Directory of a run, or of a saved agent."""
     to: tuple[str, ...] = ("numpy",)
-    """Forms: numpy (always written), onnx, stablehlo, c, js, or all."""
+    """Forms: numpy (always written), onnx, stablehlo, tflite, c, js, web, or all."""
     out: Path | None = None
     """Directory to write; not given: policy/ in the run's directory."""
     checkpoint: str = "latest"

@@ -30,18 +30,21 @@ from parl.deploy.compiler import (
     of_one_agent,
 )
 from parl.deploy.contract import CONTRACT, WEIGHTS
-from parl.deploy.export import c, js, stablehlo
+from parl.deploy.demo import page
+from parl.deploy.export import c, js, stablehlo, tflite
 from parl.deploy.export import numpy as numpy_form
 from parl.deploy.export import onnx as onnx_form
-from parl.deploy.observations import choices_of, leaves_of, preprocessing_of
+from parl.deploy.observations import choices_of, leaves_of, members_of, preprocessing_of
 from parl.deploy.observed import adversarial, recorded
 from parl.deploy.program import Program
 from parl.deploy.returns import difference, returns_of, summary
 from parl.envs.factory import EnvFactory
+from parl.report.parity_figure import parity_figure
+from parl.report.plotting import save
 
 RECORDED, ADVERSARIAL = 1000, 100
 LOST = 0.05  # part of the return that weights in fewer bits may cost
-PARITY, CARD = "parity.json", "README.md"
+PARITY, PICTURE, CARD = "parity.json", "parity.png", "README.md"
 
 
 class Source(NamedTuple):
@@ -119,12 +122,21 @@ def write_stablehlo(place: Path, parts: Parts) -> str:
     return stablehlo.FILE
 
 
+def write_web(place: Path, parts: Parts) -> str:
+    """index.html, in which the policy acts."""
+    return page.write(page.acting_page(contracts.read(place)), place / page.FILE).name
+
+
 FORMS: dict[str, Writer] = {
     "numpy": lambda place, parts: numpy_form.write(place),
     "onnx": write_onnx,
     "stablehlo": write_stablehlo,
     "c": lambda place, parts: c.write(place, parts.programs),
     "js": lambda place, parts: js.write(place, parts.programs, parts.start),
+    "web": write_web,
+    "tflite": lambda place, parts: tflite.write(
+        place, parts.whole, parts.maps, parts.programs["greedy"]
+    ),
 }
 
 
@@ -143,6 +155,7 @@ def export(source: Source, out: str | Path, settings: Settings) -> Artefact:
     new = Path(tempfile.mkdtemp(prefix=f".{place.name}.writing-", dir=place.parent))
     try:
         report = fill(new, source, parts, settings, forms)
+        illustrate(new, report)
         replace(new, place)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -245,6 +258,12 @@ def fill(
     return report
 
 
+def illustrate(place: Path, report: dict[str, Any]) -> None:
+    """Adds the report as a picture to a directory that was filled."""
+    save(parity_figure(report), place / PICTURE)
+    seal(place, contracts.read(place).values)
+
+
 def seal(place: Path, values: dict[str, Any]) -> None:
     """Writes the contract with the hashes of all other files."""
     files = sorted(file for file in place.iterdir() if file.name != CONTRACT)
@@ -272,7 +291,8 @@ def described(source: Source, parts: Parts, settings: Settings) -> dict[str, Any
         "format": contracts.FORMAT,
         "schema": contracts.SCHEMA,
         "observations": [leaf.to_json() for leaf in leaves if leaf.name in needed],
-        "preprocessing": preprocessing_of(spec),
+        "preprocessing": preprocessing_of(spec, source.factory),
+        "members": members_of(spec, source.factory),
         "choices": choices_of(spec) if "obs.legal" in needed and settings.agent is None else [],
         "memory": memory,
         "actions": {name: each.map.to_json() for name, each in parts.maps.items()},
@@ -390,6 +410,8 @@ Observations are the environment's own, one or a batch [B, ...]; so are the acti
 | form | file | bytes | microseconds an action | largest error | acts |
 |---|---|---|---|---|---|
 {lines}
+
+![How the forms compare with JAX](parity.png)
 
 {told}
 """

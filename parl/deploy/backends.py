@@ -19,6 +19,8 @@ import numpy as np
 
 from parl.core.errors import ArtefactError, MissingPackage
 from parl.deploy.arrays import sized
+from parl.deploy.contract import Contract
+from parl.deploy.demo import page
 from parl.deploy.export import c, js
 from parl.deploy.export import onnx as onnx_form
 from parl.deploy.names import ACTION, KEY
@@ -80,6 +82,26 @@ def stablehlo_backend(place: Path, program: str = "greedy") -> Backend:
         return dict(zip(found.outputs, map(np.asarray, results), strict=True))
 
     return act
+
+
+def tflite_backend(place: Path, program: str = "greedy") -> Backend:
+    """policy.tflite in LiteRT's interpreter."""
+    try:
+        interpreter = importlib.import_module("ai_edge_litert.interpreter")
+    except ImportError as error:
+        raise MissingPackage(
+            "running the form tflite needs ai-edge-litert: pip install 'parl-jax[tflite]'"
+        ) from error
+    found = Policy.load(place).contract.programs[program]
+    data = (place / FILES["tflite"]).read_bytes()
+    run = interpreter.Interpreter(model_content=data).get_signature_runner()
+
+    def act(row: dict[str, Any]) -> dict[str, Any]:
+        made = run(**{port.name: row[port.name] for port in found.inputs})
+        ports = {name: found.ports[value] for name, value in found.outputs.items()}
+        return {name: made[name].astype(ports[name].dtype) for name in ports}
+
+    return by_rows(found, act)
 
 
 def jax_backend(whole: "Acting", maps: "dict[str, EnvAction]") -> Backend:
@@ -181,15 +203,32 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 
 def js_backend(place: Path, program: str = "greedy") -> Backend:
-    """policy.mjs in node, which is asked over its standard input."""
-    node = shutil.which("node")
-    if node is None:
-        raise MissingPackage("running the form js needs node.")
+    """policy.mjs in node."""
     contract = Policy.load(place).contract
     unchanged(place, js.FILE, js.source(contract.programs, contract.start))
+    return in_node(place / js.FILE, contract, program)
+
+
+def web_backend(place: Path, program: str = "greedy") -> Backend:
+    """The policy within index.html in node."""
+    contract = Policy.load(place).contract
+    unchanged(place, page.FILE, page.acting_page(contract))
+    folder = tempfile.mkdtemp(prefix="parl-policy-")
+    module = Path(folder) / js.FILE
+    module.write_text(js.source(contract.programs, contract.start))  # as it stands in the page
+    backend = in_node(module, contract, program)
+    weakref.finalize(backend, shutil.rmtree, folder, True)
+    return backend
+
+
+def in_node(module: Path, contract: Contract, program: str) -> Backend:
+    """A module in node, which is asked over its standard input."""
+    node = shutil.which("node")
+    if node is None:
+        raise MissingPackage("running the forms js and web needs node.")
     chosen = contract.programs[program]
     child = subprocess.Popen(
-        [node, "--input-type=module", "--eval", LISTENER, (place / js.FILE).resolve().as_uri()],
+        [node, "--input-type=module", "--eval", LISTENER, module.resolve().as_uri()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -203,7 +242,7 @@ def js_backend(place: Path, program: str = "greedy") -> Backend:
         child.stdin.flush()
         line = child.stdout.readline()
         if not line:
-            raise ArtefactError(f"{place / js.FILE} ended with exit code {child.wait()}.")
+            raise ArtefactError(f"{module} ended with exit code {child.wait()}.")
         made = json.loads(line)
         return {name: as_array(made[name], port) for name, port in ports.items()}
 
@@ -232,6 +271,8 @@ FILES = {
     "stablehlo": "policy.stablehlo",  # its own module loads JAX
     "c": c.FILE,
     "js": js.FILE,
+    "web": page.FILE,
+    "tflite": "policy.tflite",
 }
 
 BACKENDS: dict[str, Callable[..., Backend]] = {
@@ -240,4 +281,6 @@ BACKENDS: dict[str, Callable[..., Backend]] = {
     "stablehlo": stablehlo_backend,
     "c": c_backend,
     "js": js_backend,
+    "web": web_backend,
+    "tflite": tflite_backend,
 }

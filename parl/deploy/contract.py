@@ -42,6 +42,22 @@ class Leaf(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+class Stack(NamedTuple):
+    """How an environment stacks its last frames."""
+
+    frames: int
+    axis: int  # of the environment's observation, from 0
+    zero: bool  # whether an episode opens after black frames, else after copies of its first
+
+
+class Member(NamedTuple):
+    """How one of several agents sees and acts."""
+
+    name: str
+    parts: tuple[Leaf, ...]  # of its own observation, one after the other its view
+    choices: int  # actions that it has; 0 where they are numbers
+
+
 class Contract(NamedTuple):
     """An artefact, read and checked."""
 
@@ -52,6 +68,8 @@ class Contract(NamedTuple):
     choices: tuple[int, ...]  # that the mask obs.legal is of, () without a mask
     agents: tuple[str, ...]  # () for one agent
     values: dict[str, Any]  # the whole contract, as JSON
+    stack: Stack | None = None  # of what the environment shows
+    members: tuple[Member, ...] = ()  # the agents, where their own observations can be given
 
     @property
     def files(self) -> dict[str, str]:
@@ -123,7 +141,11 @@ def checked(place: Path, values: dict[str, Any]) -> Contract:
         start = {text(each["name"]): start_of(each) for each in values["memory"]}
         choices = shape_of(values["choices"])
         agents = tuple(map(text, values["agents"]))
-        contract = Contract(place, leaves, programs, start, choices, agents, values)
+        stack = stack_of(values["preprocessing"], leaves)
+        members = tuple(map(member_from_json, values.get("members", [])))
+        require(not members or tuple(m.name for m in members) == agents, "its agents are others")
+        more = values, stack, members
+        contract = Contract(place, leaves, programs, start, choices, agents, *more)
         check_ports(contract)
     except ArtefactError:
         raise
@@ -155,6 +177,24 @@ def leaf_from_json(values: Any) -> Leaf:
     require(isinstance(scale, int | float) and math.isfinite(scale), "a scale is no number")
     name = text(values["name"])
     return Leaf(name, source, values["dtype"], shape, own_shape, shift, counts, float(scale))
+
+
+def stack_of(steps: Any, leaves: tuple[Leaf, ...]) -> Stack | None:
+    """The stack that ends the preprocessing. Raises ValueError where it does not fit."""
+    last = steps[-1] if steps else {}
+    if last.get("kind") != "stack" or len(leaves) != 1 or leaves[0].source:
+        return None
+    shape, frames, axis = leaves[0].own_shape, whole(last["frames"]), whole(last["axis"])
+    require(-len(shape) <= axis < len(shape) and shape[axis] == frames, "its stack does not fit")
+    return Stack(frames, axis % len(shape), last.get("padding") == "zero")
+
+
+def member_from_json(values: Any) -> Member:
+    """One of several agents. Raises ValueError for what is none."""
+    choices = whole(values["choices"])
+    require(0 <= choices <= LARGEST, f"an agent has {choices} actions")
+    parts = tuple(map(leaf_from_json, values["parts"]))
+    return Member(text(values["name"]), parts, choices)
 
 
 def integers(value: Any, shape: tuple[int, ...]) -> Any:

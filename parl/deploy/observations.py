@@ -2,20 +2,92 @@
 
 from typing import Any
 
+from parl.core.errors import SpaceError
 from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space
-from parl.deploy.contract import Leaf
+from parl.deploy.contract import Leaf, Member
+from parl.deploy.team import MASK, size_of
+from parl.envs.factory import EnvFactory
+from parl.envs.jax_vector import attribute
 
 ATARI = (  # Mnih et al. 2015, as parl/envs/adapters/atari.py has it
     {"kind": "skip", "frames": 4, "keeps": "the brighter of the last two"},
     {"kind": "grey"},
     {"kind": "resize", "height": 84, "width": 84, "filter": "area"},
-    {"kind": "stack", "frames": 4, "axis": -1},
+    {"kind": "stack", "frames": 4, "axis": -1, "padding": "reset"},
 )
 
 
-def preprocessing_of(spec: EnvSpec) -> list[dict[str, Any]]:
-    """What the environment's own observations go through before they are those of a policy."""
-    return [dict(step) for step in ATARI] if spec.id.startswith("ale:") else []
+def preprocessing_of(spec: EnvSpec, factory: EnvFactory | None = None) -> list[dict[str, Any]]:
+    """What the environment's own observations go through before they are those of a policy.
+
+    Known are ale: and, with a `factory`, environments that end with Gymnasium's stack of frames.
+    """
+    if spec.id.startswith("ale:"):
+        return [dict(step) for step in ATARI]
+    space = spec.observation_space
+    if factory is None or factory.jax is not None or not isinstance(space, Box):
+        return []
+    if len(space.shape) < 2:  # a stack has an axis of its own
+        return []
+    from parl.envs.adapters.stacks import stack_of  # only now: it loads Gymnasium
+
+    env: Any = factory.vector(1, 0, 0)
+    try:
+        found = stack_of(env.envs[0]) if hasattr(env, "envs") else None
+    finally:
+        env.close()
+    return [] if found is None else [found]
+
+
+def members_of(spec: EnvSpec, factory: EnvFactory | None = None) -> list[dict[str, Any]]:
+    """How each of several agents sees and acts on its own; [] for one agent."""
+    if not spec.num_agents:
+        return []
+    try:
+        members = (
+            own_members(spec, None if factory is None else factory.jax)
+            if spec.native is None
+            else [native_member(one) for one in spec.native["agents"]]
+        )
+    except SpaceError:
+        return []  # spaces that Gymnasium alone flattens
+    space: Any = spec.observation_space
+    if any(size_of(member) > space["view"].shape[-1] for member in members):
+        return []
+    return [
+        {"name": one.name, "choices": one.choices, "parts": [each.to_json() for each in one.parts]}
+        for one in members
+    ]
+
+
+def own_members(spec: EnvSpec, env: Any) -> list[Member]:
+    """Those of an environment of ours: views and actions without padding, where it tells."""
+    space: Any = spec.observation_space
+    sizes = attribute(env, "views") or (space["view"].shape[-1],) * len(spec.agents)
+    actions = attribute(env, "actions") or (spec.action_space,) * len(spec.agents)
+    return [
+        Member(name, (Leaf("obs", (), "float32", (size,), (size,)),), getattr(action, "n", 0))
+        for name, size, action in zip(map(str, spec.agents), sizes, actions, strict=True)
+    ]
+
+
+def native_member(one: dict[str, Any]) -> Member:
+    """One of PettingZoo's, or of a tuple."""
+    from parl.envs.adapters.gymnasium_json import space_of  # only now: it loads Gymnasium
+
+    leaves = native_leaves(space_of(one["observation"]), (), None)
+    seen = tuple(in_view(leaf) for leaf in leaves if leaf.source[-1:] != (MASK,))
+    action: Any = space_of(one["action"])
+    return Member(str(one["name"]), seen, int(getattr(action, "n", 0)))
+
+
+def in_view(leaf: Leaf) -> Leaf:
+    """A part of an agent's view: bytes are fractions of 255, the flags of a MultiBinary numbers."""
+    if leaf.dtype == "uint8":
+        return leaf._replace(dtype="float32", scale=1 / 255)
+    if isinstance(leaf.counts, int) and leaf.own_shape:
+        return leaf._replace(dtype="float32", counts=None)
+    return leaf
 
 
 def leaves_of(spec: EnvSpec, agent: bool = False) -> list[Leaf]:

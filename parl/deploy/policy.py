@@ -7,7 +7,6 @@
 NumPy and the standard library are enough.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +17,12 @@ from parl.core.errors import ArtefactError
 from parl.deploy import contract as contracts
 from parl.deploy import threefry
 from parl.deploy.arrays import Runner
-from parl.deploy.contract import Contract, Leaf
+from parl.deploy.contract import Contract
+from parl.deploy.reader import Reader, found
+from parl.deploy.team import Team
 
 MAX_ROWS = 1 << 20
+FRAMES, OPENS = "frames", "opens"  # in memory: the last frames, and where an episode opens
 
 
 class State(NamedTuple):
@@ -39,6 +41,7 @@ class Policy:
         needed = {p.name for each in contract.programs.values() for p in each.inputs}
         self.readers = [Reader(leaf) for leaf in contract.leaves if leaf.name in needed]
         self.starts = np.cumsum((0, *contract.choices[:-1]))
+        self.team = Team(contract) if contract.members else None
 
     @classmethod
     def load(cls, path: str | Path) -> "Policy":
@@ -54,8 +57,12 @@ class Policy:
         """What is remembered at the start of an episode, in each of `batch` environments."""
         if not isinstance(batch, int) or not 0 < batch <= MAX_ROWS:
             raise ArtefactError(f"a batch is of 1 to {MAX_ROWS:,} environments, not {batch!r}.")
-        start = self.contract.start
-        return State({name: np.repeat(x[None], batch, 0) for name, x in start.items()})
+        memory = {name: np.repeat(x[None], batch, 0) for name, x in self.contract.start.items()}
+        if self.contract.stack is not None:
+            (leaf,) = self.contract.leaves
+            memory[FRAMES] = np.zeros((batch, *leaf.own_shape), leaf.dtype)
+            memory[OPENS] = np.ones(batch, bool)
+        return State(memory)
 
     def reset(self, state: State, first: Any) -> State:
         """The state with the start of an episode where `first` [B] is true."""
@@ -71,9 +78,17 @@ class Policy:
 
         Greedy without a seed. With one the actions are drawn: those of JAX with the key
         `fold_in(key(seed), state.time)`. A batch has one more axis in front of every array. Where
-        masks come in the environment's `info`, give that. Raises ArtefactError for what is no
-        observation.
+        masks come in the environment's `info`, give that. Where the environment stacks frames a
+        single frame is enough: the state keeps the others. Observations of several agents may be a
+        dict by their names, as may be the infos; then so are the actions of those who are to move.
+        Raises ArtefactError for what is no observation.
         """
+        if self.team is not None and self.team.given(obs):
+            parts, movers = self.team.looked(obs, info)
+            outputs, state = self.run(*self.batched(parts)[:2], state, seed)
+            return self.team.answers(outputs, movers, obs), state
+        if self.contract.stack is not None:
+            obs, state = self.stacked(obs, self.start() if state is None else state)
         inputs, batch, single = self.observed(obs, info)
         outputs, state = self.run(inputs, batch, state, seed)
         return action_of({name: x[0] if single else x for name, x in outputs.items()}), state
@@ -122,7 +137,31 @@ class Policy:
 
     def observed(self, obs: Any, info: Any = None) -> tuple[dict[str, np.ndarray], int, bool]:
         """(what networks see by name, B, whether one observation was given)."""
+        if self.team is not None and self.team.given(obs):
+            return self.batched(self.team.looked(obs, info)[0])
         return self.batched({r.leaf.name: found(r.leaf, obs, info) for r in self.readers})
+
+    def stacked(self, obs: Any, state: State) -> tuple[Any, State]:
+        """(stacks of the last frames, the state that keeps them), of frames of one or B games.
+
+        Anything else stays as it is.
+        """
+        stack, memory = self.contract.stack, state.memory
+        if stack is None or FRAMES not in memory:
+            return obs, state
+        value, before = np.asarray(obs), memory[FRAMES]
+        own, axis = before.shape[1:], stack.axis + 1
+        frame = own[: stack.axis] + own[stack.axis + 1 :]
+        single = len(before) == 1 and value.shape == frame
+        if not single and (value.shape != (len(before), *frame) or value.shape == own):
+            return obs, state
+        now = np.expand_dims(value[None] if single else value, axis)  # [B, ..., 1, ...]
+        filled = np.repeat(0 * now if stack.zero else now, stack.frames, axis)
+        opens = memory[OPENS].reshape(-1, *[1] * len(own))
+        older = np.take(np.where(opens, filled, before), range(1, stack.frames), axis)
+        frames = np.concatenate([older, now], axis)
+        kept = memory | {FRAMES: frames, OPENS: np.zeros(len(frames), bool)}
+        return frames[0] if single else frames, State(kept, state.time)
 
     def batched(self, parts: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, bool]:
         """As `observed`, for the parts of the environment's observation by their names."""
@@ -143,87 +182,9 @@ class Policy:
         return inputs, batch, single
 
 
-class Reader:
-    """Brings one part of the environment's observations to what networks see."""
-
-    def __init__(self, leaf: Leaf):
-        self.leaf, self.dtype = leaf, np.dtype(leaf.dtype)
-        self.rank, self.whole = len(leaf.own_shape), self.dtype.kind in "iu"
-        self.plain = leaf.shape == leaf.own_shape and leaf.counts is None and leaf.scale == 1
-
-    def __call__(self, value: Any) -> tuple[np.ndarray, bool]:
-        """(the array [B, *shape], whether one observation was given). Raises ArtefactError."""
-        try:
-            value = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise self.error(f"it is no array of numbers: {error}") from error
-        kind = value.dtype.kind
-        if kind not in "biuf":
-            raise self.error("it is not made of numbers")
-        single = value.ndim == self.rank
-        value = value[None] if single else value
-        if value.shape[1:] != self.leaf.own_shape:
-            shape = value.shape[1:] if single else value.shape
-            own = self.leaf.own_shape
-            raise self.error(f"its shape is {shape} instead of {own}, or {('B', *own)} of a batch")
-        if self.plain and not self.whole and self.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                value = value.astype(self.dtype, copy=False)
-            return self.finite(value), single
-        return self.fitted(self.finite(value) if kind == "f" else value), single
-
-    def finite(self, value: np.ndarray) -> np.ndarray:
-        """Numbers unchanged. Raises ArtefactError where they are NaN or infinite."""
-        if not (math.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
-            raise self.error(f"it has NaN or infinity, or more than a {self.dtype} can be")
-        return value
-
-    def fitted(self, value: np.ndarray) -> np.ndarray:
-        """Numbers as networks see them. Raises ArtefactError for those that cannot be."""
-        leaf = self.leaf
-        if leaf.counts is not None:
-            value = value - leaf.shift
-            if ((value < 0) | (value >= leaf.counts)).any():
-                raise self.error("it holds a choice that there is not")
-        with np.errstate(all="ignore"):
-            array = value.astype(self.dtype)
-        if self.dtype.kind != "f" and (array != value).any():
-            raise self.error(f"it holds numbers that are no {self.dtype}")
-        if leaf.scale != 1:
-            array = array * self.dtype.type(leaf.scale)
-        return array.reshape(len(array), *leaf.shape)
-
-    def error(self, reason: str) -> ArtefactError:
-        """The error for an observation that does not fit."""
-        return unfit(self.leaf, reason)
-
-
 def action_of(outputs: Mapping[str, Any]) -> Any:
     """What the environment takes, of outputs by name: one array, or those of several agents."""
     if "env_action" in outputs:
         return outputs["env_action"]
     prefix = "env_action."
     return {n[len(prefix) :]: x for n, x in outputs.items() if n.startswith(prefix)}
-
-
-def found(leaf: Leaf, obs: Any, info: Any) -> Any:
-    """The part of an observation, or of the `info`, that a leaf is. Raises ArtefactError."""
-    source, value = leaf.source, obs
-    if source[:1] == ("info",) and leaf.name == "obs.legal" and len(source) == 2:
-        source, value = source[1:], info
-    for key in source:
-        inside = isinstance(value, Mapping) or (
-            isinstance(value, tuple | list) and isinstance(key, int)
-        )
-        try:
-            if not inside:
-                raise KeyError(key)
-            value = value[key]
-        except (KeyError, IndexError) as error:
-            raise unfit(leaf, f"{'/'.join(map(str, leaf.source))} is not in it") from error
-    return value
-
-
-def unfit(leaf: Leaf, reason: str) -> ArtefactError:
-    """The error for an observation that does not fit."""
-    return ArtefactError(f"not an observation of this policy: {leaf.name}: {reason}.")

@@ -12,7 +12,8 @@ import parl
 from parl.core.actions import number_map
 from parl.deploy.artefact import Parts, Settings, Source, parts_of
 from parl.envs.factory import make_factory
-from parl.recipes import make_recipe
+from parl.models.recurrent import CELLS
+from parl.recipes import fits, make_recipe, recipe_class
 
 POSITIVE = ("var", "m2", "count", "scale", "std", "batches")
 
@@ -104,3 +105,33 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "sac normalized": ("sac", PENDULUM, {"normalize_obs": True}),
     "ppo bounds": ("ppo", box_spec([-2, -np.inf, 0], [2, 3, np.inf]), {}),
 }
+
+
+# --- every recipe on every kind that it serves ------------------------------------------------
+
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "Discrete": (seen(parl.Box((4,)), parl.Discrete(3)), {}),
+    "Box": (box_spec([-2, -np.inf, 0], [2, 3, np.inf]), {}),
+    "MultiDiscrete": (seen(parl.Box((4,)), parl.MultiDiscrete((2, 3))), {}),
+    "mask": (seen(MASKED, parl.Discrete(6)), {}),
+    "dict with image": (seen(DICT, parl.Discrete(3)), {}),
+    "image": (seen(IMAGE, parl.Box((2,), low=-1.0, high=1.0)), {}),
+    "agents": (SPREAD, {}),
+    "agents with numbers": (CONTINUOUS, {}),
+    "groups": ("jax:simple_tag", {"sharing": "group"}),
+    "normalized": (seen(parl.Box((4,)), parl.Discrete(3)), {"normalize_obs": True}),
+    "normalized numbers": (PENDULUM, {"normalize_obs": True}),
+    **{f"{cell}": (CARTPOLE, {"recurrent": cell}) for cell in CELLS},
+    **{f"{cell} agents": (SPREAD, {"recurrent": cell}) for cell in CELLS},
+    **{f"{cell} numbers": (PENDULUM, {"recurrent": cell}) for cell in CELLS},
+}
+
+
+def served(name: str) -> dict[str, Source]:
+    """A policy of a recipe for each kind that it serves."""
+    recipe, found = recipe_class(name), {}
+    for kind, (env, settings) in KINDS.items():
+        spec = env if isinstance(env, parl.EnvSpec) else make_factory(env).spec
+        if fits(recipe, spec) and settings.keys() <= recipe.for_env(spec).types().keys():
+            found[kind] = of_recipe(name, spec, **settings)
+    return found

@@ -401,6 +401,8 @@ def test_code_that_is_not_the_contracts_is_not_run(gru: Path, tmp_path: Path) ->
 def installed(form: str) -> bool:
     if form == "onnx":
         return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+    if form == "tflite":
+        return all(importlib.util.find_spec(x) for x in ("litert_converter", "ai_edge_litert"))
     return shutil.which({"c": "cc", "js": "node"}[form]) is not None
 
 
@@ -413,7 +415,7 @@ def test_the_files_act_as_jax(name: str, tmp_path: Path) -> None:
     """Every form whose compiler or package is there; those that are not are named."""
     recipe, env, settings = policies.CASES[name]
     found = policies.of_recipe(recipe, env, **settings)
-    forms = [form for form in ("onnx", "c", "js") if installed(form)]
+    forms = [form for form in ("onnx", "c", "js", "tflite") if installed(form)]
     if not forms:
         pytest.skip("neither onnx nor a C compiler nor node is there")
     sample = recipe != "es" and name != QUICK

@@ -15,8 +15,11 @@ import pytest
 
 from parl.cli import main
 from parl.cli.rendering import CHILD
+from parl.core.errors import ArtefactError
 from parl.deploy import artefact, contract
+from parl.deploy.backends import web_backend
 from parl.deploy.builder import UnsupportedOperation
+from parl.deploy.check import check
 from parl.deploy.demo import page, replay
 from parl.deploy.demo.twins import named, twin_of
 from parl.envs.factory import make_factory
@@ -153,17 +156,23 @@ def test_episodes_of_twins_open_as_those_of_jax() -> None:
 
 @pytest.fixture(scope="module")
 def gru(tmp_path_factory: pytest.TempPathFactory) -> contract.Contract:
-    return exported(tmp_path_factory.mktemp("demo"), "jax:CartPoleMasked-v1", recurrent="gru")
+    forms = ["numpy"] + ["web"] * (shutil.which("node") is not None)
+    place = tmp_path_factory.mktemp("demo")
+    return exported(place, "jax:CartPoleMasked-v1", forms=forms, recurrent="gru")
 
 
-def exported(place: Path, env: str, recipe: str = "ppo", **settings: Any) -> contract.Contract:
+def exported(
+    place: Path, env: str, recipe: str = "ppo", forms: Any = ("numpy",), **settings: Any
+) -> contract.Contract:
     """An artefact of a random policy."""
     found = policies.of_recipe(recipe, env, **settings)
     found = found._replace(provenance={"algorithm": recipe, "env_steps": 1234})
     asked = artefact.Settings(episodes=0)
     parts = artefact.parts_of(found, asked)
     (place / "p").mkdir()
-    artefact.fill(place / "p", found, parts, asked, ["numpy"])
+    report = artefact.fill(place / "p", found, parts, asked, list(forms))
+    assert report["forms"].keys() == {*forms}
+    assert not any(form["failures"] for form in report["forms"].values())
     return contract.read(place / "p")
 
 
@@ -186,6 +195,19 @@ def test_a_page_holds_all_that_it_needs(gru: contract.Contract, tmp_path: Path) 
         subprocess.run(
             ["node", "--check", "--input-type=module"], input=code, text=True, check=True
         )
+
+
+@node
+def test_the_page_is_a_form_that_acts_as_jax(gru: contract.Contract, tmp_path: Path) -> None:
+    """And is run only where it is what this version writes."""
+    good, wrong = check(gru.path)
+    assert not wrong and any(line.startswith("web: 100 samples") for line in good)
+    assert (gru.path / "index.html").read_text() == page.acting_page(gru)
+    copy = tmp_path / "copy"
+    shutil.copytree(gru.path, copy)
+    (copy / "index.html").write_text(page.acting_page(gru) + " ")
+    with pytest.raises(ArtefactError, match="is not what this version writes"):
+        web_backend(copy)
 
 
 def test_nothing_in_a_contract_ends_the_page(gru: contract.Contract) -> None:

@@ -21,6 +21,7 @@ from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.rows import Rows
 from parl.models.nnx import NnxModel
 from parl.ops.distributions import Categorical
+from parl.recipes import RECIPES
 
 QUICK = (
     "simbav2 Box", "mappo gru groups", "ppo lstm", "ppo MultiDiscrete mask", "ppo dict with image",
@@ -59,6 +60,15 @@ def test_every_recipe_acts_as_in_jax(name: str) -> None:
     assert not failures(found, parts)
     if found.spec.num_agents:  # execution is decentralised
         assert "obs.state" not in {port.name for port in parts.programs["greedy"].inputs}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_acts_as_in_jax_on_every_kind_that_it_serves(name: str) -> None:
+    """Whatever recipes there are: 20 steps with memory and resets each."""
+    found = policies.served(name)
+    wrong = {kind: failures(one, policies.parts(one)) for kind, one in found.items()}
+    assert len(found) >= 1 and not {kind: lines for kind, lines in wrong.items() if lines}
 
 
 def test_what_an_action_does_not_need_is_gone() -> None:

@@ -4,20 +4,25 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.contract import Contract
-from parl.deploy.demo.replay import Replay
 from parl.deploy.demo.twins import Twin, twin_of
 from parl.deploy.export import js
+
+if TYPE_CHECKING:  # it loads JAX
+    from parl.deploy.demo.replay import Replay
 
 FILE = "index.html"
 LARGEST = 500_000  # bytes of a page
 
 
 def acting_page(contract: Contract) -> str:
-    """The page of a policy that acts. Raises UnsupportedOperation where it cannot in a browser."""
+    """The page of a policy that acts: the form web.
+
+    Raises UnsupportedOperation where its environment has no twin.
+    """
     twin = twin_of(contract)
     if twin is None:
         raise UnsupportedOperation(
@@ -28,7 +33,7 @@ def acting_page(contract: Contract) -> str:
     return page(told, policy)
 
 
-def replaying_page(contract: Contract, replay: Replay) -> str:
+def replaying_page(contract: Contract, replay: "Replay") -> str:
     """The page of episodes that a policy has played."""
     return page(about(contract, None) | {"replay": replay.to_json()}, "const load = null;")
 
