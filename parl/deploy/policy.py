@@ -88,7 +88,7 @@ class Policy:
             outputs, state = self.run(*self.batched(parts)[:2], state, seed)
             return self.team.answers(outputs, movers, obs), state
         if self.contract.stack is not None:
-            obs, state = self.stacked(obs, self.start() if state is None else state)
+            obs, state = self.stacked(obs, state)
         inputs, batch, single = self.observed(obs, info)
         outputs, state = self.run(inputs, batch, state, seed)
         return action_of({name: x[0] if single else x for name, x in outputs.items()}), state
@@ -141,12 +141,12 @@ class Policy:
             return self.batched(self.team.looked(obs, info)[0])
         return self.batched({r.leaf.name: found(r.leaf, obs, info) for r in self.readers})
 
-    def stacked(self, obs: Any, state: State) -> tuple[Any, State]:
+    def stacked(self, obs: Any, state: State | None) -> tuple[Any, State | None]:
         """(stacks of the last frames, the state that keeps them), of frames of one or B games.
 
         Anything else stays as it is.
         """
-        stack, memory = self.contract.stack, state.memory
+        stack, (memory, time) = self.contract.stack, self.start() if state is None else state
         if stack is None or FRAMES not in memory:
             return obs, state
         value, before = np.asarray(obs), memory[FRAMES]
@@ -161,7 +161,7 @@ class Policy:
         older = np.take(np.where(opens, filled, before), range(1, stack.frames), axis)
         frames = np.concatenate([older, now], axis)
         kept = memory | {FRAMES: frames, OPENS: np.zeros(len(frames), bool)}
-        return frames[0] if single else frames, State(kept, state.time)
+        return frames[0] if single else frames, State(kept, time)
 
     def batched(self, parts: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, bool]:
         """As `observed`, for the parts of the environment's observation by their names."""

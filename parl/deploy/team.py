@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parl.core.errors import ArtefactError
-from parl.deploy.contract import Contract, Leaf, Member
+from parl.deploy.contract import Contract, Leaf
 from parl.deploy.reader import Reader, found
 
 MASK, OBSERVATION = "action_mask", "observation"
@@ -155,8 +155,3 @@ def numbers(leaf: Leaf, x: np.ndarray) -> np.ndarray:
     counts = np.broadcast_to(leaf.counts, leaf.own_shape).reshape(-1)
     rows = [np.arange(n) == one for n, one in zip(counts, x.reshape(-1), strict=True)]
     return np.concatenate(rows).astype(np.float32)
-
-
-def size_of(member: Member) -> int:
-    """The numbers in the view of an agent."""
-    return sum(numbers(part, np.zeros(part.shape)).size for part in member.parts)

@@ -159,7 +159,7 @@ def test_one_agent_alone_is_shown_its_own(tmp_path: Path) -> None:
     obs = {"observation": view, "action_mask": np.array([0, 1, 1, 0, 1, 0, 0, 0, 1], np.int8)}
     action, _ = actor.act(obs)
     assert action.shape == () and int(action) == int(team.act({"player_2": obs})[0]["player_2"])
-    assert (actor.act([obs, obs], actor.start(2))[0] == int(action)).all()
+    assert list(map(int, actor.act([obs, obs], actor.start(2))[0])) == [int(action)] * 2
     assert actor.act({"view": view, "legal": obs["action_mask"] > 0})[0] == action
 
 
