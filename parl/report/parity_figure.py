@@ -41,9 +41,9 @@ def draw_errors(axes: "Axes", forms: Mapping[str, Any], allowed: float) -> None:
         axes.bar(places, heights, 0.25, label=case, color=COLORS[k])
     axes.axhline(allowed, color=INK, linestyle=":", label="allowed")
     axes.set_yscale("log")
-    axes.set_ylim(LEAST / 2, None)
+    axes.set_ylim(LEAST / 2, 1000 * allowed)  # room for the legend
     axes.set_xticks(range(len(forms)), list(forms))
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, ncols=2)
     titled(axes, "largest error, of its scale")
 
 

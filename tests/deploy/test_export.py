@@ -1,5 +1,8 @@
 """Policies of every kind act in NumPy as they do in JAX."""
 
+import sys
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,12 +15,13 @@ from marks import quick, slow
 import parl
 from parl.algorithms.dqn import DQN
 from parl.algorithms.ppo import PPO
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, MissingPackage
 from parl.deploy import observed, parity
 from parl.deploy.arrays import Runner
 from parl.deploy.artefact import Parts, Source
-from parl.deploy.backends import jax_backend
+from parl.deploy.backends import jax_backend, tflite_backend
 from parl.deploy.builder import UnsupportedOperation
+from parl.deploy.export import tflite
 from parl.deploy.rows import Rows
 from parl.models.nnx import NnxModel
 from parl.ops.distributions import Categorical
@@ -122,6 +126,33 @@ def test_a_model_of_the_users_own_in_nnx() -> None:
     critic = NnxModel(lambda rngs: Head(rngs, 1))
     found = policies.source(PPO(actor=NnxModel(lambda rngs: Actor(rngs, 3)), critic=critic), spec)
     assert not failures(found, policies.parts(found))
+
+
+def test_loops_are_unrolled_for_tflite() -> None:
+    """The function that is converted is `act` itself, without the loop that cannot be written."""
+
+    def call(x: jax.Array) -> list[jax.Array]:
+        step = lambda carry, row: (carry * 2 + row, jnp.tanh(carry))
+        return list(jax.lax.scan(step, x[0], x, reverse=True))
+
+    x = jnp.arange(6.0).reshape(3, 2)
+    closed = jax.make_jaxpr(call)(x)
+    found = tflite.unrolled(closed.jaxpr, closed.consts, [x])
+    for mine, wanted in zip(found, call(x), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-6)
+    flat = jax.make_jaxpr(lambda x: tflite.unrolled(closed.jaxpr, closed.consts, [x]))(x)
+    assert "scan" not in str(flat) and "while" not in str(flat)
+
+
+def test_tflite_names_the_package_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("litert_converter.converter_api_ext", "ai_edge_litert.interpreter"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingPackage, match=r"needs litert-converter: pip install 'parl-jax\[tfl"):
+        tflite.converted("", [], [])
+    with pytest.raises(
+        MissingPackage, match=r"needs ai-edge-litert: pip install 'parl-jax\[tflite"
+    ):
+        tflite_backend(Path())
 
 
 class Sorting(nn.Module):

@@ -4,15 +4,20 @@ It acts greedily. Inputs and outputs are those of the contract, by name.
 """
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.extend import core as jax_core
 
 from parl.core.errors import MissingPackage
+from parl.deploy.avals import opened
 from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.compiler import Acting, EnvAction
 from parl.deploy.export.stablehlo import inputs_of, named
+from parl.deploy.lowerings import INLINED, LONGEST
 from parl.deploy.program import Program
 
 FILE, SIGNATURE = "policy.tflite", "serving_default"
@@ -31,8 +36,45 @@ def lowered(
     """`act` for one observation as StableHLO's text."""
     examples = whole.obs | whole.memory
     shapes = [jax.ShapeDtypeStruct((1, *examples[n].shape[1:]), examples[n].dtype) for n in inputs]
-    call = jax.jit(named(whole, maps, inputs, outputs), keep_unused=True)
+    closed = jax.make_jaxpr(named(whole, maps, inputs, outputs))(*shapes)
+    call = jax.jit(lambda *given: unrolled(closed.jaxpr, closed.consts, given), keep_unused=True)
     return str(call.lower(*shapes).compiler_ir("stablehlo"))
+
+
+def unrolled(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """The results of a jaxpr, calls inlined and loops one step after the other.
+
+    The converter cannot write the loop of a recurrent network, which has one step.
+    """
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *given], strict=True))
+    read = lambda atom: atom.val if isinstance(atom, jax_core.Literal) else values[atom]
+    for equation in jaxpr.eqns:
+        arguments, kind = list(map(read, equation.invars)), equation.primitive.name
+        if kind == "scan":
+            results = loop(equation.params, arguments)
+        elif kind in INLINED:
+            results = unrolled(*opened(equation.params[INLINED[kind]]), arguments)
+        else:
+            inner, parameters = equation.primitive.get_bind_params(equation.params)
+            made = equation.primitive.bind(*inner, *arguments, **parameters)
+            results = made if equation.primitive.multiple_results else [made]
+        values |= dict(zip(equation.outvars, results, strict=True))
+    return list(map(read, jaxpr.outvars))
+
+
+def loop(how: dict[str, Any], arguments: list[Any]) -> list[Any]:
+    """The results of a scan. Raises UnsupportedOperation for more than LONGEST steps."""
+    if how["length"] > LONGEST:
+        raise UnsupportedOperation(f"a loop of {how['length']} steps is too long for tflite.")
+    first, count = how["num_consts"], how["num_carry"]
+    consts, carry = arguments[:first], arguments[first : first + count]
+    columns = arguments[first + count :]
+    steps, rows = range(how["length"]), {}
+    for i in reversed(steps) if how["reverse"] else steps:
+        given = [*consts, *carry, *(x[i] for x in columns)]
+        results = unrolled(*opened(how["jaxpr"]), given)
+        carry, rows[i] = results[:count], results[count:]
+    return [*carry, *(jnp.stack(each) for each in zip(*map(rows.get, steps), strict=True))]
 
 
 def converted(text: str, inputs: list[str], outputs: list[str]) -> bytes:
