@@ -43,6 +43,7 @@ from parl.runs.remarks import long_warmup, rounding
 from parl.runs.schedules import explained, extended, horizon
 from parl.runs.session import finished, go_on, resumed, say, started
 from parl.runs.sides import check_team
+from parl.runs.teaching import check_taught
 from parl.runs.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def train(
         prepare()
         config = with_data(config, env is not None)
         parts = resolve(config, own, algorithm, rival)
-        check_learns(name, parts.recipe, config.data)
+        check_learns(parts.config.algorithm, parts.recipe, config.data)
+        check_taught(parts.learner, config)
         told = with_settings(hooks, config)
     spec = parts.factory.spec
     if name == AUTO and not quiet:

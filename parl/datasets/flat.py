@@ -37,7 +37,7 @@ def read_flat(file: Any, where: str) -> Iterator[Episode]:
     if not len(rewards) == len(terminated) == len(cut) == len(first_leaf(file["observations"])):
         raise DataError(f"{where} has arrays of different lengths: it is cut off.")
     ends = np.flatnonzero(terminated | cut) + 1
-    bounds = np.unique([0, *ends, len(rewards)]).tolist()
+    bounds = sorted({0, *ends.tolist(), len(rewards)})
     for start, end in pairwise(bounds):
         keeps = known or terminated[end - 1]
         stop = end if keeps else end - 1

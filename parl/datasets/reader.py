@@ -55,7 +55,7 @@ class DataSet:
         for path in self.files:
             with hdf5.opened(path) as file:
                 if is_flat(file):
-                    count += file["rewards"].shape[0]
+                    count += hdf5.length_of(file, str(path))
                     continue
                 for index in hdf5.numbers_in(file):
                     count += hdf5.length_of(file[hdf5.name_of(index)], str(path))

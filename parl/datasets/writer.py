@@ -33,11 +33,13 @@ class Writer:
     """Writes one data set; a context, at whose end in good order it is complete.
 
     A directory in which a writer of the same card was broken off is continued: `card` tells which
-    shards are there. Raises ConfigError where something else is in the way.
+    shards are there; with `reopens` a complete one is, too. Raises ConfigError where something else
+    is in the way.
     """
 
-    def __init__(self, root: Path, card: Card):
+    def __init__(self, root: Path, card: Card, reopens: bool = False):
         hdf5.package()
+        self.reopens = reopens
         self.root, self.files = root, root / DATA
         with explained(root):
             self.files.mkdir(parents=True, exist_ok=True)
@@ -62,18 +64,18 @@ class Writer:
             if odd := [p.name for p in self.files.iterdir() if not p.name.startswith(".writing-")]:
                 raise ConfigError(
                     f"{self.root} holds {DATA}/{odd[0]}, which is not of a data set that can be "
-                    "continued; choose another --out."
+                    "continued; choose another directory."
                 )
             return card
-        if found.complete:
-            raise ConfigError(f"{self.root} already holds a data set; choose another --out.")
+        if found.complete and not self.reopens:
+            raise ConfigError(f"{self.root} already holds a data set; choose another directory.")
         told = lambda each: json.dumps([getattr(each, name) for name in SAME], sort_keys=True)
         if told(found) != told(card):
             raise ConfigError(
                 f"{self.root} holds the beginning of another data set, of {found.environment} by "
-                f"{found.policy.get('run', 'another policy')}; choose another --out."
+                f"{found.policy.get('run', 'another policy')}; choose another directory."
             )
-        return found
+        return dataclasses.replace(found, complete=False)
 
     def __enter__(self) -> Self:
         return self

@@ -52,6 +52,7 @@ RECIPES = {
     "matd3": "parl.recipes.matd3.MATD3Recipe",
     "coma": "parl.recipes.coma.COMARecipe",
     "bc": "parl.recipes.bc.BCRecipe",
+    "dagger": "parl.recipes.dagger.DAggerRecipe",
     "td3_bc": "parl.recipes.td3_bc.TD3BCRecipe",
     "awac": "parl.recipes.awac.AWACRecipe",
     "implicit_q": "parl.recipes.implicit_q.ImplicitQRecipe",

@@ -78,7 +78,8 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             "Least log-probability in the reward, times the temperature.", high=0.0
         ),
         "reset_every": natural("Updates between resets of the networks; 0 for never."),
-        # learning from data
+        # learning from data, and from a teacher
+        "teacher_steps": count("Environment steps over which the teacher's share of acting falls."),
         "penalty": rate("Weight of the policy's distance from the recorded actions."),
         "critic_penalty": rate("Weight of the next action's distance from the recorded one."),
         "expectile": share("Expectile of the values that state values are regressed on."),

@@ -47,6 +47,10 @@ from parl.runs.opponents import (
 )
 from parl.runs.schedules import horizon
 from parl.runs.sizes import check_memory
+from parl.runs.teaching import with_teacher
+
+# settings that a policy which only acts does without
+BESIDE = ("opponent", "eval_env", "data", "record", "teacher")
 
 
 class Layout(NamedTuple):
@@ -111,6 +115,9 @@ def resolve(
         settings=recipe.settings(),
     )
     learner = learner_on(learner_of(config, factory.spec, recipe, layout, rival), config)
+    if config.teacher:
+        teacher = load_player(config.teacher, config.env, env)
+        learner = with_teacher(learner, config, teacher)
     check_memory(config, factory, learner, layout.envs_per_iteration, recipe.length)
     judged = judged_in(config, factory)
     return Parts(config, factory, recipe, layout, learner, judged, rival, data)
@@ -249,6 +256,7 @@ def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
         absolute_episodes=absolute,
         checkpoint_every=config.checkpoint_every or eval_every,
         opponent=str(Path(opponent).resolve()) if is_run(opponent) else opponent,
+        teacher=str(Path(config.teacher).resolve()) if config.teacher else "",
         admit_every=config.admit_every or max(schedule_steps // ADMISSIONS, 1),
         schedule_steps=schedule_steps,
     )
@@ -302,9 +310,8 @@ def load_state(
     config = run.config()
     factory = opened(config, env, plays)
     execution = config.execution if env is None and plays else "auto"
-    alone = dataclasses.replace(
-        config, opponent="", eval_env="", execution=execution, env_workers=0, data="", record=""
-    )
+    beside = dict.fromkeys(BESIDE, "")
+    alone = dataclasses.replace(config, execution=execution, env_workers=0, **beside)
     parts = resolve(alone, factory, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)

@@ -37,6 +37,8 @@ class RunSettings:
     """Environment steps of each seed after the --steps updates on --data."""
     data_share: float = declared(0.5, low=0.0, high=1.0)
     """Share of each batch that is of --data during --online-steps."""
+    teacher: str = ""
+    """Run whose policy dagger imitates, on the same environment."""
     record: str = ""
     """Directory for a data set of all that training collects; for host execution and --actors."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)

@@ -19,6 +19,7 @@ from parl.core.memory import available_memory
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import spec_to_json
 from parl.core.types import Rollout, Step
+from parl.datasets.card import Card
 from parl.datasets.episode import steps_of
 from parl.datasets.reader import DataSet, open_data
 from parl.envs.factory import EnvFactory, stored_factory
@@ -35,6 +36,8 @@ def with_data(config: RunConfig, has_env: bool) -> RunConfig:
 
     Its steps become those of both phases, updates on the data and steps online.
     """
+    if config.record:
+        config = dataclasses.replace(config, record=str(Path(config.record).resolve()))
     if not config.data:
         if config.online_steps:
             raise ConfigError("online_steps follow updates on a data set: add --data DIR.")
@@ -170,6 +173,14 @@ def empty_rows(layout: Layout, count: int, folder: Path | None) -> dict[str, Any
         with tempfile.TemporaryFile(dir=folder) as file:
             rows[name] = np.memmap(file, name, "w+", shape=shape)
     return rows
+
+
+def normalized(card: Card, result: dict[str, Any]) -> float | None:
+    """The return of a result where random play is 0 and the expert's 100; None if not known."""
+    known, told = card.reference, result.get("return")
+    if not told or not {"random", "expert"} <= known.keys():
+        return None
+    return 100 * (told["mean"] - known["random"]) / (known["expert"] - known["random"])
 
 
 def is_large(source: DataSet, spec: EnvSpec) -> bool:

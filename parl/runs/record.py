@@ -26,6 +26,7 @@ from parl.runs.episodes import Rules
 
 RECORDING = 1_000_033  # keeps the seeds of recorded episodes apart from all others
 LENGTH = 128  # steps of each environment between two looks at what has ended
+RANDOM, RANDOM_EPISODES = 2**20, 20  # what random play is numbered as, and how much of it
 NUM_ENVS = 8  # stepped together
 PICTURES = (".mp4", ".gif", ".png")  # which parl.record wrote in version 0.2
 LONG = 1_000  # steps of an episode of unknown length
@@ -94,10 +95,10 @@ def record(
         "seed_index": source.seed_index,
     }
     about |= {name: value for name, value in amount._asdict().items() if value is not None}
-    known = {} if expert is None else {"expert": expert}
+    player = Player(parts, policy, seed, sample)
+    known = {} if expert is None else {"expert": expert, "random": player.random_return()}
     told = {"policy": about, "versions": versions(), "commit": commit(), "reference": known}
     with Writer(out, card_for(parts.factory.spec, parts.config.env, **told)) as writer:
-        player = Player(parts, policy, seed, sample)
         while (left := amount.left(writer.card)) > 0:
             shard = player.episodes(len(writer.card.shards), left if amount.episodes else None)
             writer.add([*fitting(shard, left if amount.steps else None)])
@@ -129,15 +130,23 @@ class Player:
         """
         spec = self.parts.factory.spec
         count = max(SHARD_STEPS // min(spec.max_steps or LONG, SHARD_STEPS), 1)
-        count = count if most is None else min(count, most)
+        yield from self.play(shard, count if most is None else min(count, most))
+
+    def random_return(self) -> float:
+        """The mean return of random actions."""
+        return float(np.mean([each.total for each in self.play(RANDOM, RANDOM_EPISODES, True)]))
+
+    def play(self, number: int, count: int, random: bool = False) -> Iterator[Episode]:
+        """So many episodes, of the policy or with random actions."""
+        spec = self.parts.factory.spec
         num_envs = min(NUM_ENVS, count)
         share = np.full(num_envs, count // num_envs)
         share[: count % num_envs] += 1
         found: list[list[Episode]] = [[] for _ in range(num_envs)]
-        collector, cutter = self.collector(shard, num_envs), Cutter(spec, self.limit)
+        collector, cutter = self.collector(number, num_envs), Cutter(spec, self.limit)
         try:
             while any(len(mine) < least for mine, least in zip(found, share, strict=True)):
-                rollout = collector.collect(self.policy, LENGTH).rollout
+                rollout = collector.collect(self.policy, LENGTH, random).rollout
                 for mine, new in zip(found, cutter.add(rollout.steps), strict=True):
                     mine += new
         finally:

@@ -24,12 +24,14 @@ from parl.report.metrics import RunLog, plain
 from parl.report.progress import Progress
 from parl.runs.build import Parts
 from parl.runs.clock import Clock
+from parl.runs.data import normalized
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Stopped
 from parl.runs.evaluation import Evaluation
 from parl.runs.hooks import Hooks, tell
 from parl.runs.interruption import Signals, interrupted
 from parl.runs.judge import Judge
+from parl.runs.keep import Keeper
 from parl.runs.meter import Meter, per_seed, told_of
 from parl.runs.result import told_at_end
 from parl.runs.schedules import restarted
@@ -72,6 +74,11 @@ class Trainer:
         self.hooks, self.stopping = hooks, ""  # why the run is to end early
         self.parameters: dict[str, Any] = {}  # of the environments, as hooks asked for them
         self.noted: dict[str, float] = {}  # of hooks, for the next line of metrics
+        self.keeper: Keeper | None = None
+        if self.config.record:
+            execution.keep(lambda rollout, steps: self.keeper and self.keeper(rollout, steps))
+            self.keeper = Keeper(parts)
+        self.data = parts.data
         self.began = time.perf_counter()
 
     # --- the loop ---------------------------------------------------------------------------
@@ -101,6 +108,8 @@ class Trainer:
                     raise
         finally:
             self.log.close()
+            if self.keeper is not None:
+                self.keeper.close()
 
     def begin(self) -> None:
         """Writes the first checkpoint, or the line that was due when the restored one was saved."""
@@ -366,6 +375,8 @@ class Trainer:
                 f"step {self.last_saved} are good, try a lower --learning-rate."
             )
         with self.doing(phase, spent_on), self.signals.save():
+            if self.keeper is not None:
+                self.keeper.save(self.env_steps)
             shot = self.execution.snapshot(replay=self.config.checkpoint_replay != "no")
             seconds = self.clock.read()
             meta = shot.meta | {
@@ -449,6 +460,8 @@ class Trainer:
         self.updates_before, self.due = updates, due
         self.resumed_iteration = self.execution.iteration
         self.last_saved = self.resumed_at = self.env_steps
+        if self.keeper is not None:
+            self.keeper.forget_after(self.env_steps)
 
     def finish(self) -> dict[str, Any]:
         """Writes the last checkpoint, then the last evaluation and the result."""
@@ -476,6 +489,10 @@ class Trainer:
             "params_sha256": params_sha256(named_leaves(self.execution.snapshot(False).tree)),
             **absolute,
         }
+        if self.keeper is not None:
+            self.keeper.finish(self.env_steps)
+        if self.data is not None and (score := normalized(self.data.card, result)) is not None:
+            result["normalized_score"] = score
         if self.stopping:
             result["stopped"] = self.stopping
         result = plain(result)

@@ -54,6 +54,7 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 FROM_DATA: dict[str, dict[str, Any]] = {
     "bc": OFF_POLICY,
+    "dagger": OFF_POLICY,
     "td3_bc": OFF_POLICY,
     "awac": OFF_POLICY,
     "implicit_q": OFF_POLICY,

@@ -23,7 +23,7 @@ from parl.datasets.maintenance import merged, problems
 from parl.datasets.reader import DataSet, open_data
 from parl.datasets.writer import Writer
 from parl.envs.classic.cartpole import CartPole, CartPoleState
-from parl.runs import record
+from parl.runs import data, record
 from parl.runs.data import packed
 
 h5py = pytest.importorskip("h5py")
@@ -352,3 +352,23 @@ def test_the_card_counts_returns_over_shards(tmp_path: Path) -> None:
     assert card.returns["count"] == 4 and card.returns["mean"] == np.mean(totals)
     assert card.returns["std"] == pytest.approx(np.std(totals))
     assert (card.returns["min"], card.returns["max"]) == (1, 10)
+
+
+def test_steps_that_do_not_fit_lie_in_a_file_that_goes_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = written(tmp_path / "set", episode(0, 30), episode(50, 20))
+    held = packed(made, LINE, parl.Algorithm(), tmp_path)
+    assert not data.is_large(made, LINE)
+    monkeypatch.setattr(data, "available_memory", lambda: 1_000)
+    mapped = packed(made, LINE, parl.Algorithm(), tmp_path)
+    assert data.is_large(made, LINE)
+    assert all(isinstance(row, np.memmap) for row in mapped.rows.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert held.size == mapped.size == 50
+    for name, row in held.rows.items():
+        np.testing.assert_array_equal(row, mapped.rows[name])
+    steps = mapped.layout.unpack(mapped.rows)
+    np.testing.assert_array_equal(steps.obs[:, 0], [*range(30), *range(50, 70)])
+    np.testing.assert_array_equal(np.flatnonzero(steps.last), [29, 49])
+    assert steps.discount.min() == 1.0  # both were only cut

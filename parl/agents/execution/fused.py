@@ -322,6 +322,11 @@ class Fused:
     def algorithm_state(self) -> Any:
         return self.state.algorithm_state
 
+    def keep(self, take: Callable[[Rollout, int], None]) -> None:
+        raise ConfigError(
+            "fused execution keeps its rollouts on the device: use --execution host with --record."
+        )
+
     def updates_since(self, iteration: int) -> int:
         return updates_of(self.learner, self.iteration - max(iteration, self.warmup))
 

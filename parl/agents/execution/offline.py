@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from parl.agents.execution.ended import nothing
 from parl.agents.execution.pooled import host_programs, improve_on_host
@@ -21,7 +22,14 @@ from parl.agents.execution.protocol import (
     mean_of,
     policy_program,
 )
-from parl.agents.learner import FromData, LearnerState, seed_axes, with_data, without_data
+from parl.agents.learner import (
+    FromData,
+    Learner,
+    LearnerState,
+    seed_axes,
+    with_data,
+    without_data,
+)
 from parl.agents.replay.ring import Layout
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
@@ -29,7 +37,7 @@ from parl.core.errors import CheckpointError, ConfigError
 from parl.core.programs import as_data, shared
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import ExactSpec, exact
-from parl.core.types import Array, Metrics, Rollout
+from parl.core.types import Array, Rollout
 
 OFFLINE = 2**31 - 1  # keeps the keys of updates on data apart from those of iterations
 CHUNK = 65_536  # steps of data that are observed at a time
@@ -111,7 +119,7 @@ def update_program(spec: ExactSpec, seeds: Seeds, structure: Any) -> Any:
 class Offline:
     """Runs a learner on a data set, for one seed or for several as one program."""
 
-    mesh = None
+    mesh: Mesh | None = None
     warmup = 0
 
     def __init__(self, spec: EnvSpec, learner: FromData, seeds: Seeds, data: Data):
@@ -120,7 +128,9 @@ class Offline:
                 "a data set in host memory serves one seed at a time; set replay_on_host=False or "
                 "train the seeds one by one."
             )
-        self.spec, self.learner, self.seeds, self.sha256 = spec, learner, seeds, data.sha256
+        self.spec, self.seeds, self.sha256 = spec, seeds, data.sha256
+        self.learner: Learner = learner
+        self.own = learner
         self.data, self.keys = as_data(learner), seeds.keys().learn
         self.steps_per_iteration, self.iteration = learner.updates, 0
         self.state = init_state(learner, spec, seeds, data)
@@ -128,7 +138,7 @@ class Offline:
 
     def advance(self, iterations: int) -> Report:
         ended = nothing(self.seeds.lead)
-        if self.learner.on_host:
+        if self.own.on_host:
             return Report(self.advance_on_host(iterations), ended)
         kind = exact(self.spec), self.seeds.form, jax.tree.structure(self.data)
         args = self.keys, np.int32(self.iteration), np.int32(iterations)
@@ -137,15 +147,13 @@ class Offline:
         self.iteration += iterations
         return Report({name: mean_of(x, counts[name]) for name, x in sums.items()}, ended)
 
-    def advance_on_host(self, iterations: int) -> Metrics:
+    def advance_on_host(self, iterations: int) -> dict[str, np.ndarray]:
         """Some iterations with the data in host memory."""
         programs = host_programs(exact(self.spec), None, jax.tree.structure(self.data))
         total: Any = None
         for _ in range(iterations):
             key = jax.random.fold_in(jax.random.fold_in(self.keys, OFFLINE), self.iteration)
-            self.state, metrics = improve_on_host(
-                self.learner, programs[0], self.data, self.state, key
-            )
+            self.state, metrics = improve_on_host(self.own, programs[0], self.data, self.state, key)
             sums = jax.device_get(finite_sums(metrics))
             total = sums if total is None else jax.tree.map(np.add, total, sums)
             self.iteration += 1
@@ -166,8 +174,11 @@ class Offline:
     def stats(self) -> dict[str, float]:
         return {}
 
+    def keep(self, take: Callable[[Rollout, int], None]) -> None:
+        raise ConfigError("a run on data collects nothing: leave out --record.")
+
     def updates_since(self, iteration: int) -> int:
-        return (self.iteration - iteration) * self.learner.updates
+        return (self.iteration - iteration) * self.own.updates
 
     def snapshot(self, replay: bool = True) -> Snapshot:
         run = {"learner": without_data(self.state), "iteration": np.int64(self.iteration)}

@@ -77,6 +77,7 @@ class Pooled:
         self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
         self.state = self.place(init_learner(learner, spec, seeds, length, num_envs, data))
         self.fill, self.learn = learning_programs(learner, spec, seeds, self.mesh)
+        self.take: Callable[[Rollout, int], None] | None = None
         self.pool.publish(self.policy, 0)
 
     def place(self, state: LearnerState) -> LearnerState:
@@ -98,7 +99,10 @@ class Pooled:
                     raise
                 break  # what came before counts
             ended += [part.ended for part in parts]
-            rollout = self.divide(self.join([part.rollout for part in parts]))
+            rollout = self.join([part.rollout for part in parts])
+            if self.take is not None:
+                self.take(rollout, (self.iteration + 1) * self.steps_per_iteration)
+            rollout = self.divide(rollout)
             if filling:
                 self.state, policy = self.fill(self.data, self.state, rollout)
             else:
@@ -144,10 +148,14 @@ class Pooled:
 
     def set_state(self, state: LearnerState) -> None:
         self.state = self.place(state)
+        self.pool.publish(self.policy, self.iteration)
 
     @property
     def algorithm_state(self) -> Any:
         return self.state.algorithm_state
+
+    def keep(self, take: Callable[[Rollout, int], None]) -> None:
+        self.take = take
 
     def updates_since(self, iteration: int) -> int:
         return updates_of(self.learner, self.iteration - max(iteration, self.warmup))

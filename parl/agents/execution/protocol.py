@@ -21,7 +21,7 @@ from parl.core.seeding import RunKeys, run_keys
 from parl.core.sharding import mesh_for
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import ExactSpec, exact
-from parl.core.types import Array, Metrics
+from parl.core.types import Array, Metrics, Rollout
 from parl.envs.protocol import VectorEnv
 
 
@@ -146,6 +146,13 @@ class Execution(Protocol):
 
     def updates_since(self, iteration: int) -> int:
         """Updates of each seed in the iterations from this one on."""
+        ...
+
+    def keep(self, take: Callable[[Rollout, int], None]) -> None:
+        """Has `take` called with each rollout and the steps at its end.
+
+        Raises ConfigError where rollouts are not on the host.
+        """
         ...
 
     def stats(self) -> dict[str, float]:

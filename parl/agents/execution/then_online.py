@@ -11,6 +11,7 @@ from parl.agents.execution.offline import Offline, check_same_data
 from parl.agents.execution.protocol import Execution, Report, Snapshot
 from parl.agents.learner import LearnerState
 from parl.core.checkpoint import Checkpoint
+from parl.core.types import Rollout
 from parl.envs.protocol import VectorEnv
 
 ONLINE = "online"  # the entry of a checkpoint's metadata that says which phase it is of
@@ -23,7 +24,8 @@ class ThenOnline:
         self.offline, self.online, self.switch = offline, online, iterations
         self.seeds, self.steps_per_iteration = online.seeds, online.steps_per_iteration
         self.warmup, self.mesh = 0, online.mesh
-        self.is_online = False
+        self.is_online, self.iteration = False, 0
+        self.learner = offline.learner
         if not iterations:
             self.go_online()
 
@@ -32,27 +34,21 @@ class ThenOnline:
         learned = self.offline.state
         replay = self.online.state.replay
         self.online.set_state(dataclasses.replace(learned, replay=replay))
-        self.is_online = True
+        self.is_online, self.learner = True, self.online.learner
 
     @property
     def current(self) -> Execution:
         """The execution of the phase."""
         return self.online if self.is_online else self.offline
 
-    @property
-    def learner(self) -> Any:
-        return self.current.learner
-
-    @property
-    def iteration(self) -> int:
-        return self.offline.iteration if not self.is_online else self.switch + self.online.iteration
-
     def advance(self, iterations: int) -> Report:
         """Runs some iterations, at most up to the end of the phase."""
-        if self.is_online:
-            return self.online.advance(iterations)
-        report = self.offline.advance(min(iterations, self.switch - self.offline.iteration))
-        if self.offline.iteration == self.switch:
+        if not self.is_online:
+            iterations = min(iterations, self.switch - self.iteration)
+        report = self.current.advance(iterations)
+        made = self.online.iteration
+        self.iteration = self.switch + made if self.is_online else self.offline.iteration
+        if not self.is_online and self.iteration == self.switch:
             self.go_online()
         return report
 
@@ -73,10 +69,14 @@ class ThenOnline:
 
     def updates_since(self, iteration: int) -> int:
         before = max(0, min(self.iteration, self.switch) - iteration)
-        made = before * self.offline.learner.updates
+        made = before * self.offline.own.updates
         return made + (
             self.online.updates_since(max(iteration - self.switch, 0)) if self.is_online else 0
         )
+
+    def keep(self, take: Callable[[Rollout, int], None]) -> None:
+        before = self.switch * self.steps_per_iteration
+        self.online.keep(lambda rollout, steps: take(rollout, before + steps))
 
     def stats(self) -> dict[str, float]:
         return self.current.stats()
@@ -92,8 +92,10 @@ class ThenOnline:
             if not self.is_online:
                 self.go_online()
             self.online.restore(checkpoint)
+            self.iteration = self.switch + self.online.iteration
             return
         self.offline.restore(checkpoint)
+        self.iteration = self.offline.iteration
 
     def lend(self) -> Sequence[VectorEnv] | None:
         return self.online.lend()

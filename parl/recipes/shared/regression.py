@@ -27,7 +27,7 @@ class RegressionRecipe(OffPolicyRecipe):
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
-        return cls()
+        return cls(cls.algorithm)
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         updates = self.total_updates(steps, num_envs) * self.anneal

@@ -1,0 +1,81 @@
+"""DAgger: the teacher's actions in the learner's states, and who acts when."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.protocol import Seeds
+from parl.algorithms.dagger import DAgger, DAggerPolicy, Teacher
+from parl.core.algorithm import Algorithm
+from parl.core.errors import ConfigError
+from parl.core.types import Rollout, Step
+from parl.envs.classic.cartpole import CartPole
+from parl.models import MLP, CategoricalPolicy
+from parl.recipes import make_recipe
+from parl.runs.config import RunConfig
+from parl.runs.teaching import check_taught
+
+ENV = CartPole(max_steps=200)
+
+
+class Balances(Algorithm):
+    """Pushes to where the pole falls to."""
+
+    def act(self, policy: Any, obs: Any, memory: Any, key: Any, explore: bool) -> Any:
+        return (obs[..., 2] + 0.3 * obs[..., 3] > policy).astype(jnp.int32), memory, {}
+
+
+TEACHER = Teacher(Balances(), jnp.float32(0.0))
+
+
+def test_replay_holds_the_teachers_actions() -> None:
+    obs = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
+    flags = np.zeros((3, 2), bool)
+    steps = Step(obs, np.full((3, 2), 7), obs[..., 0], obs[..., 0], obs, flags, flags, {})
+    items = DAgger(teacher=TEACHER).items(Rollout(steps, ()))
+    flat = obs.reshape(-1, 4)
+    np.testing.assert_array_equal(items.action, flat[:, 2] + 0.3 * flat[:, 3] > 0)
+
+
+@pytest.mark.parametrize(("share", "theirs"), [(0.0, 0.0), (1.0, 1.0), (0.25, 0.25)])
+def test_the_teacher_acts_with_its_share(share: float, theirs: float) -> None:
+    """Here it always pushes right, the learner left; evaluated, the learner alone acts."""
+    actor = CategoricalPolicy(ENV.spec.observation_space, ENV.spec.action_space, MLP((2,)))
+    algorithm = DAgger(actor=actor, teacher=Teacher(Balances(), jnp.float32(-1e6)))
+    params = actor.init(jax.random.key(0), ENV.spec.obs)
+    params = jax.tree.map(jnp.zeros_like, params)
+    params["params"]["Dense_0"]["bias"] = jnp.array([50.0, -50.0])
+    obs, policy = jnp.zeros((2_000, 4)), DAggerPolicy(params, jnp.float32(share))
+    act = lambda explore: algorithm.act(policy, obs, (), jax.random.key(1), explore)[0]
+    assert np.mean(act(True)) == pytest.approx(theirs, abs=0.03)
+    assert not np.any(act(False))
+
+
+def test_its_share_falls_with_the_steps() -> None:
+    recipe = make_recipe("dagger", ENV.spec).override({"teacher_steps": 64, "hidden": (16,)})
+    learner: Any = recipe.learner(ENV.spec, 1_000, 4)
+    learner = learner.replace(algorithm=learner.algorithm.replace(teacher=TEACHER))
+    run = Fused(ENV, learner, Seeds((0,)), 4, 8)
+    assert float(run.policy.share) == 1.0
+    run.advance(1)
+    assert float(run.policy.share) == 0.5
+    run.advance(60)
+    assert float(run.policy.share) == 0.0
+    obs = jax.random.normal(jax.random.key(3), (500, 4)) * jnp.array([0.5, 0.5, 0.05, 0.5])
+    act = lambda a, policy: np.asarray(a.act(policy, obs, (), jax.random.key(0), False)[0])
+    agreed = act(learner.algorithm, run.policy) == act(*TEACHER)
+    assert agreed.mean() > 0.9
+
+
+def test_a_teacher_is_for_dagger_and_dagger_needs_one() -> None:
+    recipe = make_recipe("dagger", ENV.spec)
+    learner = recipe.learner(ENV.spec, 1_000, 4)
+    with pytest.raises(ConfigError, match="dagger learns from a teacher: add --teacher RUN"):
+        check_taught(learner, RunConfig("dagger", "jax:CartPole-v1"))
+    other = make_recipe("dqn", ENV.spec).learner(ENV.spec, 1_000, 1)
+    with pytest.raises(ConfigError, match="teacher is for dagger"):
+        check_taught(other, RunConfig("dqn", "jax:CartPole-v1", teacher="x"))
