@@ -477,6 +477,23 @@ def test_a_script_ends_with_the_signals_code_and_its_sentence(signum: int, code:
     assert done.stderr == f"{signal.Signals(signum).name}: so it is\n"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_still_counts() -> None:
+    """As where it comes within a destructor, or a callback of the garbage collector."""
+
+    class Dropped:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM: before it began"), Signals("before it began"):
+        drop = Dropped()
+        del drop
+        with Signals() as signals:
+            assert signals.name == "SIGTERM"
+    with Signals() as signals:
+        assert not signals.name
+
+
 def test_a_run_notes_the_first_signal_and_ends_at_the_second() -> None:
     with pytest.raises(Interrupted) as caught, Signals() as signals:
         send(signal.SIGTERM)

@@ -45,7 +45,9 @@ class Signals:
 
     With a message `at_once`, the first signal raises Interrupted immediately. Otherwise the first
     signal is recorded for the program to check, and the second raises, unless a save is in
-    progress, which may finish. SIGHUP and SIGUSR1 are not touched if the user ignores or handles
+    progress, which may finish. An exception that is raised within a callback of the garbage
+    collector or a destructor is lost: the next Signals that opens counts the signal, and so does
+    the end of this one. SIGHUP and SIGUSR1 are not touched if the user ignores or handles
     them.
     """
 
@@ -62,11 +64,16 @@ class Signals:
                 before = signal.getsignal(signum)
                 if before is not None and (signum in ENDING or is_free(before)):
                     self.handlers[signum] = signal.signal(signum, self.note)
+                outer = before.__self__.signum if is_ours(before) else 0
+                if outer and not isinstance(sys.exc_info()[1], Interrupted):  # that was lost
+                    self.signum, self.count = outer, 1
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         for signum, handler in self.handlers.items():
             signal.signal(signum, handler)
+        if kind is None and self.at_once and self.signum:
+            raise interrupted(self.at_once, self.signum)
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """The handler."""
