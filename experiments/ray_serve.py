@@ -9,14 +9,13 @@ so a policy with memory takes one replica, where its sessions are.
 
 import argparse
 import signal
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 
+import parl
 from parl.core.errors import ParlError
 from parl.deploy.serve import store
 from parl.deploy.serve.application import Application
@@ -55,20 +54,13 @@ def main() -> None:
     ended = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: ended.set())
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        ray.init(
-            address="local",
-            num_cpus=arguments.replicas + 1,
-            include_dashboard=False,
-            _temp_dir=folder,
-            log_to_driver=False,
-        )
-        serve.start(http_options={"host": "127.0.0.1", "port": arguments.port})
-        serve.run(application)
-        print(f"http://127.0.0.1:{arguments.port}/act", flush=True)
-        ended.wait()
-        serve.shutdown()
-        ray.shutdown()
+    parl.connect(num_cpus=arguments.replicas + 1)  # on this machine, for this process alone
+    serve.start(http_options={"host": "127.0.0.1", "port": arguments.port})
+    serve.run(application)
+    print(f"http://127.0.0.1:{arguments.port}/act", flush=True)
+    ended.wait()
+    serve.shutdown()
+    parl.disconnect()
 
 
 if __name__ == "__main__":
