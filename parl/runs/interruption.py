@@ -64,9 +64,10 @@ class Signals:
                 before = signal.getsignal(signum)
                 if before is not None and (signum in ENDING or is_free(before)):
                     self.handlers[signum] = signal.signal(signum, self.note)
-                outer = before.__self__.signum if is_ours(before) else 0
-                if outer and not isinstance(sys.exc_info()[1], Interrupted):  # that was lost
-                    self.signum, self.count = outer, 1
+                outer = getattr(before, "__self__", None)
+                lost = outer.signum if isinstance(outer, Signals) else 0
+                if lost and not isinstance(sys.exc_info()[1], Interrupted):
+                    self.signum, self.count = lost, 1
         return self
 
     def __exit__(self, kind: object, *error: object) -> None:
