@@ -6,7 +6,6 @@ ones, whose mean has no noise. Rewards are scaled as for QR-DQN; other settings 
 
 from dataclasses import dataclass
 
-from parl.algorithms.dqn import DQN
 from parl.recipes.dqn import DQNRecipe
 
 
@@ -15,7 +14,3 @@ class IQNRecipe(DQNRecipe):
     """Implicit quantile network for discrete actions."""
 
     values: str = "implicit"
-
-    @classmethod
-    def variant(cls, algorithm: DQN) -> DQN:
-        return algorithm.replace(double=False)

@@ -327,7 +327,7 @@ def test_each_part_of_rainbow_is_a_switch_of_dqn() -> None:
         switches |= {"priority": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0}
         assert dqn.override(switches).settings() == rainbow.settings()
         assert dqn.override(switches).learner(spec, 0, 1) == rainbow.learner(spec, 0, 1)
-        scaled = {"double": False, "normalize_reward": not is_grid(spec.observation_space)}
+        scaled = {"normalize_reward": not is_grid(spec.observation_space)}
         for name, changes in (
             ("qrdqn", {"values": "quantile"} | scaled),
             ("c51", {"values": "categorical", "double": False}),
