@@ -36,6 +36,7 @@ class Jumanji:
         seen = named(first.observation)
         mask = seen.get(MASK) if isinstance(seen, dict) else None
         self.choices, actions = action_space(name, self.env.action_spec, mask)
+        self.masked = mask is not None and not isinstance(actions, Box)
         self.spec = EnvSpec(
             id=f"jumanji:{name}",
             observation_space=space_of(jax.eval_shape(self.observe, first.observation)),
@@ -61,8 +62,8 @@ class Jumanji:
         parts = named(obs)
         if not isinstance(parts, dict):
             return number(parts)
-        seen = jax.tree.map(number, {name: x for name, x in parts.items() if name != MASK})
-        return seen | ({"legal": parts[MASK].reshape(-1)} if MASK in parts else {})
+        legal = {"legal": parts.pop(MASK).reshape(-1)} if self.masked else {}
+        return jax.tree.map(number, parts) | legal
 
 
 def make(name: str, options: dict[str, Any]) -> Any:
