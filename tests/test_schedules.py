@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import parl
-from parl.algorithms.wrappers.normalized import Normalized
+from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.errors import ConfigError
 from parl.recipes import RECIPES, recipe_class
 from parl.runs.build import resolve
@@ -46,7 +46,7 @@ def rates(made: RunConfig, fractions: tuple[float, ...]) -> list[float]:
     """The learning rate after these fractions of LONG steps, from what the optimiser does."""
     parts = resolve(made)
     algorithm: Any = parts.learner.algorithm
-    while isinstance(algorithm, Normalized):
+    while isinstance(algorithm, AlgorithmWrapper):
         algorithm = algorithm.inner
     control = not hasattr(algorithm, "transformation")
     optimizer = algorithm.optimizer(1e-3) if control else algorithm.transformation

@@ -26,6 +26,8 @@ USAGE = """usage: parl COMMAND ...
   parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
   parl check DIR                     whether an exported policy is as it was written
   parl serve DIR|RUN ... [--port N]  let policies act over HTTP
+  parl distill RUN --hidden 32 32    a smaller network that acts as a run's policy does
+  parl submit RUN|DIR --for NAME     a package for a competition, tested in a sandbox
   parl video RUN [--out FILE]        episodes of the policy as mp4, gif or png
   parl enjoy RUN                     episodes of the policy in a window
   parl demo RUN [--out FILE]         a page in which the policy acts, or is replayed
@@ -54,6 +56,8 @@ COMMANDS = {
     "export": "parl.cli.export",
     "check": "parl.cli.check",
     "serve": "parl.cli.serve",
+    "distill": "parl.cli.distill",
+    "submit": "parl.cli.submit",
     "video": "parl.cli.video",
     "enjoy": "parl.cli.enjoy",
     "demo": "parl.cli.demo",

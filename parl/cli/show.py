@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 from rich.table import Table
 
+from parl.cli.distill import table_of
 from parl.cli.flags import Flags, parse
 from parl.cli.printing import console
 
@@ -38,6 +39,8 @@ def run(arguments: list[str]) -> int:
     screen.print(table if table.row_count else "all settings are the recipe's own")
     if found.result:
         screen.print("", returns_line(found.result), time_line(found.result), sep="\n")
+    if (flags.dir / "smaller.json").is_file():
+        screen.print("", table_of(flags.dir), sep="\n")
     for key, what in ((GREEDY, "greedy evaluation"), (TRAINING, "training return")):
         steps, values = series(found.records, key)
         if len(steps):

@@ -43,7 +43,8 @@ from parl.report.parity_figure import parity_figure
 from parl.report.plotting import save
 
 RECORDED, ADVERSARIAL = 1000, 100
-LOST = 0.05  # part of the return that weights in fewer bits may cost
+# part of the return that weights in fewer bits may cost
+LOST = {"float32": 0.0, "float16": 0.02, "int8": 0.02, "int4": 0.05}
 PARITY, PICTURE, CARD = "parity.json", "parity.png", "README.md"
 
 
@@ -339,10 +340,10 @@ def judged(
         if plays is not None:
             played = returns_of(plays, backend, parts.start, settings.episodes, settings.seed)
             result["returns"] = summary(played)
-            part = 0.0 if exact else LOST
-            result["failures"] += difference(form, result["returns"], report["jax"], part)
+            lost = LOST[settings.weights]
+            result["failures"] += difference(form, result["returns"], report["jax"], lost)
         result["bytes"] = (place / (WEIGHTS if form == "numpy" else file)).stat().st_size
-        result["microseconds"] = duration(backend, program, cases[0].rows)
+        result["microseconds"] = duration(backend, program, one_row(cases[0].rows))
         forms[form] = result
     samples.write(place, samples.kept(cases, program))
     return report | {"forms": forms}
@@ -359,11 +360,15 @@ def cases_of(
     return [parity.case(name, act, parts.traced, each, start) for name, each in rows.items()]
 
 
-def duration(backend: Any, program: Program, rows: Any, calls: int = 50) -> float:
-    """Microseconds of one action, the median of some."""
-    needed = {port.name for port in program.inputs}
-    inputs = {n: x[0][:1] for n, x in rows.obs.items() if n in needed}
-    inputs |= {n: x[:1] for n, x in rows.memory.items() if n in needed}
+def one_row(rows: Any) -> dict[str, np.ndarray]:
+    """The first of some rows as inputs [1, ...] by name."""
+    first = {name: x[0][:1] for name, x in rows.obs.items()}
+    return first | {name: x[:1] for name, x in rows.memory.items()}
+
+
+def duration(backend: Any, program: Program, row: dict[str, np.ndarray], calls: int = 50) -> float:
+    """Microseconds of one action on a row [1, ...], the median of some."""
+    inputs = {port.name: row[port.name] for port in program.inputs}
     times = []
     backend(inputs, 1)  # may compile
     for _ in range(calls):

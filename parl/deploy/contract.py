@@ -9,6 +9,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,11 +108,20 @@ def read_bytes(path: Path, limit: int) -> bytes:
 def read(path: str | Path) -> Contract:
     """The artefact in a directory. Raises ArtefactError where it is not as it was written."""
     place = Path(path)
-    file = place / CONTRACT
-    if not file.is_file():
+    if not (place / CONTRACT).is_file():
         raise ArtefactError(f"{place} holds no policy: there is no {CONTRACT} in it.")
+    return of_bytes(
+        place,
+        read_bytes(place / CONTRACT, LONGEST),
+        lambda: read_bytes(place / WEIGHTS, 2 * LARGEST * 8),
+    )
+
+
+def of_bytes(place: Path, data: bytes, weights: Callable[[], bytes]) -> Contract:
+    """The artefact with these bytes of contract.json and of weights.npz. Raises ArtefactError."""
+    file = place / CONTRACT
     try:
-        values = json.loads(read_bytes(file, LONGEST))
+        values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{file} is no JSON: {error}.") from error
     try:
@@ -121,14 +131,14 @@ def read(path: str | Path) -> Contract:
         require(values["sha256"] == hash_of(body), "it was changed since it was written")
     except (*DAMAGED, RecursionError) as error:
         raise ArtefactError(f"{file} is not a contract: {error}.") from error
-    return checked(place, values)
+    return checked(place, values, weights)
 
 
-def checked(place: Path, values: dict[str, Any]) -> Contract:
+def checked(place: Path, values: dict[str, Any], weights: Callable[[], bytes]) -> Contract:
     """The artefact of these values. Raises ArtefactError."""
     try:
         declared = {text(each["name"]): each for each in values["weights"]}
-        data = read_bytes(place / WEIGHTS, 2 * LARGEST * 8)
+        data = weights()
         if digest(data) != values["files"][WEIGHTS]:
             raise ArtefactError(f"{place / WEIGHTS} is damaged: its sha256 is another one.")
         constants = unpacked(data, declared)

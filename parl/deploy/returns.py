@@ -22,7 +22,8 @@ def returns_of(
 ) -> np.ndarray:
     """Returns [episodes], of several agents their sums; the same seed opens the same episodes.
 
-    Environment i of B plays its share of them. An episode is cut where evaluation cuts it.
+    Environment i of B plays its share of them, and they are in the order of environments. An
+    episode is cut where evaluation cuts it.
     """
     spec, width = factory.spec, min(WIDTH, episodes)
     share = np.full(width, episodes // width)
@@ -30,7 +31,7 @@ def returns_of(
     limit = RULES.limit(spec)
     opening = {name: np.repeat(x[None], width, 0) for name, x in start.items()}
     env = factory.vector(width, seed, 0)
-    played: list[float] = []
+    played: list[list[float]] = [[] for _ in range(width)]
     total, length = np.zeros(width), np.zeros(width, int)
     memory, first = opening, np.ones(width, bool)
     try:
@@ -45,21 +46,28 @@ def returns_of(
             length += 1
             first = np.asarray(new.terminated | new.truncated)
             over = first | (length >= limit)
-            played += [float(x) for x in total[over & (share > 0)]]
+            for i in np.flatnonzero(over & (share > 0)):
+                played[i].append(float(total[i]))
             share = np.where(over & (share > 0), np.where(first, share - 1, 0), share)
             total, length = np.where(over, 0.0, total), np.where(over, 0, length)
             obs = new.obs
     finally:
         env.close()
-    return np.array(played)
+    return np.concatenate(played)
+
+
+def half_interval(numbers: Any) -> float:
+    """Half of the interval of 95 % of the mean of some numbers; 0 of a single one."""
+    if len(numbers) < 2:
+        return 0.0
+    return float(NORMAL * np.std(numbers, ddof=1) / np.sqrt(len(numbers)))
 
 
 def summary(returns: np.ndarray) -> dict[str, Any]:
     """The mean of some returns, and the half of its interval of 95 %."""
-    error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else 0.0
     return {
         "return_mean": float(returns.mean()),
-        "interval": float(NORMAL * error),
+        "interval": half_interval(returns),
         "episodes": len(returns),
     }
 

@@ -147,10 +147,14 @@ class OffPolicyRecipe(Recipe):
 
     def off_policy(self, algorithm: Algorithm, groups: tuple[int, ...] = ()) -> OffPolicy:
         """The learner around an algorithm with its networks."""
+        return self.replayed(self.normalized(algorithm, groups))
+
+    def replayed(self, algorithm: Algorithm) -> OffPolicy:
+        """The learner around an algorithm that normalises already, or need not."""
         replay: Any = (NumpyReplay if self.replay_on_host else Replay)(self.capacity)
         if self.n_step > 1:
             replay = NStep(replay, self.n_step, self.algorithm.gamma)
         if self.priority:
             replay = Prioritized(replay, self.priority)
         settings = self.batch_size, self.updates, self.warmup
-        return OffPolicy(self.normalized(algorithm, groups), replay, *settings)
+        return OffPolicy(algorithm, replay, *settings)

@@ -37,9 +37,13 @@ class BCRecipe(OffPolicyRecipe):
         return cls()
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
+        return self.off_policy(self.cloning(spec))
+
+    def cloning(self, spec: EnvSpec) -> BC:
+        """The algorithm with its network."""
         space, actions = spec.observation_space, spec.action_space
         if isinstance(actions, Box):
             actor = DeterministicPolicy(space, actions.shape[-1], uniform_torso(self.hidden))
         else:
             actor = policy_head(space, actions, MLP(self.hidden, jax.nn.relu))
-        return self.off_policy(self.algorithm.replace(actor=actor))
+        return self.algorithm.replace(actor=actor)

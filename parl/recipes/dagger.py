@@ -1,18 +1,18 @@
-"""DAgger with the networks of BC; `parl train dagger --teacher RUN --env ID`.
-
-Observations are as they are: the teacher sees the same as the learner.
-"""
+"""DAgger with the networks of BC; `parl train dagger --teacher RUN --env ID`."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import optax
 
 from parl.agents.learner import Learner
+from parl.algorithms.bc import BC
 from parl.algorithms.dagger import DAgger
-from parl.core.errors import ConfigError
+from parl.core.bound import bound
 from parl.core.spec import EnvSpec
 from parl.recipes.bc import BCRecipe
 
-OWN = DAgger(learning_rate=1e-3)
+OWN = BC(learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,22 @@ class DAggerRecipe(BCRecipe):
     needs_data: ClassVar[bool] = False
     takes_data: ClassVar[bool] = False
 
-    algorithm: DAgger = OWN
+    algorithm: BC = OWN
     num_envs: int = 4
     length: int = 8
     updates: int = 8
     capacity: int = 200_000
-    normalize_obs: bool = False
+    teacher_steps: int = 5_000
+    exploration: float = 0.0
+    anneal: bool = False
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
-        if self.normalize_obs:
-            raise ConfigError(
-                "dagger's teacher sees what the learner sees: leave out --normalize-obs."
-            )
-        return super().learner(spec, steps, num_envs)
+        updates = self.total_updates(steps, num_envs) * self.anneal
+        algorithm = self.cloning(spec).replace(optimizer=bound(falling_adam, updates=updates))
+        settings = {"teacher_steps": self.teacher_steps, "exploration": self.exploration}
+        return self.replayed(DAgger(self.normalized(algorithm), **settings))
+
+
+def falling_adam(rate: Any, updates: int) -> optax.GradientTransformation:
+    """Adam whose rate falls linearly to 0 over so many updates; constant if 0."""
+    return optax.adam(optax.linear_schedule(rate, 0.0, updates) if updates else rate)

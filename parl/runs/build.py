@@ -116,7 +116,7 @@ def resolve(
     )
     learner = learner_on(learner_of(config, factory.spec, recipe, layout, rival), config)
     if config.teacher:
-        teacher = load_player(config.teacher, config.env, env)
+        teacher = load_player(config.teacher, config.env, env, config.teacher_checkpoint)
         learner = with_teacher(learner, config, teacher)
     check_memory(config, factory, learner, layout.envs_per_iteration, recipe.length)
     judged = judged_in(config, factory)

@@ -39,6 +39,8 @@ class RunSettings:
     """Share of each batch that is of --data during --online-steps."""
     teacher: str = ""
     """Run whose policy dagger imitates, on the same environment."""
+    teacher_checkpoint: str = "latest"
+    """Whose policy of that run: latest, best, or the environment steps of a checkpoint."""
     record: str = ""
     """Directory for a data set of all that training collects; for host execution and --actors."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)

@@ -1,7 +1,5 @@
 """Runs that learn from a teacher, the policy of another run."""
 
-import jax
-
 from parl.agents.learner import Learner
 from parl.algorithms.dagger import DAgger, Teacher
 from parl.core.errors import ConfigError
@@ -21,9 +19,7 @@ def check_taught(learner: Learner, config: RunConfig) -> None:
 
 
 def with_teacher(learner: Learner, config: RunConfig, player: Player) -> Learner:
-    """The learner with its teacher. Raises ConfigError if that cannot teach it."""
+    """The learner with its teacher. Raises ConfigError where it learns without."""
     check_taught(learner, config)
-    if jax.tree.leaves(player.algorithm.memory((1,))):
-        raise ConfigError(f"the policy of {config.teacher} remembers, so that it cannot teach yet.")
     teacher = Teacher(player.algorithm, player.policy)
     return learner.replace(algorithm=learner.algorithm.replace(teacher=teacher))

@@ -9,6 +9,7 @@ import pytest
 
 from parl.agents.execution.fused import Fused
 from parl.agents.execution.protocol import Seeds
+from parl.algorithms.bc import BC
 from parl.algorithms.dagger import DAgger, DAggerPolicy, Teacher
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
@@ -33,19 +34,25 @@ TEACHER = Teacher(Balances(), jnp.float32(0.0))
 
 
 def test_replay_holds_the_teachers_actions() -> None:
-    obs = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
-    flags = np.zeros((3, 2), bool)
-    steps = Step(obs, np.full((3, 2), 7), obs[..., 0], obs[..., 0], obs, flags, flags, {})
-    items = DAgger(teacher=TEACHER).items(Rollout(steps, ()))
-    flat = obs.reshape(-1, 4)
-    np.testing.assert_array_equal(items.action, flat[:, 2] + 0.3 * flat[:, 3] > 0)
+    """Actions of a Box within the bounds."""
+    obs = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    actor = CategoricalPolicy(ENV.spec.observation_space, ENV.spec.action_space, MLP((2,)))
+    algorithm = DAgger(BC(actor=actor), TEACHER)
+    state = algorithm.init(jax.random.key(0), ENV.spec)
+    key = jax.random.key(1)
+    _, _, extras = algorithm.act(algorithm.policy(state), obs, (), key, True)
+    flags, number = np.zeros(6, bool), np.zeros(6, np.float32)
+    steps = Step(obs, np.full(6, 7), number, number, obs, flags, flags, extras)
+    rollout = Rollout(jax.tree.map(lambda x: np.asarray(x)[None], steps), ())
+    items = algorithm.items(rollout)
+    np.testing.assert_array_equal(items.action, obs[:, 2] + 0.3 * obs[:, 3] > 0)
 
 
 @pytest.mark.parametrize(("share", "theirs"), [(0.0, 0.0), (1.0, 1.0), (0.25, 0.25)])
 def test_the_teacher_acts_with_its_share(share: float, theirs: float) -> None:
     """Here it always pushes right, the learner left; evaluated, the learner alone acts."""
     actor = CategoricalPolicy(ENV.spec.observation_space, ENV.spec.action_space, MLP((2,)))
-    algorithm = DAgger(actor=actor, teacher=Teacher(Balances(), jnp.float32(-1e6)))
+    algorithm = DAgger(BC(actor=actor), Teacher(Balances(), jnp.float32(-1e6)))
     params = actor.init(jax.random.key(0), ENV.spec.obs)
     params = jax.tree.map(jnp.zeros_like, params)
     params["params"]["Dense_0"]["bias"] = jnp.array([50.0, -50.0])

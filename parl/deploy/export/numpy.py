@@ -23,6 +23,11 @@ TAIL = '''
 def load(path: Any = None) -> Policy:
     """The policy in a directory, as it stands that of this file."""
     return Policy.load(Path(__file__).parent if path is None else path)
+
+
+def load_bytes(contract: bytes, weights: bytes) -> Policy:
+    """The policy with these bytes of contract.json and of weights.npz."""
+    return Policy(of_bytes(Path(), contract, lambda: weights))
 '''
 
 
