@@ -16,6 +16,7 @@ HOMES = {
     "evaluate": "parl.api",
     "video": "parl.runs.video",
     "sweep": "parl.studies.sweep",
+    "tune": "parl.studies.tune",
     "record": "parl.api",
     "open_data": "parl.datasets.reader",
     "load": "parl.api",

@@ -33,6 +33,7 @@ USAGE = """usage: parl COMMAND ...
   parl demo RUN [--out FILE]         a page in which the policy acts, or is replayed
   parl record RUN --episodes N --out DIR   what a policy does, as a data set for --data
   parl data info|check|merge|split DIR   a data set described, checked, joined, parted
+  parl tune ALGO --env ID --over learning_rate=1e-5:1e-2:log    the best settings, by Optuna
   parl sweep ALGO --env ID --over learning_rate=1e-4:1e-2:log   many settings, a run each
   parl reproduce RUN                 train it again: whether its parameters are the same
   parl runs [DIR]                    the runs in a directory
@@ -64,6 +65,7 @@ COMMANDS = {
     "record": "parl.cli.record",
     "data": "parl.cli.data",
     "sweep": "parl.cli.sweep",
+    "tune": "parl.cli.tune",
     "reproduce": "parl.cli.reproduce",
     "runs": "parl.cli.runs",
     "show": "parl.cli.show",

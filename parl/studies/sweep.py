@@ -15,12 +15,13 @@ import numpy as np
 
 from parl import api
 from parl.core.errors import ConfigError
+from parl.core.files import write_json
 from parl.core.settings import Setting, checked
 from parl.recipes import algorithm_name
 from parl.report.plotting import read_json
 from parl.report.progress import short
 from parl.runs.config import RUN_FIELDS
-from parl.runs.directory import RunDir, usable, write_json
+from parl.runs.directory import RunDir, usable
 from parl.runs.trainer import Diverged
 from parl.studies.space import Choices, Range, Space, read_space, trials_of
 
@@ -154,7 +155,12 @@ def claim(place: Path, content: dict[str, Any]) -> None:
 
 
 def run_trial(
-    path: Path, algorithm: Any, env: Any, chosen: dict[str, Any], settings: dict[str, Any]
+    path: Path,
+    algorithm: Any,
+    env: Any,
+    chosen: dict[str, Any],
+    settings: dict[str, Any],
+    **hooks: Any,
 ) -> Trial:
     """Trains a trial, goes on with it, or reads its result where it has finished."""
     if error := read_json(path / DIVERGED).get("error"):
@@ -163,9 +169,9 @@ def run_trial(
     try:
         if RunDir(path).is_run():
             own_env = None if isinstance(env, str) else env
-            done = api.resume(path, quiet=True, algorithm=own, env=own_env, curve=False)
+            done = api.resume(path, quiet=True, algorithm=own, env=own_env, curve=False, **hooks)
         else:
-            done = api.train(algorithm, env, path, True, curve=False, **settings, **chosen)
+            done = api.train(algorithm, env, path, True, curve=False, **settings | chosen | hooks)
         return Trial(path, chosen, done.result)
     except Diverged as error:
         write_json(path / DIVERGED, {"error": str(error)})
