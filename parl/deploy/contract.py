@@ -204,6 +204,7 @@ def member_from_json(values: Any) -> Member:
     choices = whole(values["choices"])
     require(0 <= choices <= LARGEST, f"an agent has {choices} actions")
     parts = tuple(map(leaf_from_json, values["parts"]))
+    require(bool(parts), "an agent sees nothing")
     return Member(text(values["name"]), parts, choices)
 
 

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from parl.core.errors import SpaceError
 from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space
 from parl.deploy.contract import Leaf, Member
-from parl.deploy.team import MASK, numbers
+from parl.deploy.team import MASK, size_of_view
 from parl.envs.factory import EnvFactory
 from parl.envs.jax_vector import attribute
 
@@ -54,17 +52,12 @@ def members_of(spec: EnvSpec, factory: EnvFactory | None = None) -> list[dict[st
     except SpaceError:
         return []  # spaces that Gymnasium alone flattens
     space: Any = spec.observation_space
-    if any(view_size(member) > space["view"].shape[-1] for member in members):
+    if any(size_of_view(member) > space["view"].shape[-1] for member in members):
         return []
     return [
         {"name": one.name, "choices": one.choices, "parts": [each.to_json() for each in one.parts]}
         for one in members
     ]
-
-
-def view_size(member: Member) -> int:
-    """The numbers in the view of an agent."""
-    return sum(numbers(part, np.zeros(part.shape)).size for part in member.parts)
 
 
 def own_members(spec: EnvSpec, env: Any) -> list[Member]:

@@ -30,9 +30,10 @@ def of_run(path: Path, checkpoint: str | int, seed_index: int) -> dict[str, Any]
 
 def of_agent(agent: Any) -> dict[str, Any]:
     """What an artefact says of an agent that its policy is from."""
-    name = agent.config["algorithm"] if agent.config else type(agent.algorithm).__name__
+    known = agent.config or {}
     return {
-        "algorithm": name,
+        "algorithm": known.get("algorithm", type(agent.algorithm).__name__),
+        "env": known.get("env"),
         "seed": agent.seed,
         "env_steps": agent.env_steps,
         "versions": versions(),

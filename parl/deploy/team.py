@@ -3,16 +3,19 @@
 Axes: N agents, O numbers of the longest view, A actions of the agent that has most.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from parl.core.errors import ArtefactError
-from parl.deploy.contract import Contract, Leaf
+from parl.deploy.contract import Contract, Leaf, Member
 from parl.deploy.reader import Reader, found
 
 MASK, OBSERVATION = "action_mask", "observation"
+ALONE = {"obs.view", "obs.legal"}
+SHOWN = {*ALONE, "obs.alive", "obs.turn"}
 
 
 class Team:
@@ -21,17 +24,23 @@ class Team:
     def __init__(self, contract: Contract):
         self.members, self.alone = contract.members, contract.values.get("agent")
         self.index = {member.name: i for i, member in enumerate(self.members)}
-        shapes = {leaf.name: leaf.shape for leaf in contract.leaves}
+        shapes = {leaf.name: (0, *leaf.shape) for leaf in contract.leaves}
         needed = {port.name for each in contract.programs.values() for port in each.inputs}
         self.shown = [name for name in shapes if name in needed]
         self.width = shapes.get("obs.view", (0,))[-1]
         self.actions = shapes.get("obs.legal", (0,))[-1]
         self.readers = [list(map(Reader, member.parts)) for member in self.members]
+        if not (self.alone is None or self.alone in list(self.index)):
+            raise ArtefactError(f"this policy is of {self.alone!r:.40}, which is no agent of it.")
+        if "obs.view" in needed and any(
+            not 0 < size_of_view(m) <= self.width for m in self.members
+        ):
+            raise ArtefactError("the agents see more than this policy has room for.")
 
     def given(self, obs: Any) -> bool:
         """Whether these are the agents' own observations, not the arrays of all."""
-        if "obs.state" in self.shown:
-            return False  # only the environment knows it
+        if not set(self.shown) <= (ALONE if self.alone is not None else SHOWN):
+            return False  # such as a state, which only the environment knows
         first = obs[0] if is_batch(obs) else obs
         arrays = isinstance(first, Mapping) and "view" in first and "view" not in self.index
         if self.alone is not None:
@@ -58,7 +67,7 @@ class Team:
         """(what networks see of one game [N, ...], the agents that are to move)."""
         if self.alone is not None:
             i = self.index[self.alone]
-            view, legal = self.seen(i, game, infos)
+            view, legal, _ = self.seen(i, game, infos)
             return {"obs.view": view, "obs.legal": legal}, [self.alone]
         count, movers = len(self.members), []
         obs = {
@@ -71,9 +80,9 @@ class Team:
             if value is None:
                 continue
             i, told = self.index[str(name)], (infos or {}).get(name)
-            view, legal = self.seen(i, value, told)
+            view, legal, moves = self.seen(i, value, told)
             obs["obs.view"][i], obs["obs.alive"][i] = view, True
-            if legal.any() or not self.members[i].choices:
+            if moves:
                 obs["obs.legal"][i], obs["obs.turn"][i] = legal, True
                 movers.append(name)
         return obs, movers
@@ -92,17 +101,21 @@ class Team:
                 raise ArtefactError(f"there is no agent {name!r:.40}. Known: {known}.")
         return dict(game)
 
-    def seen(self, i: int, value: Any, told: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(the view [O], the mask [A]) of an agent, padded. Raises ArtefactError."""
-        member = self.members[i]
-        legal, mask = np.arange(self.actions) < member.choices, mask_in(value, told)
+    def seen(self, i: int, value: Any, told: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+        """(the view [O], the mask [A], whether any action is legal) of an agent, padded.
+
+        Raises ArtefactError.
+        """
+        member, mask = self.members[i], mask_in(value, told)
+        own = np.arange(self.actions) < member.choices
         if mask is not None and member.choices:
             mask = np.asarray(mask)
             if mask.shape != (member.choices,) or mask.dtype.kind not in "biuf":
                 raise ArtefactError(
                     f"the mask of {member.name} is {mask.shape}, not of {member.choices} actions."
                 )
-            legal[: member.choices] = mask > 0
+            own[: member.choices] = (mask > 0)[: self.actions]
+        moves = bool(mask.any()) if mask is not None and member.choices else True
         if isinstance(value, Mapping) and not member.parts[0].source and OBSERVATION in value:
             value = value[OBSERVATION]
         view, at = np.zeros(self.width, np.float32), 0
@@ -113,7 +126,7 @@ class Team:
             row = numbers(reader.leaf, array[0])
             view[at : at + row.size] = row
             at += row.size
-        return view, legal
+        return view, own, moves
 
     def answers(self, outputs: Mapping[str, Any], movers: list[list[Any]], obs: Any) -> Any:
         """Actions of those who are to move, in the form in which the observations were given."""
@@ -155,3 +168,13 @@ def numbers(leaf: Leaf, x: np.ndarray) -> np.ndarray:
     counts = np.broadcast_to(leaf.counts, leaf.own_shape).reshape(-1)
     rows = [np.arange(n) == one for n, one in zip(counts, x.reshape(-1), strict=True)]
     return np.concatenate(rows).astype(np.float32)
+
+
+def size_of_view(member: Member) -> int:
+    """The numbers in the view of an agent."""
+    return sum(
+        math.prod(part.shape)
+        if part.counts is None
+        else int(np.sum(np.broadcast_to(part.counts, part.own_shape)))
+        for part in member.parts
+    )

@@ -1,6 +1,7 @@
 """Exported policies take what environments show: frames of a stack, several agents by name."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gymnasium.wrappers import FrameStackObservation, TransformObservation
 
 import parl
 from parl.core.errors import ArtefactError
-from parl.deploy import artefact
+from parl.deploy import artefact, contract
 from parl.deploy.artefact import Settings, Source
 from parl.deploy.observations import preprocessing_of
 from parl.envs.adapters.gymnasium import describe_team
@@ -56,15 +57,25 @@ def written(place: Path, found: Source, **settings: Any) -> parl.Policy:
     return parl.Policy.load(place)
 
 
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artefact of a policy that sees four frames."""
+    factory = make_factory(lambda: FrameStackObservation(Film(), 4))
+    place = tmp_path_factory.mktemp("stack") / "p"
+    written(place, policies.of_recipe("ppo", factory.spec)._replace(factory=factory))
+    return place
+
+
 @pytest.mark.parametrize("padding", ["reset", "zero"])
-def test_the_state_keeps_the_frames_of_a_stack(padding: Any, tmp_path: Path) -> None:
+def test_the_state_keeps_the_frames_of_a_stack(padding: Any, filmed: Path) -> None:
     make = lambda: FrameStackObservation(Film(), 4, padding_type=padding)
-    factory = make_factory(make)
-    assert preprocessing_of(factory.spec, factory) == [
-        {"kind": "stack", "frames": 4, "axis": 0, "padding": padding}
-    ]
-    found = policies.of_recipe("ppo", factory.spec)._replace(factory=factory)
-    actor = written(tmp_path / "p", found)
+    told: Any = stack_of(make())
+    assert told == {"kind": "stack", "frames": 4, "axis": 0, "padding": padding}
+    file = filmed / "contract.json"
+    values = json.loads(file.read_text())
+    assert values["preprocessing"][0].keys() == told.keys()
+    file.write_bytes(contract.sealed(values | {"preprocessing": [told]}))
+    actor = parl.Policy.load(filmed)
     films = [Film(), Film()]
     stacks = [make(), make()]
     frames, whole = (
@@ -161,6 +172,29 @@ def test_one_agent_alone_is_shown_its_own(tmp_path: Path) -> None:
     assert action.shape == () and int(action) == int(team.act({"player_2": obs})[0]["player_2"])
     assert list(map(int, actor.act([obs, obs], actor.start(2))[0])) == [int(action)] * 2
     assert actor.act({"view": view, "legal": obs["action_mask"] > 0})[0] == action
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"choices": -1}, "has -1 actions"),
+        ({"parts": []}, "sees nothing"),
+        ({"name": "somebody"}, "its agents are others"),
+        ({"parts": [{"shape": [99], "own_shape": [99]}]}, "see more than this policy has room for"),
+        ({"parts": [{"counts": 10**9}]}, "see more than this policy has room for"),
+    ],
+)
+def test_agents_that_do_not_fit_are_refused(change: Any, message: str, tmp_path: Path) -> None:
+    spec = make_factory("jax:tic_tac_toe").spec
+    written(tmp_path / "p", policies.of_recipe("ippo", spec))
+    file = tmp_path / "p" / "contract.json"
+    values = json.loads(file.read_text())
+    one = values["members"][0]
+    parts = [one["parts"][0] | part for part in change.get("parts", [{}])]
+    values["members"][0] = one | change | {"parts": parts}
+    file.write_bytes(contract.sealed(values))
+    with pytest.raises(ArtefactError, match=message):
+        parl.Policy.load(tmp_path / "p")
 
 
 SPACES = {

@@ -55,8 +55,7 @@ def unrolled(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any]) -> list[An
         elif kind in INLINED:
             results = unrolled(*opened(equation.params[INLINED[kind]]), arguments)
         else:
-            inner, parameters = equation.primitive.get_bind_params(equation.params)
-            made = equation.primitive.bind(*inner, *arguments, **parameters)
+            made = equation.primitive.bind(*arguments, **equation.params)
             results = made if equation.primitive.multiple_results else [made]
         values |= dict(zip(equation.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
