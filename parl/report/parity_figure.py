@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CASES = ("recorded", "adversarial", "sampled")
-LEAST = 1e-9  # where an error of zero is drawn
+LEAST = 1e-9  # where an error of zero is drawn; one of more than 1 is drawn at 1
 
 
 def parity_figure(report: Mapping[str, Any]) -> "Figure":
@@ -37,11 +37,11 @@ def draw_errors(axes: "Axes", forms: Mapping[str, Any], allowed: float) -> None:
             i: each[case]["max_error"] for i, each in enumerate(forms.values()) if case in each
         }
         places = [i + 0.25 * (k - 1) for i in found]
-        heights = [max(x, LEAST) for x in found.values()]
+        heights = [min(max(x, LEAST), 1.0) for x in found.values()]
         axes.bar(places, heights, 0.25, label=case, color=COLORS[k])
     axes.axhline(allowed, color=INK, linestyle=":", label="allowed")
     axes.set_yscale("log")
-    axes.set_ylim(LEAST / 2, 1000 * allowed)  # room for the legend
+    axes.set_ylim(LEAST / 2, 10)
     axes.set_xticks(range(len(forms)), list(forms))
     axes.legend(fontsize=7, frameon=False, ncols=2)
     titled(axes, "largest error, of its scale")

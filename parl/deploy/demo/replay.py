@@ -146,19 +146,27 @@ class OnHost:
 def shrunk(episodes: Sequence[Sequence[np.ndarray]]) -> tuple[int, list[list[str]]]:
     """(steps from picture to picture, data URLs of each episode's pictures) that fit in ROOM."""
     total = sum(map(len, episodes))
-    sample = [frame for frames in episodes for frame in frames[:: max(1, total // 10)]]
-    each = sum(len(small(frame)) for frame in sample) / len(sample)
+    pictures: dict[tuple[int, int], bytes] = {}  # by episode and step, each made once
+
+    def picture(place: tuple[int, int]) -> bytes:
+        if place not in pictures:
+            pictures[place] = small(episodes[place[0]][place[1]])
+        return pictures[place]
+
+    places = [(e, t) for e, frames in enumerate(episodes) for t in range(len(frames))]
+    some = places[:: max(1, total // 10)]
+    each = sum(len(picture(place)) for place in some) / len(some)
     every = max(1, int(np.ceil(each * total / ROOM)))
     while True:
-        chosen = [[small(frame) for frame in kept(frames, every)] for frames in episodes]
-        if sum(len(x) for frames in chosen for x in frames) <= ROOM or every > total:
-            return every, [[url(x) for x in frames] for frames in chosen]
+        chosen = [[(e, t) for t in kept(len(frames), every)] for e, frames in enumerate(episodes)]
+        if sum(len(picture(x)) for row in chosen for x in row) <= ROOM or every > total:
+            return every, [[url(picture(x)) for x in row] for row in chosen]
         every += 1
 
 
-def kept(frames: Sequence[np.ndarray], every: int) -> list[np.ndarray]:
-    """Every so many frames, and the last."""
-    return [*frames[:-1:every], frames[-1]]
+def kept(count: int, every: int) -> list[int]:
+    """Every so many of some frames, and the last."""
+    return [*range(0, count - 1, every), count - 1]
 
 
 def small(frame: np.ndarray) -> bytes:
