@@ -40,8 +40,10 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self.head < 0 or self.is_refused or self.transport.is_closing():
             return
-        if not self.head:
+        if not self.head:  # it began in these data, behind whatever came before
+            self.head = 1
             self.watch(SECONDS)
+            return
         self.head += len(data)
         if self.head > HEAD:
             self.refuse(431, f"the head of a request may have {HEAD:,} bytes.")
@@ -79,6 +81,9 @@ class Connection(HttpToolsProtocol):
     def refuse(self, status: int, sentence: str) -> None:
         """Answers without the application, and closes: at once, the answer would be lost."""
         self.unwatch()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # what was asked before gets no answer
+            self.cycle.message_event.set()
         body = encoded({"error": sentence})
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(body) + body)
