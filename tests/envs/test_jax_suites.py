@@ -9,6 +9,7 @@ import pytest
 
 from parl.core.errors import EnvError
 from parl.core.spec import Box, Discrete, example
+from parl.envs import jax_vector
 from parl.envs.adapters import pure
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.factory import make_factory
@@ -67,6 +68,18 @@ def test_an_environment_keeps_the_protocol(id: str) -> None:
     assert terminated or truncated
     if truncated:
         assert time + 1 == env.spec.max_steps
+
+
+@pytest.mark.parametrize("id", NAMES)
+def test_a_program_steps_it_in_a_loop(id: str) -> None:
+    """Two environments that restart, traced only."""
+    env = env_of(id)
+    action = jax.tree.map(lambda x: jnp.stack([x[0]] * 2), env.spec.action)
+    step = lambda vector, _: jax_vector.autostep(env, vector, action)
+    start = lambda key: jax_vector.reset(env, key, 2)
+    _, steps = jax.eval_shape(lambda key: jax.lax.scan(step, start(key), length=3), KEY)
+    wanted = jax.tree.map(lambda x: (3, 2, *x.shape[1:]), example(env.spec.observation_space))
+    assert jax.tree.map(jnp.shape, steps.next_obs) == wanted
 
 
 def test_gymnax_tells_a_time_limit_from_an_end() -> None:
