@@ -132,6 +132,10 @@ def served(name: str) -> dict[str, Source]:
     recipe, found = recipe_class(name), {}
     for kind, (env, settings) in KINDS.items():
         spec = env if isinstance(env, parl.EnvSpec) else make_factory(env).spec
-        if fits(recipe, spec) and settings.keys() <= recipe.for_env(spec).types().keys():
-            found[kind] = of_recipe(name, spec, **settings)
+        if not fits(recipe, spec):
+            continue
+        known = recipe.for_env(spec).types().keys()
+        whole = {"minibatches": 1} if "minibatches" in known else {}  # fits any number of sequences
+        if settings.keys() <= known:
+            found[kind] = of_recipe(name, spec, **settings, **whole)
     return found
