@@ -220,7 +220,7 @@ def tiny(name: str) -> dict[str, Any]:
     return {k: v for k, v in wanted.items() if k in types} | {"env": env}
 
 
-@case("B3", seconds=1800, slow=True)
+@case("B3", seconds=5400, slow=True)
 def every_recipe_is_loaded_saved_and_loaded_again() -> None:
     """Annealed or not."""
     for name in RECIPES:
