@@ -6,7 +6,8 @@ Rainbow (a distribution, noise, priorities and windows) in every run, the others
 from pathlib import Path
 
 import pytest
-from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes, quick
+from marks import quick
+from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes
 from tiny import VALUES, Case, make
 
 
