@@ -59,7 +59,7 @@ def compared(algorithm: str, updates: int, repeats: int) -> tuple[float, float]:
     own = learner.algorithm
     batch = data.layout.unpack({k: jax.numpy.asarray(x[:256]) for k, x in data.rows.items()})
     update = jax.jit(own.update, donate_argnums=0)
-    state = [own.init(jax.random.key(0), SPEC)]
+    state = [jax.tree.map(jax.numpy.copy, own.init(jax.random.key(0), SPEC))]
 
     def bare() -> None:
         for i in range(updates):

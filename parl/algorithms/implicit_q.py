@@ -33,6 +33,7 @@ class ImplicitQ(WeightedRegression):
 
     value: Model = static(default=None)  # obs [B, O] -> [B]
     expectile: float = 0.7
+    reward_scale: float = 1.0  # advantages are compared with the temperature
 
     def init(self, key: Array, spec: EnvSpec) -> ImplicitQState:
         k_actor, k_critic, k_value = jax.random.split(key, 3)
@@ -49,6 +50,7 @@ class ImplicitQ(WeightedRegression):
     def update(
         self, state: ImplicitQState, batch: Step, key: Array
     ) -> tuple[ImplicitQState, Metrics]:
+        batch = batch._replace(reward=self.reward_scale * batch.reward)
         k_actor, k_critic = jax.random.split(key)
         optimizer = self.optimizer(self.critic_learning_rate)
         q = as_values(self.critic.apply(state.target, batch.obs, batch.action)).mean.min(0)

@@ -61,6 +61,14 @@ class DataSet:
                     count += hdf5.length_of(file[hdf5.name_of(index)], str(path))
         return count
 
+    def range_of_returns(self) -> float:
+        """The largest return of an episode less the smallest."""
+        told = self.card.returns
+        if told:
+            return told["max"] - told["min"]
+        totals = [episode.total for episode in self.episodes()]
+        return max(totals) - min(totals) if totals else 0.0
+
     def sha256(self) -> str:
         """The identity of the data, computed from the files.
 

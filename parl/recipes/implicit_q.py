@@ -1,8 +1,8 @@
 """Implicit Q-learning as in Kostrikov et al. 2021, app. B, for locomotion.
 
-For AntMaze the paper has an expectile of 0.9 and an inverse temperature of 10. Rewards are as they
-are in the data; the paper scales them by 1,000 over the range of returns. The actor's rate falls
-linearly, in the paper as a cosine.
+For AntMaze the paper has an expectile of 0.9 and an inverse temperature of 10. The reward's
+scale follows from the data, as in the paper's code: returns get a range of 1,000. The actor's rate
+falls linearly, in the paper as a cosine.
 """
 
 from dataclasses import dataclass

@@ -82,6 +82,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "teacher_steps": count("Environment steps over which the teacher's share of acting falls."),
         "penalty": rate("Weight of the policy's distance from the recorded actions."),
         "critic_penalty": rate("Weight of the next action's distance from the recorded one."),
+        "reward_scale": positive("Factor of rewards; by default, returns in the data span 1,000."),
         "expectile": share("Expectile of the values that state values are regressed on."),
         "inverse_temperature": rate("How sharply advantages weigh recorded actions."),
         "largest_weight": positive("Bound of the weight of a recorded action."),

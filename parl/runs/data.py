@@ -28,6 +28,7 @@ from parl.recipes.base import OffPolicyRecipe, Recipe
 from parl.runs.config import RunConfig
 
 UPDATES = 10  # of an iteration without an environment: round numbers of updates stay
+SPAN = 1_000.0  # of the returns in data, where an algorithm scales rewards
 HELD = 0.4  # share of the free memory that the steps may take before they lie in a file
 
 
@@ -101,6 +102,8 @@ def for_data(recipe: Recipe, config: RunConfig, source: DataSet, spec: EnvSpec) 
     if not config.online_steps:
         changes |= {"num_envs": 1, "length": UPDATES, "updates": UPDATES}
         changes |= {"capacity": max(source.most_steps(), 1)}
+    if "reward_scale" in recipe.types():
+        changes["reward_scale"] = SPAN / (source.range_of_returns() or SPAN)
     if is_large(source, spec):
         changes["replay_on_host"] = True
     return recipe.override({k: x for k, x in changes.items() if k not in config.settings})

@@ -63,7 +63,9 @@ def test_the_teacher_acts_with_its_share(share: float, theirs: float) -> None:
 
 
 def test_its_share_falls_with_the_steps() -> None:
-    recipe = make_recipe("dagger", ENV.spec).override({"teacher_steps": 64, "hidden": (16,)})
+    recipe = make_recipe("dagger", ENV.spec).override(
+        {"teacher_steps": 64, "hidden": (16,), "learning_rate": 0.01}
+    )
     learner: Any = recipe.learner(ENV.spec, 1_000, 4)
     learner = learner.replace(algorithm=learner.algorithm.replace(teacher=TEACHER))
     run = Fused(ENV, learner, Seeds((0,)), 4, 8)

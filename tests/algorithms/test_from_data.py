@@ -161,6 +161,15 @@ def test_implicit_q_backs_up_state_values_where_episodes_go_on() -> None:
     assert loss == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_the_scale_of_rewards_is_that_of_the_data() -> None:
+    """As if the data had been scaled."""
+    make = lambda **settings: ImplicitQ(actor=BOUNDED, critic=CRITIC, value=VALUE, **settings)
+    state, data = make().init(KEY, SPEC), batch()
+    scaled = make(reward_scale=0.25).update(state, data, KEY)[1]
+    wanted = make().update(state, data._replace(reward=0.25 * data.reward), KEY)[1]
+    assert scaled["critic_loss"] == pytest.approx(float(wanted["critic_loss"]), rel=1e-6)
+
+
 @pytest.mark.parametrize("beta", [0.0, 2.0])
 def test_actions_are_weighed_by_their_advantage(beta: float) -> None:
     """Without a temperature, cloning; with one, exp(beta A), at most the largest weight."""
