@@ -53,7 +53,7 @@ class Builder:
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """An operation; the name of its result. Raises ValueError where it cannot be made."""
-        attributes = {n: list(x) if isinstance(x, tuple) else x for n, x in attributes.items()}
+        attributes = {n: plain(x) for n, x in attributes.items()}
         shape, dtype = infer(kind, [self.ports[name] for name in inputs], attributes)
         simpler = self.simpler(kind, inputs, attributes, shape)
         if simpler is not None:
@@ -164,6 +164,13 @@ class Builder:
         if name in self.constants and last == (self.constants[name].size,) == old[-1:] == new[-1:]:
             return self.constant(self.constants[name].reshape(last))
         return None
+
+
+def plain(value: Any) -> Any:
+    """An attribute as JSON has it: lists, and Python's integers in place of NumPy's."""
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def squeezed(shape: Shape) -> Shape:

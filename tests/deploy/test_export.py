@@ -20,7 +20,7 @@ from parl.deploy import observed, parity
 from parl.deploy.arrays import Runner
 from parl.deploy.artefact import Parts, Source
 from parl.deploy.backends import jax_backend, tflite_backend
-from parl.deploy.builder import UnsupportedOperation
+from parl.deploy.builder import Builder, UnsupportedOperation
 from parl.deploy.export import tflite
 from parl.deploy.rows import Rows
 from parl.models.nnx import NnxModel
@@ -153,6 +153,15 @@ def test_tflite_names_the_package_that_it_lacks(monkeypatch: pytest.MonkeyPatch)
         MissingPackage, match=r"needs ai-edge-litert: pip install 'parl-jax\[tflite"
     ):
         tflite_backend(Path())
+
+
+def test_integers_of_numpy_are_attributes_as_others() -> None:
+    """JAX keeps the axes of a sum as they were given."""
+    builder = Builder()
+    name = builder.add("sum", builder.input("x", (-1, 2, 3), "float32"), axes=(np.int64(1), 2))
+    (operation,) = builder.operations.values()
+    assert operation.attributes == {"axes": [1, 2]} and operation.output == (name, (-1,), "float32")
+    assert all(type(axis) is int for axis in operation.attributes["axes"])
 
 
 class Sorting(nn.Module):
