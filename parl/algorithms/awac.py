@@ -35,7 +35,7 @@ class AWAC(WeightedRegression):
         critic = modes.init(self.critic, k_critic, spec.obs, spec.action, renewed=True)
         net = init_net(self.optimizer(self.critic_learning_rate), critic)
         target = jax.tree.map(jnp.copy, net.params)  # a donated buffer may not appear twice
-        return AWACState(init_net(self.actor_optimizer, actor), net, target)
+        return AWACState(init_net(self.transformation, actor), net, target)
 
     def update(self, state: AWACState, batch: Step, key: Array) -> tuple[AWACState, Metrics]:
         k_critic, k_net, k_policy, k_actor = jax.random.split(key, 4)

@@ -41,7 +41,7 @@ class ImplicitQ(WeightedRegression):
         optimizer = self.optimizer(self.critic_learning_rate)
         critic = init_net(optimizer, made(self.critic, k_critic, spec.obs, spec.action))
         return ImplicitQState(
-            init_net(self.actor_optimizer, made(self.actor, k_actor, spec.obs)),
+            init_net(self.transformation, made(self.actor, k_actor, spec.obs)),
             critic,
             init_net(optimizer, modes.init(self.value, k_value, spec.obs)),
             jax.tree.map(jnp.copy, critic.params),  # a donated buffer may not appear twice

@@ -36,7 +36,12 @@ class WeightedRegression(Algorithm):
         return True
 
     @property
-    def actor_optimizer(self) -> optax.GradientTransformation:
+    def steps_per_update(self) -> int:
+        """Steps of the actor's optimiser per update."""
+        return 1
+
+    @property
+    def transformation(self) -> optax.GradientTransformation:
         """The actor's optimiser with its schedule."""
         return self.optimizer(annealed(self.learning_rate, self.anneal_updates))
 
@@ -54,7 +59,7 @@ class WeightedRegression(Algorithm):
         self, actor: Net, batch: Step, advantage: Array, key: Array
     ) -> tuple[Net, Metrics]:
         """The actor after one step on actions of this advantage [B]."""
-        return learn(self.actor_optimizer, self.actor_loss, actor, batch, advantage, key)
+        return learn(self.transformation, self.actor_loss, actor, batch, advantage, key)
 
     def actor_loss(
         self, params: Params, batch: Step, advantage: Array, key: Array
