@@ -105,7 +105,8 @@ class RunSettings:
     max_hours: float | None = declared(None, low=0, above=True)
     """End the run after this many hours, counted from the start or resume; it can be resumed."""
     log: tuple[str, ...] = ()
-    """Functions as module:function, called with each line of metrics as a dict."""
+    """Where each line of metrics goes, too: wandb, mlflow, trackio, csv, or module:function, which
+    is called with it as a dict. Repeat for more."""
     on_start: str = ""
     """Function as module:function, called before the first step with a dict of path, env_steps and
     config. This hook and those below may end the run or change its environments."""

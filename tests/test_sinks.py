@@ -1,0 +1,119 @@
+"""Trackers: each step once, also over a resume; a failing one does not end the run."""
+
+import csv
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import parl
+from parl.core.errors import MissingPackage
+from parl.report.sinks import Sink, Tracker, numbers
+
+SMALL: dict[str, Any] = {
+    "num_envs": 2,
+    "length": 8,
+    "minibatches": 2,
+    "epochs": 1,
+    "hidden": (4,),
+    "eval_episodes": 0,
+    "quiet": True,
+}
+
+
+def test_numbers_of_a_line() -> None:
+    line = {"env_steps": 8, "loss": 1.5, "name": "x", "ok": True, "none": None, "r": [1, 2.5]}
+    assert numbers(line) == {"loss": 1.5, "r/0": 1.0, "r/1": 2.5}
+
+
+class Recorder:
+    """A tracker that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, float]] = []
+        self.began: list[dict] = []
+        self.closed: list[dict] = []
+
+    def begin(self, config: dict, path: Path, state: dict) -> Tracker:
+        self.began.append(dict(state))
+        state.setdefault("id", "one")
+        write = lambda line, steps: self.lines.append((steps, line["loss"]))
+        return Tracker(write, self.closed.append)
+
+
+def test_each_step_is_written_once_over_a_resume(tmp_path: Path) -> None:
+    recorder, told = Recorder(), {"path": str(tmp_path), "config": {}}
+    first = Sink("csv", recorder.begin)  # a name that can be imported
+    first.on_start(told)
+    assert not recorder.began and not list(tmp_path.iterdir())  # nothing before there is a line
+    for steps in (8, 16, 24):
+        first.on_record({"env_steps": steps, "loss": steps / 2})
+    again = Sink("csv", recorder.begin)  # the process was killed; the checkpoint is of step 8
+    again.on_start(told)
+    for steps in (16, 24, 32):
+        again.on_record({"env_steps": steps, "loss": steps / 2})
+    again.on_end({"return_mean": 7.0, "env_steps": 32})
+    assert recorder.lines == [(8, 4.0), (16, 8.0), (24, 12.0), (32, 16.0)]
+    assert recorder.began == [{"env_steps": -1}, {"env_steps": 24, "id": "one"}]
+    assert recorder.closed == [{"return_mean": 7.0}]
+
+
+def test_a_tracker_that_fails_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin(config: dict, path: Path, state: dict) -> Tracker:
+        raise OSError("no network")
+
+    sink = Sink("csv", begin)
+    sink.on_start({"path": str(tmp_path), "config": {}})
+    for steps in (8, 16):
+        sink.on_record({"env_steps": steps, "loss": 1.0})
+    sink.on_end({})
+    assert capsys.readouterr().err.count("csv failed and gets no more lines (OSError: no net") == 1
+
+
+def test_csv_and_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", steps=64, log=("csv",), **SMALL)
+    rows = list(csv.DictReader((run.path / "metrics.csv").open()))
+    lines = [json.loads(x) for x in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert (
+        [int(r["env_steps"]) for r in rows] == [x["env_steps"] for x in lines] == [16, 32, 48, 64]
+    )
+    assert [float(r["value_loss"]) for r in rows] == [x["value_loss"] for x in lines]
+
+    monkeypatch.setitem(__import__("sys").modules, "trackio", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'parl-jax\[trackio\]'"):
+        parl.train("ppo", "jax:CartPole-v1", tmp_path / "no", steps=64, log=("trackio",), **SMALL)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
+def test_the_real_package_offline(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("WANDB_MODE", "WANDB_API_KEY", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip(name)  # only now: trackio reads its folder when it is imported
+    end = lambda line: parl.Stop("enough") if line["env_steps"] >= 32 else None
+    run = parl.train(
+        "ppo", "jax:CartPole-v1", tmp_path / "run", steps=64, log=(name,), on_record=end, **SMALL
+    )
+    parl.resume(run.path, quiet=True)
+    assert json.loads((run.path / f"{name}.json").read_text())["env_steps"] == 64
+    if name == "wandb":
+        assert len(list((run.path / "wandb").glob("offline-run-*"))) == 2  # one record, two parts
+    elif name == "mlflow":
+        rows = sqlite3.connect(run.path / "mlflow.db").execute(
+            "select step, value from metrics where key = 'value_loss' order by step"
+        )
+        lines = [json.loads(x) for x in (run.path / "metrics.jsonl").read_text().splitlines()]
+        assert rows.fetchall() == [(x["env_steps"], x["value_loss"]) for x in lines]
+    else:
+        (database,) = (tmp_path / "trackio").glob("*.db")
+        steps = sqlite3.connect(database).execute("select step from metrics order by step")
+        assert [step for (step,) in steps] == [16, 32, 48, 64]
