@@ -19,6 +19,7 @@ directory holds study.json, trials/, sweep.csv and sweep.png; the same command c
   --num-trials N   settings drawn from the space; not given, every combination of its values
   --num-seeds K    seeds of each trial
   --sample-seed S  the draw of the settings
+  --pbt PARTS      a population: after each part the worst go on from the best
   --out DIR        the study's directory
 
 All flags of 'parl train ALGO --env ID --help' go for every trial."""
@@ -36,9 +37,9 @@ class SweepFlags(TrainFlags):
     """Settings drawn from the space; by default every combination, where it has no range."""
     sample_seed: int = declared(0, low=0)
     """Seed of the draw of the settings."""
-
-
-OWN = {"over", "num_trials", "sample_seed"}
+    pbt: int = declared(0, low=0, high=10_000)
+    """Parts in which the trials are trained as a population: after each, the worst quarter goes on
+    from the best with settings near theirs; 0: trials do not know of each other."""
 
 
 def run(arguments: list[str]) -> int:
@@ -62,6 +63,7 @@ def run(arguments: list[str]) -> int:
         flags.out,
         flags.quiet,
         flags.sample_seed,
+        flags.pbt,
         **fields,
         **command.settings,
     )

@@ -23,24 +23,11 @@ from parl.report.progress import short
 from parl.runs.config import RUN_FIELDS
 from parl.runs.directory import RunDir, usable
 from parl.runs.trainer import Diverged
+from parl.studies import population
 from parl.studies.space import Choices, Range, Space, read_space, trials_of
+from parl.studies.trial import Trial
 
 STUDY, DIVERGED = "study.json", "diverged.json"
-
-
-class Trial(NamedTuple):
-    """One setting of a sweep and what came of it."""
-
-    path: Path
-    settings: dict[str, Any]
-    result: dict[str, Any]  # of result.json; empty where learning diverged
-    error: str = ""
-
-    @property
-    def score(self) -> float:
-        """The mean return over seeds, NaN without one."""
-        final = self.result.get("return")
-        return float(final["mean"]) if final else float("nan")
 
 
 class Study(NamedTuple):
@@ -65,6 +52,7 @@ def sweep(
     out: str | Path | None = None,
     quiet: bool = False,
     sample_seed: int = 0,
+    pbt: int = 0,
     **settings: Any,
 ) -> Study:
     """Trains an algorithm with many settings; a directory that holds a part of it is completed.
@@ -72,11 +60,14 @@ def sweep(
     `over` is the space, as `read_space` takes it; `num_trials` is how many of its settings are
     tried, not given, every combination of its choices, and `sample_seed` draws them. `settings` are
     those of every trial, as for `parl.train`. Trials whose learning diverges are told and left.
+    With `pbt` the trials are a population, trained in that many parts: after each, the worst
+    quarter goes on from the best, with settings near theirs (see studies/population.py).
     Writes study.json, trials/N/, sweep.csv and sweep.png. Raises a ParlError for whatever does not
     fit, before anything runs.
     """
     num_trials = checked("num_trials", num_trials, int | None, Setting(low=1, high=100_000))
     sample_seed = checked("sample_seed", sample_seed, int, Setting(low=0))
+    pbt = checked("pbt", pbt, int, Setting(low=0, high=10_000))
     fixed = {name: value for name, value in settings.items() if name not in RUN_FIELDS}
     with api.announced(quiet=quiet):
         api.prepare()
@@ -89,8 +80,26 @@ def sweep(
         recipe.override(each)  # all are checked before the first one runs
     name = algorithm_name(algorithm)
     place = directory(out, name, env)
-    claim(place, description(name, env, space, chosen, settings))
+    about = description(name, env, space, chosen, settings)
+    claim(place, about | {"pbt": pbt} if pbt else about)
     say = print if not quiet else lambda line: None
+    if pbt:
+        trials = population.train(
+            place, algorithm, env, space, chosen, pbt, settings, sample_seed, say
+        )
+    else:
+        trials = in_turn(place, algorithm, env, chosen, settings, say)
+    study = Study(place, space, trials)
+    from parl.studies.sweep_pictures import write  # only now: it loads matplotlib
+
+    write(study)
+    return study
+
+
+def in_turn(
+    place: Path, algorithm: Any, env: Any, chosen: list[dict[str, Any]], settings: dict, say: Any
+) -> list[Trial]:
+    """Trains one trial after the other and says what came of each."""
     trials = []
     for i, each in enumerate(chosen):
         path = place / "trials" / f"{i:0{len(str(len(chosen) - 1))}}"
@@ -98,11 +107,7 @@ def sweep(
         trial = run_trial(path, algorithm, env, each, settings)
         trials.append(trial)
         say(f"trial {i + 1} of {len(chosen)}: {told(trial)} ({time.monotonic() - begin:.1f} s)")
-    study = Study(place, space, trials)
-    from parl.studies.sweep_pictures import write  # only now: it loads matplotlib
-
-    write(study)
-    return study
+    return trials
 
 
 def recipe_of(algorithm: Any, env: Any) -> Any:

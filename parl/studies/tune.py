@@ -26,7 +26,8 @@ from parl.runs.config import RUN_FIELDS
 from parl.runs.directory import LOCK
 from parl.runs.hooks import Stop
 from parl.studies.space import Range, Space, read_space
-from parl.studies.sweep import STUDY, Trial, claim, description, directory, recipe_of, run_trial
+from parl.studies.sweep import STUDY, claim, description, directory, recipe_of, run_trial
+from parl.studies.trial import Trial
 
 JOURNAL, BEST = "journal.log", "best.yaml"
 RUNGS = 3  # evaluations before the first of which no trial is pruned, and the factor of later ones

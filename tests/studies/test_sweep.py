@@ -13,7 +13,8 @@ from parl.cli.main import main
 from parl.recipes.ppo import PPORecipe
 from parl.studies import find
 from parl.studies.space import Choices, Range, read_space, trials_of
-from parl.studies.sweep import Study, Trial, importance
+from parl.studies.sweep import Study, importance
+from parl.studies.trial import Trial
 
 RECIPE = PPORecipe()
 TINY: dict[str, Any] = {
