@@ -4,23 +4,15 @@ import csv
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
+from small import SMALL
 
 import parl
 from parl.core.errors import MissingPackage
 from parl.report.sinks import Sink, Tracker, numbers
 
-SMALL: dict[str, Any] = {
-    "num_envs": 2,
-    "length": 8,
-    "minibatches": 2,
-    "epochs": 1,
-    "hidden": (4,),
-    "eval_episodes": 0,
-    "quiet": True,
-}
+QUIET = SMALL | {"quiet": True}
 
 
 def test_numbers_of_a_line() -> None:
@@ -75,7 +67,7 @@ def test_a_tracker_that_fails_is_told_once(
 
 
 def test_csv_and_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", steps=64, log=("csv",), **SMALL)
+    run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", log=("csv",), **QUIET)
     rows = list(csv.DictReader((run.path / "metrics.csv").open()))
     lines = [json.loads(x) for x in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert (
@@ -85,7 +77,7 @@ def test_csv_and_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setitem(__import__("sys").modules, "trackio", None)
     with pytest.raises(MissingPackage, match=r"pip install 'parl-jax\[trackio\]'"):
-        parl.train("ppo", "jax:CartPole-v1", tmp_path / "no", steps=64, log=("trackio",), **SMALL)
+        parl.train("ppo", "jax:CartPole-v1", tmp_path / "no", log=("trackio",), **QUIET)
     assert not (tmp_path / "no").exists()
 
 
@@ -101,7 +93,7 @@ def test_the_real_package_offline(
     pytest.importorskip(name)  # only now: trackio reads its folder when it is imported
     end = lambda line: parl.Stop("enough") if line["env_steps"] >= 32 else None
     run = parl.train(
-        "ppo", "jax:CartPole-v1", tmp_path / "run", steps=64, log=(name,), on_record=end, **SMALL
+        "ppo", "jax:CartPole-v1", tmp_path / "run", log=(name,), on_record=end, **QUIET
     )
     parl.resume(run.path, quiet=True)
     assert json.loads((run.path / f"{name}.json").read_text())["env_steps"] == 64

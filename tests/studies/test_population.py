@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from small import SMALL
 
 import parl
 from parl.core.errors import ConfigError
@@ -35,15 +35,7 @@ def test_settings_stay_in_their_ranges() -> None:
 
 
 def test_a_population_is_runs_of_full_length(tmp_path: Path) -> None:
-    small: dict[str, Any] = {
-        "steps": 128,
-        "num_envs": 2,
-        "length": 8,
-        "minibatches": 2,
-        "epochs": 1,
-        "hidden": (4,),
-        "eval_episodes": 1,
-    }
+    small = SMALL | {"steps": 128, "eval_episodes": 1}
     call = lambda: parl.sweep(
         "ppo",
         "jax:CartPole-v1",

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from small import SMALL
 
 import parl
 from parl.cli.main import main
@@ -14,9 +15,8 @@ from parl.studies.reproduce import first_difference, reproduce
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run of ppo."""
-    small = {"num_envs": 2, "length": 8, "minibatches": 2, "epochs": 1, "hidden": (4,)}
     out = tmp_path_factory.mktemp("reproduce") / "run"
-    parl.train("ppo", "jax:CartPole-v1", out, True, steps=64, eval_episodes=0, **small)
+    parl.train("ppo", "jax:CartPole-v1", out, True, **SMALL)
     return out
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compiling import compilations
+from small import SMALL
 
 import parl
 from parl import ConfigError
@@ -17,15 +18,6 @@ from parl.studies.sweep import Study, importance
 from parl.studies.trial import Trial
 
 RECIPE = PPORecipe()
-TINY: dict[str, Any] = {
-    "steps": 64,
-    "num_envs": 2,
-    "length": 8,
-    "minibatches": 2,
-    "epochs": 1,
-    "hidden": (4,),
-    "eval_episodes": 0,
-}
 
 
 def test_a_space_is_read_from_text_mapping_and_file(tmp_path: Path) -> None:
@@ -115,7 +107,7 @@ def test_trials_are_the_runs_of_their_settings_and_compile_once(
     assert [run.config["settings"]["learning_rate"] for run in runs] == [1e-4, 1e-3, 1e-2]
     with compilations() as compiled:
         alone = parl.train(
-            "ppo", "jax:CartPole-v1", tmp_path / "run", True, learning_rate=1e-3, **TINY
+            "ppo", "jax:CartPole-v1", tmp_path / "run", True, learning_rate=1e-3, **SMALL
         )
     assert not compiled
     assert alone.result["params_sha256"] == runs[1].result["params_sha256"]
@@ -124,7 +116,13 @@ def test_trials_are_the_runs_of_their_settings_and_compile_once(
     before = (out / "trials" / "0" / "result.json").stat().st_mtime_ns
     (out / "trials" / "2" / "result.json").unlink()
     again = parl.sweep(
-        "ppo", "jax:CartPole-v1", "learning_rate=1e-4:1e-2:log", 3, tmp_path / "other", True, **TINY
+        "ppo",
+        "jax:CartPole-v1",
+        "learning_rate=1e-4:1e-2:log",
+        3,
+        tmp_path / "other",
+        True,
+        **SMALL,
     )
     assert main(command) == 0
     hashes = [trial.result["params_sha256"] for trial in again.trials]
@@ -138,7 +136,7 @@ def test_trials_are_the_runs_of_their_settings_and_compile_once(
 def test_a_trial_that_diverges_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     study = parl.sweep(
         "ppo", "jax:CartPole-v1", "learning_rate=1e-3,1e30", out=tmp_path / "s", quiet=True,
-        **TINY | {"steps": 640},
+        **SMALL | {"steps": 640},
     )  # fmt: skip
     good, bad = study.trials
     assert np.isfinite(good.score) and "diverged" in bad.error

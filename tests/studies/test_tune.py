@@ -4,9 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from small import SMALL
 
 import parl
 from parl.core.errors import ConfigError
@@ -14,15 +14,7 @@ from parl.studies import tune
 from parl.studies.space import Choices, Range
 
 pytest.importorskip("optuna")
-SMALL: dict[str, Any] = {
-    "steps": 64,
-    "num_envs": 2,
-    "length": 8,
-    "minibatches": 2,
-    "epochs": 1,
-    "hidden": (4,),
-    "eval_episodes": 1,
-}
+JUDGED = SMALL | {"eval_episodes": 1}
 OVER = "learning_rate=1e-4:1e-2:log,gamma=0.9,0.99"
 
 
@@ -38,7 +30,7 @@ def test_a_study_is_judged_on_seeds_that_no_trial_has_seen(tmp_path: Path) -> No
         prune=False,
         finalists=2,
         final_seeds=2,
-        **SMALL,
+        **JUDGED,
     )
     found = search()
     assert len(found.trials) == 3 and found.pruned == found.failed == 0
@@ -55,18 +47,18 @@ def test_a_study_is_judged_on_seeds_that_no_trial_has_seen(tmp_path: Path) -> No
     # again, or joined, it has no more to do
     assert search().finals == found.finals == tune.join(out, quiet=True).finals
     with pytest.raises(ConfigError, match="holds a study with other num_trials"):
-        parl.tune("ppo", "jax:CartPole-v1", OVER, 4, out, True, **SMALL)
+        parl.tune("ppo", "jax:CartPole-v1", OVER, 4, out, True, **JUDGED)
 
 
 def test_a_trial_that_was_broken_off_goes_on(tmp_path: Path) -> None:
     space = {"learning_rate": Range(1e-4, 1e-2, True), "gamma": Choices((0.9, 0.99))}
-    plan = tune.Plan(tmp_path, "ppo", "jax:CartPole-v1", space, 1, SMALL, False, 1, 1)
+    plan = tune.Plan(tmp_path, "ppo", "jax:CartPole-v1", space, 1, JUDGED, False, 1, 1)
     study = tune.open_study(plan, 0)
     trial = study.ask()
     chosen = tune.suggested(plan, trial)
     end = lambda line: parl.Stop("killed") if line["env_steps"] >= 32 else None
     first = tune.run_trial(
-        tune.place(plan, 0), "ppo", "jax:CartPole-v1", chosen, SMALL | {"on_record": end}
+        tune.place(plan, 0), "ppo", "jax:CartPole-v1", chosen, JUDGED | {"on_record": end}
     )
     assert first.result["env_steps"] == 32 and tune.abandoned(plan, study) == [0]
     done = tune.work(plan, 0, quiet=True)

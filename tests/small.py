@@ -1,0 +1,13 @@
+"""Settings of the smallest run of PPO, whose program several tests share."""
+
+from typing import Any
+
+SMALL: dict[str, Any] = {
+    "steps": 64,
+    "num_envs": 2,
+    "length": 8,
+    "minibatches": 2,
+    "epochs": 1,
+    "hidden": (4,),
+    "eval_episodes": 0,
+}
