@@ -18,7 +18,7 @@ from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
 from parl.runs.build import resolve
 from parl.runs.config import RunConfig
-from parl.runs.crossplay import Crossplay, Referee, draw, matrices_of, plain
+from parl.runs.crossplay import Crossplay, Referee, as_json, draw, matrices_of
 from parl.runs.evaluation import Contest, Player
 from parl.runs.opponents import random_player
 from parl.runs.sides import check_team, is_divided
@@ -135,9 +135,9 @@ def test_the_picture_and_the_json(tmp_path: Path) -> None:
     returns = np.array([[0.0, 0.5], [-0.5, 0.0]])
     result = Crossplay(ENV, ["a", "b"], returns, 0.5 + returns / 2, 10)
     assert draw(result, tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
-    assert plain(result)["win_rate"] == [[0.5, 0.75], [0.25, 0.5]]
-    assert "win_rate" not in plain(result._replace(win_rate=None))
-    json.dumps(plain(result))
+    assert as_json(result)["win_rate"] == [[0.5, 0.75], [0.25, 0.5]]
+    assert "win_rate" not in as_json(result._replace(win_rate=None))
+    json.dumps(as_json(result))
 
 
 @pytest.fixture(scope="module")

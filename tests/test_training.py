@@ -183,7 +183,7 @@ def test_per_seed() -> None:
     ("change", "text"),
     [
         ({"execution": "fuse"}, "Did you mean fused"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": -1}, "steps must not be negative"),
         ({"seed": -1}, "seed must not be negative"),
         ({"execution": "ray"}, "add --actors 2"),
         ({"actors": 2, "num_seeds": 2}, "one seed"),

@@ -14,18 +14,19 @@ import parl
 from parl.agents.execution.fused import Fused
 from parl.agents.execution.protocol import Seeds
 from parl.core.programs import as_data, forget, is_value, shared
-from parl.recipes import RECIPES
+from parl.core.spec import Discrete
+from parl.recipes import RECIPES, recipe_class
 from parl.runs.build import resolve
 from parl.runs.config import RunConfig
 
 IDS = {"continuous": "jax:Pendulum-v1", "discrete": "jax:CartPole-v1", "team": "jax:simple_spread"}
-TEAMS = ("ippo", "mappo", "iql", "vdn", "qmix", "pqn_vdn", "maddpg", "matd3", "coma")
-DISCRETE = ("ppo", "dqn", "pg", "a2c", "impala", "appo", "es")
 
 
 def env_for(algorithm: str) -> str:
-    kind = "team" if algorithm in TEAMS else "discrete" if algorithm in DISCRETE else "continuous"
-    return IDS[kind]
+    recipe: Any = recipe_class(algorithm)
+    if recipe.multi_agent:
+        return IDS["team"]
+    return IDS["discrete" if Discrete in recipe.serves else "continuous"]
 
 
 @pytest.mark.parametrize("algorithm", RECIPES)
