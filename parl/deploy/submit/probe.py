@@ -230,7 +230,7 @@ def main(path: str) -> None:
 def peak_bytes() -> int:
     """The most memory that this process held.
 
-    getrusage also counts what the process that started this one held, so Linux is asked for its own.
+    On Linux by /proc: getrusage also counts what the process that started this one held.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
