@@ -222,9 +222,18 @@ def tiny(name: str) -> dict[str, Any]:
 
 @case("B3", seconds=5400, slow=True)
 def every_recipe_is_loaded_saved_and_loaded_again() -> None:
-    """Annealed or not."""
-    for name in RECIPES:
+    """Annealed or not; those that learn from data, or from a teacher, have one of SAC."""
+    from parl.recipes import recipe_class
+
+    teacher = parl.train("sac", out=new(), steps=256, eval_episodes=1, quiet=True, **tiny("sac"))
+    data = new()
+    parl.record(teacher.path, data, episodes=2)
+    for name in sorted(RECIPES, key=lambda name: not recipe_class(name).needs_data):
         settings = tiny(name) | dict(steps=256, eval_episodes=1, quiet=True)
+        if recipe_class(name).needs_data:
+            settings |= {"data": data, "env": "jax:Pendulum-v1"}
+        if name == "dagger":
+            settings |= {"teacher": str(teacher.path), "env": "jax:Pendulum-v1"}
         run = parl.train(name, out=new(), **settings)
         once, twice = new(), new()
         agent = parl.load(run.path)
