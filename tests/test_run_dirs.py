@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small import SMALL
 
 import parl
 from parl.core import checkpoint, files, pieces
@@ -205,6 +206,17 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: Any, capsys: A
 
 
 # -- checkpoints that stay ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noted", [3.5, ["a"], {"user/a": "b"}])
+def test_metrics_of_a_checkpoint_that_are_none_do_not_cost_the_last_good_one(
+    tmp_path: Path, noted: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", True, **SMALL)
+    RunDir(run.path).amend(64, {"noted": noted})
+    (run.path / "result.json").unlink()
+    assert parl.resume(run.path, steps=96, quiet=True).result["env_steps"] == 96
+    assert "checkpoints/64 cannot be resumed" in capsys.readouterr().err
 
 
 def test_a_damaged_newer_checkpoint_does_not_cost_the_last_good_one(tmp_path: Path) -> None:

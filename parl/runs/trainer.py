@@ -433,7 +433,7 @@ class Trainer:
             self.parameters = meta.get("next_parameters", before)
             if self.parameters:
                 self.execution.change(self.parameters)
-            self.noted = meta.get("noted", {})
+            self.noted = {name: float(x) for name, x in meta.get("noted", {}).items()}
             self.restore_books(meta)
         except (DamagedCheckpoint, *NONSENSE) as error:
             raise DamagedCheckpoint(f"{checkpoint.path} cannot be resumed: {error}.") from error
