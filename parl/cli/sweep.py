@@ -48,13 +48,11 @@ def run(arguments: list[str]) -> int:
         print(USAGE)
         return 0 if arguments else 2
     command = read_command("sweep", arguments, SweepFlags)
-    from parl import api
     from parl.studies.sweep import Study, sweep, text
 
     flags: Any = command.flags
     if not flags.over:
         raise ConfigError("sweep needs settings to try: --over learning_rate=1e-4:1e-2:log.")
-    fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
     study: Study = sweep(
         command.algorithm,
         command.env,
@@ -64,8 +62,7 @@ def run(arguments: list[str]) -> int:
         flags.quiet,
         flags.sample_seed,
         flags.pbt,
-        **fields,
-        **command.settings,
+        **command.keywords,
     )
     table = Table("trial", *study.space, "return [95 % interval]", box=None)
     for trial in study.ranked[:SHOWN]:

@@ -13,7 +13,7 @@ from parl.cli.printing import HELP, print_result
 from parl.core.errors import ConfigError
 from parl.core.settings import brief
 from parl.report.announce import announced
-from parl.runs.config import RunSettings
+from parl.runs.config import RUN_FIELDS, RunSettings
 from parl.runs.settings_file import read_settings
 
 USAGE = """usage: parl train ALGO --env ID [flags]
@@ -56,6 +56,11 @@ class Command(NamedTuple):
     flags: Any
     settings: dict[str, Any]  # the recipe's that differ from its own
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The settings of the run and the recipe's, as `parl.train` takes them."""
+        return {name: getattr(self.flags, name) for name in RUN_FIELDS} | self.settings
+
 
 def run(arguments: list[str]) -> int:
     """parl train ALGO --env ID ...; a file of --config may name both."""
@@ -69,10 +74,7 @@ def run(arguments: list[str]) -> int:
     flags, factory = command.flags, command.factory
     if command.algorithm == AUTO and flags.quiet:
         print(pick(factory.spec, factory.jax is not None).line(factory.spec))
-    run_fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
-    done = api.train(
-        command.algorithm, command.env, flags.out, flags.quiet, **run_fields, **command.settings
-    )
+    done = api.train(command.algorithm, command.env, flags.out, flags.quiet, **command.keywords)
     print_result(done.result, done.path)
     return 0
 

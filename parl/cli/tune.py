@@ -72,13 +72,11 @@ def run(arguments: list[str]) -> int:
 
         return show(tune.join(joined.join, joined.quiet))
     command = read_command("tune", arguments, TuneFlags)
-    from parl import api
     from parl.studies import tune
 
     flags: Any = command.flags
     if not flags.over:
         raise ConfigError("tune needs settings to search: --over learning_rate=1e-5:1e-2:log.")
-    fields = {name: getattr(flags, name) for name in api.RUN_FIELDS}
     found = tune.tune(
         command.algorithm,
         command.env,
@@ -90,8 +88,7 @@ def run(arguments: list[str]) -> int:
         flags.prune,
         flags.finalists,
         flags.final_seeds,
-        **fields,
-        **command.settings,
+        **command.keywords,
     )
     return show(found)
 

@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parl import api
 from parl.core.errors import ConfigError
 from parl.core.files import write_json
 from parl.report.plotting import read_json
-from parl.runs.directory import RunDir
 from parl.runs.hooks import Stop
 from parl.runs.trainer import Diverged
 from parl.studies.space import Range, Space
-from parl.studies.trial import Trial
+from parl.studies.trial import Trial, trained
 
 STATE = "population.json"
 SHARE = 0.25  # of the members that are replaced, and from which their replacements come
@@ -57,6 +55,7 @@ def train(
         raise ConfigError(f"a population has at least 4 members, not {len(chosen)}.")
     steps = int(settings.get("steps", 100_000))
     state = read_json(place / STATE) or {"round": 0, "members": chosen, "exploits": []}
+    members: list[Trial] = []
     for part in range(state["round"], rounds):
         target = steps if part == rounds - 1 else steps * (part + 1) // rounds
         members = [
@@ -68,17 +67,12 @@ def train(
             f"part {part + 1} of {rounds}, {target:,} steps: best {np.nanmax(scores):.6g}, "
             f"worst {np.nanmin(scores):.6g}"
         )
-        if part == rounds - 1:
-            return members
-        random = np.random.default_rng((sample_seed, part))
-        exploits = planned(space, state["members"], scores, random)
-        apply(place, state, exploits)
-        state["round"] = part + 1
-        write_state(place, state)
-    return [
-        until(member(place, i), algorithm, env, each, settings, steps)
-        for i, each in enumerate(state["members"])
-    ]
+        if part < rounds - 1:
+            random = np.random.default_rng((sample_seed, part))
+            apply(place, state, planned(space, state["members"], scores, random))
+            state["round"] = part + 1
+            write_state(place, state)
+    return members
 
 
 def member(place: Path, index: int) -> Path:
@@ -96,17 +90,10 @@ def until(
     result = read_json(path / "result.json")
     if result.get("env_steps", 0) >= target:
         return Trial(path, chosen, result)
-    end: dict[str, Any] = {"on_record": partial(ended, target)}
     try:
-        if RunDir(path).is_run():
-            own = algorithm if not isinstance(algorithm, str) else None
-            own_env = None if isinstance(env, str) else env
-            done = api.resume(path, quiet=True, algorithm=own, env=own_env, curve=False, **end)
-        else:
-            done = api.train(algorithm, env, path, True, curve=False, **settings | chosen | end)
+        return trained(path, algorithm, env, chosen, settings, on_record=partial(ended, target))
     except Diverged as error:
         return Trial(path, chosen, {}, str(error))
-    return Trial(path, chosen, done.result)
 
 
 def ended(target: int, line: dict[str, Any]) -> Any:

@@ -21,11 +21,11 @@ from parl.recipes import algorithm_name
 from parl.report.plotting import read_json
 from parl.report.progress import short
 from parl.runs.config import RUN_FIELDS
-from parl.runs.directory import RunDir, usable
+from parl.runs.directory import usable
 from parl.runs.trainer import Diverged
 from parl.studies import population
 from parl.studies.space import Choices, Range, Space, read_space, trials_of
-from parl.studies.trial import Trial
+from parl.studies.trial import Trial, trained
 
 STUDY, DIVERGED = "study.json", "diverged.json"
 
@@ -170,14 +170,8 @@ def run_trial(
     """Trains a trial, goes on with it, or reads its result where it has finished."""
     if error := read_json(path / DIVERGED).get("error"):
         return Trial(path, chosen, {}, error)
-    own = algorithm if not isinstance(algorithm, str) else None
     try:
-        if RunDir(path).is_run():
-            own_env = None if isinstance(env, str) else env
-            done = api.resume(path, quiet=True, algorithm=own, env=own_env, curve=False, **hooks)
-        else:
-            done = api.train(algorithm, env, path, True, curve=False, **settings | chosen | hooks)
-        return Trial(path, chosen, done.result)
+        return trained(path, algorithm, env, chosen, settings, **hooks)
     except Diverged as error:
         write_json(path / DIVERGED, {"error": str(error)})
         return Trial(path, chosen, {}, str(error))
