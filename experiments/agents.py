@@ -26,8 +26,9 @@ from parl.agents.execution.fused import Fused
 from parl.api import prepare
 from parl.core.types import Array
 from parl.envs import jax_vector
-from parl.runs.build import make_execution, resolve
+from parl.runs.build import resolve
 from parl.runs.config import RunConfig
+from parl.runs.executions import make_execution
 
 AGENTS = (2, 4, 8, 16, 32)
 NUM_ENVS = 16

@@ -37,9 +37,10 @@ from parl.core.checkpoint import write_manifest
 from parl.core.errors import ParlError
 from parl.recipes import recipe_class
 from parl.report.progress import Progress
-from parl.runs.build import load_state, make_execution, resolve
+from parl.runs.build import load_state, resolve
 from parl.runs.clock import Clock
 from parl.runs.directory import RunDir
+from parl.runs.executions import make_execution
 from parl.runs.hooks import Hooks
 from parl.runs.session import go_on
 from parl.runs.trainer import Trainer

@@ -17,8 +17,9 @@ from parl.agents.execution.ended import nothing
 from parl.agents.execution.protocol import Seeds, init_learner
 from parl.core.types import Rollout
 from parl.envs.protocol import Transition
-from parl.runs.build import make_collector, resolve
+from parl.runs.build import resolve
 from parl.runs.config import RunConfig
+from parl.runs.executions import make_collector
 
 
 class Learning:

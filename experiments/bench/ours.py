@@ -23,8 +23,9 @@ from parl.agents.execution.protocol import Execution
 from parl.agents.learner import OffPolicy
 from parl.api import prepare
 from parl.core.yaml_text import parse_yaml
-from parl.runs.build import make_execution, resolve
+from parl.runs.build import resolve
 from parl.runs.config import RunConfig
+from parl.runs.executions import make_execution
 
 
 class Timing(NamedTuple):

@@ -47,8 +47,9 @@ def ours(job: Job, seconds: float) -> dict[str, Any]:
     import jax
 
     from parl.api import prepare
-    from parl.runs.build import make_execution, resolve
+    from parl.runs.build import resolve
     from parl.runs.config import RunConfig
+    from parl.runs.executions import make_execution
 
     prepare()
     settings: dict[str, Any] = {

@@ -110,7 +110,7 @@ def from_jax(env: JaxEnv) -> EnvFactory:
 
 def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFactory:
     """The factory for a registered Gymnasium environment, made with these arguments."""
-    from parl.envs.adapters.gymnasium import make_gymnasium  # only now: it loads Gymnasium
+    from parl.envs.adapters.gymnasium_make import make_gymnasium  # only now: it loads Gymnasium
 
     return from_gymnasium(make_gymnasium(name, **arguments), id)
 
@@ -120,8 +120,9 @@ def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
 
     Without an id, the name is the class of the environment.
     """
-    from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, class_name
+    from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
     from parl.envs.adapters.gymnasium_checks import MadeVector
+    from parl.envs.adapters.gymnasium_interface import class_name
     from parl.envs.adapters.gymnasium_vector import takes_count
 
     if takes_count(make):

@@ -62,7 +62,9 @@ class Alone:
         self.stack: Callable[[Sequence[Any]], Any] = stacker(self.space)
         self.informed = False
         if spec.native is not None:
-            from parl.envs.adapters.gymnasium import observer  # only now: it loads Gymnasium
+            from parl.envs.adapters.gymnasium_interface import (
+                observer,  # only now: it loads Gymnasium
+            )
             from parl.envs.adapters.gymnasium_json import space_of
 
             self.space = space_of(spec.native["observation"])

@@ -1,40 +1,37 @@
 """From a config to the objects of a run: environment, recipe, learner, execution."""
 
 import dataclasses
-import math
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from parl.agents.execution.collector import Collector
-from parl.agents.execution.fused import Fused
-from parl.agents.execution.offline import Offline
-from parl.agents.execution.pool import InlinePool
-from parl.agents.execution.pooled import Pooled
-from parl.agents.execution.protocol import Execution, Seeds, init_learner
-from parl.agents.execution.streamed import Streamed
-from parl.agents.execution.then_online import ThenOnline
-from parl.agents.learner import FromData, Learner, LearnerState
+from parl.agents.execution.protocol import init_learner
+from parl.agents.learner import Learner, LearnerState
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError, DamagedCheckpoint
 from parl.core.finite import not_finite
-from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.datasets.reader import DataSet, open_data
-from parl.envs.factory import EnvFactory, in_processes, make_factory, stored_factory
+from parl.envs.factory import EnvFactory, make_factory, stored_factory
 from parl.recipes import algorithm_name, make_recipe
 from parl.recipes.auto import AUTO, pick
-from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
+from parl.recipes.base import Recipe
 from parl.runs.config import RunConfig
-from parl.runs.data import check_learns, for_data, learner_on, packed
+from parl.runs.data import check_learns, for_data, learner_on
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
 from parl.runs.evaluation import Contest, Evaluator, Player
+from parl.runs.layout import (
+    Layout,
+    at_least_one_env_per_worker,
+    check_vector,
+    in_turn,
+    layout_of,
+    run_seeds,
+)
 from parl.runs.opponents import (
     ADMISSIONS,
     check,
@@ -51,22 +48,6 @@ from parl.runs.teaching import with_teacher
 
 # settings that a policy which only acts does without
 BESIDE = ("opponent", "eval_env", "data", "record", "teacher")
-
-
-class Layout(NamedTuple):
-    """Who collects, and how much of it one iteration learns from."""
-
-    execution: str  # fused, host or ray
-    mode: str  # sync or async
-    workers: int  # rollout actors, or the one that this process is
-    envs_per_worker: int
-    envs_per_iteration: int
-    updates: int  # of an off-policy algorithm after each iteration; else 1
-
-    def settings(self, recipe: Recipe) -> dict[str, int]:
-        """What a recipe has to be told for one iteration."""
-        own = {"num_envs": self.envs_per_iteration, "updates": self.updates}
-        return own if isinstance(recipe, OffPolicyRecipe) else {"num_envs": own["num_envs"]}
 
 
 class Parts(NamedTuple):
@@ -170,60 +151,6 @@ def check_same(spec: EnvSpec, stored: EnvSpec) -> None:
                 f"{spec.id} has other spaces and does not fit a policy of {stored.id}: its "
                 f"{what.replace('_', ' ')} is {in_words(new)} in place of {in_words(old)}."
             )
-
-
-def check_vector(config: RunConfig, layout: Layout, factory: EnvFactory) -> None:
-    """Raises ConfigError where environments cannot be as many, or stepped by processes."""
-    if factory.fixed not in (None, layout.envs_per_worker):
-        raise ConfigError(
-            f"{factory.spec.id} is a vector of {factory.fixed} environments: use --num-envs "
-            f"{factory.fixed * layout.workers}, or give a function that takes num_envs."
-        )
-    if not config.env_workers:
-        return
-    if layout.execution != "host" or factory.rows is None:
-        raise ConfigError(
-            f"env_workers are for single environments that are stepped in Python; "
-            f"{factory.spec.id} with {layout.execution} execution has none."
-        )
-    if config.env_workers > layout.envs_per_worker:
-        raise ConfigError(
-            f"{config.env_workers} env_workers cannot share {layout.envs_per_worker} environments; "
-            f"use --num-envs {config.env_workers} or more."
-        )
-
-
-def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
-    """How a run collects. Raises ConfigError where the environment or the algorithm cannot."""
-    execution, workers = config.execution, max(config.actors, 1)
-    if recipe.num_envs % workers:
-        raise ConfigError(
-            f"{recipe.num_envs} environments do not divide among {workers} actors; "
-            f"try --num-envs {recipe.num_envs // workers * workers}."
-        )
-    if execution == "auto":
-        execution = "ray" if config.actors else "fused" if factory.jax else "host"
-    if execution == "fused" and factory.jax is None:
-        raise ConfigError(
-            f"fused execution needs an environment in JAX, which {factory.spec.id} is not; "
-            "use --execution host."
-        )
-    mode = mode_of(config, algorithm, recipe)
-    updates = recipe.updates if isinstance(recipe, OffPolicyRecipe) else 1
-    parts = 1  # into which an iteration is divided
-    if mode == "async" and isinstance(recipe, OffPolicyRecipe):
-        # as few workers' fragments as leave a whole number of updates, at best one; on-policy
-        # batches stay
-        parts = math.gcd(updates, workers)
-    envs = recipe.num_envs
-    return Layout(execution, mode, workers, envs // workers, envs // parts, updates // parts)
-
-
-def in_turn(config: RunConfig, recipe: Recipe) -> bool:
-    """Whether several seeds are updated one after the other."""
-    if config.seeds_as == "auto":
-        return config.num_seeds > 1 and recipe.seeds_in_turn and jax.default_backend() == "cpu"
-    return config.seeds_as == "map"
 
 
 def learner_of(
@@ -347,146 +274,3 @@ def recipe_for(chosen: Any, factory: EnvFactory) -> tuple[str, Recipe]:
     picked = pick(factory.spec, factory.jax is not None)
     recipe = make_recipe(picked.algorithm, factory.spec)
     return picked.algorithm, recipe.override(picked.settings)
-
-
-def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
-    """sync or async. Raises ConfigError where the algorithm cannot learn asynchronously."""
-    tolerant = recipe.algorithm.tolerates_lag
-    mode = config.mode
-    if mode == "auto":
-        made_for_it = tolerant and isinstance(recipe, OnPolicyRecipe)
-        mode = "async" if config.actors and made_for_it else "sync"
-    if mode == "async" and not tolerant:
-        raise ConfigError(
-            f"{algorithm} cannot learn from rollouts of older policies: "
-            "use --mode sync, or appo or impala."
-        )
-    if mode == "sync" and config.max_policy_lag is not None:
-        raise ConfigError("max_policy_lag is for --mode async: sync rollouts have no lag.")
-    return mode
-
-
-def at_least_one_env_per_worker(recipe: Recipe, workers: int) -> Recipe:
-    """The recipe with an environment for each worker; updates per environment step stay."""
-    if recipe.num_envs >= workers:
-        return recipe
-    more = {"num_envs": workers}
-    if isinstance(recipe, OffPolicyRecipe):
-        more["updates"] = math.ceil(recipe.updates * workers / recipe.num_envs)
-    return recipe.override(more)
-
-
-def run_seeds(config: RunConfig) -> Seeds:
-    """The seeds of a run: several are vmapped."""
-    return Seeds(config.seeds, vmapped=config.num_seeds > 1)
-
-
-def make_execution(
-    parts: Parts,
-    say: Callable[[str], None] = lambda phase: None,
-    out: Path | None = None,
-    warn: Callable[[str], None] = lambda text: None,
-) -> Execution:
-    """The run, ready to advance; `say` is told what is waited for, `warn` what was lost.
-
-    `out` is the run's directory, by which it is known on a cluster.
-    """
-    if parts.data is None:
-        return make_online(parts, say, out, warn)
-    say("reading the data")
-    config, seeds, spec, learner = (
-        parts.config,
-        run_seeds(parts.config),
-        parts.factory.spec,
-        parts.learner,
-    )
-    assert isinstance(learner, FromData)
-    size = parts.layout.envs_per_iteration * parts.recipe.length
-    data = packed(parts.data, spec, learner.algorithm, out)
-    offline = Offline(spec, learner.replace(share=1.0, updates=size), seeds, data)
-    if not config.online_steps:
-        return offline
-    online = make_online(parts, say, out, warn, offline.state.data)
-    return ThenOnline(offline, online, -(-config.data_steps // size))
-
-
-def make_online(
-    parts: Parts,
-    say: Callable[[str], None],
-    out: Path | None,
-    warn: Callable[[str], None],
-    data: Any = (),
-) -> Execution:
-    """The run in its environments; `data` is the data set that its learner's state holds."""
-    config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
-    seeds, share = run_seeds(config), layout.envs_per_worker
-    shape = layout.envs_per_iteration, parts.recipe.length
-    if layout.execution == "fused":
-        assert factory.jax is not None
-        return Fused(factory.jax, learner, seeds, *shape, data)
-    vector = factory.vector
-    if config.env_workers:
-        vector = in_processes(factory, config.env_workers, config.deadline, warn)
-    make = partial(
-        make_collector,
-        vector,
-        learner.algorithm,
-        seeds,
-        share,
-        config.info_names,
-        layout.workers,
-    )
-    if layout.execution == "host":
-        pool = InlinePool([make(0)], parts.recipe.length)
-        return Pooled(pool, factory.spec, learner, seeds, *shape, data)
-
-    from parl.remote import RolloutPool, connect  # only now: it loads Ray
-    from parl.remote.occupants import introduce
-
-    say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
-    connect(config.address)
-    introduce(f"{config.algorithm} on {config.env}", str(out.resolve()) if out else "")
-    say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
-    pool = RolloutPool(
-        make,
-        layout.workers,
-        share,
-        parts.recipe.length,
-        mode="async" if layout.mode == "async" else "sync",
-        max_in_flight=1,  # a second one would be of an older policy, and gains little
-        max_policy_lag=config.max_policy_lag,
-        deadline=config.deadline or "auto",
-        seed=config.seed,
-        say=say,
-    )
-    try:
-        if layout.mode == "sync":
-            execution = Pooled(pool, factory.spec, learner, seeds, *shape, data)
-        else:
-            fragments = layout.envs_per_iteration // share
-            execution = Streamed(pool, fragments, factory.spec, learner, seeds, *shape, data)
-        pool.ready()
-    except BaseException:
-        pool.close()
-        raise
-    return execution
-
-
-def make_collector(
-    vector: Callable[[int, int, int], Any],
-    algorithm: Algorithm,
-    seeds: Seeds,
-    num_envs: int,
-    log_info: tuple[str, ...],
-    workers: int,
-    worker: int,
-) -> Collector:
-    """What one worker holds; runs in the worker's process.
-
-    `worker` counts on where a worker is replaced, the indices of its environments do not.
-    """
-    envs = [
-        vector(num_envs, env_seed(seed, worker), (k * workers + worker % workers) * num_envs)
-        for k, seed in enumerate(seeds.values)
-    ]
-    return Collector(envs, algorithm, seeds, worker, log_info)

@@ -21,7 +21,7 @@ from parl.algorithms.wrappers.match import Scripted, Uniform, sides_of
 from parl.algorithms.wrappers.self_play import SelfPlay
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError, nearest, told
-from parl.core.loading import OBJECT, is_path, load
+from parl.core.loading import OBJECT, called, is_path, load
 from parl.core.spec import EnvSpec, example
 from parl.runs.evaluation import Player
 
@@ -60,6 +60,13 @@ def is_own(opponent: str) -> bool:
     if opponent.endswith(OBJECT):
         return True
     return is_path(opponent) and not Path(opponent).exists()
+
+
+def own_opponent(opponent: Any) -> tuple[Any, str]:
+    """(the user's opponent object or None, its name)."""
+    if opponent is None or isinstance(opponent, str | Path):
+        return None, str(opponent or "")
+    return opponent, called(opponent)
 
 
 def own_player(opponent: Any, spec: EnvSpec) -> Player:

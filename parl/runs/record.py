@@ -19,10 +19,11 @@ from parl.datasets.card import Card, card_for
 from parl.datasets.cutter import Cutter
 from parl.datasets.episode import Episode, cut_after
 from parl.datasets.writer import SHARD_STEPS, Writer
-from parl.runs.build import Parts, load_state, run_seeds
+from parl.runs.build import Parts, load_state
 from parl.runs.config import versions
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
+from parl.runs.layout import run_seeds
 
 RECORDING = 1_000_033  # keeps the seeds of recorded episodes apart from all others
 LENGTH = 128  # steps of each environment between two looks at what has ended

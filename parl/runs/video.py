@@ -19,10 +19,11 @@ from parl.envs.drawing import picture_of
 from parl.envs.factory import EnvFactory, make_factory
 from parl.envs.ids import with_arguments
 from parl.envs.protocol import JaxEnv
-from parl.runs.build import load_state, make_evaluator, run_seeds
+from parl.runs.build import load_state, make_evaluator
 from parl.runs.directory import RunDir
 from parl.runs.episodes import HostPlayer, Rules, board_programs
 from parl.runs.evaluation import Contest, Evaluator, MatchPolicy
+from parl.runs.layout import run_seeds
 
 FORMATS = (".mp4", ".gif", ".png")
 STRIP = 6  # frames of a picture in .png

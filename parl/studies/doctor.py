@@ -236,8 +236,9 @@ def clusters() -> str:
 def update_speed() -> Finding:
     """Steps a second of PPO on our CartPole, compiled beforehand: acting and learning."""
     from parl.agents.execution.fused import Fused
-    from parl.runs.build import make_execution, resolve
+    from parl.runs.build import resolve
     from parl.runs.config import RunConfig
+    from parl.runs.executions import make_execution
 
     execution = make_execution(resolve(RunConfig("ppo", "jax:CartPole-v1", steps=100_000)))
     assert isinstance(execution, Fused)

@@ -20,7 +20,8 @@ from parl.core import checkpoint
 from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Step
-from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium_make import make_gymnasium
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.classic.pendulum import Pendulum
 from parl.envs.jax_vector import JaxVectorEnv

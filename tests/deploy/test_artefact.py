@@ -22,7 +22,8 @@ from parl.deploy.artefact import Parts, Settings
 from parl.deploy.export import c, js
 from parl.deploy.observations import leaves_of
 from parl.deploy.program import Operation, Program
-from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, face
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium_interface import face
 from parl.envs.native import Alone
 
 SETTINGS = Settings(episodes=0)

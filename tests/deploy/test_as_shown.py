@@ -17,7 +17,7 @@ from parl.core.errors import ArtefactError
 from parl.deploy import artefact, contract
 from parl.deploy.artefact import Settings, Source
 from parl.deploy.observations import preprocessing_of
-from parl.envs.adapters.gymnasium import describe_team
+from parl.envs.adapters.gymnasium_interface import describe_team
 from parl.envs.adapters.gymnasium_team import Team
 from parl.envs.adapters.stacks import stack_of
 from parl.envs.adapters.to_pettingzoo import export as to_pettingzoo

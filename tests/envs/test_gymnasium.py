@@ -10,7 +10,9 @@ from marks import quick
 
 from parl.core.errors import CheckpointError, EnvError, MissingPackage, SpaceError
 from parl.core.spec import Box, Discrete, MultiDiscrete
-from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, convert_space, make_gymnasium
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium_make import make_gymnasium
+from parl.envs.adapters.gymnasium_spaces import convert_space
 from parl.envs.protocol import EnvState
 
 CLASSIC = [

@@ -12,7 +12,8 @@ from parl.core.errors import EnvError
 from parl.core.seeding import env_seed
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Rollout, Step
-from parl.envs.adapters.gymnasium import GymnasiumVectorEnv, make_gymnasium
+from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+from parl.envs.adapters.gymnasium_make import make_gymnasium
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.protocol import EnvState, Transition

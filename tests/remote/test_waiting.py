@@ -17,7 +17,7 @@ from parl.remote import RolloutPool, chaos, remote_class
 from parl.remote.answers import Watch
 from parl.remote.lifeline import Printed
 from parl.remote.sendable import unsendable
-from parl.runs.build import make_collector
+from parl.runs.executions import make_collector
 
 
 def make_pool(maker=None):

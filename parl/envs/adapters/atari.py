@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces, wrappers
 
 from parl.core.errors import EnvError
-from parl.envs.adapters.gymnasium import make_gymnasium
+from parl.envs.adapters.gymnasium_make import make_gymnasium
 
 FRAMES = 4  # skipped, and stacked
 

@@ -1,207 +1,25 @@
 """Gymnasium environments, stepped together in this process."""
 
-import dataclasses
 import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import error as gymnasium_error
-from gymnasium import spaces
-from gymnasium.envs import registration
 
-from parl.core.errors import CheckpointError, EnvError, SpaceError, nearest, told
+from parl.core.errors import CheckpointError, EnvError, told
 from parl.core.finite import check_answer, find_not_finite
-from parl.core.spec import Box, EnvSpec, MultiDiscrete, Space, flat_size, mask_space
+from parl.core.spec import EnvSpec, MultiDiscrete
 from parl.envs.adapters import gymnasium_checks as checks
 from parl.envs.adapters import gymnasium_masks as masks
 from parl.envs.adapters import gymnasium_state
 from parl.envs.adapters.gymnasium_checks import finite_bounds
-from parl.envs.adapters.gymnasium_json import describe
-from parl.envs.adapters.gymnasium_spaces import convert_actions, convert_space, stacker
-from parl.envs.adapters.gymnasium_team import FOLLOWING, Team, TupleTeam
-from parl.envs.ids import atari_hint, import_module, missing
+from parl.envs.adapters.gymnasium_interface import face, own_id
+from parl.envs.adapters.gymnasium_make import adapted
+from parl.envs.adapters.gymnasium_team import FOLLOWING, Team
 from parl.envs.protocol import EnvState, Transition
 from parl.envs.pulse import beat
-from parl.envs.team import is_pettingzoo
-
-# Packages that register a namespace, or a family, of ids only when they are imported.
-_NAMESPACES = {"ALE": "ale_py"}
-_FAMILIES = {"Foraging": "lbforaging", "rware": "rware"}
-ALONE = "observation"  # what an observation is called that is no dict, where a mask is beside it
-
-
-def make_gymnasium(id: str, /, **kwargs: Any) -> Callable[[], gymnasium.Env]:
-    """A maker of the registered environment `id`; keyword arguments go to `gymnasium.make`.
-
-    An unknown id raises here, a missing package here or when the maker is first called. The
-    checks that Gymnasium wraps around every step are left out: the vector environment has its own.
-    """
-    _resolve(id)
-    return functools.partial(_make, id, kwargs)
-
-
-def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
-    spec = dataclasses.replace(_resolve(id), order_enforce=False)
-    try:
-        with _remarks_logged(spec):
-            return gymnasium.make(spec, disable_env_checker=True, **kwargs)
-    except (gymnasium_error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise missing(id, error) from error
-    except Exception as error:
-        raise EnvError(f"{id} could not be made: {type(error).__name__}: {error}") from error
-
-
-def _remarks_logged(spec: registration.EnvSpec) -> AbstractContextManager[None]:
-    """Logs MuJoCo's warnings for its environments; MuJoCo is imported for these only."""
-    if "mujoco" not in str(spec.entry_point):
-        return nullcontext()
-    from parl.envs.adapters.mujoco_log import remarks_logged
-
-    return remarks_logged()
-
-
-def _resolve(id: str) -> registration.EnvSpec:
-    """The registered spec of an id: 'Name-v0', 'Namespace/Name-v0' or 'module:Name-v0'."""
-    module, _, name = id.rpartition(":")
-    namespace = name.partition("/")[0] if "/" in name else ""
-    family = re.split("[-_]", name)[0]
-    if id.startswith(":"):
-        import_module(module, id)  # raises
-    for package in (module, _NAMESPACES.get(namespace), _FAMILIES.get(family)):
-        if package:
-            import_module(package, id)
-    try:
-        return gymnasium.spec(name)
-    except gymnasium_error.Error as error:
-        hint = atari_hint(name) or nearest(name, gymnasium.registry)
-        raise EnvError(f"unknown environment '{id}'.{hint}") from error
-
-
-def adapted(env: Any) -> gymnasium.Env:
-    """An environment of several agents, PettingZoo's or one of tuples, as a Team; others as is."""
-    if isinstance(env, gymnasium.Env):
-        actions = getattr(env, "action_space", None)
-        if isinstance(env.unwrapped, Team) or not isinstance(actions, spaces.Tuple):
-            return env
-        return TupleTeam(env)
-    if is_pettingzoo(env):
-        from parl.envs.adapters.pettingzoo import as_team  # loaded already
-
-        return as_team(env)
-    return env
-
-
-class EnvInterface(NamedTuple):
-    """How the agents' side sees an environment, and the functions that translate batches.
-
-    Observations carry the mask `legal` where the environment tells what is legal, see
-    gymnasium_masks.py; if `informed`, it is in `info`, and `stack` leaves it out.
-    """
-
-    spec: EnvSpec
-    stack: Callable[[Sequence[Any]], Any]  # B observations to arrays [B, *O]
-    split: Callable[[np.ndarray], Sequence[Any]]  # actions [B, ...] to B actions
-    informed: bool = False
-
-
-def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = None) -> EnvInterface:
-    """The spec of an environment under the name `id`, and its translators.
-
-    `info` is that of its first reset. Raises SpaceError for spaces that cannot be served.
-    """
-    if isinstance(env.unwrapped, Team):
-        spec = dataclasses.replace(env.unwrapped.team, native=describe_team(env.unwrapped))
-        spec = spec if id is None else dataclasses.replace(spec, id=id)
-        return EnvInterface(spec, stack_dicts, list)
-    action_space, action_map = convert_actions(env.action_space)
-    path = masks.find_mask(env.observation_space, action_space)
-    informed = path is None and masks.IN_INFO in (info or {}) and not isinstance(action_space, Box)
-    seen, stack = observer(env.observation_space, action_space, informed)
-    spec = EnvSpec(
-        id=id or own_id(env),
-        observation_space=seen,
-        action_space=action_space,
-        max_steps=env.spec.max_episode_steps if env.spec else None,
-        action_map=action_map,
-        native={"observation": describe(env.observation_space), "informed": informed},
-    )
-    return EnvInterface(spec, stack, action_map.split, informed)
-
-
-def observer(
-    observation_space: spaces.Space, action_space: Space, informed: bool
-) -> tuple[Space, Callable[[Sequence[Any]], Any]]:
-    """What networks see of one agent's observations, and the function from B of them to arrays.
-
-    Where it is `informed` of what is legal beside the observation, the function leaves that out.
-    """
-    path = masks.find_mask(observation_space, action_space)
-    if path is not None:
-        return with_mask(observation_space, path, flat_size(action_space))
-    seen, stack = convert_space(observation_space), stacker(observation_space)
-    if not informed:
-        return seen, stack
-    if not isinstance(seen, dict):
-        seen, stack = {ALONE: seen}, named(stack)
-    return seen | {"legal": mask_space(action_space)}, stack
-
-
-def describe_team(team: Team) -> dict[str, Any]:
-    """The form of a game and its agents, with their own spaces, as JSON."""
-    form = "tuple" if isinstance(team, TupleTeam) else "turns" if team.team.takes_turns else "all"
-    agents = [
-        {"name": name if isinstance(name, str | int) else str(name)}
-        | {"observation": describe(seen), "action": describe(taken)}
-        for name, (seen, taken) in zip(team.names, team.roles, strict=True)
-    ]
-    return {"form": form, "agents": agents}
-
-
-def with_mask(
-    space: spaces.Space, path: masks.Path, size: int
-) -> tuple[Space, Callable[[Sequence[Any]], Any]]:
-    """The space of observations with their mask at a path, and the function that stacks them."""
-    rest = masks.without(space, path)
-    if not getattr(rest, "spaces", None):
-        raise SpaceError(f"{space} has nothing but a mask: there is nothing to decide by.")
-    seen, stack = convert_space(rest), stacker(rest)
-    assert isinstance(seen, dict)
-
-    def both(values: Sequence[Any]) -> dict[str, Any]:
-        obs = stack(values)
-        try:
-            own = [masks.at(path, value) for value in values]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"it lacks the mask '{path[-1]}'") from error
-        return obs | {"legal": masks.stack_masks(own, size)}
-
-    return seen | {"legal": Box((size,), "bool")}, both
-
-
-def named(stack: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
-    """A stacker whose observations have a name, so that a mask can stand beside them."""
-    return lambda values: {ALONE: stack(values)}
-
-
-def own_id(env: gymnasium.Env) -> str:
-    """The name of an environment that was not given one."""
-    return env.spec.id if env.spec else class_name(env)
-
-
-def class_name(env: gymnasium.Env) -> str:
-    """What an environment is, without its wrappers."""
-    game = env.unwrapped
-    return game.team.id if isinstance(game, Team) else type(game).__name__
-
-
-def stack_dicts(values: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """B dicts of arrays as one dict of arrays [B, ...]."""
-    return {name: np.stack([value[name] for value in values]) for name in values[0]}
 
 
 def told_index(make: Callable[..., Any], index: int) -> Callable[[], Any]:

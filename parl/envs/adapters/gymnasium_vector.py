@@ -19,7 +19,7 @@ from parl.core.finite import check_answer
 from parl.core.spec import EnvSpec
 from parl.envs.adapters import gymnasium_checks as checks
 from parl.envs.adapters import gymnasium_masks as masks
-from parl.envs.adapters.gymnasium import observer
+from parl.envs.adapters.gymnasium_interface import observer
 from parl.envs.adapters.gymnasium_json import describe
 from parl.envs.adapters.gymnasium_spaces import convert_actions
 from parl.envs.protocol import EnvState, Transition

@@ -1,0 +1,208 @@
+"""Training: from an algorithm and an environment to a finished run, and resuming one."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from parl.core.errors import ConfigError, nearest
+from parl.core.memory import keep_freed_memory
+from parl.envs.factory import make_factory
+from parl.models.encoder import has_images
+from parl.recipes import algorithm_name
+from parl.recipes.auto import AUTO, pick
+from parl.report.announce import announced
+from parl.report.progress import Progress
+from parl.runs.build import Parts, resolve
+from parl.runs.clock import Clock
+from parl.runs.config import RUN_FIELDS, RunConfig, new_run_id, versions
+from parl.runs.data import check_learns, with_data
+from parl.runs.directory import RunDir
+from parl.runs.executions import make_execution
+from parl.runs.hooks import HOOKS, Hooks, lost, named, with_settings
+from parl.runs.interruption import Signals, ending
+from parl.runs.opponents import own_opponent
+from parl.runs.preparation import prepare
+from parl.runs.remarks import long_warmup, rounding
+from parl.runs.schedules import explained, extended
+from parl.runs.session import finished, go_on, resumed, say, started
+from parl.runs.sides import check_team
+from parl.runs.teaching import check_taught
+from parl.runs.trainer import Trainer
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    path: Path
+    result: dict[str, Any]  # the content of result.json
+
+
+@ending("ended before training began; nothing is left of it.")
+def train(
+    algorithm: Any,
+    env: Any = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    env_id: str = "",
+    curve: bool = True,
+    **settings: Any,
+) -> Run:
+    """Trains an algorithm on an environment and writes a run directory.
+
+    `algorithm` is a name such as 'sac', or the user's own: a Recipe's class, an Algorithm with its
+    networks, a Learner around one, or the name of one of these, as in 'my_lab.sac:MySAC'. The
+    algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
+    an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, a function that makes a Gymnasium
+    environment, or the name of one of these, as in 'my_lab.maze:Maze'; `env_id` is what the user's
+    own is to be called. `settings` are those of the run, the fields of `RunSettings`, and any of
+    the recipe's; `parl train --help` explains them. `opponent` may be an object, too, such as an
+    Agent, and so may `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`:
+    functions of one dict, see `Hooks`. `curve` is whether curve.png is drawn. With `data`, a data
+    set, the algorithm learns from that: `env` only evaluates, or is left out, or is stepped for
+    `online_steps` thereafter. Raises a ParlError with one sentence for whatever does not fit.
+    """
+    clock = Clock()
+    hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
+    given: dict[str, Any] = {k: settings.pop(k) for k in RUN_FIELDS & settings.keys()} | names
+    rival, given["opponent"] = own_opponent(given.get("opponent"))
+    chosen, own = dict(settings), own_env(env, env_id)
+    name = algorithm_name(algorithm)
+    config = RunConfig(name, (env or "") if own is None else "", settings=settings, **given)
+    with announced(quiet=quiet):
+        prepare()
+        config = with_data(config, env is not None)
+        parts = resolve(config, own, algorithm, rival)
+        check_learns(parts.config.algorithm, parts.recipe, config.data)
+        check_taught(parts.learner, config)
+        told = with_settings(hooks, config)
+    spec = parts.factory.spec
+    if name == AUTO and not quiet:
+        print(pick(spec, parts.factory.jax is not None).line(spec))
+    remark = check_team(name, parts.factory, config.opponent)
+    if not quiet and remark:
+        print(remark)
+    config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
+    with started(out, config, chosen) as run, conditions(config):
+        tell(parts, quiet)
+        return drive(parts._replace(config=config), run, quiet, clock, told, curve=curve)
+
+
+@ending("ended before training went on; the run is as it was.")
+def resume(
+    path: str | Path,
+    steps: int | None = None,
+    env: Any = None,
+    quiet: bool = False,
+    address: str | None = None,
+    schedule: str | None = None,
+    algorithm: Any = None,
+    checkpoint: str | int = "latest",
+    opponent: Any = None,
+    curve: bool = True,
+    **hooks: Any,
+) -> Run:
+    """Continues a run from its newest good checkpoint, or from another one.
+
+    `checkpoint` is latest, best, or the environment steps of one: newer ones are then removed, and
+    what was logged since. A run that is finished is not touched, and its result given back.
+    `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
+    steps the schedule of the learning rate is the one of a run of that length (`schedule`
+    "stretch", the default), one of its own for the added steps ("restart"), or the old one
+    ("keep"), at whose end the rate may be 0. `env`, `algorithm`, `opponent` and the `hooks` are
+    needed where the run was started with objects of the user's own. Raises CheckpointError if no
+    checkpoint is good.
+    """
+    if odd := sorted(hooks.keys() - set(HOOKS)):
+        raise ConfigError(f"resume takes no '{odd[0]}'.{nearest(odd[0], HOOKS)}")
+    clock, run, (own, _) = Clock(), RunDir(path), named(hooks)
+    config = run.config()
+    with resumed(run, config.run_id):
+        end = config.steps if steps is None else dataclasses.replace(config, steps=steps).steps
+        if checkpoint == "latest" and schedule is None and (done := run.result(end, config.run_id)):
+            return Run(run.path, finished(run, done, quiet))
+        with announced(quiet=quiet):
+            prepare()
+            found = run.pick(config.run_id, checkpoint)
+            before, at = config, found.meta["env_steps"]
+            config = extended(config, steps, schedule, at)
+            if address is not None:
+                config = dataclasses.replace(config, address=address)
+            parts = resolve(config, env, algorithm, opponent)
+            told = with_settings(own, config)
+        for each in lost(own, config):
+            say(f"{run.path} was started with {each} of your own, which is given no more.")
+        if not quiet and (line := explained(before, parts.config, parts.recipe, at)):
+            print(line)
+        tell(parts, quiet)
+        restore = partial(go_on, run=run, which=checkpoint, found=found)
+        with conditions(config):
+            return drive(parts, run, quiet, clock, told, restore, curve)
+
+
+def own_env(env: Any, env_id: str) -> Any:
+    """The user's own environment, named `env_id` if given; None for an id."""
+    if not isinstance(env_id, str) or (env_id and isinstance(env, str)):
+        raise ConfigError(f"env_id is a name for an environment of your own, not {env_id!r}.")
+    if env is None or isinstance(env, str):
+        return None
+    return make_factory(env, env_id) if env_id else env
+
+
+def tell(parts: Parts, quiet: bool) -> None:
+    """Prints notes about a run; a warning that it will not learn is printed even if quiet."""
+    if not quiet and (line := rounding(parts)):
+        print(line)
+    if line := long_warmup(parts):
+        print(f"WARNING: {line}.", file=sys.stderr)
+
+
+def drive(
+    parts: Parts,
+    run: RunDir,
+    quiet: bool,
+    clock: Clock,
+    told: Sequence[Hooks],
+    restore: Callable[[Trainer], None] | None = None,
+    curve: bool = True,
+) -> Run:
+    """Runs to the end, from the start or a restored state, and draws the curve."""
+    if has_images(parts.factory.spec.observation_space):
+        keep_freed_memory()
+    title = f"{parts.config.algorithm} on {parts.config.env}"
+    with Progress(parts.config.steps, title, quiet=quiet) as progress:
+        progress.phase("setting up")
+        execution = make_execution(parts, progress.phase, run.path, progress.message)
+        try:
+            trainer = Trainer(parts, execution, run, progress, clock, told)
+            if restore is not None:
+                restore(trainer)
+            result = trainer.train()
+        finally:
+            run.iterations = execution.iteration
+            with Signals("ended while the run was being closed; what was saved stays."):
+                execution.close()
+    if curve:
+        from parl.report.plotting import plot_run  # only now: it loads matplotlib
+
+        with Signals("ended while the curve was being drawn; the run is finished."):
+            plot_run(run.path)
+    return Run(run.path, result)
+
+
+@contextlib.contextmanager
+def conditions(config: RunConfig) -> Iterator[None]:
+    """Applies eager mode and fault injection, if they are set."""
+    with contextlib.ExitStack() as stack:
+        if config.eager:
+            stack.enter_context(jax.disable_jit())
+        if config.chaos:
+            from parl.remote.chaos import chaos, parse  # only now: it loads Ray
+
+            stack.enter_context(chaos(**parse(config.chaos)))
+        yield

@@ -1,0 +1,133 @@
+"""From the parts of a run to its execution: fused, host, Ray or data."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from parl.agents.execution.collector import Collector
+from parl.agents.execution.fused import Fused
+from parl.agents.execution.offline import Offline
+from parl.agents.execution.pool import InlinePool
+from parl.agents.execution.pooled import Pooled
+from parl.agents.execution.protocol import Execution, Seeds
+from parl.agents.execution.streamed import Streamed
+from parl.agents.execution.then_online import ThenOnline
+from parl.agents.learner import FromData
+from parl.core.algorithm import Algorithm
+from parl.core.seeding import env_seed
+from parl.envs.factory import in_processes
+from parl.runs.build import Parts
+from parl.runs.data import packed
+from parl.runs.layout import run_seeds
+
+
+def make_execution(
+    parts: Parts,
+    say: Callable[[str], None] = lambda phase: None,
+    out: Path | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Execution:
+    """The run, ready to advance; `say` is told what is waited for, `warn` what was lost.
+
+    `out` is the run's directory, by which it is known on a cluster.
+    """
+    if parts.data is None:
+        return make_online(parts, say, out, warn)
+    say("reading the data")
+    config, seeds, spec, learner = (
+        parts.config,
+        run_seeds(parts.config),
+        parts.factory.spec,
+        parts.learner,
+    )
+    assert isinstance(learner, FromData)
+    size = parts.layout.envs_per_iteration * parts.recipe.length
+    data = packed(parts.data, spec, learner.algorithm, out)
+    offline = Offline(spec, learner.replace(share=1.0, updates=size), seeds, data)
+    if not config.online_steps:
+        return offline
+    online = make_online(parts, say, out, warn, offline.state.data)
+    return ThenOnline(offline, online, -(-config.data_steps // size))
+
+
+def make_online(
+    parts: Parts,
+    say: Callable[[str], None],
+    out: Path | None,
+    warn: Callable[[str], None],
+    data: Any = (),
+) -> Execution:
+    """The run in its environments; `data` is the data set that its learner's state holds."""
+    config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
+    seeds, share = run_seeds(config), layout.envs_per_worker
+    shape = layout.envs_per_iteration, parts.recipe.length
+    if layout.execution == "fused":
+        assert factory.jax is not None
+        return Fused(factory.jax, learner, seeds, *shape, data)
+    vector = factory.vector
+    if config.env_workers:
+        vector = in_processes(factory, config.env_workers, config.deadline, warn)
+    make = partial(
+        make_collector,
+        vector,
+        learner.algorithm,
+        seeds,
+        share,
+        config.info_names,
+        layout.workers,
+    )
+    if layout.execution == "host":
+        pool = InlinePool([make(0)], parts.recipe.length)
+        return Pooled(pool, factory.spec, learner, seeds, *shape, data)
+
+    from parl.remote import RolloutPool, connect  # only now: it loads Ray
+    from parl.remote.occupants import introduce
+
+    say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
+    connect(config.address)
+    introduce(f"{config.algorithm} on {config.env}", str(out.resolve()) if out else "")
+    say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
+    pool = RolloutPool(
+        make,
+        layout.workers,
+        share,
+        parts.recipe.length,
+        mode="async" if layout.mode == "async" else "sync",
+        max_in_flight=1,  # a second one would be of an older policy, and gains little
+        max_policy_lag=config.max_policy_lag,
+        deadline=config.deadline or "auto",
+        seed=config.seed,
+        say=say,
+    )
+    try:
+        if layout.mode == "sync":
+            execution = Pooled(pool, factory.spec, learner, seeds, *shape, data)
+        else:
+            fragments = layout.envs_per_iteration // share
+            execution = Streamed(pool, fragments, factory.spec, learner, seeds, *shape, data)
+        pool.ready()
+    except BaseException:
+        pool.close()
+        raise
+    return execution
+
+
+def make_collector(
+    vector: Callable[[int, int, int], Any],
+    algorithm: Algorithm,
+    seeds: Seeds,
+    num_envs: int,
+    log_info: tuple[str, ...],
+    workers: int,
+    worker: int,
+) -> Collector:
+    """What one worker holds; runs in the worker's process.
+
+    `worker` counts on where a worker is replaced, the indices of its environments do not.
+    """
+    envs = [
+        vector(num_envs, env_seed(seed, worker), (k * workers + worker % workers) * num_envs)
+        for k, seed in enumerate(seeds.values)
+    ]
+    return Collector(envs, algorithm, seeds, worker, log_info)

@@ -1,0 +1,114 @@
+"""Who collects: execution, mode, workers, and how much of it one iteration learns from."""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from parl.agents.execution.protocol import Seeds
+from parl.core.errors import ConfigError
+from parl.envs.factory import EnvFactory
+from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
+from parl.runs.config import RunConfig
+
+
+class Layout(NamedTuple):
+    """Who collects, and how much of it one iteration learns from."""
+
+    execution: str  # fused, host or ray
+    mode: str  # sync or async
+    workers: int  # rollout actors, or the one that this process is
+    envs_per_worker: int
+    envs_per_iteration: int
+    updates: int  # of an off-policy algorithm after each iteration; else 1
+
+    def settings(self, recipe: Recipe) -> dict[str, int]:
+        """What a recipe has to be told for one iteration."""
+        own = {"num_envs": self.envs_per_iteration, "updates": self.updates}
+        return own if isinstance(recipe, OffPolicyRecipe) else {"num_envs": own["num_envs"]}
+
+
+def check_vector(config: RunConfig, layout: Layout, factory: EnvFactory) -> None:
+    """Raises ConfigError where environments cannot be as many, or stepped by processes."""
+    if factory.fixed not in (None, layout.envs_per_worker):
+        raise ConfigError(
+            f"{factory.spec.id} is a vector of {factory.fixed} environments: use --num-envs "
+            f"{factory.fixed * layout.workers}, or give a function that takes num_envs."
+        )
+    if not config.env_workers:
+        return
+    if layout.execution != "host" or factory.rows is None:
+        raise ConfigError(
+            f"env_workers are for single environments that are stepped in Python; "
+            f"{factory.spec.id} with {layout.execution} execution has none."
+        )
+    if config.env_workers > layout.envs_per_worker:
+        raise ConfigError(
+            f"{config.env_workers} env_workers cannot share {layout.envs_per_worker} environments; "
+            f"use --num-envs {config.env_workers} or more."
+        )
+
+
+def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
+    """How a run collects. Raises ConfigError where the environment or the algorithm cannot."""
+    execution, workers = config.execution, max(config.actors, 1)
+    if recipe.num_envs % workers:
+        raise ConfigError(
+            f"{recipe.num_envs} environments do not divide among {workers} actors; "
+            f"try --num-envs {recipe.num_envs // workers * workers}."
+        )
+    if execution == "auto":
+        execution = "ray" if config.actors else "fused" if factory.jax else "host"
+    if execution == "fused" and factory.jax is None:
+        raise ConfigError(
+            f"fused execution needs an environment in JAX, which {factory.spec.id} is not; "
+            "use --execution host."
+        )
+    mode = mode_of(config, algorithm, recipe)
+    updates = recipe.updates if isinstance(recipe, OffPolicyRecipe) else 1
+    parts = 1  # into which an iteration is divided
+    if mode == "async" and isinstance(recipe, OffPolicyRecipe):
+        # as few workers' fragments as leave a whole number of updates, at best one; on-policy
+        # batches stay
+        parts = math.gcd(updates, workers)
+    envs = recipe.num_envs
+    return Layout(execution, mode, workers, envs // workers, envs // parts, updates // parts)
+
+
+def in_turn(config: RunConfig, recipe: Recipe) -> bool:
+    """Whether several seeds are updated one after the other."""
+    if config.seeds_as == "auto":
+        return config.num_seeds > 1 and recipe.seeds_in_turn and jax.default_backend() == "cpu"
+    return config.seeds_as == "map"
+
+
+def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
+    """sync or async. Raises ConfigError where the algorithm cannot learn asynchronously."""
+    tolerant = recipe.algorithm.tolerates_lag
+    mode = config.mode
+    if mode == "auto":
+        made_for_it = tolerant and isinstance(recipe, OnPolicyRecipe)
+        mode = "async" if config.actors and made_for_it else "sync"
+    if mode == "async" and not tolerant:
+        raise ConfigError(
+            f"{algorithm} cannot learn from rollouts of older policies: "
+            "use --mode sync, or appo or impala."
+        )
+    if mode == "sync" and config.max_policy_lag is not None:
+        raise ConfigError("max_policy_lag is for --mode async: sync rollouts have no lag.")
+    return mode
+
+
+def at_least_one_env_per_worker(recipe: Recipe, workers: int) -> Recipe:
+    """The recipe with an environment for each worker; updates per environment step stay."""
+    if recipe.num_envs >= workers:
+        return recipe
+    more = {"num_envs": workers}
+    if isinstance(recipe, OffPolicyRecipe):
+        more["updates"] = math.ceil(recipe.updates * workers / recipe.num_envs)
+    return recipe.override(more)
+
+
+def run_seeds(config: RunConfig) -> Seeds:
+    """The seeds of a run: several are vmapped."""
+    return Seeds(config.seeds, vmapped=config.num_seeds > 1)
