@@ -20,6 +20,7 @@ from parl.algorithms.ppo import PPO
 from parl.core import pieces, programs
 from parl.core.checkpoint import params_sha256
 from parl.core.errors import CheckpointError, ConfigError
+from parl.core.finite import not_finite
 from parl.core.pieces import files_of
 from parl.core.seeding import run_keys
 from parl.report.metrics import read_metrics
@@ -27,7 +28,8 @@ from parl.runs import checkpoints as run_checkpoints
 from parl.runs.config import RunConfig, from_dict
 from parl.runs.directory import RunDir
 from parl.runs.meter import per_seed
-from parl.runs.trainer import Diverged, Trainer, not_finite
+from parl.runs.saver import Diverged
+from parl.runs.trainer import Trainer
 
 TINY = {"hidden": (8,), "eval_episodes": 2, "steps": 2_560, "eval_every": 256}
 
@@ -208,7 +210,7 @@ def test_cut_off_between_a_save_and_its_evaluation_nothing_is_lost_or_repeated(
     complete = Trainer.complete
 
     def dies(self: Trainer) -> None:
-        if self.env_steps == 1_024 and self.resumed_at is None:
+        if self.env_steps == 1_024 and self.books.resumed_at is None:
             raise KeyboardInterrupt
         complete(self)
 

@@ -52,7 +52,7 @@ def go_on(trainer: Trainer, run: RunDir, which: str | int, found: Checkpoint) ->
     config, now = trainer.config, versions()
 
     def take(found: Checkpoint) -> Checkpoint:
-        trainer.restore(found)
+        trainer.saver.restore(found)
         return found
 
     found = run.use(config.run_id, which, take, found=found)
@@ -63,13 +63,13 @@ def go_on(trainer: Trainer, run: RunDir, which: str | int, found: Checkpoint) ->
         run.forget_after(newer)
     if odd := [*differences(trainer, found), *changed(config.versions, now)]:
         say(f"{run.path} goes on from step {here}, but not bit for bit: {'; '.join(odd)}.")
-    trainer.config = dataclasses.replace(config, versions=now)
+    trainer.config = trainer.saver.config = dataclasses.replace(config, versions=now)
     run.write_config(trainer.config)
 
 
 def differences(trainer: Trainer, found: Checkpoint) -> list[str]:
     """Reasons why resuming from this checkpoint is not bit-exact."""
-    meta, devices = found.meta, trainer.devices
+    meta, devices = found.meta, trainer.saver.devices
     odd = []
     if not meta.get("exact", True):
         odd.append("its environments begin new episodes")

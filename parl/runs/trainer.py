@@ -6,22 +6,18 @@ learning: a run's parameters do not depend on how often they happen.
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from parl.agents.execution.ended import Ended
 from parl.agents.execution.protocol import Execution, Report
-from parl.agents.learner import MAX_BAD
-from parl.core.checkpoint import NONSENSE, Checkpoint, named_leaves, params_sha256
-from parl.core.errors import DamagedCheckpoint, EnvError, Halted, ParlError, RemoteError
-from parl.core.finite import not_finite
-from parl.core.manifest import quantity
+from parl.core.checkpoint import named_leaves, params_sha256
+from parl.core.errors import EnvError, Halted, ParlError, RemoteError
 from parl.report.metrics import RunLog, plain
 from parl.report.progress import Progress
+from parl.runs.books import Books, env_steps_of
 from parl.runs.build import Parts
 from parl.runs.clock import Clock
 from parl.runs.data import normalized
@@ -34,16 +30,10 @@ from parl.runs.judge import Judge
 from parl.runs.keep import Keeper
 from parl.runs.meter import Meter, per_seed, told_of
 from parl.runs.result import told_at_end
-from parl.runs.schedules import restarted
+from parl.runs.saver import Phases, Saver
 
 CHUNK_SECONDS = 0.5  # between two looks at signals and the clock
 LOG_POINTS = 100  # of a run, beside the evaluations
-
-
-class Diverged(ParlError):
-    """Learning gave NaN or infinity."""
-
-    exit_code = 1
 
 
 class Trainer:
@@ -64,20 +54,26 @@ class Trainer:
         stopped = lambda: bool(self.signals.signum)
         execution.heed(stopped)
         self.judge = Judge(parts, execution, stopped=stopped)
-        self.last_saved = -1
         self.rate = 0.0  # iterations per second
-        self.resumed_at: int | None = None
-        self.resumed_iteration = self.updates_before = 0  # of the execution; of earlier sessions
-        self.due: dict[str, Any] | None = None  # a line of metrics that is not written yet
         self.said_cut = False
         self.evaluated: tuple[int, Evaluation] | None = None  # the last one, at what step
         self.hooks, self.stopping = hooks, ""  # why the run is to end early
-        self.parameters: dict[str, Any] = {}  # of the environments, as hooks asked for them
-        self.noted: dict[str, float] = {}  # of hooks, for the next line of metrics
         self.keeper: Keeper | None = None
+        self.books = Books()
         if self.config.record:
             execution.keep(lambda rollout, steps: self.keeper and self.keeper(rollout, steps))
             self.keeper = Keeper(parts)
+        self.phases = Phases(progress, clock)
+        self.saver = Saver(
+            self.config,
+            execution,
+            run,
+            self.books,
+            self.judge,
+            self.signals,
+            self.phases,
+            self.keeper,
+        )
         self.data = parts.data
         self.began = time.perf_counter()
 
@@ -85,7 +81,7 @@ class Trainer:
 
     def train(self) -> dict[str, Any]:
         """Runs to the end; returns the content of result.json."""
-        written = self.resumed_at and self.resumed_at - (self.due is not None)
+        written = self.books.resumed_at and self.books.resumed_at - (self.books.due is not None)
         settings, seeds = self.config.told(), self.config.seeds
         self.log = RunLog(self.run.path, written, settings=settings, seeds=seeds)
         self.meter = Meter(self.env_steps, self.clock)
@@ -103,7 +99,7 @@ class Trainer:
                     self.leave()
                     raise
                 except (RemoteError, EnvError) as error:
-                    if self.config.execution == "ray" and self.last_saved >= 0:
+                    if self.config.execution == "ray" and self.saver.last_saved >= 0:
                         self.rescue(error)
                     raise
         finally:
@@ -115,12 +111,12 @@ class Trainer:
         """Writes the first checkpoint, or the line that was due when the restored one was saved."""
         start = {"path": str(self.run.path), "env_steps": self.env_steps}
         self.tell("on_start", start | {"config": dataclasses.asdict(self.config)})
-        if self.resumed_at is None:
+        if self.books.resumed_at is None:
             with self.signals.save():
                 self.save("setting up", "start")
                 self.run.write_config(self.config)  # from here on it is a run
-            self.promise()
-        elif self.due is not None and self.env_steps < self.config.steps:
+            self.saver.promise()
+        elif self.books.due is not None and self.env_steps < self.config.steps:
             self.complete()
         if self.signals.name:
             self.leave()
@@ -130,7 +126,7 @@ class Trainer:
         for boundary in (0, self.execution.warmup):
             self.advance_to(boundary)
             if self.execution.iteration == boundary and self.going:
-                with self.doing("compiling", "compile"):
+                with self.phases.doing("compiling", "compile"):
                     self.take(self.execution.advance(1))
                 self.between()
 
@@ -164,13 +160,13 @@ class Trainer:
 
     def between(self) -> None:
         """Does what is due between two chunks; saves first, so that evaluation loses nothing."""
-        self.check()
+        self.saver.check()
         hours = (time.perf_counter() - self.began) / 3600
         if self.config.max_hours is not None and hours >= self.config.max_hours:
             self.stopping = self.stopping or f"{self.config.max_hours:g} hours are over"
         at_end = not self.going
         if at_end or self.episodes_due() or self.passed(self.log_every):
-            self.due = self.line()
+            self.books.due = self.line()
         if self.signals.name:
             self.leave()
         if at_end:
@@ -178,11 +174,11 @@ class Trainer:
         if self.passed(self.config.eval_every) and not self.judge.evaluates:
             self.judged(None, self.judge.look_back(self.env_steps))
         asked = self.signals.asked_to_save()
-        if (asked or self.passed(self.config.checkpoint_every)) and self.is_sound():
+        if (asked or self.passed(self.config.checkpoint_every)) and self.saver.is_sound:
             self.save()
-        if self.due is not None:
+        if self.books.due is not None:
             self.complete()
-        if self.is_best_unsaved() and self.is_sound():
+        if self.saver.is_best_unsaved and self.saver.is_sound:
             self.save()
 
     def complete(self) -> None:
@@ -197,7 +193,7 @@ class Trainer:
 
     def rescue(self, error: ParlError) -> None:
         """Saves the run after rollout workers failed, and adds that to their error."""
-        if self.env_steps > self.last_saved:
+        if self.env_steps > self.saver.last_saved:
             self.save()
         error.args = (
             f"{error} The run is saved at step {self.env_steps}; go on with 'parl resume "
@@ -206,36 +202,24 @@ class Trainer:
 
     def leave(self) -> None:
         """Saves and raises Interrupted."""
-        if self.last_saved != self.env_steps:
+        if self.saver.is_due:
             self.save()
         raise interrupted(
             f"saved at step {self.env_steps}; go on with 'parl resume {self.run.path}'",
             self.signals.signum,
         )
 
-    def is_sound(self) -> bool:
-        """Whether the last update was finite; after a bad one the run is not saved."""
-        return not np.any(self.execution.state.bad_in_row)
-
     def passed(self, every: int) -> bool:
         """Whether the last iteration passed a multiple of `every` steps."""
         before = self.env_steps - self.execution.steps_per_iteration
         return self.env_steps // every > max(before, 0) // every
-
-    @contextmanager
-    def doing(self, phase: str, what: str) -> Iterator[None]:
-        """Shows a phase and counts its time as spent on `what`."""
-        self.progress.phase(phase)
-        with self.clock.spending(what):
-            yield
-        self.progress.phase("training")
 
     # --- what is due ------------------------------------------------------------------------
 
     @property
     def env_steps(self) -> int:
         """Environment steps of each seed so far."""
-        return self.execution.iteration * self.execution.steps_per_iteration
+        return env_steps_of(self.execution)
 
     @property
     def going(self) -> bool:
@@ -246,25 +230,20 @@ class Trainer:
         """Calls the user's hooks and applies their answers; if one raises, the run is saved."""
         try:
             asked = tell(self.hooks, name, values)
-            if asked.parameters and not (name == "on_start" and self.resumed_at is not None):
-                self.parameters = self.parameters | asked.parameters
-                self.execution.change(self.parameters)
+            if asked.parameters and not (name == "on_start" and self.books.resumed_at is not None):
+                self.books.parameters = self.books.parameters | asked.parameters
+                self.execution.change(self.books.parameters)
         except Exception:
-            if self.last_saved != self.env_steps and self.last_saved >= 0:
-                self.write()
+            if self.saver.is_due and self.saver.last_saved >= 0:
+                self.saver.write()
             raise
-        self.noted = self.noted | asked.metrics
+        self.books.noted = self.books.noted | asked.metrics
         self.stopping = self.stopping or asked.reason
 
     def judged(self, evaluation: Evaluation | None, ended: Ended | None) -> None:
         """Calls the user's hooks after an evaluation."""
         found = told_at_end(evaluation, ended, self.config.info_names)
         self.tell("on_evaluation", {"env_steps": self.env_steps, **found})
-
-    @property
-    def updates(self) -> int:
-        """Updates of each seed so far."""
-        return self.updates_before + self.execution.updates_since(self.resumed_iteration)
 
     @property
     def skipped_updates(self) -> Any:
@@ -280,7 +259,7 @@ class Trainer:
         """Plays `episodes` of every seed, unless evaluated at this step already."""
         if self.evaluated is not None and self.evaluated[0] == self.env_steps:
             return self.evaluated[1]
-        with self.doing("evaluating", "eval"):
+        with self.phases.doing("evaluating", "eval"):
             evaluation = self.judge.evaluate(self.env_steps, episodes)
         mean, std = float(np.mean(evaluation.mean)), float(np.mean(evaluation.std))
         played = evaluation.returns.shape[-1]
@@ -300,7 +279,7 @@ class Trainer:
         saved = self.run.saved()
         steps = best[1] if best[1] in saved else saved[-1]
         found = self.run.checked(steps, self.config.run_id, replay=False)
-        with self.doing("evaluating the best", "eval"):
+        with self.phases.doing("evaluating the best", "eval"):
             evaluation = self.judge.absolute(found, self.env_steps, episodes)
         played = {"episodes": evaluation.returns.shape[-1], "env_steps": steps}
         return {f"absolute/{k}": x for k, x in (evaluation.metrics() | played).items()}
@@ -312,7 +291,7 @@ class Trainer:
         line: dict[str, Any] = {"env_steps": self.env_steps}
         line |= {"wall_s": round(self.clock.total, 3)} | self.spent()
         line["sps"] = None if rate is None else round(rate * self.config.num_seeds, 1)
-        line["updates"] = self.updates
+        line["updates"] = self.books.updates(self.execution)
         told = told_of(meter.ended(), self.config.info_names)
         for name, value in (losses | {"skipped_updates": self.skipped_updates} | told).items():
             line |= per_seed(name, value)
@@ -322,21 +301,19 @@ class Trainer:
 
     def record(self, evaluation: Evaluation | None) -> None:
         """Writes the line that is due, and updates this step's checkpoint with the results."""
-        line, self.due = self.due or {}, None
+        line, self.books.due = self.books.due or {}, None
         if evaluation is not None:
             for name, value in evaluation.metrics().items():
                 line |= per_seed(f"eval/{name}", value)
             line["eval/episodes"] = evaluation.returns.shape[-1]
-        line, self.noted = line | self.noted, {}
+        line, self.books.noted = line | self.books.noted, {}
         self.log.write(line)
         self.tell("on_record", line)
-        if self.last_saved == self.env_steps:
+        if not self.saver.is_due:
             if evaluation is not None and self.config.eval_env == "train":
                 self.save()  # the environments that were lent have begun anew
             else:
-                asked = {"noted": self.noted, "next_parameters": self.parameters}
-                self.run.amend(self.env_steps, self.judge.state() | {"due": None} | asked)
-                self.prune()
+                self.saver.amend()
 
     def spent(self) -> dict[str, float]:
         """Seconds by phase, as logged."""
@@ -344,133 +321,20 @@ class Trainer:
 
     # --- saving -----------------------------------------------------------------------------
 
-    def is_best_unsaved(self) -> bool:
-        """Whether this is the best policy so far and is not saved yet."""
-        best = self.judge.best
-        return best is not None and best[1] == self.env_steps != self.last_saved
-
-    def check(self) -> None:
-        """Raises Diverged if a seed's updates keep failing; the last checkpoint is kept."""
-        bad = np.atleast_1d(self.execution.state.bad_in_row)
-        if (bad >= MAX_BAD).any():
-            seed = self.config.seeds[int(bad.argmax())]
-            raise Diverged(
-                f"learning of seed {seed} diverged before step {self.env_steps}: {bad.max()} "
-                "updates in a row became NaN or infinite; the run is back at its last good "
-                f"checkpoint, {self.run.checkpoints / str(self.last_saved)}, train anew with a "
-                "lower --learning-rate."
-            )
-
     def save(self, phase: str = "saving", spent_on: str = "save") -> None:
         """Writes a checkpoint, removes old ones, and calls the user's hooks."""
-        self.write(phase, spent_on)
+        self.saver.write(phase, spent_on)
         path = self.run.checkpoints / str(self.env_steps)
         self.tell("on_checkpoint", {"env_steps": self.env_steps, "path": str(path)})
 
-    def write(self, phase: str = "saving", spent_on: str = "save") -> None:
-        """Writes a checkpoint and removes old ones."""
-        if bad := not_finite(self.execution.algorithm_state):
-            raise Diverged(
-                f"'{bad}' became NaN or infinite before step {self.env_steps}; checkpoints up to "
-                f"step {self.last_saved} are good, try a lower --learning-rate."
-            )
-        with self.doing(phase, spent_on), self.signals.save():
-            if self.keeper is not None:
-                self.keeper.save(self.env_steps)
-            shot = self.execution.snapshot(replay=self.config.checkpoint_replay != "no")
-            seconds = self.clock.read()
-            meta = shot.meta | {
-                "run_id": self.config.run_id,
-                "schedule_from": self.config.schedule_from,
-                "exact": shot.exact,
-                "wall_s": sum(seconds.values()),
-                "compile_s": seconds["compile"],
-                "seconds": seconds,
-                "timed_steps": self.clock.steps,
-                **self.judge.state(),
-                "due": self.due,
-                "noted": self.noted,
-                "parameters": self.parameters,
-                "updates": self.updates,
-                "devices": self.devices,
-                "versions": self.config.versions,
-                "config": self.config.settings | {"algorithm": self.config.algorithm},
-            }
-            self.run.save(self.env_steps, shot.tree, meta, shot.ring)
-            self.last_saved = self.env_steps
-            self.prune()
-        if self.env_steps:
-            self.promise()
-
-    def promise(self) -> None:
-        """Sets the message of a signal that ends the run without another save."""
-        self.signals.then = (
-            f"ended at once; go on from step {self.last_saved} with 'parl resume {self.run.path}'"
-        )
-
-    def prune(self) -> None:
-        """Removes checkpoints and replays that need not be kept."""
-        best, run_id = self.judge.best, self.config.run_id
-        self.run.prune(self.config.keep, best[1] if best else None, run_id)
-        if self.config.checkpoint_replay == "auto":
-            self.run.keep_one_replay(self.last_saved, run_id)
-        self.run.sweep()
-
-    @property
-    def devices(self) -> dict[str, Any]:
-        """The devices that the run computes on."""
-        mesh = self.execution.mesh
-        return {"kind": jax.devices()[0].device_kind, "count": mesh.size if mesh else 1}
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Restores a checkpoint of this run. Raises CheckpointError if that is impossible."""
-        meta = checkpoint.meta
-        try:
-            before = meta.get("parameters", {})
-            if before:  # the form of what was saved
-                self.execution.change(before)
-            self.execution.restore(checkpoint)
-            self.parameters = meta.get("next_parameters", before)
-            if self.parameters:
-                self.execution.change(self.parameters)
-            self.noted = {name: float(x) for name, x in meta.get("noted", {}).items()}
-            self.restore_books(meta)
-        except (DamagedCheckpoint, *NONSENSE) as error:
-            raise DamagedCheckpoint(f"{checkpoint.path} cannot be resumed: {error}.") from error
-        if bad := not_finite(self.execution.algorithm_state):
-            raise DamagedCheckpoint(f"{checkpoint.path} has NaN or infinity in '{bad}'.")
-        if meta.get("schedule_from", 0) != self.config.schedule_from:
-            self.execution.set_state(restarted(self.execution.state))
-
-    def restore_books(self, meta: dict[str, Any]) -> None:
-        """Restores counters and clocks. Raises an error of NONSENSE if they are invalid."""
-        if self.env_steps != meta["env_steps"]:
-            raise ValueError(f"it is in truth of step {self.env_steps}")
-        compiling, whole = quantity(meta["compile_s"]), quantity(meta["wall_s"])
-        # older versions saved only these two
-        older = {"compile": compiling, "train": max(whole - compiling, 0.0)}
-        seconds = {name: quantity(x) for name, x in meta.get("seconds", older).items()}
-        steps = int(quantity(meta.get("timed_steps", self.env_steps)))
-        updates = int(quantity(meta.get("updates", self.updates)))
-        due = meta.get("due")
-        if due is not None and due["env_steps"] != self.env_steps:
-            raise ValueError(f"its metrics are of step {due['env_steps']!r}")
-        self.judge.load(meta)
-        self.clock.add(seconds, steps)
-        self.updates_before, self.due = updates, due
-        self.resumed_iteration = self.execution.iteration
-        self.last_saved = self.resumed_at = self.env_steps
-        if self.keeper is not None:
-            self.keeper.forget_after(self.env_steps)
-
     def finish(self) -> dict[str, Any]:
         """Writes the last checkpoint, then the last evaluation and the result."""
-        if self.last_saved != self.env_steps:
+        if self.saver.is_due:
             self.save()
         episodes = self.judge.episodes(self.env_steps, at_end=True)
         evaluation = self.evaluate(episodes) if episodes else None
         ended = self.judge.look_back(self.env_steps)
-        if self.due is not None:
+        if self.books.due is not None:
             self.record(evaluation)
         judged = told_at_end(evaluation, ended, self.config.info_names)
         absolute = self.absolute()
@@ -481,7 +345,7 @@ class Trainer:
             "seeds": list(self.config.seeds),
             **judged,
             "env_steps": self.env_steps,
-            "updates": self.updates,
+            "updates": self.books.updates(self.execution),
             "skipped_updates": self.skipped_updates,
             "wall_s": round(self.clock.total, 3),
             **self.spent(),

@@ -17,7 +17,7 @@ from parl.core.errors import ConfigError
 from parl.core.files import write_json
 from parl.report.plotting import read_json
 from parl.runs.hooks import Stop
-from parl.runs.trainer import Diverged
+from parl.runs.saver import Diverged
 from parl.studies.space import Range, Space
 from parl.studies.trial import Trial, trained
 

@@ -18,11 +18,12 @@ from parl.core.errors import ConfigError
 from parl.core.files import write_json
 from parl.core.settings import Setting, checked
 from parl.recipes import algorithm_name
+from parl.report.announce import announced
 from parl.report.plotting import read_json
 from parl.report.progress import short
 from parl.runs.config import RUN_FIELDS
 from parl.runs.directory import usable
-from parl.runs.trainer import Diverged
+from parl.runs.saver import Diverged
 from parl.studies import population
 from parl.studies.space import Choices, Range, Space, read_space, trials_of
 from parl.studies.trial import Trial, trained
@@ -69,7 +70,7 @@ def sweep(
     sample_seed = checked("sample_seed", sample_seed, int, Setting(low=0))
     pbt = checked("pbt", pbt, int, Setting(low=0, high=10_000))
     fixed = {name: value for name, value in settings.items() if name not in RUN_FIELDS}
-    with api.announced(quiet=quiet):
+    with announced(quiet=quiet):
         api.prepare()
         recipe = recipe_of(algorithm, env).override(fixed)
     space = read_space(over, recipe)

@@ -21,6 +21,7 @@ from parl.core.files import write_json, write_text
 from parl.core.locks import Held, Lock, is_locked
 from parl.core.settings import Setting, checked
 from parl.recipes import algorithm_name
+from parl.report.announce import announced
 from parl.report.plotting import read_json
 from parl.runs.config import RUN_FIELDS
 from parl.runs.directory import LOCK
@@ -81,7 +82,7 @@ def tune(
     counts = {"num_trials": num_trials, "finalists": finalists, "final_seeds": final_seeds}
     for name, value in counts.items():
         checked(name, value, int, Setting(low=1, high=100_000))
-    with api.announced(quiet=quiet):
+    with announced(quiet=quiet):
         api.prepare()
         fixed = {name: value for name, value in settings.items() if name not in RUN_FIELDS}
         recipe = recipe_of(algorithm, env).override(fixed)
@@ -108,7 +109,7 @@ def join(path: str | Path, quiet: bool = False) -> Tuned:
     about = read_json(path / STUDY)
     if "num_trials" not in about:
         raise ConfigError(f"{path} holds no study to join: begin one with parl tune.")
-    with api.announced(quiet=quiet):
+    with announced(quiet=quiet):
         api.prepare()
         recipe = recipe_of(about["algorithm"], about["env"])
     space = read_space(about["over"], recipe)
