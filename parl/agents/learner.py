@@ -166,8 +166,7 @@ class OffPolicy(struct.PyTreeNode):
 
     def sample(self, state: LearnerState, key: Array) -> tuple[Any, Any]:
         """(what to report errors for, batches [updates, batch_size, ...])."""
-        index = self.replay.index(state.replay, key, (self.updates, self.batch_size))
-        return index, self.replay.take(state.replay, index)
+        return self.replay.draw(state.replay, key, (self.updates, self.batch_size))
 
     def learned(self, state: LearnerState, index: Any, td_error: Any) -> LearnerState:
         """The state after replay was told the errors [updates, batch_size] of a sample."""
@@ -219,13 +218,12 @@ class FromData(OffPolicy):
             return (None, index), batches
         own = self.batch_size - self.of_data
         k_data, k_own = jax.random.split(key)
-        rows = self.replay.index(state.data, k_data, (self.updates, self.of_data))
-        batches = self.replay.take(state.data, rows)
+        rows, batches = self.replay.draw(state.data, k_data, (self.updates, self.of_data))
         if not own:
             return (rows, None), batches
-        index = self.replay.index(state.replay, k_own, (self.updates, own))
+        index, fresh = self.replay.draw(state.replay, k_own, (self.updates, own))
         joined = lambda *x: jnp.concatenate(x, 1)
-        return (rows, index), jax.tree.map(joined, batches, self.replay.take(state.replay, index))
+        return (rows, index), jax.tree.map(joined, batches, fresh)
 
     def learned(self, state: LearnerState, index: Any, td_error: Any) -> LearnerState:
         rows, own = index

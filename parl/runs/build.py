@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from parl.agents.execution.protocol import init_learner
-from parl.agents.learner import Learner, LearnerState
+from parl.agents.learner import Learner, LearnerState, OffPolicy
+from parl.agents.replay.sampling import out_of_order
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError, DamagedCheckpoint
@@ -162,6 +163,8 @@ def learner_of(
         recipe = recipe.override(layout.settings(recipe))
     learner = recipe.learner(spec, horizon(config, recipe), envs)
     learner = learner.replace(in_turn=in_turn(config, recipe))
+    if layout.mode == "async" and isinstance(learner, OffPolicy):
+        learner = learner.replace(replay=out_of_order(learner.replay))
     rollouts = max(config.admit_every // (envs * recipe.length), 1)
     return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
 

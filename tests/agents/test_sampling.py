@@ -10,7 +10,7 @@ import pytest
 
 from parl.agents.learner import LearnerState, OffPolicy, seed_axes, with_rows, without_rows
 from parl.agents.replay.ring import NumpyReplay, Replay, ReplayState
-from parl.agents.replay.sampling import NStep, Prioritized
+from parl.agents.replay.sampling import NStep, Prioritized, out_of_order
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step
@@ -113,6 +113,15 @@ def test_an_episode_that_was_started_anew_is_not_followed() -> None:
     state = replay.add(state, steps(0, 3))
     state = replay.add(state, steps(3, 3)._replace(first=np.array([True, True] + [False] * 4)))
     np.testing.assert_allclose(replay.take(state, row(1, 0)).reward, [1 + 0.5 * 2])
+
+
+def test_adds_of_any_environments_are_not_joined() -> None:
+    """As in asynchronous runs: steps 0 .. 2 and 3 .. 5 are of one add each."""
+    replay = out_of_order(NStep(Replay(100), n=3, gamma=0.5))
+    assert replay.inner == Replay(100, in_order=False)
+    batch = replay.take(filled(replay, 2), np.concatenate([row(0, 1), row(1, 1), row(2, 1)]))
+    np.testing.assert_allclose(batch.reward, [10 + 0.5 * 11 + 0.25 * 12, 11 + 0.5 * 12, 12])
+    np.testing.assert_allclose(batch.next_obs[:, 0], [12.5, 12.5, 12.5])
 
 
 def test_one_step_is_the_step() -> None:

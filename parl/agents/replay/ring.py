@@ -6,6 +6,7 @@ and a sample one gather of rows.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +59,14 @@ class Layout(NamedTuple):
         return jax.tree.unflatten(self.structure, leaves)
 
 
+Change = Callable[[Any], Any]  # of stored items [..., ...], before a sampler joins them
+
+
+def unchanged(items: Any) -> Any:
+    """The items themselves."""
+    return items
+
+
 class ReplayState(struct.PyTreeNode):
     """The content of the ring."""
 
@@ -68,6 +77,12 @@ class ReplayState(struct.PyTreeNode):
     stride: int = static(default=1)  # rows from a step to the next of the same environment
     count: int = static(default=1)  # items in one add
     priorities: Any = ()  # of the items, if they are drawn by priority
+    in_order: bool = static(default=True)  # each add continues the environments of the one before
+
+    @property
+    def capacity(self) -> int:
+        """The number of rows of one seed."""
+        return next(iter(self.rows.values())).shape[-2]
 
 
 class Replay(struct.PyTreeNode):
@@ -79,6 +94,7 @@ class Replay(struct.PyTreeNode):
     """
 
     capacity: int = static()
+    in_order: bool = static(default=True)  # as in ReplayState
 
     def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         """An empty ring for adds of the shape of `items` [n, ...] (arrays or their shapes).
@@ -89,7 +105,8 @@ class Replay(struct.PyTreeNode):
         layout, capacity = Layout.of(items), self.fitted(items)
         zeros, count = self.memory.zeros, jax.tree.leaves(items)[0].shape[0]
         rows = {d: zeros((*lead, capacity, width), d) for d, width in layout.widths().items()}
-        return ReplayState(rows, zeros((), "int32"), zeros((), "int32"), layout, stride, count)
+        start = zeros((), "int32"), zeros((), "int32")
+        return ReplayState(rows, *start, layout, stride, count, in_order=self.in_order)
 
     def filled(self, rows: dict[str, Any], layout: Layout, lead: tuple[int, ...]) -> ReplayState:
         """A full ring of these packed rows [n, D], in the order of time, as for one environment.
@@ -127,14 +144,18 @@ class Replay(struct.PyTreeNode):
 
     def advanced(self, state: ReplayState, rows: dict[str, Any]) -> ReplayState:
         """The state after an add."""
-        capacity = next(iter(rows.values())).shape[0]
-        cursor = (state.cursor + state.count) % capacity
-        size = (state.size + state.count).clip(0, capacity)
+        cursor = (state.cursor + state.count) % state.capacity
+        size = (state.size + state.count).clip(0, state.capacity)
         return state.replace(rows=rows, cursor=cursor, size=size)
 
     def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         """Items [*shape, ...] drawn with replacement."""
-        return self.take(state, self.index(state, key, shape))
+        return self.draw(state, key, shape)[1]
+
+    def draw(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """(rows [*shape] to report errors for, items [*shape, ...]), drawn with replacement."""
+        index = self.index(state, key, shape)
+        return index, self.take(state, index)
 
     def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         """Rows [*shape] to sample, drawn uniformly."""
@@ -148,9 +169,9 @@ class Replay(struct.PyTreeNode):
         """Whether the items in rows [...] are finite and usable: [...] bool."""
         return ops.is_usable({name: row[index] for name, row in state.rows.items()}, index.ndim)
 
-    def at(self, state: ReplayState, index: Any) -> Any:
-        """The items in rows [...], usable or not."""
-        return state.layout.unpack({name: row[index] for name, row in state.rows.items()})
+    def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Any:
+        """The items in rows [...], usable or not, as `change` makes them of the stored ones."""
+        return change(state.layout.unpack({name: row[index] for name, row in state.rows.items()}))
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
         """Receives the TD errors [...] of the sampled rows [...]. Uniform replay ignores them."""

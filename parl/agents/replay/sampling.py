@@ -12,7 +12,8 @@ from flax import struct
 
 from parl import ops
 from parl.agents.replay.priorities import Priorities
-from parl.agents.replay.ring import ReplayState, instead
+from parl.agents.replay.ring import Change, Replay, ReplayState, instead, unchanged
+from parl.agents.replay.windows import stored, together, window
 from parl.core.errors import ConfigError
 from parl.core.types import Array, Step, static
 
@@ -43,14 +44,18 @@ class Sampler(struct.PyTreeNode):
     def usable(self, state: ReplayState, index: Any) -> Any:
         return self.inner.usable(state, index)
 
-    def at(self, state: ReplayState, index: Any) -> Any:
-        return self.inner.at(state, index)
+    def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Any:
+        return self.inner.at(state, index, change)
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
         return self.inner.learned(state, index, td_error)
 
     def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
-        return self.take(state, self.index(state, key, shape))
+        return self.draw(state, key, shape)[1]
+
+    def draw(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        index = self.index(state, key, shape)
+        return index, self.take(state, index)
 
     @property
     def capacity(self) -> int:
@@ -60,6 +65,13 @@ class Sampler(struct.PyTreeNode):
     @property
     def on_host(self) -> bool:
         return self.inner.on_host
+
+
+def out_of_order(replay: Any) -> Any:
+    """The replay for adds that come from any of the environments, as in asynchronous runs."""
+    if isinstance(replay, Sampler):
+        return replay.replace(inner=out_of_order(replay.inner))
+    return replay.replace(in_order=False) if isinstance(replay, Replay) else replay
 
 
 class NStep(Sampler):
@@ -75,26 +87,16 @@ class NStep(Sampler):
     gamma: float = 0.99
 
     def usable(self, state: ReplayState, index: Any) -> Any:
-        return self.inner.usable(state, self.window(state, index)).all(0)
+        return self.inner.usable(state, window(state, index, self.n)).all(0)
 
-    def at(self, state: ReplayState, index: Any) -> Step:
-        steps = self.inner.at(state, self.window(state, index))
-        offsets = jnp.arange(self.n).reshape(-1, *(1,) * index.ndim)
-        capacity = next(iter(state.rows.values())).shape[0]
-        newer = (state.cursor - 1 - index) % capacity  # rows added after it
-        return self.joined(steps, offsets * state.stride <= newer)
-
-    def window(self, state: ReplayState, index: Any) -> Any:
-        """The rows [n, ...] of n steps from rows [...] on, which may cross episodes."""
-        offsets = np.arange(self.n).reshape(-1, *(1,) * index.ndim)
-        capacity = next(iter(state.rows.values())).shape[0]
-        return (index + offsets * state.stride) % capacity
+    def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Step:
+        steps = self.inner.at(state, window(state, index, self.n), change)
+        return self.joined(steps, stored(state, index, self.n))
 
     def joined(self, steps: Step, there: Array) -> Step:
         """Joins windows [n, ...] into steps [...]; `there` [n, ...] marks rows that are stored."""
         steps = jax.tree.map(jnp.asarray, steps)
-        goes_on = ~steps.last[:-1] & ~steps.first[1:] & there[1:] & ~ops.cut(steps)[:-1]
-        within = jnp.concatenate([jnp.ones_like(there[:1]), goes_on]).cumprod(0)  # [n, ...] 1 or 0
+        within = together(steps, there)  # [n, ...]
         factor = jnp.where(within, self.gamma * steps.discount, 1.0)  # [n, ...]
         before = jnp.concatenate([jnp.ones_like(factor[:1]), factor[:-1]]).cumprod(0)
         weight = ops.expand_like(within * before, steps.reward)  # 0 beyond the window's end
@@ -118,12 +120,10 @@ class NextAction(Sampler):
     It is not known at the end of an episode and at the newest stored step.
     """
 
-    def at(self, state: ReplayState, index: Any) -> Step:
-        capacity = next(iter(state.rows.values())).shape[0]
-        after = (index + state.stride) % capacity
-        steps, following = self.inner.at(state, index), self.inner.at(state, after)
-        newer = (state.cursor - 1 - index) % capacity  # rows added after it
-        known = ~steps.last & ~following.first & (newer >= state.stride)
+    def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Step:
+        after = window(state, index, 2)[1]
+        steps, following = (self.inner.at(state, rows, change) for rows in (index, after))
+        known = ~steps.last & ~following.first & stored(state, index, 2)[1]
         more = {"next_action": following.action, "next_known": known}
         return steps._replace(extras={**steps.extras, **more})
 
@@ -142,8 +142,7 @@ class Prioritized(Sampler):
 
     def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         state = self.inner.init(items, lead, stride)
-        capacity = next(iter(state.rows.values())).shape[-2]
-        return state.replace(priorities=Priorities.zeros(capacity, lead, self.on_host))
+        return state.replace(priorities=Priorities.zeros(state.capacity, lead, self.on_host))
 
     def filled(self, rows: dict[str, Any], layout: Any, lead: tuple[int, ...]) -> ReplayState:
         """All items have the same priority."""
@@ -163,8 +162,8 @@ class Prioritized(Sampler):
         drawn = state.priorities.draw(key, shape)
         return (np if self.on_host else jnp).minimum(drawn, state.size - 1)
 
-    def at(self, state: ReplayState, index: Any) -> Step:
-        steps = self.inner.at(state, index)
+    def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Step:
+        steps = self.inner.at(state, index, change)
         priority = state.priorities[index]
         known = priority > 0  # priority 0: replaced by another item
         share = jnp.where(known, priority, 1.0) / state.priorities.total
