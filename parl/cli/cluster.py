@@ -1,6 +1,7 @@
 """parl cluster start | join | status | stop."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import tyro
@@ -40,6 +41,11 @@ class ClusterJoinFlags(Flags):
     """HOST:PORT of the cluster."""
     num_cpus: int | None = declared(None, low=0)
     """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
+    keep: bool = False
+    """Stay, and start the node again whenever it ends, as after a cut of the network, until
+    `parl cluster stop` here, Ctrl-C or SIGTERM; without, the command returns once the node runs."""
+    patience: float = declared(60.0, low=0.0, high=1e6)
+    """With --keep, minutes without a cluster at HOST:PORT after which this ends; 0: never."""
 
 
 def run(arguments: list[str]) -> int:
@@ -65,6 +71,11 @@ def run(arguments: list[str]) -> int:
     if action == "start":
         address = cluster.start(flags.host, flags.port, flags.num_cpus).address
         print(f"cluster at {address}; `parl cluster stop` ends it")
+    elif action == "join" and flags.keep:
+        from parl.remote.keeper import keep
+
+        say = partial(print, flush=True)
+        keep(flags.address, flags.num_cpus, 60 * flags.patience, say)
     elif action == "join":
         print(f"a node of {cluster.join(flags.address, flags.num_cpus).address} runs here")
     elif action == "status":

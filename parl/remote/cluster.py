@@ -1,20 +1,14 @@
 """A Ray cluster by hand: what `parl cluster start | join | status | stop` do.
 
 A node is one `ray start --block` in a session of its own; Ray's other processes on the machine are
-its children and end with it. The nodes started here are noted in a file of the user, and only what
-is noted there is ever stopped: `ray stop` would end everybody's Ray on the machine.
+its children and end with it. What is noted in `nodes` is stopped, and nothing else.
 """
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
-
-import psutil  # Ray brings one and makes it importable
 
 from parl.core.errors import ConfigError, RemoteError
 from parl.remote.connect import (
@@ -24,20 +18,25 @@ from parl.remote.connect import (
     token_authentication,
     use_token,
 )
+from parl.remote.nodes import (
+    Node,
+    end,
+    family,
+    kill,
+    node_of,
+    note,
+    open_private,
+    running,
+    state_file,
+)
 from parl.remote.occupants import Machine, Occupant, look
+from parl.remote.temporary import temporary
 from parl.remote.token import protect_token, supported
 
 PATIENCE = 60.0  # seconds that a node may take to come up
-GRACE = 10.0  # seconds that its processes have to end
+RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
+RECONNECT_S = "30"  # seconds without the first node after which the others end; Ray's own is 60
 READY = "Ray runtime started"  # what `ray start` says when the node is up
-
-
-class Node(NamedTuple):
-    """A node that was started here."""
-
-    pid: int  # of `ray start --block`, which all its other processes descend from
-    created: float  # when that process began: a process id alone may be another's by now
-    address: str  # host:port of the cluster
 
 
 def start(host: str = "127.0.0.1", port: int = 6379, num_cpus: int | None = None) -> Node:
@@ -61,7 +60,7 @@ def start(host: str = "127.0.0.1", port: int = 6379, num_cpus: int | None = None
     check_free(host, port)
     protect_token(make=loopback)
     options = ["--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false"]
-    return launch(options, f"{host}:{port}", num_cpus, loopback)
+    return noted(launch(options, num_cpus, loopback), f"{host}:{port}")
 
 
 def join(address: str, num_cpus: int | None = None) -> Node:
@@ -70,6 +69,13 @@ def join(address: str, num_cpus: int | None = None) -> Node:
     Raises ConfigError for a cluster on loopback, which has room for its own machine only, and for
     one without token authentication; RemoteError where none answers.
     """
+    check_joins(address)
+    check_answers(address)
+    return noted(launch(join_options(address), num_cpus, loopback=False), address)
+
+
+def check_joins(address: str) -> None:
+    """Raises ConfigError where no other machine can join a cluster at this address."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(f"join needs the cluster's host:port, not '{address}'.")
@@ -79,9 +85,12 @@ def join(address: str, num_cpus: int | None = None) -> Node:
             "for several machines begin with `parl cluster start --host ADDRESS`."
         )
     check_private(address)
-    check_answers(f"{host}:{port}")
     protect_token(make=False)
-    return launch([f"--address={address}"], address, num_cpus, loopback=False)
+
+
+def join_options(address: str) -> list[str]:
+    """What `ray start` is told of the cluster to join."""
+    return [f"--address={address}"]
 
 
 def status() -> tuple[str, tuple[list[Machine], list[Occupant]] | str]:
@@ -125,8 +134,9 @@ def stop() -> list[Node]:
     return nodes
 
 
-def launch(options: list[str], address: str, num_cpus: int | None, loopback: bool) -> Node:
-    """Runs `ray start` until it says that the node is up."""
+def launch(options: list[str], num_cpus: int | None, loopback: bool) -> subprocess.Popen[bytes]:
+    """Runs `ray start` until it says that the node is up. Raises RemoteError."""
+    options = [*options, f"--temp-dir={temporary()}"]
     if num_cpus is not None:
         options = [*options, f"--num-cpus={num_cpus}"]
     command = ray("start", "--block", "--disable-usage-stats", *options)
@@ -140,69 +150,24 @@ def launch(options: list[str], address: str, num_cpus: int | None, loopback: boo
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    node = Node(process.pid, psutil.Process(process.pid).create_time(), address)
     give_up = time.monotonic() + PATIENCE
-    while READY not in log.read_text():
-        if process.poll() is not None or time.monotonic() > give_up:
-            end(node)
-            raise RemoteError(f"Ray did not start: {last(log.read_text())} (all of it: {log}).")
-        time.sleep(0.1)
+    try:
+        while READY not in log.read_text():
+            if process.poll() is not None or time.monotonic() > give_up:
+                said = last(log.read_text())
+                raise RemoteError(f"Ray did not start: {said} (all of it: {log}).")
+            time.sleep(0.1)
+    except BaseException:
+        kill(family(process.pid))
+        raise
+    return process
+
+
+def noted(process: subprocess.Popen[bytes], address: str) -> Node:
+    """The node that a process leads, noted as started here."""
+    node = node_of(process.pid, address)
     note([*running(), node])
     return node
-
-
-def end(node: Node) -> None:
-    """Ends a node with all its processes."""
-    try:
-        process = psutil.Process(node.pid)
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-    except psutil.NoSuchProcess:
-        return
-    _, left = psutil.wait_procs(family, GRACE)
-    for process in left:
-        process.kill()  # psutil does so only if the process id is still that process
-    psutil.wait_procs(left, GRACE)
-
-
-def running() -> list[Node]:
-    """The nodes that were started here and still run."""
-    try:
-        noted = [Node(*entry) for entry in json.loads(state_file().read_text())]
-        return [node for node in noted if is_running(node)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"cannot read {state_file()} ({error}); remove it.") from error
-
-
-def is_running(node: Node) -> bool:
-    """Whether the process is there, and is the one that was started."""
-    try:
-        process = psutil.Process(node.pid)
-        ended = process.status() == psutil.STATUS_ZOMBIE
-        return not ended and abs(process.create_time() - node.created) < 0.1
-    except psutil.NoSuchProcess:
-        return False
-
-
-def note(nodes: list[Node]) -> None:
-    """Writes down which nodes run here."""
-    with open_private(state_file()) as file:
-        json.dump(nodes, file)
-
-
-def state_file() -> Path:
-    """Where this user's nodes on this machine are noted; homes may be shared by machines."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "parl" / f"cluster-{socket.gethostname()}.json"
-
-
-def open_private(path: Path):
-    """A file for writing that only this user can read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w")
 
 
 def ray(*arguments: str) -> list[str]:
@@ -221,6 +186,7 @@ def environment(loopback: bool) -> dict[str, str]:
         or ("token" if supported() else "disabled"),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(not loopback)),  # 0: it keeps to 127.0.0.1
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        RECONNECT: os.environ.get(RECONNECT) or RECONNECT_S,
     }
 
 

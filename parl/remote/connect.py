@@ -19,7 +19,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide devices ourselves
 
 import ray
-from ray._private import services
 from ray._private import worker as ray_worker
 from ray.exceptions import RayError, RpcError
 
@@ -28,8 +27,10 @@ import psutil  # isort: skip  Ray brings one and makes it importable
 from parl.core.errors import ConfigError, RemoteError
 from parl.core.scratch import scratch
 from parl.remote.answers import Watch, answers
-from parl.remote.conditions import bare, loopback, muted, quiet, without_death_messages
+from parl.remote.conditions import bare, loopback, quiet, without_death_messages
 from parl.remote.files import staged
+from parl.remote.nodes import running
+from parl.remote.temporary import temporary
 from parl.remote.token import protect_token, token_authentication, use_token
 
 own = False  # whether this process's cluster is its own
@@ -86,7 +87,7 @@ def connect(
     protect_token(make=local)
     start: dict[str, Any] = {"runtime_env": {"working_dir": str(files)}} if files else {}
     if local:
-        start |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
+        start |= {"num_cpus": num_cpus, "include_dashboard": dashboard, "_temp_dir": temporary()}
     with (
         quiet(),
         loopback(local or host in LOOPBACK),
@@ -202,14 +203,32 @@ def is_own() -> bool:
 
 
 def find() -> str:
-    """host:port of the cluster on this machine, the last one that was started."""
-    try:
-        with muted(), loopback(True):
-            return services.canonicalize_bootstrap_address_or_die("auto")
-    except ConnectionError as error:
-        raise RemoteError(
-            "no Ray cluster runs on this machine; start one with `parl cluster start`."
-        ) from error
+    """host:port of the cluster that RAY_ADDRESS names, else of this user's on this machine.
+
+    That is one of `parl cluster`, else one of `ray start`; the last one that was started. Clusters
+    of other users and those that runs start for themselves are not looked at.
+    """
+    if given := os.environ.get("RAY_ADDRESS"):
+        return given
+    if nodes := running():
+        return nodes[-1].address
+    if address := started_by_hand():
+        return address
+    raise RemoteError("no Ray cluster of yours runs on this machine; start one with "
+                      "`parl cluster start`.")  # fmt: skip
+
+
+def started_by_hand() -> str:
+    """The address that the newest of this user's raylets was told, of those of `ray start`."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.name() != "raylet" or process.uids().real != os.getuid():
+                continue
+            words = dict(word.partition("=")[::2] for word in process.cmdline())
+            if "--gcs-address" in words and words.get("--temp_dir") != temporary():
+                found.append((process.create_time(), words["--gcs-address"]))
+    return max(found, default=(0.0, ""))[1]
 
 
 def check_private(address: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import parl
 
 GOOD, NOTE, BAD = "ok", "note", "failed"
+LOGS = "see ray/session_latest/logs in /tmp/parl-ray-UID, UID being your number"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "pettingzoo", "ray")
 # modules of extras, the extra, and what they are for
 EXTRAS = {
@@ -213,10 +214,10 @@ def ray_starts() -> Finding:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False
         )
     except subprocess.TimeoutExpired:
-        return Finding("ray", BAD, "did not start in 90 s", "see /tmp/ray/session_latest/logs")
+        return Finding("ray", BAD, "did not start in 90 s", LOGS)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:200]
-        return Finding("ray", BAD, said, "see /tmp/ray/session_latest/logs")
+        return Finding("ray", BAD, said, LOGS)
     address = next((x.split()[1] for x in done.stdout.splitlines() if x.startswith("address")), "")
     said = f"starts in {time.monotonic() - begin:.1f} s, listens on {address}"
     if others := clusters():

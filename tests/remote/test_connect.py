@@ -1,13 +1,16 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import ray
 
 from parl.core.errors import ConfigError, RemoteError
-from parl.remote import connect
-from parl.remote.connect import check_private, find, is_own, services, worker_env
+from parl.remote import connect, nodes
+from parl.remote.connect import check_private, find, is_own, worker_env
+from parl.remote.temporary import temporary
 
 
 def test_a_local_cluster_is_reachable_from_this_machine_only(cluster):
@@ -33,15 +36,35 @@ def test_open_clusters_are_refused(monkeypatch, tmp_path):
     check_private("10.0.0.7:6379")
 
 
-def test_auto_is_the_cluster_of_this_machine(monkeypatch):
+def test_auto_is_the_users_own_cluster_of_this_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:7001")
     assert find() == "127.0.0.1:7001"  # and not the address of this machine on the network
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    nodes.note([nodes.node_of(os.getpid(), f"127.0.0.1:{port}") for port in (7002, 7003)])
+    assert find() == "127.0.0.1:7003"
+    nodes.note([])
 
-    def nowhere(address):
-        raise ConnectionError("Could not find any running Ray instance.")
+    class Raylet:
+        def __init__(self, created, user, *words):
+            self.created, self.user, self.words = created, user, words
 
-    monkeypatch.setattr(services, "canonicalize_bootstrap_address_or_die", nowhere)
-    with pytest.raises(RemoteError, match="no Ray cluster runs on this machine; start one with"):
+        name = lambda self: "raylet"
+        uids = lambda self: SimpleNamespace(real=self.user)
+        cmdline = lambda self: ["raylet", *self.words]
+        create_time = lambda self: self.created
+
+    mine, ray_dir = os.getuid(), "--temp_dir=/tmp/ray"
+    there = [
+        Raylet(1, mine, "--gcs-address=10.0.0.1:1", ray_dir),
+        Raylet(2, mine, "--gcs-address=10.0.0.1:2", ray_dir),
+        Raylet(3, mine + 1, "--gcs-address=10.0.0.1:3", ray_dir),
+        Raylet(4, mine, "--gcs-address=10.0.0.1:4", f"--temp_dir={temporary()}"),
+    ]
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter(there))
+    assert find() == "10.0.0.1:2"
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter(there[2:]))
+    with pytest.raises(RemoteError, match="no Ray cluster of yours runs on this machine"):
         find()
 
 
