@@ -6,11 +6,12 @@ from typing import Any
 from parl.agents.learner import Learner, OffPolicy, OnPolicy
 from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.agents.replay.sampling import NStep, Prioritized
+from parl.agents.replay.segments import Segments
 from parl.core.algorithm import Algorithm
 from parl.core.errors import CheckpointError
 
 KINDS = {kind.__name__: kind for kind in (OnPolicy, OffPolicy, Replay, NumpyReplay)}
-KINDS |= {kind.__name__: kind for kind in (NStep, Prioritized)}
+KINDS |= {kind.__name__: kind for kind in (NStep, Prioritized, Segments)}
 
 
 def learner_to_json(learner: Any) -> dict[str, Any]:

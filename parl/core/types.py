@@ -50,6 +50,25 @@ class Rollout(NamedTuple):
     memory: Any  # [B, ...] recurrent or noise state before the first step
 
 
+class Window(NamedTuple):
+    """Consecutive steps of an environment, one window per entry of a batch; see `Segments`.
+
+    Memory is reset at `first`, as a window may cover several episodes.
+    """
+
+    before: Step  # [B, burn_in, ...] steps that only bring memory up to date
+    steps: Step  # [B, T, ...] steps to learn from, which follow those
+    memory: Any  # [B, ...] what acting remembered before the window's first step; () if not stored
+    there: Any  # [B, T] bool, whether the step is stored and follows those before it
+    extras: dict[str, Any]  # of whole windows, such as `weight` [B]
+
+    @property
+    def one_episode(self) -> Any:
+        """[B, T] bool, the steps that are there and of the same episode as steps[:, 0]."""
+        opened = self.steps.first.cumsum(-1) - self.steps.first[..., :1]
+        return self.there & (opened == 0)
+
+
 class Net(NamedTuple):
     """Parameters and their optimiser state."""
 

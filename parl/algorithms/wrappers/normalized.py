@@ -15,7 +15,7 @@ from jax.core import Tracer
 from parl import ops
 from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.spec import EnvSpec
-from parl.core.types import Array, Metrics, Rollout, Step, static
+from parl.core.types import Array, Metrics, Rollout, Step, Window, static
 
 VIEW = "['view']"  # the leaf with each agent's own observation
 CLIP_NORMALIZED = 10.0  # normalised values are clipped to this range
@@ -203,9 +203,12 @@ class Normalized(AlgorithmWrapper):
         return jax.lax.scan(forward, before, (steps.reward, steps.first))[1]
 
     def update(self, state: NormalizedState, batch: Any, key: Array) -> tuple[Any, Metrics]:
-        in_rollout = isinstance(batch, Rollout)
-        steps = self.normal(state, batch.steps if in_rollout else batch)
-        batch = batch._replace(steps=steps) if in_rollout else steps
+        if isinstance(batch, Step):
+            batch = self.normal(state, batch)
+        else:
+            batch = batch._replace(steps=self.normal(state, batch.steps))
+        if isinstance(batch, Window):
+            batch = batch._replace(before=self.normal(state, batch.before))
         inner, metrics = self.inner.update(state.inner, batch, key)
         return state.replace(inner=inner), metrics
 
