@@ -40,6 +40,7 @@ USAGE = """usage: parl COMMAND ...
   parl show RUN                      a run: settings that differ, result, curve
   parl plot RUN ... [--out FILE]     learning curves of runs
   parl compare RUN ... [--out DIR]   runs compared over seeds, with intervals
+  parl dashboard [DIR] [--port N]    a page of this machine that shows runs while they learn
   parl list                          algorithms and environments
   parl doctor                        what works on this machine, and what to do about the rest
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
@@ -71,6 +72,7 @@ COMMANDS = {
     "show": "parl.cli.show",
     "plot": "parl.cli.plot",
     "compare": "parl.cli.compare",
+    "dashboard": "parl.cli.dashboard",
     "list": "parl.cli.catalogue",
     "doctor": "parl.cli.doctor",
     "cluster": "parl.cli.cluster",

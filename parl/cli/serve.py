@@ -43,6 +43,7 @@ class ServeFlags(Flags):
 def run(arguments: list[str]) -> int:
     """parl serve DIR|RUN ... [flags]: until a signal ends it."""
     flags = parse(ServeFlags, arguments, "parl serve")
+    from parl.core.sockets import LOCAL, listen
     from parl.deploy.serve import server
     from parl.deploy.serve.application import Application
     from parl.deploy.serve.limits import Limits
@@ -53,9 +54,9 @@ def run(arguments: list[str]) -> int:
     token = None if flags.token_file is None else server.token_in(flags.token_file)
     server.check_host(flags.host, token)
     limits = Limits(rows=flags.max_rows, sessions=flags.sessions)
-    with server.listen(flags.host, flags.port) as listener:
+    with listen(flags.host, flags.port) as listener:
         shelves = opened(flags, limits)
-        hosts = None if token is not None else server.LOCAL | {flags.host.lower()}
+        hosts = None if token is not None else LOCAL | {flags.host.lower()}
         application = Application(shelves, limits, token, hosts, flags.reload)
         announce(shelves)
         server.run(application, listener, limits, lambda url: print(f"{url}/act", flush=True))

@@ -5,7 +5,7 @@ Axes: P points of a curve, K seeds.
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,13 +100,10 @@ def curves_figure(
         steps = steps if x == "env_steps" else clock(runs, x, steps)
         seeds, color = values.shape[1], COLORS[i % len(COLORS)]
         dashes = DASHES[i // len(COLORS) % len(DASHES)]
+        middle, low, high = over_seeds(values, reduce)
         if seeds > 1:
-            bounds = [ops.stratified_bootstrap(point, reduce) for point in values]
-            middle, low, high = np.array(bounds).T
             axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
             label = f"{label} ({seeds} seeds)"
-        else:
-            middle = values[:, 0]
         axes.plot(steps, middle, color=color, linestyle=dashes, linewidth=1.8, label=label)
     decorate(axes, LABELS.get(key, key), AXES[x])
     return figure
@@ -140,6 +137,16 @@ def series(records: list[dict[str, Any]], key: str) -> Series:
     points = [(steps, x) for steps, x in points if not np.isnan(x).all()]
     steps = np.array([steps for steps, _ in points], float)
     return steps, np.stack([x for _, x in points]) if points else np.zeros((0, 1))
+
+
+def over_seeds(values: np.ndarray, reduce: Callable[..., np.ndarray] = ops.iqm) -> np.ndarray:
+    """[3, P] a statistic over seeds of values [P, K] and its 95 % bootstrap interval.
+
+    Of a single seed all three are its values.
+    """
+    if values.shape[1] == 1:
+        return np.stack([values[:, 0]] * 3)
+    return np.array([ops.stratified_bootstrap(point, reduce) for point in values]).T
 
 
 def smoothed(found: Series, count: int) -> Series:

@@ -98,9 +98,14 @@ def find_runs(places: Iterable[str | Path]) -> list[FoundRun]:
 
 def runs_below(place: Path) -> Iterator[FoundRun]:
     """The runs in the directories below a place; a run holds no other one."""
+    return (run_of(path, config) for path, config in configs_below(place))
+
+
+def configs_below(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(directory, config) of the runs in and below a place; a run holds no other one."""
     for root, names, files in os.walk(place):
         if "config.json" in files and (config := config_of(Path(root))) is not None:
-            yield run_of(Path(root), config)
+            yield Path(root), config
             names.clear()
         names.sort()
 
@@ -108,7 +113,21 @@ def runs_below(place: Path) -> Iterator[FoundRun]:
 # --- groups -------------------------------------------------------------------------------------
 
 # what says nothing about how a run learned, and so tells no groups apart
-ASIDE = {"run_id", "versions", "spec", "seed", "num_seeds", "address", "env", "keep", "log"}
+ASIDE = {
+    *(
+        "run_id",
+        "versions",
+        "spec",
+        "seed",
+        "num_seeds",
+        "address",
+        "env",
+        "own_env",
+        "without_env",
+    ),
+    *("log", "log_info", "eval_every", "eval_episodes", "eval_max_steps", "absolute_episodes"),
+    *("keep", "checkpoint_every", "checkpoint_replay", "max_hours", "record"),
+}
 
 
 def described(run: FoundRun) -> dict[str, Any]:
@@ -118,10 +137,15 @@ def described(run: FoundRun) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[FoundRun]) -> list[str]:
-    """The names of what is not the same for all runs, the environment aside."""
+    """The names of what is not the same for all runs that have it, the environment aside.
+
+    Runs of other versions and other algorithms lack some settings.
+    """
     all_of_them = [described(run) for run in runs]
     names = dict.fromkeys(name for each in all_of_them for name in each)
-    texts = {name: {json.dumps(each.get(name)) for each in all_of_them} for name in names}
+    texts = {
+        name: {json.dumps(each[name]) for each in all_of_them if name in each} for name in names
+    }
     return [name for name in names if len(texts[name]) > 1 and name != "env"]
 
 

@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from parl.core.sockets import without_port
 from parl.deploy.serve.limits import Limits, Refusal, busy
 from parl.deploy.serve.store import encoded
 
@@ -84,8 +85,7 @@ class Door:
         elif self.hosts is not None and head.host is not None:
             # a page of the Internet whose name leads to this machine is not to use a local server
             name = head.host.decode("latin-1").lower()
-            plain = name if name.endswith("]") else name.rpartition(":")[0] or name
-            if plain not in self.hosts:
+            if without_port(name) not in self.hosts:
                 raise Refusal(
                     403,
                     f"'{name[:80]}' is not the name of this machine: ask for 127.0.0.1 or "

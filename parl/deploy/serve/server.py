@@ -1,7 +1,6 @@
 """Runs the application under uvicorn, on this machine only unless there is a token."""
 
 import importlib.util
-import ipaddress
 import os
 import signal
 import socket
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from parl.core.errors import ConfigError, MissingPackage
+from parl.core.sockets import BACKLOG, is_local, url_of
 from parl.deploy.serve.application import Application
 from parl.deploy.serve.limits import Limits
 from parl.runs.interruption import interrupted
 
-BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds that an unused connection stays open
 LEAST = 16  # letters of a token
-LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -30,16 +28,6 @@ def check_packages() -> None:
     for name in ("uvicorn", "httptools"):
         if importlib.util.find_spec(name) is None:
             raise MissingPackage(f"parl serve needs {name}: pip install 'parl-jax[serve]'")
-
-
-def is_local(host: str) -> bool:
-    """Whether only processes of this machine reach a host's address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def token_in(path: Path) -> str:
@@ -74,32 +62,6 @@ def check_host(host: str, token: str | None) -> None:
             f"others can reach --host {host}, so it takes a token: --token-file FILE, made with "
             "(umask 077; openssl rand -hex 32 > FILE). Without one it is 127.0.0.1 only."
         )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ConfigError where that cannot be."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise ConfigError(f"--host {host} is no address of this machine: {error}.") from error
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        reason = "is taken" if error.errno == 98 else f"cannot be had ({error.strerror})"
-        raise ConfigError(
-            f"port {port} of {host} {reason}: choose another --port, or 0 for any that is free."
-        ) from error
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """The address under which a socket is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run(

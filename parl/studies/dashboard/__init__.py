@@ -1,0 +1,1 @@
+"""A page on this machine that shows runs while they learn."""
