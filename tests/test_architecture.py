@@ -62,6 +62,7 @@ OWNERS = {
     "matplotlib": {"report"},
     "tyro": {"cli"},
     "h5py": {"datasets"},
+    "fsspec": {"core"},
     "rich": {"report", "cli"},
     "tensorboardX": {"report"},
     "pickle": set(),

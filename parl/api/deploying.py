@@ -9,8 +9,10 @@ from parl.api.loading import load
 from parl.api.training import Run, train
 from parl.core.errors import ArtefactError, ConfigError
 from parl.core.settings import Setting, checked, path_of
+from parl.core.store import place_of, uri_of
 from parl.face import Agent
 from parl.runs.directory import RunDir
+from parl.runs.fetch import run_path
 from parl.runs.preparation import prepare
 
 if TYPE_CHECKING:
@@ -50,12 +52,12 @@ def export(
         place = Path("policy")
         played = env if env is not None else actor.config and actor.config["env"]
     else:
-        place = path_of(run_or_agent)
+        place, is_here = run_path(run_or_agent), not uri_of(run_or_agent)
         actor = load(place, seed_index, env, algorithm, checkpoint)
         is_run = (place / "config.json").exists()
         told = origin.of_run(place, checkpoint, seed_index) if is_run else origin.of_agent(actor)
         played = env if env is not None else actor.config and actor.config["env"]
-        place = place / "policy" if is_run else Path("policy")
+        place = place / "policy" if is_run and is_here else Path("policy")
     source = artefact.Source(
         actor.algorithm, actor.weights, actor.spec, origin.environment(played), told
     )
@@ -93,7 +95,7 @@ def record(
     seed_index = checked("seed_index", seed_index, int, Setting(low=0))
     prepare()
     amount = recording.Amount(episodes, steps)
-    source = recording.Source(path_of(run), checkpoint, seed_index, env, algorithm)
+    source = recording.Source(run_path(run), checkpoint, seed_index, env, algorithm)
     return recording.record(source, path_of(out), amount, sample, seed, expert)
 
 
@@ -144,7 +146,7 @@ def distill(
         quiet,
         steps=rounds * a_round,
         seed=seed,
-        teacher=str(path_of(run)),
+        teacher=place_of(run),
         teacher_checkpoint=str(checkpoint),
         **settings,
     )
@@ -161,7 +163,7 @@ def distill(
         for who, found in places.items()
         for form in ("float32", "int8")
     ]
-    smaller.write(done.path, rows, {"teacher": str(path_of(run)), "checkpoint": str(checkpoint)})
+    smaller.write(done.path, rows, {"teacher": place_of(run), "checkpoint": str(checkpoint)})
     return done
 
 
@@ -188,12 +190,13 @@ def submit(
     from parl.deploy.contract import CONTRACT  # only now: most do not submit
     from parl.deploy.submit import submission
 
-    place = path_of(run_or_policy)
+    place, is_here = run_path(run_or_policy), not uri_of(run_or_policy)
     optional = lambda path: None if path is None else path_of(path)
     settings = submission.Settings(
         optional(adapter), optional(python), optional(recorded), games, timeout
     )
-    target = place / "submission" if out is None else path_of(out)
+    own = place / "submission" if is_here else Path("submission")
+    target = own if out is None else path_of(out)
     if (place / CONTRACT).is_file():
         if odd := sorted(
             name for name, x in exporting.items() if x not in DEFAULTS.get(name, (None,))

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from parl.core.errors import ConfigError
-from parl.core.settings import Setting, checked, path_of
+from parl.core.settings import Setting, checked
 from parl.face import Agent
 from parl.runs.build import Parts, load_state, make_evaluator, opponent_player
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
 from parl.runs.evaluation import Evaluation
+from parl.runs.fetch import run_path
 from parl.runs.layout import run_seeds
 from parl.runs.opponents import own_opponent
 from parl.runs.preparation import prepare
@@ -75,7 +76,7 @@ def load(
     """
     seed_index = checked("seed_index", seed_index, int)
     prepare()
-    place = path_of(path).absolute()
+    place = run_path(path).absolute()
     if place.parent.name == "checkpoints" and (place.parents[1] / "config.json").exists():
         name = int(place.name) if place.name.isdecimal() else place.name
         return load(place.parents[1], seed_index, env, algorithm, name)

@@ -12,6 +12,7 @@ import jax
 
 from parl.core.errors import ConfigError, nearest
 from parl.core.memory import keep_freed_memory
+from parl.core.store import uri_of
 from parl.envs.factory import make_factory
 from parl.models.encoder import has_images
 from parl.recipes import algorithm_name
@@ -24,8 +25,10 @@ from parl.runs.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.runs.data import check_learns, with_data
 from parl.runs.directory import RunDir
 from parl.runs.executions import make_execution
+from parl.runs.fetch import working_copy, working_directory
 from parl.runs.hooks import HOOKS, Hooks, lost, named, with_settings
 from parl.runs.interruption import Signals, ending
+from parl.runs.mirror import mirrored
 from parl.runs.opponents import own_opponent
 from parl.runs.preparation import prepare
 from parl.runs.remarks import long_warmup, rounding
@@ -55,17 +58,19 @@ def train(
 ) -> Run:
     """Trains an algorithm on an environment and writes a run directory.
 
-    `algorithm` is a name such as 'sac', or the user's own: a Recipe's class, an Algorithm with its
-    networks, a Learner around one, or the name of one of these, as in 'my_lab.sac:MySAC'. The
-    algorithm 'auto' is the one that the environment asks for; config.json names it. `env` is
-    an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1', a JaxEnv, a function that makes a Gymnasium
-    environment, or the name of one of these, as in 'my_lab.maze:Maze'; `env_id` is what the user's
-    own is to be called. `settings` are those of the run, the fields of `RunSettings`, and any of
-    the recipe's; `parl train --help` explains them. `opponent` may be an object, too, such as an
-    Agent, and so may `on_start`, `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`:
-    functions of one dict, see `Hooks`. `curve` is whether curve.png is drawn. With `data`, a data
-    set, the algorithm learns from that: `env` only evaluates, or is left out, or is stepped for
-    `online_steps` thereafter. Raises a ParlError with one sentence for whatever does not fit.
+    `out` is that directory, or a URI such as s3://bucket/run: the run then writes into a directory
+    under runs/, which is copied to the store while it trains. `algorithm` is a name such as 'sac',
+    or the user's own: a Recipe's class, an Algorithm with its networks, a Learner around one, or
+    the name of one of these, as in 'my_lab.sac:MySAC'. The algorithm 'auto' is the one that the
+    environment asks for; config.json names it. `env` is an id such as 'HalfCheetah-v5' or
+    'jax:CartPole-v1', a JaxEnv, a function that makes a Gymnasium environment, or the name of one
+    of these, as in 'my_lab.maze:Maze'; `env_id` is what the user's own is to be called. `settings`
+    are those of the run, the fields of `RunSettings`, and any of the recipe's; `parl train --help`
+    explains them. `opponent` may be an object, too, such as an Agent, and so may `on_start`,
+    `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`: functions of one dict, see `Hooks`.
+    `curve` is whether curve.png is drawn. With `data`, a data set, the algorithm learns from that:
+    `env` only evaluates, or is left out, or is stepped for `online_steps` thereafter. Raises a
+    ParlError with one sentence for whatever does not fit.
     """
     clock = Clock()
     hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
@@ -87,10 +92,16 @@ def train(
     remark = check_team(name, parts.factory, config.opponent)
     if not quiet and remark:
         print(remark)
-    config = dataclasses.replace(parts.config, run_id=new_run_id(), versions=versions())
-    with started(out, config, chosen) as run, conditions(config):
+    uri, ours = uri_of(out), {"run_id": new_run_id(), "versions": versions()}
+    config = dataclasses.replace(parts.config, store=uri, **ours)
+    with (
+        started(working_directory(uri) if uri else out, config, chosen) as run,
+        mirrored(run.path, uri, config.run_id, is_new=True) as copying,
+        conditions(config),
+    ):
         tell(parts, quiet)
-        return drive(parts._replace(config=config), run, quiet, clock, told, curve=curve)
+        parts, told = parts._replace(config=config), [*told, *copying]
+        return drive(parts, run, quiet, clock, told, curve=curve)
 
 
 @ending("ended before training went on; the run is as it was.")
@@ -109,6 +120,8 @@ def resume(
 ) -> Run:
     """Continues a run from its newest good checkpoint, or from another one.
 
+    `path` is the run's directory or its URI in a store, from which what is missing here is copied
+    to a directory under runs/ first.
     `checkpoint` is latest, best, or the environment steps of one: newer ones are then removed, and
     what was logged since. A run that is finished is not touched, and its result given back.
     `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
@@ -120,9 +133,14 @@ def resume(
     """
     if odd := sorted(hooks.keys() - set(HOOKS)):
         raise ConfigError(f"resume takes no '{odd[0]}'.{nearest(odd[0], HOOKS)}")
-    clock, run, (own, _) = Clock(), RunDir(path), named(hooks)
+    clock, uri, (own, _) = Clock(), uri_of(path), named(hooks)
+    run = RunDir(working_copy(uri) if uri else path)
     config = run.config()
-    with resumed(run, config.run_id):
+    config = dataclasses.replace(config, store=uri or config.store)
+    with (
+        resumed(run, config.run_id),
+        mirrored(run.path, config.store, config.run_id) as copying,
+    ):
         end = config.steps if steps is None else dataclasses.replace(config, steps=steps).steps
         if checkpoint == "latest" and schedule is None and (done := run.result(end, config.run_id)):
             return Run(run.path, finished(run, done, quiet))
@@ -134,7 +152,7 @@ def resume(
             if address is not None:
                 config = dataclasses.replace(config, address=address)
             parts = resolve(config, env, algorithm, opponent)
-            told = with_settings(own, config)
+            told = [*with_settings(own, config), *copying]
         for each in lost(own, config):
             say(f"{run.path} was started with {each} of your own, which is given no more.")
         if not quiet and (line := explained(before, parts.config, parts.recipe, at)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 from rich.table import Table
 
-from parl.cli.flags import Flags, parse
+from parl.cli.flags import Flags, Place, parse
 from parl.cli.printing import console, print_result
 from parl.core.settings import declared
 
@@ -30,7 +30,7 @@ class DistillFlags(Flags):
     """Episodes by which both are judged."""
     seed: int = declared(0, low=0)
     """Seed of the new run, and of the episodes."""
-    out: Path | None = None
+    out: Place = None
     """Directory of the new run; not given: a new one under runs/."""
     quiet: bool = False
     """Show no progress."""

@@ -9,12 +9,14 @@ import io
 import itertools
 import re
 import typing
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
 from parl.core.errors import ConfigError
 from parl.core.settings import check_fields, converted, kinds, names_of, suggestion
+from parl.core.store import refuse_uri
 from parl.core.yaml_text import parse_yaml
 
 
@@ -31,6 +33,9 @@ def flag_of(name: str, doc: str) -> Any:
     return tyro.conf.arg(name=name.rstrip("_").replace("_", "-"), help=doc)
 
 
+# a directory of this machine, or a URI in a store
+Place = Annotated[Path | None, tyro.conf.arg(metavar="DIR|URI")]
+MAY_BE_URIS = tuple(typing.get_args(kind)[1:] for kind in (Place, tyro.conf.Positional[Path]))
 FLAGS = tyro.constructors.ConstructorRegistry()
 WORDS = {"true": True, "false": False, "none": None}
 
@@ -117,10 +122,24 @@ def parse(
         if not stop.code:
             raise
         raise ConfigError(f"{first_sentence(said.getvalue())}; see {prog} --help.") from stop
+    check_paths(shape, flags)
     if rest:
         names = [f.name for f in dataclasses.fields(shape)]
         raise unknown_flag(rest[0].partition("=")[0], names, prog)
     return flags
+
+
+def check_paths(shape: type, flags: Any) -> None:
+    """Raises ConfigError for a URI where a path of this machine is needed.
+
+    Positional paths, such as those of runs, may be URIs, and those of type `Place`.
+    """
+    for name, hint in typing.get_type_hints(shape, include_extras=True).items():
+        if getattr(hint, "__metadata__", ()) not in MAY_BE_URIS:
+            value = getattr(flags, name, None)
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Path):
+                    refuse_uri(each, flag_name(name))
 
 
 def first_sentence(box: str) -> str:

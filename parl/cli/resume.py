@@ -15,7 +15,7 @@ class ResumeFlags(Flags):
     """Continue a run."""
 
     dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
+    """Directory of the run, or its URI in a store."""
     steps: int | None = None
     """Train to this many environment steps instead of the run's own."""
     schedule: str | None = None

@@ -11,6 +11,7 @@ import tyro
 from parl.cli.flags import Flags, parse
 from parl.core.errors import ConfigError
 from parl.core.settings import declared
+from parl.runs.fetch import run_path
 
 if TYPE_CHECKING:
     from parl.deploy.serve.limits import Limits
@@ -84,9 +85,9 @@ def named(text: str) -> tuple[str, Path]:
     """(name, directory) of DIR or NAME=DIR; policy/ in a run has the run's name."""
     name, equals, rest = text.partition("=")
     if equals and not Path(text).exists():
-        return name, Path(rest)
+        return name, run_path(rest)
     place = Path(text).absolute()
-    return (place.parent.name if place.name == "policy" else place.name), Path(text)
+    return (place.parent.name if place.name == "policy" else place.name), run_path(text)
 
 
 def of_run(name: str, place: Path, flags: ServeFlags, limits: "Limits") -> "Shelf":

@@ -39,8 +39,8 @@ def run(arguments: list[str]) -> int:
     screen.print(table if table.row_count else "all settings are the recipe's own")
     if found.result:
         screen.print("", returns_line(found.result), time_line(found.result), sep="\n")
-    if (flags.dir / "smaller.json").is_file():
-        screen.print("", table_of(flags.dir), sep="\n")
+    if (found.path / "smaller.json").is_file():
+        screen.print("", table_of(found.path), sep="\n")
     for key, what in ((GREEDY, "greedy evaluation"), (TRAINING, "training return")):
         steps, values = series(found.records, key)
         if len(steps):

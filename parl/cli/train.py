@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from parl.cli.flags import flag_of, flag_values, parse, unknown
+from parl.cli.flags import Place, flag_of, flag_values, parse, unknown
 from parl.cli.printing import HELP, print_result
 from parl.core.errors import ConfigError
 from parl.core.settings import brief
@@ -39,8 +39,9 @@ class TrainFlags(RunSettings):
     """Environment: HalfCheetah-v5 (Gymnasium), jax:CartPole-v1 (built in), ale:Pong-v5, ..."""
     env_arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """An argument of the environment, name=value; repeat for more. Also: --env 'ID?name=value'."""
-    out: Path | None = None
-    """Run directory; if not given, a new one under runs/."""
+    out: Place = None
+    """Run directory; if not given, a new one under runs/. With a URI such as s3://bucket/run, gs://,
+    hf:// or file:// the run is also copied there while it trains."""
     config: Path | None = None
     """YAML file with any of these settings and the algorithm, or a run's config.json; flags win."""
     quiet: bool = False

@@ -8,6 +8,7 @@ import tyro
 from parl.cli.flags import Flags, parse
 from parl.cli.rendering import rendered
 from parl.core.settings import declared
+from parl.core.store import uri_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def recorded(flags: VideoFlags) -> int:
     from parl.runs.video import video
 
     prepare()
-    out = flags.out or flags.dir / "video.mp4"
+    out = flags.out or (Path() if uri_of(flags.dir) else flags.dir) / "video.mp4"
     checkpoint = "best" if flags.best else flags.checkpoint
     found = video(
         flags.dir, out, flags.episodes, flags.seed, checkpoint, flags.seed_index, flags.fps

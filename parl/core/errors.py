@@ -44,6 +44,10 @@ class DataError(ParlError):
     """A data set is missing, damaged, incomplete, or of something else."""
 
 
+class StoreError(ParlError):
+    """A store cannot be reached, refuses this machine, fails, or is in use by another writer."""
+
+
 class ArtefactError(ParlError):
     """An exported policy is damaged, or was given what it cannot act on."""
 

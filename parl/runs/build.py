@@ -15,6 +15,7 @@ from parl.core.errors import ConfigError, DamagedCheckpoint
 from parl.core.finite import not_finite
 from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
+from parl.core.store import place_of
 from parl.datasets.reader import DataSet, open_data
 from parl.envs.factory import EnvFactory, make_factory, stored_factory
 from parl.recipes import algorithm_name, make_recipe
@@ -185,8 +186,8 @@ def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
         eval_env=config.eval_env or ("train" if factory.made else ""),
         absolute_episodes=absolute,
         checkpoint_every=config.checkpoint_every or eval_every,
-        opponent=str(Path(opponent).resolve()) if is_run(opponent) else opponent,
-        teacher=str(Path(config.teacher).resolve()) if config.teacher else "",
+        opponent=place_of(opponent) if is_run(opponent) else opponent,
+        teacher=place_of(config.teacher) if config.teacher else "",
         admit_every=config.admit_every or max(schedule_steps // ADMISSIONS, 1),
         schedule_steps=schedule_steps,
     )

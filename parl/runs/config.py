@@ -139,6 +139,7 @@ class RunConfig(RunSettings):
     schedule_from: int = declared(0, low=0)  # step at which they began; 0 unless restarted
     spec: dict[str, Any] = field(default_factory=dict)  # of the environment, see core/spec_json.py
     data_steps: int = declared(0, low=0)  # updates on the data, before steps online
+    store: str = ""  # URI of the store that the run is copied to
     without_env: bool = False  # whether the environment is known by its data only
     own_env: bool = False  # whether `env` only names an object of the user
     run_id: str = ""

@@ -14,6 +14,7 @@ from parl.core.errors import ConfigError
 from parl.core.files import make_directory, write_json
 from parl.core.loading import called
 from parl.core.settings import Setting, checked
+from parl.core.store import place_of
 from parl.envs.factory import EnvFactory, make_factory
 from parl.report.metrics import plain
 from parl.report.plotting import heat_map, save
@@ -70,7 +71,7 @@ def crossplay(
                 f"{other}."
             )
     check("self", make_factory(name if env is None else env).spec)
-    players = [Path(run).resolve() if is_directory(run) else run for run in runs]
+    players = [place_of(run) if is_directory(run) else run for run in runs]
     job = players, name, env, episodes, seed, sample, checkpoint
     if actors:
         rows = rows_of_actors(job, min(actors, len(runs)), address)

@@ -17,10 +17,10 @@ from typing import Any
 from parl.core.errors import ConfigError
 from parl.core.files import RESUME, write_json
 from parl.core.locks import Held, Lock, read_lock
-from parl.core.settings import path_of
 from parl.report.metrics import METRICS, plain
 from parl.runs.checkpoints import Checkpoints
 from parl.runs.config import RunConfig, from_dict
+from parl.runs.fetch import run_path
 
 LOCK = ".lock"
 
@@ -29,7 +29,7 @@ class RunDir(Checkpoints):
     """Paths and files of one run."""
 
     def __init__(self, path: str | Path):
-        super().__init__(path_of(path))
+        super().__init__(run_path(path))
         self.lock: Lock | None = None
         self.made = False  # whether this object created the directory
         self.iterations = 0  # trained by this process

@@ -24,6 +24,7 @@ from parl.core.errors import ConfigError, nearest, told
 from parl.core.loading import OBJECT, called, is_path, load
 from parl.core.spec import EnvSpec, example
 from parl.runs.evaluation import Player
+from parl.runs.fetch import run_path
 
 KINDS = ("random", "self", "pool")
 ADMISSIONS = 50  # default number of admissions to the pool in a run
@@ -42,7 +43,7 @@ def check(opponent: str, spec: EnvSpec) -> None:
             f"opponent {opponent} needs a game of several sides; the agents of {spec.id} are one "
             "team."
         )
-    if is_run(opponent) and not (Path(opponent) / "config.json").exists():
+    if is_run(opponent) and not (run_path(opponent) / "config.json").exists():
         raise ConfigError(
             f"opponent '{opponent}' is neither a run directory nor module:attribute nor one of "
             f"{', '.join(KINDS)}."

@@ -17,6 +17,7 @@ from parl.core.locks import is_locked
 from parl.report.metrics import records_of
 from parl.report.plotting import read_json, series
 from parl.runs.directory import LOCK
+from parl.runs.fetch import run_path
 
 GREEDY, TRAINING = "eval/return_mean", "return_mean"
 
@@ -66,6 +67,7 @@ class FoundRun(NamedTuple):
 
 def read_run(path: Path) -> FoundRun:
     """The run in a directory, finished or not. Raises ConfigError where there is none."""
+    path = run_path(path)
     if (config := config_of(path)) is None:
         raise ConfigError(f"{path} is no run: it has no config.json of one.")
     return run_of(path, config)
@@ -85,7 +87,7 @@ def run_of(path: Path, config: dict[str, Any]) -> FoundRun:
 def find_runs(places: Iterable[str | Path]) -> list[FoundRun]:
     """All runs in and below some directories, by their paths. Raises ConfigError for none."""
     found: dict[Path, FoundRun] = {}
-    for place in map(Path, places):
+    for place in map(run_path, places):
         if not place.exists():
             raise ConfigError(f"there is no directory {place}.")
         own = (place / "config.json").exists()
@@ -126,7 +128,7 @@ ASIDE = {
         "without_env",
     ),
     *("log", "log_info", "eval_every", "eval_episodes", "eval_max_steps", "absolute_episodes"),
-    *("keep", "checkpoint_every", "checkpoint_replay", "max_hours", "record"),
+    *("keep", "checkpoint_every", "checkpoint_replay", "max_hours", "record", "store"),
 }
 
 

@@ -17,6 +17,7 @@ from parl import api
 from parl.core.errors import ConfigError
 from parl.core.files import write_json
 from parl.core.settings import Setting, checked
+from parl.core.store import refuse_uri
 from parl.recipes import algorithm_name
 from parl.report.announce import announced
 from parl.report.plotting import read_json
@@ -122,6 +123,7 @@ def recipe_of(algorithm: Any, env: Any) -> Any:
 def directory(out: str | Path | None, algorithm: str, env: Any) -> Path:
     """The study's directory: `out`, or a free one under studies/."""
     if out is not None:
+        refuse_uri(out, "a study")
         return Path(out)
     label = "".join(c if c.isalnum() or c in "-." else "-" for c in f"{algorithm}-{env}")[:80]
     base = Path("studies") / label.strip("-")
