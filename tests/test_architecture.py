@@ -1,6 +1,6 @@
 """Imports point one way, heavy packages have one importer each, and `import parl` is quick.
 
-core < ops < models, envs, datasets, report < algorithms, agents < recipes, remote < runs < deploy,
+core < ops < models, envs, datasets, report, planning < algorithms, agents < recipes, remote < runs < deploy,
 the face (the modules right under parl/) < studies < cli. The source is parsed, not imported:
 imports inside functions count, too.
 """
@@ -24,7 +24,7 @@ FACE = "api"  # the package that is part of it
 
 # what each package may import of parl, beside itself
 BASE = {"core", "ops"}
-LEARNING = {*BASE, "models", "envs", "algorithms", "agents"}
+LEARNING = {*BASE, "models", "envs", "planning", "algorithms", "agents"}
 RUN = {*LEARNING, "recipes", "remote", "report", "datasets"}
 ALLOWED = {
     "core": set(),
@@ -33,7 +33,8 @@ ALLOWED = {
     "envs": BASE,
     "report": BASE,
     "datasets": BASE,
-    "algorithms": {*BASE, "models"},
+    "planning": BASE,
+    "algorithms": {*BASE, "models", "planning"},
     "agents": {*BASE, "envs"},  # protocols only: never a concrete algorithm or network
     "remote": {*BASE, "envs", "agents"},
     "recipes": {*BASE, "models", "algorithms", "agents"},
@@ -59,6 +60,7 @@ OWNERS = {
     "jumanji": {"envs"},
     "navix": {"envs"},
     "craftax": {"envs"},
+    "mctx": {"planning"},
     "matplotlib": {"report"},
     "tyro": {"cli"},
     "h5py": {"datasets"},
@@ -229,7 +231,8 @@ def test_import_parl_takes_less_than_a_second(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("after", ["imported", "used"])
 def test_heavy_packages_are_not_loaded_early(after: str, found: dict[str, Any]) -> None:
     """Neither by the import, nor by the names that everyone uses."""
-    heavy = {"ray", "gymnasium", "pettingzoo", "mujoco", "dm_control", "brax", "matplotlib"}
+    heavy = {"ray", "gymnasium", "pettingzoo", "mujoco", "dm_control", "brax", "mctx"}
+    heavy |= {"matplotlib"}
     assert not heavy & set(found[after])
 
 

@@ -51,6 +51,14 @@ class Algorithm(struct.PyTreeNode):
         """Whether it can learn from rollouts that were collected with an older policy."""
         return False
 
+    @property
+    def network(self) -> "Algorithm | None":
+        """Acts with the same policy, without the search by which `act` improves on it.
+
+        None where `act` does not search.
+        """
+        return None
+
     def observe(self, state: Any, rollout: Rollout) -> Any:
         """Folds fresh experience into counters and statistics, once per rollout."""
         return state

@@ -10,6 +10,7 @@ from parl.core.errors import SpaceError
 
 if TYPE_CHECKING:
     from parl.core.actions import ActionMap
+    from parl.core.simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ class EnvSpec:
     # The environment's own actions and observations, if they differ from the spaces above:
     action_map: "ActionMap | None" = field(default=None, compare=False, repr=False)
     native: dict[str, Any] | None = field(default=None, compare=False, repr=False)  # as JSON
+    # The rules of a game, where a search can play ahead with them; not a part of the JSON:
+    simulator: "Simulator | None" = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         space = self.observation_space

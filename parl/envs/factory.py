@@ -108,6 +108,12 @@ def from_jax(env: JaxEnv) -> EnvFactory:
     return EnvFactory(spec, vector, env)
 
 
+def with_simulator(factory: EnvFactory) -> EnvFactory:
+    """The factory of the same game with its rules in the spec, where only that is lacking."""
+    add = getattr(factory.jax, "with_simulator", None)
+    return dataclasses.replace(from_jax(add()), id=factory.id) if add else factory
+
+
 def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFactory:
     """The factory for a registered Gymnasium environment, made with these arguments."""
     from parl.envs.adapters.gymnasium_make import make_gymnasium  # only now: it loads Gymnasium

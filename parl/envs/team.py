@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from parl.core.errors import EnvError
+from parl.core.simulator import Simulator
 from parl.core.spec import Box, Discrete, EnvSpec, Space
 
 
@@ -24,12 +25,13 @@ def team_spec(
     turns: bool = False,
     max_steps: int | None = None,
     roles: Sequence[Any] | None = None,
+    simulator: Simulator | None = None,
 ) -> EnvSpec:
     """The spec of a game of `agents` with views and actions of these sizes, one for each agent.
 
     Agents whose `roles` are equal share a group; without roles those of equal sizes do. With
-    `turns` the observation marks the agent to move. Raises EnvError where some actions are
-    discrete and others are not.
+    `turns` the observation marks the agent to move. A search plays ahead with the `simulator`.
+    Raises EnvError where some actions are discrete and others are not.
     """
     count = len(agents)
     action = joint_action(id, actions)
@@ -51,6 +53,7 @@ def team_spec(
         agents=tuple(agents),
         groups=groups_of(list(zip(views, actions, strict=True)) if roles is None else roles),
         action_sizes=unequal_sizes(actions),
+        simulator=simulator,
     )
 
 

@@ -95,6 +95,23 @@ class Value(nn.Module):
         return values[..., 0] if self.agents is None else values
 
 
+class PolicyValue(nn.Module):
+    """obs -> (Categorical, values [...] in (-1, 1)), of one torso: a game's policy and outcome."""
+
+    observation_space: Any
+    action_space: Discrete
+    torso: nn.Module
+    head_init: Init = orthogonal(0.01)
+
+    @nn.compact
+    def __call__(self, obs: Any) -> tuple[ops.Categorical, Array]:
+        features = self.torso(Encoder(self.observation_space)(obs))
+        pi = ops.Categorical(nn.Dense(self.action_space.n, kernel_init=self.head_init)(features))
+        value = jnp.tanh(nn.Dense(1, kernel_init=self.head_init)(features)[..., 0])
+        legal = ops.legal_actions(obs)
+        return pi if legal is None else pi.masked(legal), value
+
+
 class DiscreteValues(nn.Module):
     """obs -> values of all actions [..., A], or `form` of the outputs [..., A, outputs].
 

@@ -52,6 +52,7 @@ from parl.ops.values import (
     mask_illegal,
     select,
     uniform_action,
+    uniform_choice,
 )
 
 __all__ = [
@@ -116,6 +117,7 @@ __all__ = [
     "t_interval",
     "team_reward",
     "uniform_action",
+    "uniform_choice",
     "vtrace",
     "weighted",
     "where_first",

@@ -51,6 +51,7 @@ RECIPES = {
     "maddpg": "parl.recipes.maddpg.MADDPGRecipe",
     "matd3": "parl.recipes.matd3.MATD3Recipe",
     "coma": "parl.recipes.coma.COMARecipe",
+    "az": "parl.recipes.az.AZRecipe",
     "bc": "parl.recipes.bc.BCRecipe",
     "dagger": "parl.recipes.dagger.DAggerRecipe",
     "td3_bc": "parl.recipes.td3_bc.TD3BCRecipe",
@@ -84,6 +85,9 @@ ELSEWHERE = {
     "reinforce": "pg",
     "vpg": "pg",
     "openai_es": "es",
+    "alphazero": "az",
+    "alpha_zero": "az",
+    "gumbel_alphazero": "az",
 }
 
 
@@ -122,6 +126,12 @@ def recipe_class(name: str) -> type[Recipe]:
     return getattr(importlib.import_module(module), attribute)
 
 
+def needs_simulator(name: str) -> bool:
+    """Whether the algorithm of this name searches with a game's rules."""
+    name = plain_name(name)
+    return name in RECIPES and recipe_class(name).needs_simulator
+
+
 def algorithm_name(chosen: Any) -> str:
     """The name of an algorithm in config.json; for an object it is the class name with ()."""
     if isinstance(chosen, str):
@@ -157,6 +167,11 @@ def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
     if fits(recipe, spec):
         return
     env = spec.id.removeprefix("jax:")
+    if recipe.needs_simulator and suits(recipe, spec):
+        raise SpaceError(
+            f"{name} searches with the rules of a game of two players who move in turn, which "
+            f"{env} does not give: use jax:tic_tac_toe, jax:connect_four, pgx: or ippo."
+        )
     meant = NAMESAKES.get(name, "")
     able = ", ".join(sorted(k for k in RECIPES if fits(recipe_class(k), spec)))
     if recipe.multi_agent != bool(spec.num_agents):
@@ -170,6 +185,12 @@ def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
 
 
 def fits(recipe: type[Recipe], spec: EnvSpec) -> bool:
+    """Whether an algorithm supports an environment."""
+    ruled = spec.simulator is not None or not recipe.needs_simulator
+    return ruled and suits(recipe, spec)
+
+
+def suits(recipe: type[Recipe], spec: EnvSpec) -> bool:
     """Whether an algorithm supports an environment's number of agents and its actions."""
     return recipe.multi_agent == bool(spec.num_agents) and isinstance(
         spec.action_space, recipe.serves

@@ -19,6 +19,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.settings import Setting, checked, kinds, suggestion
+from parl.core.simulator import Simulator
 from parl.core.spec import EnvSpec
 from parl.ops.noise import Noise
 from parl.recipes.settings import setting_of
@@ -33,6 +34,8 @@ class Recipe:
     # whether a CPU updates several seeds sooner one by one: a batch of all outgrows its caches
     seeds_in_turn: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False  # learns from a data set, never from an environment alone
+    needs_simulator: ClassVar[bool] = False  # searches with a game's rules, see core/simulator.py
+    opponent: ClassVar[str] = ""  # in games, unless another one is asked for
     derived: ClassVar[tuple[str, ...]] = ()  # hyperparameters that follow from other settings
 
     algorithm: Any
@@ -58,7 +61,7 @@ class Recipe:
         """The type of every setting by its flat name, hyperparameters first."""
         algorithm, own = kinds(type(self.algorithm)), dict(kinds(type(self)))
         del own["algorithm"]
-        parts = {name for name, kind in algorithm.items() if kind in (Model, Noise, Optimizer)}
+        parts = {name for name, kind in algorithm.items() if kind in (Model, Noise, Optimizer, Simulator)}
         hidden = {*self.derived, *parts}
         return {name: kind for name, kind in {**algorithm, **own}.items() if name not in hidden}
 

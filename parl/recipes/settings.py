@@ -111,6 +111,11 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "shift": rate(
             "Length of the optimistic shift of actions, in standard deviations of the policy."
         ),
+        # search
+        "simulations": count("Simulations of the search before each action while learning."),
+        "eval_simulations": count("Simulations of the search before each greedy action."),
+        "considered": count("Actions that a search tries first, at most."),
+        "random_moves": share("Share of moves drawn uniformly among legal ones while learning."),
         # networks
         "hidden": count("Units of each layer; of the critics if the actor's differ.", high=WIDTH),
         "actor_hidden": count("Units of each layer of the actor.", high=WIDTH),

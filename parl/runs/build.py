@@ -17,8 +17,8 @@ from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.store import place_of
 from parl.datasets.reader import DataSet, open_data
-from parl.envs.factory import EnvFactory, make_factory, stored_factory
-from parl.recipes import algorithm_name, make_recipe
+from parl.envs.factory import EnvFactory, make_factory, stored_factory, with_simulator
+from parl.recipes import algorithm_name, make_recipe, needs_simulator
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import Recipe
 from parl.runs.config import RunConfig
@@ -77,6 +77,7 @@ def resolve(
     factory = opened(config, env, plays=not config.without_env)
     chosen = config.algorithm if algorithm is None else algorithm
     algorithm, recipe = recipe_for(chosen, factory)
+    config = dataclasses.replace(config, opponent=config.opponent or recipe.opponent)
     data = open_data(config.data) if config.data else None
     if data is not None:
         check_learns(algorithm, recipe, config.data)
@@ -116,6 +117,8 @@ def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
     if config.eval_env in ("", "none", "train"):
         return factory
     other = make_factory(config.eval_env)
+    if needs_simulator(config.algorithm):
+        other = with_simulator(other)
     for what in ("observation_space", "action_space", "num_agents"):
         here, there = getattr(factory.spec, what), getattr(other.spec, what)
         if here != there:
@@ -129,16 +132,20 @@ def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
 def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory:
     """The environment of a run, or `env` in its place, which must have the same spaces.
 
-    Unless it `plays`, it is not made where the config says what it looks like.
+    Unless it `plays`, it is not made where the config says what it looks like; but a search plays
+    with its rules.
     """
+    searches = needs_simulator(config.algorithm)
     stored = spec_from_json(config.spec, "config.json") if config.spec else None
-    if env is None and stored is not None and not plays:
+    if env is None and stored is not None and not (plays or searches):
         return stored_factory(stored, config.env)
     if env is None and config.own_env:
         raise ConfigError(
             f"the run was made on an environment of your own, {config.env!r}: give it with env=..."
         )
     factory = make_factory(config.env if env is None else env)
+    if searches:
+        factory = with_simulator(factory)
     if stored is not None:
         check_same(factory.spec, stored)
     return factory

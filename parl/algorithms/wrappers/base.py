@@ -19,6 +19,11 @@ class AlgorithmWrapper(Algorithm):
     def tolerates_lag(self) -> bool:
         return self.inner.tolerates_lag
 
+    @property
+    def network(self) -> Algorithm | None:
+        inner = self.inner.network
+        return None if inner is None else self.replace(inner=inner)
+
     def memory(self, batch_shape: tuple[int, ...]) -> Any:
         return self.inner.memory(batch_shape)
 

@@ -15,6 +15,7 @@ from flax import struct
 from parl.core.spec import Discrete, EnvSpec
 from parl.core.types import Array
 from parl.envs.drawing import COLORS, Canvas, grid
+from parl.envs.simulator import GameRules
 from parl.envs.team import only_first, team_spec
 
 
@@ -57,7 +58,7 @@ class BoardGame:
         size = 2 * self.cells
         return team_spec(
             self.id, self.agents, (size, size), (moves, moves), size + 2, turns=True,
-            max_steps=self.cells,
+            max_steps=self.cells, simulator=GameRules(self),
         )  # fmt: skip
 
     def reset(self, key: Array) -> tuple[BoardState, Any]:
@@ -103,6 +104,14 @@ class BoardGame:
         state_of_all = jnp.concatenate([view[0], turn.astype(jnp.float32)])
         alive = jnp.ones(2, bool)
         return {"view": view, "alive": alive, "turn": turn, "legal": legal, "state": state_of_all}
+
+    def state_of(self, obs: dict[str, Array]) -> BoardState:
+        """The position that the mover's view shows; the inverse of `observe` for its player."""
+        turn = jnp.asarray(obs["turn"])
+        player = jnp.argmax(turn).astype(jnp.int32)
+        own, other = jnp.asarray(obs["view"])[player].reshape(-1, 2).T > 0  # [C] each
+        mine = (np.arange(2) == player)[:, None]
+        return BoardState(jnp.where(mine, own, other), player, ~turn.any())
 
     def draw(self, state: BoardState) -> np.ndarray:
         """The board with the stones of both players; the first row is at the top."""

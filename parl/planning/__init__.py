@@ -1,0 +1,1 @@
+"""Search over actions: pure functions that are given what they search with."""
