@@ -1,8 +1,8 @@
 """Imports point one way, heavy packages have one importer each, and `import parl` is quick.
 
-core < ops < models, envs, datasets, report, planning < algorithms, agents < recipes, remote < runs < deploy,
-the face (the modules right under parl/) < studies < cli. The source is parsed, not imported:
-imports inside functions count, too.
+core < ops < models, envs, datasets, report, planning < algorithms, agents < recipes, remote < runs
+< deploy, the face (the modules right under parl/) < studies < cli. The source is parsed, not
+imported: imports inside functions count, too.
 """
 
 import ast

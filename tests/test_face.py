@@ -505,7 +505,7 @@ def test_a_run_is_loaded_without_its_environment_and_saved_again(tmp_path: Path)
 
 
 FEW = ("ppo", "dqn", "coma")  # the rest takes its time
-SERVED = ("jax:CartPole-v1", "jax:Pendulum-v1", "jax:simple_spread")
+SERVED = ("jax:CartPole-v1", "jax:Pendulum-v1", "jax:simple_spread", "jax:tic_tac_toe")
 
 
 @pytest.mark.parametrize("name", quick(RECIPES, *FEW))

@@ -7,7 +7,7 @@ from typing import Any
 from parl.core.errors import ConfigError
 from parl.core.settings import Setting, checked
 from parl.face import Agent
-from parl.runs.build import Parts, load_state, make_evaluator, opponent_player
+from parl.runs.build import Parts, load_state, make_evaluators, opponent_player
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
 from parl.runs.evaluation import Evaluation
@@ -54,9 +54,11 @@ def evaluate(
         parts = parts._replace(config=dataclasses.replace(parts.config, log_info=log_info))
     rules = Rules(max_steps, parts.config.info_names, sample)
     parts = parts._replace(rival=opponent_player(parts.config, parts.factory.spec, env, rival))
-    evaluator = make_evaluator(parts, own, episodes, rules)
+    evaluator = make_evaluators(parts, own, episodes, rules)
     take = run_seeds(parts.config).take
-    games = [evaluator(own.policy(take(state.algorithm_state, k)), seed + k) for k in range(seeds)]
+    games: list[Any] = [
+        evaluator(own.policy(take(state.algorithm_state, k)), seed + k) for k in range(seeds)
+    ]
     return evaluator.summary(games)
 
 

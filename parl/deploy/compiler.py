@@ -56,7 +56,8 @@ class Acting(NamedTuple):
 
 
 def acting(algorithm: Algorithm, policy: Any, spec: EnvSpec, explore: bool) -> Acting:
-    """`act` with the policy's numbers in it."""
+    """`act` with the policy's numbers in it; where it searches, its network acts alone."""
+    algorithm = algorithm.network or algorithm
     policy = jax.device_get(policy)
     obs, memory = spec.obs, jax.device_get(algorithm.memory((1,)))
     tree, inner = jax.tree.structure(obs), jax.tree.structure(memory)

@@ -62,17 +62,17 @@ def gumbel_search(
     except ImportError as error:
         raise MissingPackage("searching needs mctx: pip install mctx") from error
 
-    def recurrent(_: Any, key: Array, action: Array, state: Any) -> tuple[Any, Any]:
+    def recurrent(_: Any, key: Any, action: Any, state: Any) -> tuple[Any, Any]:
         edge, node = model(state, action, key)
         prior = {"prior_logits": node.logits, "value": node.value}
         return mctx.RecurrentFnOutput(**edge._asdict(), **prior), node.state
 
     prior = {"prior_logits": root.logits, "value": root.value}
-    found = mctx.gumbel_muzero_policy(
+    found: Any = mctx.gumbel_muzero_policy(
         (),
         key,
-        mctx.RootFnOutput(**prior, embedding=root.state),
-        recurrent,
+        mctx.RootFnOutput(**prior, embedding=root.state),  # pyright: ignore[reportCallIssue]
+        recurrent,  # pyright: ignore[reportArgumentType]
         simulations,
         invalid_actions=None if legal is None else ~legal,
         max_num_considered_actions=considered,

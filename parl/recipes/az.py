@@ -17,6 +17,7 @@ from parl.models import PolicyValue
 from parl.models.heads import orthogonal_torso
 from parl.recipes.base import OffPolicyRecipe
 
+SETTINGS = AZ()
 LONG = 128  # moves of a rollout where games may be long
 
 
@@ -31,7 +32,7 @@ class AZRecipe(OffPolicyRecipe):
     takes_data: ClassVar[bool] = False
     opponent: ClassVar[str] = "self"
 
-    algorithm: AZ = AZ()
+    algorithm: AZ = SETTINGS
     hidden: tuple[int, ...] = (128, 128)
     num_envs: int = 64
     length: int = 32

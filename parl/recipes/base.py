@@ -61,7 +61,9 @@ class Recipe:
         """The type of every setting by its flat name, hyperparameters first."""
         algorithm, own = kinds(type(self.algorithm)), dict(kinds(type(self)))
         del own["algorithm"]
-        parts = {name for name, kind in algorithm.items() if kind in (Model, Noise, Optimizer, Simulator)}
+        parts = {
+            name for name, kind in algorithm.items() if kind in (Model, Noise, Optimizer, Simulator)
+        }
         hidden = {*self.derived, *parts}
         return {name: kind for name, kind in {**algorithm, **own}.items() if name not in hidden}
 

@@ -25,7 +25,7 @@ from parl.runs.config import RunConfig
 from parl.runs.data import check_learns, for_data, learner_on
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Rules
-from parl.runs.evaluation import Contest, Evaluator, Player
+from parl.runs.evaluation import Apart, Contest, Evaluator, Player
 from parl.runs.layout import (
     Layout,
     at_least_one_env_per_worker,
@@ -118,7 +118,7 @@ def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
         return factory
     other = make_factory(config.eval_env)
     if needs_simulator(config.algorithm):
-        other = with_simulator(other)
+        other = with_rules(other, factory.id)
     for what in ("observation_space", "action_space", "num_agents"):
         here, there = getattr(factory.spec, what), getattr(other.spec, what)
         if here != there:
@@ -145,10 +145,23 @@ def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory
         )
     factory = make_factory(config.env if env is None else env)
     if searches:
-        factory = with_simulator(factory)
+        factory = with_rules(factory, config.env)
     if stored is not None:
         check_same(factory.spec, stored)
     return factory
+
+
+def with_rules(factory: EnvFactory, id: str) -> EnvFactory:
+    """The factory with the rules of its game, or else with those of the game `id`.
+
+    The same game of another package has none, but shows the players the same.
+    """
+    factory = with_simulator(factory)
+    if factory.spec.simulator is not None or factory.id == id or not id:
+        return factory
+    simulator = with_simulator(make_factory(id)).spec.simulator
+    spec = dataclasses.replace(factory.spec, simulator=simulator)
+    return dataclasses.replace(factory, spec=spec)
 
 
 def check_same(spec: EnvSpec, stored: EnvSpec) -> None:
@@ -276,6 +289,16 @@ def make_evaluator(
         return Evaluator(parts.judged, algorithm, episodes, rules)
     rival = parts.rival or random_player(parts.factory.spec)
     return Contest(parts.judged, algorithm, episodes, rival, rules=rules)
+
+
+def make_evaluators(
+    parts: Parts, algorithm: Algorithm, episodes: int, rules: Rules
+) -> Evaluator | Contest | Apart:
+    """As `make_evaluator`; where the policy searches, its network alone is evaluated, too."""
+    searching = make_evaluator(parts, algorithm, episodes, rules)
+    if algorithm.network is None:
+        return searching
+    return Apart(searching, make_evaluator(parts, algorithm.network, episodes, rules))
 
 
 def recipe_for(chosen: Any, factory: EnvFactory) -> tuple[str, Recipe]:

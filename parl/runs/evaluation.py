@@ -19,6 +19,8 @@ from parl.envs.info import mean_told
 from parl.envs.protocol import VectorEnv
 from parl.runs.episodes import MAX_ENVS, RULES, FusedPlayer, Games, HostPlayer, Rules
 
+OF_NETWORK = ("return_mean", "return_std", "win_rate", "draw_rate")  # metrics of it alone
+
 
 class Evaluation(NamedTuple):
     """Complete episodes of a policy; returns are summed over agents.
@@ -33,6 +35,7 @@ class Evaluation(NamedTuple):
     lengths: np.ndarray | None = None  # [..., episodes] steps
     cut: np.ndarray | None = None  # [..., episodes] bool: not ended by the environment
     infos: dict[str, np.ndarray] = {}  # noqa: RUF012  [..., episodes] NaN where nothing was told
+    network: Any = None  # the Evaluation of the network alone, where the policy searches
 
     @property
     def mean(self) -> Any:
@@ -57,6 +60,9 @@ class Evaluation(NamedTuple):
             told = ~np.isnan(values)
             total = np.where(told, values, 0.0).sum(-1)
             known[f"info/{name}"] = mean_told(total, told.sum(-1))
+        if self.network is not None:
+            alone = self.network.metrics()
+            known |= {f"network/{name}": alone[name] for name in OF_NETWORK if name in alone}
         return known
 
     def cut_line(self, env: str) -> str:
@@ -203,6 +209,30 @@ class Contest:
         return Evaluation(
             flat(own), None, own.mean(-1), scores, flat(all_of.lengths), flat(all_of.cut), infos
         )
+
+
+class Apart:
+    """Evaluates a policy that searches, and its network alone; used like an Evaluator."""
+
+    def __init__(self, searching: Evaluator | Contest, network: Evaluator | Contest):
+        self.searching, self.network, self.episodes = searching, network, searching.episodes
+
+    def __call__(
+        self,
+        policy: Any,
+        seed: int,
+        when: int = 0,
+        episodes: int | None = None,
+        lent: VectorEnv | None = None,
+    ) -> tuple[Games, Games]:
+        """The games of both, of the same seeds."""
+        told = policy, seed, when, episodes, lent
+        return self.searching(*told), self.network(*told)
+
+    def summary(self, games: list[tuple[Games, Games]]) -> Evaluation:
+        """The evaluation of each seed's games, which holds that of the network."""
+        searched, alone = (list(each) for each in zip(*games, strict=True))
+        return self.searching.summary(searched)._replace(network=self.network.summary(alone))
 
 
 def scores_of(own: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from parl.core.programs import as_data
 from parl.core.spec import EnvSpec
 from parl.envs.protocol import VectorEnv
 from parl.runs.budget import MOST, Budget
-from parl.runs.build import Parts, make_evaluator
+from parl.runs.build import Parts, make_evaluators
 from parl.runs.config import RunConfig
 from parl.runs.episodes import MAX_STEPS, Rules
-from parl.runs.evaluation import Contest, Evaluation, Evaluator
+from parl.runs.evaluation import Apart, Contest, Evaluation, Evaluator
 
 LEAST_LIMIT = 1_000  # steps of an episode without a time limit, however short the run
 
@@ -44,12 +44,12 @@ class Judge:
         self.config, self.execution = config, execution
         limit, self.several = limit_of(config, spec), bool(spec.num_agents)
         rules = Rules(limit, config.info_names, first=num_envs, stopped=stopped)
-        self.make = lambda episodes: make_evaluator(parts, algorithm, episodes, rules)
+        self.make = lambda episodes: make_evaluators(parts, algorithm, episodes, rules)
         self.evaluates = config.eval_env != "none" and config.eval_episodes != 0
         self.budget = Budget(limit, config.steps)
         self.best: tuple[float, int] | None = None  # (mean return, environment steps)
         self.recent: list[Ended] = []  # training episodes since the last judgement
-        self.evaluator: Evaluator | Contest | None = None
+        self.evaluator: Evaluator | Contest | Apart | None = None
 
     def trained(self, ended: Ended) -> None:
         """Records training episodes."""
@@ -113,7 +113,7 @@ class Judge:
 
     def played(
         self,
-        evaluator: Evaluator | Contest,
+        evaluator: Evaluator | Contest | Apart,
         policy: Any,
         when: int,
         episodes: int,
@@ -121,7 +121,7 @@ class Judge:
     ) -> Evaluation:
         """Evaluates every seed's policy, in lent environments if there are any."""
         take = self.execution.seeds.take
-        games = [
+        games: list[Any] = [
             evaluator(take(policy, k), seed, when, episodes, lent[k] if lent else None)
             for k, seed in enumerate(self.config.seeds)
         ]

@@ -20,12 +20,13 @@ from parl.runs.build import resolve
 from parl.runs.config import RunConfig
 
 IDS = {"continuous": "jax:Pendulum-v1", "discrete": "jax:CartPole-v1", "team": "jax:simple_spread"}
+IDS |= {"game": "jax:tic_tac_toe"}
 
 
 def env_for(algorithm: str) -> str:
     recipe: Any = recipe_class(algorithm)
     if recipe.multi_agent:
-        return IDS["team"]
+        return IDS["game" if recipe.needs_simulator else "team"]
     return IDS["discrete" if Discrete in recipe.serves else "continuous"]
 
 

@@ -25,6 +25,7 @@ from parl.envs.adapters.gymnasium_make import make_gymnasium
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.classic.pendulum import Pendulum
 from parl.envs.jax_vector import JaxVectorEnv
+from parl.envs.multi.board_games import TIC_TAC_TOE
 from parl.recipes import make_recipe
 
 OFF_POLICY = {"capacity": 100, "batch_size": 4, "updates": 2, "warmup": 30}
@@ -77,6 +78,10 @@ TEAM: dict[str, dict[str, Any]] = {
     "matd3": OFF_POLICY,
     "coma": {"epochs": 2, "minibatches": 2, "target_period": 2},
 }
+SEARCHING = {"capacity": 100, "batch_size": 4, "updates": 2, "simulations": 3}
+SEARCH: dict[str, dict[str, Any]] = {
+    "az": SEARCHING | {"random_moves": 0.2},
+}
 SETTINGS: dict[str, dict[str, Any]] = (
     {
         "ppo": {"epochs": 2, "minibatches": 2},
@@ -95,6 +100,7 @@ SETTINGS: dict[str, dict[str, Any]] = (
     | CONTROL
     | VALUES
     | TEAM
+    | SEARCH
 )
 RECIPE = {"normalized": "ppo", "recurrent": "impala"}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
@@ -115,6 +121,7 @@ ENVS |= dict.fromkeys(TEAM, Scatter()) | {
     "mappo": Scatter(turns=True),
     "matd3": Scatter(continuous=True),
 }
+ENVS |= {"az": TIC_TAC_TOE}
 GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 

@@ -127,7 +127,7 @@ def test_refusals_tell_one_agent_from_several() -> None:
 
 def test_every_recipe_is_for_one_or_for_several() -> None:
     several = {name for name in RECIPES if recipe_class(name).multi_agent}
-    assert several == set(DISCRETE)
+    assert several == {*DISCRETE, "az"}
 
 
 def test_unknown_cells_and_uneven_minibatches_are_refused() -> None:
