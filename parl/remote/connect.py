@@ -225,7 +225,8 @@ def started_by_hand() -> str:
         with suppress(psutil.Error):
             if process.name() != "raylet" or process.uids().real != os.getuid():
                 continue
-            words = dict(word.partition("=")[::2] for word in process.cmdline())
+            parts = [word.partition("=") for word in process.cmdline()]
+            words = {name: value for name, _, value in parts}
             if "--gcs-address" in words and words.get("--temp_dir") != temporary():
                 found.append((process.create_time(), words["--gcs-address"]))
     return max(found, default=(0.0, ""))[1]

@@ -1,0 +1,149 @@
+"""Several hosts on this machine: network namespaces, each with a cable to a switch.
+
+Real sockets, and links that can be cut, delayed and made to lose packets, without touching the
+machine's own network. Needs root, ip and tc. Every host has a name, an address, a folder for Ray's
+files and notes of its own; files and process ids are shared.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+TOOLS = ("ip", "tc", "unshare", "hostname")
+
+
+def possible() -> str:
+    """Why there can be no hosts here; empty where there can."""
+    if os.getuid() != 0:
+        return "namespaces need root"
+    if lost := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        return f"there is no {lost[0]}"
+    probe = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
+    return "" if probe.returncode == 0 else "this machine allows no namespaces"
+
+
+class Hosts:
+    """`count` hosts 10.77.0.1, 10.77.0.2, ...; a context manager that leaves nothing behind."""
+
+    def __init__(self, count: int):
+        self.count, self.tag = count, f"parl{os.getpid() % 10_000}"
+        self.place = Path(tempfile.mkdtemp(prefix="ph", dir="/tmp"))  # short: sockets lie below it
+        self.token = self.place / "token"
+        self.token.write_text("a" * 64)
+        self.token.chmod(0o600)
+
+    def __enter__(self) -> Self:
+        switch = f"{self.tag}s"
+        command("ip", "netns", "add", switch)
+        command("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
+        command("ip", "-n", switch, "link", "set", "bridge", "up")
+        for host in range(self.count):
+            name, port = self.name(host), f"port{host}"
+            (self.place / str(host)).mkdir()
+            command("ip", "netns", "add", name)
+            ends = ["link", "add", port, "netns", switch, "type", "veth", "peer", "name", "eth0"]
+            command("ip", *ends, "netns", name)
+            command("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
+            command("ip", "-n", name, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                command("ip", "-n", name, "link", "set", device, "up")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for host in range(self.count):
+            self.die(host)
+        for name in (*map(self.name, range(self.count)), f"{self.tag}s"):
+            command("ip", "netns", "delete", name)
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def name(self, host: int) -> str:
+        """The name of a host and of its namespace."""
+        return f"{self.tag}h{host}"
+
+    def address(self, host: int) -> str:
+        """The address of a host."""
+        return f"10.77.0.{host + 1}"
+
+    def start(self, host: int, *words: str, log: str, **variables: str) -> subprocess.Popen[bytes]:
+        """A program on a host; what it prints goes to a file of the host."""
+        own = self.place / str(host)
+        here = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_TMPDIR": str(own),
+            "XDG_CACHE_HOME": str(own),
+            "JAX_PLATFORMS": "cpu",
+        }
+        name = self.name(host)
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', name, *words]
+        with (own / log).open("wb") as output:
+            return subprocess.Popen(
+                ["ip", "netns", "exec", name, *named],
+                env=os.environ | here | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def run(self, host: int, *words: str, log: str = "log", **variables: str) -> str:
+        """What a program on a host printed. Raises where it failed."""
+        code = self.start(host, *words, log=log, **variables).wait(300)
+        said = self.said(host, log)
+        if code:
+            raise RuntimeError(f"{' '.join(words)} ended with {code}: {said}")
+        return said
+
+    def said(self, host: int, log: str) -> str:
+        """What a program on a host has printed so far."""
+        return (self.place / str(host) / log).read_text()
+
+    def cut(self, host: int) -> None:
+        """Pulls the cable of a host out of the switch."""
+        command("ip", "-n", f"{self.tag}s", "link", "set", f"port{host}", "down")
+
+    def heal(self, host: int) -> None:
+        """Puts it back."""
+        command("ip", "-n", f"{self.tag}s", "link", "set", f"port{host}", "up")
+
+    def worsen(self, host: int, *how: str) -> None:
+        """What a host sends is delayed or lost, as `tc netem` is told: "delay", "50ms"."""
+        name = self.name(host)
+        command("tc", "-n", name, "qdisc", "add", "dev", "eth0", "root", "netem", *how)
+
+    def pids(self, host: int) -> list[int]:
+        """The processes on a host."""
+        return [int(x) for x in command("ip", "netns", "pids", self.name(host)).split()]
+
+    def die(self, host: int) -> None:
+        """All processes of a host end at once, as when its power fails: nobody hears of it."""
+        with suppress(RuntimeError):
+            self.cut(host)
+        while pids := self.pids(host):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+
+
+def command(*words: str) -> str:
+    """What a command prints. Raises RuntimeError with what it said."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def wait_for(what: Any, seconds: float, interval: float = 0.25) -> float | None:
+    """Seconds until `what()` is true; None where that takes longer than `seconds`."""
+    began = time.monotonic()
+    while not what():
+        if time.monotonic() - began > seconds:
+            return None
+        time.sleep(interval)
+    return time.monotonic() - began
