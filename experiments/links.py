@@ -12,6 +12,7 @@ with 1 where a goal is missed.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -168,6 +169,7 @@ def main() -> int:
     if why := possible():
         print(f"no hosts can be made here: {why}.", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # hosts go with their contexts
     found = {name: play(name) for name in phases}
     columns = dict.fromkeys(key for done in found.values() for key in done)
     print(f"| phase | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|", sep="\n")

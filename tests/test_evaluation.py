@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 import parl
 from parl.agents.execution import ended as ends
+from parl.agents.execution.protocol import Report
 from parl.core.algorithm import Algorithm
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.factory import from_gymnasium, from_jax
@@ -23,6 +24,7 @@ from parl.runs.episodes import Rules, Stopped
 from parl.runs.evaluation import Evaluator
 from parl.runs.meter import Meter, per_seed, told_of
 from parl.runs.result import returns_line, summary
+from parl.runs.waits import in_words
 
 
 class Always(Algorithm):
@@ -175,6 +177,14 @@ def test_time_is_counted_apart() -> None:
     now[0] = 7.0 + 10.0
     assert clock.read() == {"start": 2, "compile": 0, "train": 5, "eval": 10, "save": 0}
     assert clock.rate() == meter.rate() == 40.0 and clock.total == 17.0
+    meter.add(Report({}, ends.nothing(), {"wait": 2.0, "publish": 0.5}))
+    meter.add(Report({}, ends.nothing(), {"wait": 1.0}))
+    whole = 4.0 + 10.0 + 1.0  # of training, evaluation and training since the meter began
+    assert meter.shares() == {
+        "wait_share": round(3 / whole, 4), "compute_share": round(1.5 / whole, 4),
+        "publish_share": round(0.5 / whole, 4), "eval_share": round(10 / whole, 4),
+        "save_share": 0.0,
+    }  # fmt: skip
     assert Clock(lambda: now[0]).rate() is None
     other = Clock(lambda: now[0])
     other.add(clock.read(), clock.steps)
@@ -252,3 +262,13 @@ def test_agents_of_pettingzoo_tell_their_infos() -> None:
     for step in (1, 2, 3):
         assert env.step(np.zeros((1, 2), np.int32)).terminated.tolist() == [step == 3]
         assert number_in(env.infos[0], "hit") == step / 2
+
+
+def test_what_the_learner_waits_for_in_words() -> None:
+    line = {"compute_share": 0.1, "publish_share": 0.0, "eval_share": 0.0, "save_share": 0.0}
+    first = {"wall_s": 10.0, "wait_share": 0.9} | line
+    last = {"wall_s": 40.0, "wait_share": 0.5, "pool/lag_p50": 1.0, "pool/lag_p99": 3.5} | line
+    assert in_words([first, last]) == (
+        "the learner's time: waiting for data 60%, computing 10%; lag p50 1, p99 3.5 versions"
+    )
+    assert in_words([{"wall_s": 1.0}]) == in_words([]) == ""

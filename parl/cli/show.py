@@ -28,6 +28,7 @@ def run(arguments: list[str]) -> int:
     flags = parse(ShowFlags, arguments, "parl show")
     from parl.report.plotting import series
     from parl.runs.result import returns_line, time_line
+    from parl.runs.waits import in_words
     from parl.studies.find import GREEDY, TRAINING, read_run
 
     found = read_run(flags.dir)
@@ -39,6 +40,8 @@ def run(arguments: list[str]) -> int:
     screen.print(table if table.row_count else "all settings are the recipe's own")
     if found.result:
         screen.print("", returns_line(found.result), time_line(found.result), sep="\n")
+    if told := in_words(found.records):
+        screen.print(told)
     if (found.path / "smaller.json").is_file():
         screen.print("", table_of(found.path), sep="\n")
     for key, what in ((GREEDY, "greedy evaluation"), (TRAINING, "training return")):

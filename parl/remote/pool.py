@@ -11,6 +11,7 @@ from parl.remote.ledger import Books
 from parl.remote.process import Inline, OnRay
 from parl.remote.supervisor import WAIT_FOR_CPUS_S, Restart, Supervisor, Terms
 from parl.remote.synchronous import Synchronous
+from parl.remote.tracing import Traced
 from parl.remote.worker import MakeWorker, Weights
 
 FIRST_LENGTH = 128  # steps of a fragment where nothing else is said
@@ -44,6 +45,7 @@ class RolloutPool:
     how many failures in a row are survived. spares: processes started in advance. min_workers: with
     fewer left, async mode ends. max_memory: bytes of a worker's process beyond which it is
     replaced. say: is told what is waited for. room: seconds to wait for CPUs of a full cluster.
+    traced: fragments whose traces are written.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RolloutPool:
         seed: int = 0,
         say: Callable[[str], None] = lambda text: None,
         room: float = WAIT_FOR_CPUS_S,
+        traced: Traced | None = None,
     ):
         if num_workers < 1 or max_in_flight < 1 or not 1 <= min_workers <= num_workers:
             raise ConfigError(
@@ -80,7 +83,15 @@ class RolloutPool:
         self.parameters: dict[str, Any] | None = None  # of the environments, where changed
         terms = Terms(None if deadline == "auto" else deadline, room, say=say)
         self.supervisor = Supervisor(
-            self.backend, make_worker, envs_per_worker, num_workers, seed, terms, spares, max_memory
+            self.backend,
+            make_worker,
+            envs_per_worker,
+            num_workers,
+            seed,
+            terms,
+            spares,
+            max_memory,
+            traced,
         )
         self.sync: Synchronous | None = None
         self.asynchronous: Asynchronous | None = None

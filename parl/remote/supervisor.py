@@ -20,6 +20,7 @@ from parl.remote.failure import Failure
 from parl.remote.gauge import Gauge
 from parl.remote.lifeline import Sign, show
 from parl.remote.process import Backend, Died, Process
+from parl.remote.tracing import Traced
 from parl.remote.worker import Build, Close, Collect, MakeWorker, Reply, Request
 
 WAIT_FOR_CPUS_S = 600.0  # seconds to wait until a cluster that others use has CPUs for the workers
@@ -109,7 +110,9 @@ class Supervisor:
         terms: Terms,
         spares: int,
         max_memory: int | None,
+        traced: Traced | None = None,
     ):
+        self.traced = traced
         self.backend, self.make_worker, self.envs_per_worker = backend, make_worker, envs_per_worker
         self.seed, self.terms, self.max_memory = seed, terms, max_memory
         self.abandoned = False  # whether workers are not to be waited for any more
@@ -170,7 +173,9 @@ class Supervisor:
         """Sends a request to the slot's process."""
         assert slot.process is not None
         if wanted and isinstance(request, Collect):
-            request = request._replace(fault=draw())
+            version = request.weights.version
+            traced = self.traced is not None and self.traced.wants(slot.index, version)
+            request = request._replace(fault=draw(), trace=traced)
         now = time.monotonic()
         slot.pending.append(Pending(slot.process.submit(request), request, now, wanted))
 
@@ -283,6 +288,8 @@ class Supervisor:
         if reply.fragment is not None and pending.wanted:
             assert isinstance(request, Collect)
             slot.deaths = slot.errors = 0
+            if reply.trace and self.traced is not None:
+                self.traced.keep(reply.version, reply.trace)
             if slot.warm:
                 self.gauge.fragment(reply.seconds, request.length)
             if slot.died is not None:

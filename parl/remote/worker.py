@@ -18,6 +18,7 @@ from parl.core.errors import ConfigError, EnvError, Halted
 from parl.remote.boundary import Guarded, check_fragment, contiguous
 from parl.remote.chaos import Fault, faulty
 from parl.remote.failure import Failure, describe
+from parl.remote.tracing import Tracing
 
 MakeWorker = Callable[[int], Collector]
 
@@ -46,6 +47,7 @@ class Collect(NamedTuple):
     weights: Weights
     capture: bool = False  # send the collector's state along
     fault: Fault | None = None
+    trace: bool = False  # send a trace of the work along
 
 
 class Capture(NamedTuple):
@@ -69,6 +71,7 @@ class Reply(NamedTuple):
     seconds: float = 0.0  # of work
     capture_seconds: float = 0.0
     memory: int = 0  # resident bytes of the process
+    trace: bytes = b""  # of a fragment that was to be traced: Perfetto's, compressed
 
 
 class Worker:
@@ -129,14 +132,18 @@ class Worker:
         if self.weights.parameters != self.applied:
             collector.change(self.weights.parameters or {})
             self.applied = self.weights.parameters
-        with faulty(collector.envs[0], request.fault, request.length):
+        tracing = Tracing(request.trace)
+        with tracing, faulty(collector.envs[0], request.fault, request.length):
             fragment = collector.collect(self.policy, request.length, request.random)
         check_fragment(fragment, collector, request.length)
         fragment = jax.tree.map(contiguous, fragment)
         start = time.perf_counter()
         state = collector.get_state() if request.capture else None
         seconds = time.perf_counter() - start
-        return Reply(fragment, state=state, version=self.weights.version, capture_seconds=seconds)
+        acted = self.weights.version
+        return Reply(
+            fragment, state=state, version=acted, capture_seconds=seconds, trace=tracing.result
+        )
 
     def is_halted(self) -> bool:
         """Whether a fragment under way is to be broken off."""

@@ -130,7 +130,7 @@ def tag_of(name: str) -> str:
     """What TensorBoard calls a number: in a group of its own kind."""
     if "/" in name:
         return name
-    return f"time/{name}" if name == "sps" or name.endswith("_s") else f"train/{name}"
+    return f"time/{name}" if name == "sps" or name.endswith(("_s", "_share")) else f"train/{name}"
 
 
 def table_of(settings: Mapping[str, Any]) -> str:

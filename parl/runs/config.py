@@ -107,6 +107,13 @@ class RunSettings:
     log: tuple[str, ...] = ()
     """Where each line of metrics goes, too: wandb, mlflow, trackio, csv, or module:function, which
     is called with it as a dict. Repeat for more."""
+    metrics_port: int | None = declared(None, low=1, high=65_535)
+    """Port on 127.0.0.1 where the newest line of metrics is given to Prometheus, at /metrics."""
+    profile: str = ""
+    """Iterations to trace with JAX's profiler, FIRST:LAST without the last, such as 10:13; the
+    traces go to profile/ in the run's directory."""
+    profile_worker: int | None = declared(None, low=0)
+    """With --profile, a rollout actor whose fragments of these iterations' policies are traced."""
     on_start: str = ""
     """Function as module:function, called before the first step with a dict of path, env_steps and
     config. This hook and those below may end the run or change its environments."""
@@ -157,6 +164,9 @@ class RunConfig(RunSettings):
             raise ConfigError("rollout actors step environments themselves: drop env_workers.")
         if self.actors and self.num_seeds > 1:
             raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
+        if self.profile_worker is not None and not self.profile:
+            raise ConfigError("profile_worker needs the iterations to trace: add --profile 10:13.")
+        profiled(self.profile)
         self.check_actors()
 
     def check_actors(self) -> None:
@@ -166,6 +176,7 @@ class RunConfig(RunSettings):
             f"address {self.address}": self.address != "local",
             f"chaos {self.chaos}": bool(self.chaos),
             f"max_policy_lag {self.max_policy_lag}": self.max_policy_lag is not None,
+            f"profile_worker {self.profile_worker}": self.profile_worker is not None,
             f"deadline {self.deadline}": self.deadline is not None and not self.env_workers,
         }
         for what, is_said in said.items():
@@ -190,6 +201,16 @@ class RunConfig(RunSettings):
     def seeds(self) -> tuple[int, ...]:
         """The seed of each run."""
         return tuple(range(self.seed, self.seed + self.num_seeds))
+
+
+def profiled(text: str) -> range:
+    """The iterations that `profile` names. Raises ConfigError."""
+    first, _, end = text.partition(":")
+    if not text:
+        return range(0)
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ConfigError(f"profile names iterations as FIRST:LAST, such as 10:13, not '{text}'.")
+    return range(int(first), int(end))
 
 
 def from_dict(values: Any) -> RunConfig:

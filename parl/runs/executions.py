@@ -18,8 +18,10 @@ from parl.core.algorithm import Algorithm
 from parl.core.seeding import env_seed
 from parl.envs.factory import in_processes
 from parl.runs.build import Parts
+from parl.runs.config import profiled
 from parl.runs.data import packed
 from parl.runs.layout import run_seeds
+from parl.runs.profile import FOLDER
 
 
 def make_execution(
@@ -83,11 +85,16 @@ def make_online(
 
     from parl.remote import RolloutPool, connect  # only now: it loads Ray
     from parl.remote.occupants import introduce
+    from parl.remote.tracing import Traced
 
     say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
     connect(config.address)
     introduce(f"{config.algorithm} on {config.env}", str(out.resolve()) if out else "")
     say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
+    traced = None
+    if config.profile_worker is not None and out is not None:
+        iterations = profiled(config.profile)
+        traced = Traced(config.profile_worker, iterations, out / FOLDER, warn)
     pool = RolloutPool(
         make,
         layout.workers,
@@ -99,6 +106,7 @@ def make_online(
         deadline=config.deadline or "auto",
         seed=config.seed,
         say=say,
+        traced=traced,
     )
     try:
         if layout.mode == "sync":

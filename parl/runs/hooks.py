@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from parl.core.errors import ConfigError, ParlError
 from parl.core.loading import OBJECT, called, load
 from parl.envs.info import as_number
+from parl.report.prometheus import Exporter
 from parl.report.sinks import SINKS
 from parl.runs.config import RunConfig
 
@@ -99,6 +100,8 @@ def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
     """The user's hooks, followed by those of the run's settings. Raises ConfigError."""
     found = {name: getattr(hooks, name) or loaded(name, getattr(config, name)) for name in HOOKS}
     loggers = [logger(name) for name in config.log]
+    if config.metrics_port is not None:
+        loggers.append(listening(Exporter(config.metrics_port)))
     if config.stop_at is None:
         return [Hooks(**found), *loggers]
     return [Hooks(**found), *loggers, Hooks(on_evaluation=partial(stop_at, config.stop_at))]
@@ -107,9 +110,13 @@ def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
 def logger(name: str) -> Hooks:
     """The hooks of one `log`: a tracker by its name, or a function. Raises ConfigError."""
     if name in SINKS:
-        sink = SINKS[name]()
-        return Hooks(on_start=sink.on_start, on_record=sink.on_record, on_end=sink.on_end)
+        return listening(SINKS[name]())
     return Hooks(on_record=loaded("log", name))
+
+
+def listening(sink: Any) -> Hooks:
+    """The hooks of an object with three functions."""
+    return Hooks(on_start=sink.on_start, on_record=sink.on_record, on_end=sink.on_end)
 
 
 def lost(hooks: Hooks, config: RunConfig) -> list[str]:

@@ -10,6 +10,7 @@ from parl.agents.execution.protocol import Report, mean_of_finite
 from parl.envs.info import mean_told
 from parl.report.metrics import plain
 from parl.runs.clock import Clock, pace
+from parl.runs.waits import shares
 
 
 class Meter:
@@ -18,7 +19,7 @@ class Meter:
     def __init__(self, env_steps: int, clock: Clock):
         self.reports: list[Report] = []
         self.env_steps, self.clock = env_steps, clock  # at the start of the line
-        self.steps, self.seconds = clock.steps, clock.read()["train"]
+        self.steps, self.phases = clock.steps, clock.read()  # so far
 
     def add(self, report: Report) -> None:
         """Adds a report of an execution."""
@@ -27,7 +28,14 @@ class Meter:
     def rate(self) -> float | None:
         """Environment steps of each seed per second of training since the start."""
         clock = self.clock
-        return pace(clock.steps - self.steps, clock.read()["train"] - self.seconds)
+        return pace(clock.steps - self.steps, clock.read()["train"] - self.phases["train"])
+
+    def shares(self) -> dict[str, float | None]:
+        """What the time since the start went into."""
+        phases = {name: x - self.phases[name] for name, x in self.clock.read().items()}
+        names = {name for report in self.reports for name in report.spent}
+        within = {name: sum(r.spent.get(name, 0.0) for r in self.reports) for name in names}
+        return shares(phases, within)
 
     def losses(self) -> dict[str, Any]:
         """Means of the algorithm's metrics over the reports: numbers, or lists of one per seed."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from parl.agents.execution.ended import Ended
-from parl.agents.execution.protocol import Execution, Report
+from parl.agents.execution.protocol import Execution
 from parl.core.checkpoint import named_leaves, params_sha256
 from parl.core.errors import EnvError, Halted, ParlError, RemoteError
 from parl.report.metrics import RunLog, plain
@@ -20,6 +20,7 @@ from parl.report.progress import Progress
 from parl.runs.books import Books, env_steps_of
 from parl.runs.build import Parts
 from parl.runs.clock import Clock
+from parl.runs.config import profiled
 from parl.runs.data import normalized
 from parl.runs.directory import RunDir
 from parl.runs.episodes import Stopped
@@ -29,6 +30,7 @@ from parl.runs.interruption import Signals, interrupted
 from parl.runs.judge import Judge
 from parl.runs.keep import Keeper
 from parl.runs.meter import Meter, per_seed, told_of
+from parl.runs.profile import Profiler
 from parl.runs.result import told_at_end
 from parl.runs.saver import Phases, Saver
 
@@ -75,6 +77,7 @@ class Trainer:
             self.keeper,
         )
         self.data = parts.data
+        self.profiler = Profiler(profiled(self.config.profile), run.path)
         self.began = time.perf_counter()
 
     # --- the loop ---------------------------------------------------------------------------
@@ -104,6 +107,7 @@ class Trainer:
                     raise
         finally:
             self.log.close()
+            self.profiler.end()
             if self.keeper is not None:
                 self.keeper.close()
 
@@ -127,7 +131,7 @@ class Trainer:
             self.advance_to(boundary)
             if self.execution.iteration == boundary and self.going:
                 with self.phases.doing("compiling", "compile"):
-                    self.take(self.execution.advance(1))
+                    self.iterate(1)
                 self.between()
 
     def advance_to(self, iteration: int) -> None:
@@ -140,15 +144,19 @@ class Trainer:
     def advance(self, iterations: int) -> None:
         """Runs some iterations and measures their speed."""
         begin, before = time.perf_counter(), self.execution.iteration
-        self.take(self.execution.advance(iterations))
+        self.iterate(iterations)
         made = self.execution.iteration - before  # fewer where a signal came
         self.clock.steps += made * self.execution.steps_per_iteration
         self.rate = made / (time.perf_counter() - begin)
 
-    def take(self, report: Report) -> None:
-        """Records the report of an execution."""
+    def iterate(self, iterations: int) -> None:
+        """Runs some iterations and records the execution's report."""
+        self.profiler.at(self.execution.iteration)
+        report = self.execution.advance(iterations)
         self.meter.add(report)
         self.judge.trained(report.ended)
+        if said := self.profiler.at(self.execution.iteration):
+            self.progress.message(said)
 
     def chunk(self) -> int:
         """Iterations until something is due, or for CHUNK_SECONDS at most."""
@@ -156,6 +164,7 @@ class Trainer:
         every = self.config.eval_every, self.config.checkpoint_every, self.log_every
         due = min([(now // n + 1) * n for n in every] + [self.config.steps])
         wanted = -(-(due - now) // step)
+        wanted = min(wanted, self.profiler.left(self.execution.iteration) or wanted)
         return max(1, min(wanted, int(self.rate * CHUNK_SECONDS) or 1))
 
     def between(self) -> None:
@@ -291,6 +300,7 @@ class Trainer:
         line: dict[str, Any] = {"env_steps": self.env_steps}
         line |= {"wall_s": round(self.clock.total, 3)} | self.spent()
         line["sps"] = None if rate is None else round(rate * self.config.num_seeds, 1)
+        line |= meter.shares()
         line["updates"] = self.books.updates(self.execution)
         told = told_of(meter.ended(), self.config.info_names)
         for name, value in (losses | {"skipped_updates": self.skipped_updates} | told).items():

@@ -16,7 +16,7 @@ from parl.runs.directory import RunDir
 from parl.runs.hooks import Stop
 
 # what a line of metrics tells of the clock, not of learning
-TIMES = ("_s", "sps", "lag", "load")
+TIMES = ("_s", "_share", "sps", "lag", "load")
 
 
 class Verdict(NamedTuple):

@@ -4,7 +4,9 @@ The pool says where the collectors run, see pool.py: in this process or in Ray a
 All else is the same code, so that synchronous runs are the same numbers.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -89,11 +91,12 @@ class Pooled:
         return jax.tree.map(place, state)
 
     def advance(self, iterations: int) -> Report:
-        metrics, ended = [], []
+        metrics, ended, spent = [], [], Spent()
         for _ in range(iterations):
             filling = self.iteration < self.warmup
             try:
-                parts = self.collect(random=filling)
+                with spent.on("wait"):
+                    parts = self.collect(random=filling)
             except Halted:
                 if not ended:
                     raise
@@ -111,12 +114,14 @@ class Pooled:
                 self.state, policy, info = learned
                 metrics.append(info)
             self.iteration += 1
-            self.pool.publish(policy, self.iteration)
+            jax.block_until_ready(policy)  # publishing waits for it anyway, and is told apart
+            with spent.on("publish"):
+                self.pool.publish(policy, self.iteration)
         mean = {}
         if metrics:
             metrics = jax.device_get(metrics)
             mean = {name: mean_of_finite([m[name] for m in metrics]) for name in metrics[0]}
-        return Report(mean, total(ended))
+        return Report(mean, total(ended), spent.seconds)
 
     def collect(self, random: bool) -> list[Fragment]:
         """Collects the fragments of one iteration."""
@@ -228,6 +233,22 @@ class Pooled:
 
     def close(self) -> None:
         self.pool.close()
+
+
+class Spent:
+    """Seconds of an execution by what they were spent on: wait (for data) and publish."""
+
+    def __init__(self) -> None:
+        self.seconds = {"wait": 0.0, "publish": 0.0}
+
+    @contextmanager
+    def on(self, what: str) -> Iterator[None]:
+        """Adds the time within."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - begin
 
 
 def learning_programs(

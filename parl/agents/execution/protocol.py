@@ -77,6 +77,7 @@ class Report(NamedTuple):
 
     metrics: dict[str, np.ndarray]  # means of what is finite; empty while warming up
     ended: Ended  # the episodes that ended
+    spent: Mapping[str, float] = {}
 
 
 def mean_of(total: Any, count: Any) -> np.ndarray:
