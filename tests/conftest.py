@@ -25,7 +25,8 @@ def known_flags(names: Iterable[str]) -> list[str]:
     libraries = [file for folder in folders for file in Path(folder).glob("*.so")]
     library = max(libraries, key=lambda file: file.stat().st_size)
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return [name for name in names if text.find(name.encode()) >= 0]
+        # a flag's name is a string of its own; in the schema of all options the removed ones stay
+        return [name for name in names if text.find(b"\0" + name.encode() + b"\0") >= 0]
 
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

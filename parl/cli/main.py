@@ -42,6 +42,7 @@ USAGE = """usage: parl COMMAND ...
   parl compare RUN ... [--out DIR]   runs compared over seeds, with intervals
   parl dashboard [DIR] [--port N]    a page of this machine that shows runs while they learn
   parl list                          algorithms and environments
+  parl bench ALGO --env ID           how fast it trains, and where the time goes
   parl doctor                        what works on this machine, and what to do about the rest
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
   parl --version                     the version of PARL
@@ -74,6 +75,7 @@ COMMANDS = {
     "compare": "parl.cli.compare",
     "dashboard": "parl.cli.dashboard",
     "list": "parl.cli.catalogue",
+    "bench": "parl.cli.bench",
     "doctor": "parl.cli.doctor",
     "cluster": "parl.cli.cluster",
 }
