@@ -22,6 +22,7 @@ from typing import Any
 from hosts import Hosts, possible, wait_for
 
 PORT = 6379
+START = 400.0  # seconds that all may take to come up on a machine that is busy
 TRAIN = [
     *("--env", "jax:CartPole-v1", "--num-envs", "8", "--length", "32", "--hidden", "16"),
     *("--eval-episodes", "0", "--seed", "0"),
@@ -31,7 +32,7 @@ TRAIN = [
 class Cluster:
     """A cluster over hosts with a run on it."""
 
-    def __init__(self, hosts: Hosts, out: Path, actors: int, steps: int = 3_000_000):
+    def __init__(self, hosts: Hosts, out: Path, actors: int, steps: int = 2_000_000):
         self.hosts, self.out, self.head = hosts, out, f"{hosts.address(0)}:{PORT}"
         # the head offers no CPU, so that each actor is on a host of its own, behind a link
         self.parl(0, "cluster", "start", "--host", hosts.address(0), "--num-cpus", "0")
@@ -93,8 +94,8 @@ class Cluster:
 
 def cut(hosts: Hosts, out: Path, seconds: float) -> dict[str, Any]:
     """A link is cut for `seconds`, and healed."""
-    cluster = Cluster(hosts, out, hosts.count - 1)
-    up = wait_for(lambda: cluster.workers() == hosts.count - 1, 120)
+    cluster = Cluster(hosts, out, hosts.count - 1, 2_000_000 + 20_000 * round(seconds))
+    up = wait_for(lambda: cluster.workers() == hosts.count - 1, START)
     assert up is not None, hosts.said(0, "train.log")
     hosts.cut(1)
     end = time.monotonic() + seconds
@@ -115,7 +116,7 @@ def slow(hosts: Hosts, out: Path) -> dict[str, Any]:
     for host in range(hosts.count):
         hosts.worsen(host, "delay", "50ms", "loss", "1%")
     cluster = Cluster(hosts, out, hosts.count - 1)
-    up = wait_for(lambda: cluster.workers() == hosts.count - 1, 180)
+    up = wait_for(lambda: cluster.workers() == hosts.count - 1, START)
     assert up is not None, hosts.said(0, "train.log")
     time.sleep(30)
     done = cluster.finish()
@@ -125,7 +126,7 @@ def slow(hosts: Hosts, out: Path) -> dict[str, Any]:
 def head(hosts: Hosts, out: Path) -> dict[str, Any]:
     """The machine with the head and the learner dies; the run goes on elsewhere."""
     cluster = Cluster(hosts, out, hosts.count - 1)
-    up = wait_for(lambda: cluster.workers() == hosts.count - 1, 120)
+    up = wait_for(lambda: cluster.workers() == hosts.count - 1, START)
     assert up is not None, hosts.said(0, "train.log")
     time.sleep(5)
     hosts.die(0)

@@ -13,7 +13,7 @@ from parl.cli.printing import HELP, print_result
 from parl.core.errors import ConfigError
 from parl.core.settings import brief
 from parl.report.announce import announced
-from parl.runs.config import RUN_FIELDS, RunSettings
+from parl.runs.config import RUN_FIELDS, RunSettings, spread
 from parl.runs.settings_file import read_settings
 
 USAGE = """usage: parl train ALGO --env ID [flags]
@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> int:
 def read_command(verb: str, arguments: list[str], shape: type["TrainFlags"]) -> Command:
     """The algorithm, environment and flags of 'parl VERB ALGO --env ID ...'. Raises ConfigError."""
     named = bool(arguments) and not arguments[0].startswith("-")
-    rest = arguments[named:]
+    rest = with_range(arguments[named:])
     file = (flag_values(rest, "--config") or [None])[-1]
     given = read_settings(file) if file else {}
     algorithm = arguments[0] if named else given.get("algorithm")
@@ -109,6 +109,17 @@ def read_command(verb: str, arguments: list[str], shape: type["TrainFlags"]) -> 
         title = f"parl {verb} {algorithm}"
         flags, settings = train_flags(title, recipe, given, rest, bool(env), shape)
     return Command(algorithm, factory, factory if env else None, flags, settings)
+
+
+def with_range(arguments: list[str]) -> list[str]:
+    """The arguments with `--actors MIN:MAX` as `--min-actors MIN --actors MAX`."""
+    given = flag_values(arguments, "--actors")
+    if not given or ":" not in given[-1]:
+        return arguments
+    least, most = map(str, spread(given[-1]))
+    joined = [x.replace(given[-1], most) if x.startswith("--actors=") else x for x in arguments]
+    after = [i + 1 for i, x in enumerate(joined) if x == "--actors"]
+    return [most if i in after else x for i, x in enumerate(joined)] + ["--min-actors", least]
 
 
 def opened(

@@ -82,13 +82,14 @@ class Asynchronous:
                     break
                 yield arrival
 
-    def wait_for_one(self) -> None:
-        """Waits until a worker has its environments."""
-        while True:
+    def wait_for_least(self) -> None:
+        """Waits until `min_workers` workers have had their environments."""
+        ready: set[int] = set()
+        while len(ready) < self.min_workers:
             for event in self.supervisor.events(1.0):
                 self.on(event)
                 if event.died is None and event.reply and not event.reply.failure:
-                    return
+                    ready.add(event.slot.index)
             self.check_workers()
 
     def check_workers(self) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -186,6 +186,11 @@ def free_cpus() -> tuple[float, float]:
     return 0.0, 0.0
 
 
+def own_node() -> str:
+    """The node that this process is on."""
+    return ray.get_runtime_context().get_node_id()
+
+
 def first_line(error: BaseException) -> str:
     """The first line of one of Ray's errors."""
     return str(error).partition("\n")[0]
@@ -250,16 +255,21 @@ def check_answers(address: str) -> None:
         ) from error
 
 
-def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
+def worker_env(
+    device: str = "cpu", threads: int = 1, more: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The runtime environment of a worker: set before it imports anything.
 
     Workers find this process's modules by its sys.path, so that a program may run from source and
     its own classes are found. On "cpu" no accelerator is visible to them. Workers that replace
-    others find their compiled programs, where all are on this machine.
+    others find their compiled programs, where all are on this machine. A node's own PYTHONPATH
+    comes after it, and `more` variables take the place of these.
     """
     path = os.pathsep.join(dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC")
-    env = {"PYTHONPATH": path} | {name: str(threads) for name in names}
+    env = {"PYTHONPATH": f"{path}{os.pathsep}${{PYTHONPATH}}"} | {
+        name: str(threads) for name in names
+    }
     if device == "cpu":
         env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     if is_own() and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -268,7 +278,7 @@ def worker_env(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-    return {"env_vars": env}
+    return {"env_vars": env | dict(more or {})}
 
 
 @cache

@@ -14,7 +14,7 @@ class Gauge:
     def __init__(self) -> None:
         self.fragment_seconds = 0.0
         self.step_seconds = 0.0
-        self.deaths = self.rebuilds = self.recycled = 0
+        self.deaths = self.rebuilds = self.recycled = self.drained = 0
         self.recoveries: deque[float] = deque(maxlen=10_000)  # seconds from death to a fragment
         self.lags: deque[int] = deque(maxlen=10_000)  # versions between acting and learning
 
@@ -38,6 +38,7 @@ class Gauge:
             "deaths": self.deaths,
             "rebuilds": self.rebuilds,
             "recycled": self.recycled,
+            "drained": self.drained,
             "fragment_seconds": self.fragment_seconds,
             **percentiles("lag", list(self.lags), (50, 99)),
             **percentiles("recovery_seconds", list(self.recoveries), (50, 95)),

@@ -66,6 +66,13 @@ def machines(state: GlobalState) -> list[Machine]:
     ]
 
 
+def draining() -> set[str]:
+    """Nodes that are about to leave, as after a cloud's notice; Ray places nothing new on them."""
+    with suppress(RpcError, AttributeError):  # AttributeError: of an older Ray
+        return set(store().get_draining_nodes(timeout=PATIENCE))
+    return set()
+
+
 def occupants(state: GlobalState, client: Any) -> list[Occupant]:
     """The programs that live, those that came first first."""
     held, count = Counter[str](), Counter[str]()

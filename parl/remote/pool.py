@@ -20,6 +20,7 @@ LOGGED = (
     "deaths",
     "rebuilds",
     "recycled",
+    "drained",
     "recovered_exact",
     "recovered_inexact",
     "fragment_seconds",
@@ -42,10 +43,11 @@ class RolloutPool:
 
     deadline: seconds without a step of any environment after which a worker counts as hung; "auto"
     is 10 times the longest so far, at least 30; while a worker starts, two minutes more. restart:
-    how many failures in a row are survived. spares: processes started in advance. min_workers: with
-    fewer left, async mode ends. max_memory: bytes of a worker's process beyond which it is
-    replaced. say: is told what is waited for. room: seconds to wait for CPUs of a full cluster.
-    traced: fragments whose traces are written.
+    how many failures in a row are survived. spares: processes started in advance. min_workers:
+    async mode begins with so many, and ends with fewer left. max_memory: bytes of a worker's
+    process beyond which it is replaced. say: is told what is waited for. room: seconds to wait for
+    CPUs of a full cluster. traced: fragments whose traces are written. env: variables of the
+    workers' processes.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class RolloutPool:
         say: Callable[[str], None] = lambda text: None,
         room: float = WAIT_FOR_CPUS_S,
         traced: Traced | None = None,
+        env: Mapping[str, str] | None = None,
     ):
         if num_workers < 1 or max_in_flight < 1 or not 1 <= min_workers <= num_workers:
             raise ConfigError(
@@ -77,7 +80,7 @@ class RolloutPool:
         self.auto = fragment_steps == "auto"
         self.length = FIRST_LENGTH if fragment_steps == "auto" else fragment_steps
         queued = mode == "async" and max_in_flight > 1
-        self.backend = OnRay(queued) if backend == "ray" else Inline()
+        self.backend = OnRay(queued, env) if backend == "ray" else Inline()
         self.books = Books()
         self.published: Weights | None = None
         self.parameters: dict[str, Any] | None = None  # of the environments, where changed
@@ -92,6 +95,7 @@ class RolloutPool:
             spares,
             max_memory,
             traced,
+            needed=num_workers if mode == "sync" else min_workers,
         )
         self.sync: Synchronous | None = None
         self.asynchronous: Asynchronous | None = None
@@ -103,14 +107,14 @@ class RolloutPool:
             self.asynchronous = Asynchronous(*common, *flow)
 
     def ready(self) -> None:
-        """Waits until fragments can be collected: for all workers in sync mode, else for one.
+        """Waits until fragments can be collected: for all workers in sync mode, else min_workers.
 
         Raises what went wrong in a worker, and RemoteError where the cluster has no room.
         """
         if self.sync:
             self.sync.get_states()
         elif self.asynchronous:
-            self.asynchronous.wait_for_one()
+            self.asynchronous.wait_for_least()
 
     def publish(self, policy: Any, version: int) -> None:
         """Makes a policy the one that the next fragments are collected with: one put, no copies."""
@@ -216,6 +220,11 @@ class RolloutPool:
             slot.epoch = int(epoch)
             if self.asynchronous:
                 self.asynchronous.renew(slot)
+
+    def asks_to_save(self) -> bool:
+        """Whether a machine of the run has since been heard to leave soon."""
+        asked, self.supervisor.notice = self.supervisor.notice, False
+        return asked
 
     def heed(self, stopped: Callable[[], bool]) -> None:
         """Has waits raise Halted soon after `stopped` is true."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -26,11 +27,13 @@ from parl.remote.connect import (
     first_line,
     free_cpus,
     is_own,
+    own_node,
     quiet,
     worker_env,
 )
 from parl.remote.failure import Failure
 from parl.remote.lifeline import Sign, Teller, forget, halt, heard
+from parl.remote.occupants import draining
 from parl.remote.sendable import unsendable
 from parl.remote.worker import Collect, MakeWorker, Reply, Request, Weights, Worker
 
@@ -86,6 +89,10 @@ class Backend(Protocol):
 
     def room(self) -> tuple[float, float]:
         """CPUs for workers: (free, all)."""
+        ...
+
+    def leaving(self, processes: list[Process]) -> tuple[set[bytes], bool]:
+        """Keys of the processes whose machines are about to leave; whether this one is."""
         ...
 
 
@@ -146,11 +153,22 @@ class Inline:
     def room(self) -> tuple[float, float]:
         return math.inf, math.inf
 
+    def leaving(self, processes: list[Process]) -> tuple[set[bytes], bool]:
+        return set(), False
+
 
 class Shared(NamedTuple):
     """A policy in Ray's object store; inside a request, so that only who needs it pulls it."""
 
     reference: Any
+
+
+class Place(NamedTuple):
+    """Where a worker is."""
+
+    host: str
+    pid: int
+    node: str  # Ray's name of it
 
 
 class RayWorker(Worker):
@@ -178,9 +196,8 @@ class RayWorker(Worker):
     def is_halted(self) -> bool:
         return self.teller.halted
 
-    def hello(self) -> tuple[str, int]:
-        """Host and process id."""
-        return socket.gethostname(), os.getpid()
+    def hello(self) -> Place:
+        return Place(socket.gethostname(), os.getpid(), own_node())
 
     def fetch(self, handle: Any) -> Any:
         return ray.get(handle.reference) if isinstance(handle, Shared) else handle
@@ -194,7 +211,7 @@ class QueuedRayWorker(RayWorker):
         super().publish(weights)
 
     @ray.method(concurrency_group="control")
-    def hello(self) -> tuple[str, int]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def hello(self) -> Place:  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().hello()
 
 
@@ -227,9 +244,9 @@ class RayProcess:
     def kill(self) -> None:
         """Ends the process whatever it is doing, also where it cannot answer Ray."""
         with suppress(RayError, ProcessLookupError):  # it has not started, or has ended
-            host, pid = ray.get(self.started, timeout=0)
-            if host == socket.gethostname():
-                os.kill(pid, signal.SIGKILL)
+            place = ray.get(self.started, timeout=0)
+            if place.host == socket.gethostname():
+                os.kill(place.pid, signal.SIGKILL)
         if not cluster_lost():  # which Ray would wait for
             ray.kill(self.actor, no_restart=True)
             forget(self.key)
@@ -238,14 +255,14 @@ class RayProcess:
 class OnRay:
     """Workers in Ray actors; `queued` ones have fragments that wait while they collect another."""
 
-    def __init__(self, queued: bool) -> None:
+    def __init__(self, queued: bool, env: Mapping[str, str] | None = None) -> None:
         ensure_connected()
         self.scheduled, self.kind = not is_own(), QueuedRayWorker if queued else RayWorker
         # a cluster of our own takes any number of workers; a shared one by its CPUs
         self.options: dict[str, Any] = {
             "num_cpus": int(self.scheduled),
             "scheduling_strategy": "SPREAD" if self.scheduled else "DEFAULT",
-            "runtime_env": worker_env(),
+            "runtime_env": worker_env(more=env),
             # with groups of calls Ray leaves the main thread idle
             "concurrency_groups": {"control": 1} if queued else None,
             "max_restarts": 0,
@@ -289,6 +306,17 @@ class OnRay:
 
     def room(self) -> tuple[float, float]:
         return free_cpus()
+
+    def leaving(self, processes: list[Process]) -> tuple[set[bytes], bool]:
+        nodes = draining() if self.scheduled else set()
+        if not nodes:
+            return set(), False
+        keys = set()
+        for process in processes:
+            with suppress(RayError):  # it has not started, or has ended
+                if ray.get(process.started, timeout=0).node in nodes:
+                    keys.add(process.key)
+        return keys, own_node() in nodes
 
     def answer(self, ticket: Any) -> Reply:
         try:

@@ -82,7 +82,7 @@ class Slot:
     errors: int = 0  # in a row
     failure: Failure | None = None  # the last one
     given_up: bool = False
-    retiring: bool = False  # its process is too big
+    retiring: bool = False  # its process is too big, or its machine about to leave
     last_known_state: CollectorState | None = None  # sync: where the collector stood
     replayed: list[Collect] = field(default_factory=list)  # sync: fragments since the boundary
 
@@ -111,12 +111,15 @@ class Supervisor:
         spares: int,
         max_memory: int | None,
         traced: Traced | None = None,
+        needed: int = 1,
     ):
-        self.traced = traced
+        self.traced, self.needed = traced, needed  # workers without which nothing goes on
         self.backend, self.make_worker, self.envs_per_worker = backend, make_worker, envs_per_worker
         self.seed, self.terms, self.max_memory = seed, terms, max_memory
         self.abandoned = False  # whether workers are not to be waited for any more
         self.looked = self.listened = -math.inf  # when
+        self.leaves = False  # whether this machine is about to leave
+        self.notice = False  # whether one has been heard to, since that was asked
         self.said = ""  # last, of what is waited for
         self.stopping: float | None = None  # since when a wait is to end
         self.gauge = Gauge()
@@ -218,6 +221,18 @@ class Supervisor:
         if now - self.listened >= 2 * LOOK:
             self.listen()
             self.check_room(now)
+            self.check_leaving()
+
+    def check_leaving(self) -> None:
+        """Has workers whose machines are about to leave replaced after their fragments."""
+        keys, here = self.backend.leaving([slot.process for slot in self.slots if slot.process])
+        for slot in self.slots:
+            if slot.process and slot.process.key in keys and not slot.retiring:
+                slot.retiring = True
+                self.gauge.drained += 1
+                self.notice = True
+        if here and not self.leaves:
+            self.leaves = self.notice = True
 
     def check_stop(self, now: float) -> None:
         """Raises Halted where the wait is to end and nothing has come for a while."""
@@ -256,10 +271,13 @@ class Supervisor:
         if free < len(waiting):
             wanted = f"{len(waiting)} CPU{'s' * (len(waiting) > 1)}"
             self.say(f"waiting for {wanted} of the cluster ({free:g} of {total:g} free)")
-        if waited > self.terms.room and len(waiting) == len(busy):
+        late = [slot for slot in waiting if now - slot.since > self.terms.room]
+        there = [slot for slot in self.slots if not slot.given_up and slot not in late]
+        if late and len(there) < self.needed:
+            waited = max(now - slot.since for slot in late)
             raise RemoteError(
-                f"no room for {len(waiting)} of {len(self.slots)} rollout workers: each needs a "
-                f"CPU of the cluster, and {free:g} of its {total:g} are free after {waited:.0f} s; "
+                f"no room for {len(late)} of {len(self.slots)} rollout workers: each needs a CPU "
+                f"of the cluster, and {free:g} of its {total:g} are free after {waited:.0f} s; "
                 "use fewer actors, or wait for other runs to end (see `parl cluster status`)."
             )
 
@@ -295,7 +313,7 @@ class Supervisor:
             if slot.died is not None:
                 self.gauge.recoveries.append(now - slot.died)
             slot.warm, slot.died = True, None
-            slot.retiring = bool(self.max_memory) and reply.memory > (self.max_memory or 0)
+            slot.retiring |= bool(self.max_memory) and reply.memory > (self.max_memory or 0)
         return Event(slot, request, reply)
 
     def declare_dead(self, slot: Slot, reason: str) -> Event:

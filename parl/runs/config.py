@@ -49,7 +49,10 @@ class RunSettings:
     execution: str = declared("auto", choices=EXECUTIONS)
     """auto, fused (JAX environments), host, or ray."""
     actors: int = declared(0, low=0, high=100_000)
-    """Ray rollout actors; 0 for none."""
+    """Ray rollout actors; 0 for none. MIN:MAX, such as 8:64, asks for MAX, begins with MIN and is
+    content with them: others join when the cluster has room, and may leave."""
+    min_actors: int = declared(0, low=0, high=100_000)
+    """The MIN of --actors MIN:MAX; by default 1 in async mode. In sync mode all are needed."""
     mode: str = declared("auto", choices=MODES)
     """sync: every rollout uses the newest policy, and results are reproducible; async: learn from
     fragments as they arrive, possibly from older policies. auto: async for impala and appo, else
@@ -61,6 +64,12 @@ class RunSettings:
     run's own process. Results are the same."""
     address: str = "local"
     """Ray cluster: local (one of its own), auto (the one of this machine), or HOST:PORT."""
+    worker_env: tuple[str, ...] = ()
+    """Variables for the rollout actors' processes, as KEY=VALUE; repeat for more. The others are
+    those that their node was started with."""
+    worker_files: tuple[str, ...] = ()
+    """Files, folders and globs below the current directory that go along to the rollout actors,
+    which run in a directory with copies of these alone; their modules are found there."""
     deadline: float | None = declared(None, low=0.1, high=1e6)
     """Seconds without a step of any environment after which a rollout actor or environment worker
     counts as hung; by default ten times the longest so far, at least 30."""
@@ -129,7 +138,19 @@ class RunSettings:
     """Run without compilation, for debugging."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.actors, str):
+            least, most = spread(self.actors)
+            object.__setattr__(self, "min_actors", least)
+            object.__setattr__(self, "actors", most)
         check_fields(self)
+
+
+def spread(text: str) -> tuple[int, int]:
+    """The least and the most of `actors` as MIN:MAX. Raises ConfigError."""
+    least, _, most = text.partition(":")
+    if not (least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+        raise ConfigError(f"actors is a number, or MIN:MAX such as 8:64, not '{text}'.")
+    return int(least), int(most)
 
 
 RUN_FIELDS = frozenset(f.name for f in dataclasses.fields(RunSettings))
@@ -164,6 +185,8 @@ class RunConfig(RunSettings):
             raise ConfigError("rollout actors step environments themselves: drop env_workers.")
         if self.actors and self.num_seeds > 1:
             raise ConfigError("Ray actors serve one seed: run --num-seeds without --actors.")
+        if self.min_actors > self.actors > 0:
+            raise ConfigError(f"{self.min_actors} min_actors are more than {self.actors} actors.")
         if self.profile_worker is not None and not self.profile:
             raise ConfigError("profile_worker needs the iterations to trace: add --profile 10:13.")
         profiled(self.profile)
@@ -177,6 +200,9 @@ class RunConfig(RunSettings):
             f"chaos {self.chaos}": bool(self.chaos),
             f"max_policy_lag {self.max_policy_lag}": self.max_policy_lag is not None,
             f"profile_worker {self.profile_worker}": self.profile_worker is not None,
+            f"min_actors {self.min_actors}": self.min_actors > 0,
+            f"worker_env {' '.join(self.worker_env)}": bool(self.worker_env),
+            f"worker_files {' '.join(self.worker_files)}": bool(self.worker_files),
             f"deadline {self.deadline}": self.deadline is not None and not self.env_workers,
         }
         for what, is_said in said.items():

@@ -15,6 +15,7 @@ from parl.agents.execution.streamed import Streamed
 from parl.agents.execution.then_online import ThenOnline
 from parl.agents.learner import FromData
 from parl.core.algorithm import Algorithm
+from parl.core.errors import ConfigError
 from parl.core.seeding import env_seed
 from parl.envs.factory import in_processes
 from parl.runs.build import Parts
@@ -88,7 +89,7 @@ def make_online(
     from parl.remote.tracing import Traced
 
     say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
-    connect(config.address)
+    connect(config.address, distributed_files=config.worker_files)
     introduce(f"{config.algorithm} on {config.env}", str(out.resolve()) if out else "")
     say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
     traced = None
@@ -105,6 +106,8 @@ def make_online(
         max_policy_lag=config.max_policy_lag,
         deadline=config.deadline or "auto",
         seed=config.seed,
+        min_workers=max(config.min_actors, 1),
+        env=variables(config.worker_env),
         say=say,
         traced=traced,
     )
@@ -119,6 +122,15 @@ def make_online(
         pool.close()
         raise
     return execution
+
+
+def variables(given: tuple[str, ...]) -> dict[str, str]:
+    """Environment variables from KEY=VALUE. Raises ConfigError."""
+    pairs = [text.partition("=") for text in given]
+    for name, equals, value in pairs:
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"worker_env is KEY=VALUE, not '{name}{equals}{value}'.")
+    return {name: value for name, _, value in pairs}
 
 
 def make_collector(

@@ -94,6 +94,11 @@ def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
             f"{algorithm} cannot learn from rollouts of older policies: "
             "use --mode sync, or appo or impala."
         )
+    if mode == "sync" and config.min_actors:
+        raise ConfigError(
+            f"mode sync waits for all actors: --actors {config.actors}, or --mode async with "
+            "--actors MIN:MAX."
+        )
     if mode == "sync" and config.max_policy_lag is not None:
         raise ConfigError("max_policy_lag is for --mode async: sync rollouts have no lag.")
     return mode

@@ -154,6 +154,7 @@ class Trainer:
         self.profiler.at(self.execution.iteration)
         report = self.execution.advance(iterations)
         self.meter.add(report)
+        self.signals.save_wanted |= report.asks_to_save
         self.judge.trained(report.ended)
         if said := self.profiler.at(self.execution.iteration):
             self.progress.message(said)

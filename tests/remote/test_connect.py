@@ -87,7 +87,9 @@ def test_workers_see_no_accelerator_and_one_thread(cluster):
     assert (env["OMP_NUM_THREADS"], env["PJRT_NPROC"]) == ("1", "1")
     assert "JAX_PLATFORMS" not in worker_env("gpu", 4)["env_vars"]
     assert worker_env("gpu", 4)["env_vars"]["PJRT_NPROC"] == "4"
-    assert os.path.realpath(sys.path[-1]) in env["PYTHONPATH"].split(os.pathsep)
+    paths = env["PYTHONPATH"].split(os.pathsep)
+    assert os.path.realpath(sys.path[-1]) in paths and paths[-1] == "${PYTHONPATH}"
+    assert worker_env(more={"OMP_NUM_THREADS": "2"})["env_vars"]["OMP_NUM_THREADS"] == "2"
 
 
 PROGRAM = """

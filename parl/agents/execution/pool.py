@@ -40,6 +40,10 @@ class Pool(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
+    def asks_to_save(self) -> bool:
+        """Whether something has come up since that a checkpoint should come before."""
+        ...
+
     def heed(self, stopped: Callable[[], bool]) -> None:
         """Has `collect` raise Halted soon after `stopped` is true; states tell where that was."""
         ...
@@ -79,6 +83,9 @@ class InlinePool:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to load."""
+
+    def asks_to_save(self) -> bool:
+        return False
 
     def heed(self, stopped: Callable[[], bool]) -> None:
         for collector in self.collectors:

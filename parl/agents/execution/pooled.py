@@ -121,7 +121,7 @@ class Pooled:
         if metrics:
             metrics = jax.device_get(metrics)
             mean = {name: mean_of_finite([m[name] for m in metrics]) for name in metrics[0]}
-        return Report(mean, total(ended), spent.seconds)
+        return Report(mean, total(ended), spent.seconds, self.pool.asks_to_save())
 
     def collect(self, random: bool) -> list[Fragment]:
         """Collects the fragments of one iteration."""

@@ -78,6 +78,7 @@ class Report(NamedTuple):
     metrics: dict[str, np.ndarray]  # means of what is finite; empty while warming up
     ended: Ended  # the episodes that ended
     spent: Mapping[str, float] = {}
+    asks_to_save: bool = False  # whether a checkpoint should be written soon
 
 
 def mean_of(total: Any, count: Any) -> np.ndarray:
