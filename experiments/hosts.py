@@ -6,6 +6,7 @@ files and notes of its own; files and process ids are shared.
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ class Hosts:
     def __init__(self, count: int):
         self.count, self.tag = count, f"parl{os.getpid() % 10_000}"
         self.place = Path(tempfile.mkdtemp(prefix="ph", dir="/tmp"))  # short: sockets lie below it
+        self.hidden: Path | None = None
         self.token = self.place / "token"
         self.token.write_text("a" * 64)
         self.token.chmod(0o600)
@@ -71,7 +73,10 @@ class Hosts:
         return f"10.77.0.{host + 1}"
 
     def start(self, host: int, *words: str, log: str, **variables: str) -> subprocess.Popen[bytes]:
-        """A program on a host; what it prints goes to a file of the host."""
+        """A program on a host; what it prints goes to a file of the host.
+
+        A folder in `hidden` is empty there, on every host but the first.
+        """
         own = self.place / str(host)
         here = {
             "RAY_AUTH_MODE": "token",
@@ -81,11 +86,15 @@ class Hosts:
             "JAX_PLATFORMS": "cpu",
         }
         name = self.name(host)
-        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', name, *words]
+        first = 'hostname "$0"; '
+        if host and self.hidden is not None:  # mounts are those of this program alone
+            first += f"mount -t tmpfs none {shlex.quote(str(self.hidden))}; "
+        named = ["unshare", "--uts", "sh", "-c", f'{first}exec "$@"', name, *words]
         with (own / log).open("wb") as output:
             return subprocess.Popen(
                 ["ip", "netns", "exec", name, *named],
                 env=os.environ | here | variables,
+                cwd=self.place if self.hidden is None else self.hidden,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
