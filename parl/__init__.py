@@ -14,6 +14,7 @@ HOMES = {
     "train": "parl.api",
     "resume": "parl.api",
     "evaluate": "parl.api",
+    "exploit": "parl.runs.exploit",
     "video": "parl.runs.video",
     "sweep": "parl.studies.sweep",
     "tune": "parl.studies.tune",

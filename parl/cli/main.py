@@ -23,6 +23,7 @@ USAGE = """usage: parl COMMAND ...
   parl resume DIR [--steps N]        continue a run where its last checkpoint is
   parl eval DIR [--episodes N]       greedy returns of a run's policy
   parl crossplay RUN RUN ...         the policies of runs against each other
+  parl exploit RUN                   what best responses gain against the policy, in small games
   parl export RUN [--to numpy onnx c js]   the policy as files that act without PARL and JAX
   parl check DIR                     whether an exported policy is as it was written
   parl serve DIR|RUN ... [--port N]  let policies act over HTTP
@@ -56,6 +57,7 @@ COMMANDS = {
     "resume": "parl.cli.resume",
     "eval": "parl.cli.evaluate",
     "crossplay": "parl.cli.crossplay",
+    "exploit": "parl.cli.exploit",
     "export": "parl.cli.export",
     "check": "parl.cli.check",
     "serve": "parl.cli.serve",

@@ -6,7 +6,7 @@ import jax
 from flax import struct
 
 from parl.core.spec import EnvSpec
-from parl.core.types import Array, Metrics, Rollout
+from parl.core.types import Array, Metrics, Rollout, Strategy
 
 
 class Algorithm(struct.PyTreeNode):
@@ -32,6 +32,14 @@ class Algorithm(struct.PyTreeNode):
         `explore` is a Python bool: True samples, False is the greedy action.
         """
         raise NotImplementedError  # abstract
+
+    def strategy(self, policy: Any, obs: Any, memory: Any) -> tuple[Strategy, Any]:
+        """(how the policy is to be played by several agents of discrete actions, the next memory).
+
+        Default: the greedy actions.
+        """
+        action, memory, _ = self.act(policy, obs, memory, jax.random.key(0), explore=False)
+        return Strategy(jax.nn.one_hot(action, obs["legal"].shape[-1])), memory
 
     def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
         """One gradient step on a batch of items, or a whole on-policy update on a Rollout."""

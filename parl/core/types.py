@@ -76,6 +76,16 @@ class Net(NamedTuple):
     opt: optax.OptState
 
 
+class Strategy(NamedTuple):
+    """How a policy is to be played in a game of discrete actions, for exact evaluation.
+
+    With `weights`, each agent draws one of P strategies before the game and keeps to it.
+    """
+
+    probs: Any  # [..., N, A] of the actions of each agent; [P, ..., N, A] with `weights`
+    weights: Any = None  # [N, P]
+
+
 def descend(
     optimizer: optax.GradientTransformation, loss: Callable, net: Net, *args: Any
 ) -> tuple[Net, Metrics]:

@@ -15,6 +15,7 @@ from parl.envs.classic.pendulum import Pendulum
 from parl.envs.multi.board_games import CONNECT_FOUR, TIC_TAC_TOE
 from parl.envs.multi.foraging import Foraging
 from parl.envs.multi.matrix_games import CLIMBING, MatrixGame, TwoStep, penalty
+from parl.envs.multi.poker import KUHN, LEDUC
 from parl.envs.multi.simple_speaker_listener import SimpleSpeakerListener
 from parl.envs.multi.simple_spread import SimpleSpread
 from parl.envs.multi.simple_tag import SimpleTag
@@ -38,6 +39,8 @@ JAX_ENVS: dict[str, Callable[..., JaxEnv]] = {
     "penalty": partial(MatrixGame, "jax:penalty", penalty(-100.0)),
     "tic_tac_toe": lambda: TIC_TAC_TOE,
     "connect_four": lambda: CONNECT_FOUR,
+    "kuhn_poker": lambda: KUHN,
+    "leduc_poker": lambda: LEDUC,
 }
 
 SPREAD = re.compile(r"simple_spread(?P<continuous>_continuous)?-(?P<agents>\d+)")

@@ -30,6 +30,22 @@ class JaxEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class Game(JaxEnv, Protocol):
+    """A JaxEnv of players in turn whose chance can be enumerated: all of it lies in the deal.
+
+    `reset` starts one of the deals by its probability, and `step` draws nothing.
+    """
+
+    def deals(self) -> tuple[Any, Any]:
+        """(all deals, leaves [D, ...], and their probabilities [D]), as numpy arrays."""
+        ...
+
+    def start(self, deal: Any) -> tuple[Any, Any]:
+        """(state, obs [*O]) at the start of an episode with this deal."""
+        ...
+
+
 class Transition(NamedTuple):
     """The result of stepping a vector environment: numpy arrays, or jax if jitted."""
 

@@ -114,13 +114,18 @@ class Progress:
                 parts += [self.rate(), f"eta {self.time_left()}"]
             self.print("  ".join([*parts, *self.returns()]))
 
-    def evaluated(self, env_steps: int, mean: float, std: float, episodes: int) -> None:
-        """A greedy evaluation at `env_steps` ended."""
+    def evaluated(
+        self, env_steps: int, mean: float, std: float, episodes: int, exploitability: Any = None
+    ) -> None:
+        """A greedy evaluation at `env_steps` ended; of several seeds, means show."""
         self.end_phase()
         self.eval_mean = float(mean)
         if not self.live:
             count = f"{episodes} episode{'s' * (episodes != 1)}"
-            self.print(f"step {self.steps(env_steps)}  eval {spread(mean, std)} ({count})")
+            line = f"step {self.steps(env_steps)}  eval {spread(mean, std)} ({count})"
+            if exploitability is not None:
+                line += f"  exploitability {np.mean(exploitability):.4f}"
+            self.print(line)
 
     def message(self, text: str) -> None:
         """A line that should not be missed."""

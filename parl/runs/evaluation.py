@@ -36,6 +36,7 @@ class Evaluation(NamedTuple):
     cut: np.ndarray | None = None  # [..., episodes] bool: not ended by the environment
     infos: dict[str, np.ndarray] = {}  # noqa: RUF012  [..., episodes] NaN where nothing was told
     network: Any = None  # the Evaluation of the network alone, where the policy searches
+    exploitability: np.ndarray | None = None  # [...] NashConv / N of N players, in small games
 
     @property
     def mean(self) -> Any:
@@ -56,6 +57,8 @@ class Evaluation(NamedTuple):
         if self.lengths is not None and self.cut is not None:
             known["length_mean"] = self.lengths.mean(-1).tolist()
             known["cut_episodes"] = self.cut.sum(-1).tolist()
+        if self.exploitability is not None:
+            known["exploitability"] = self.exploitability.tolist()
         for name, values in self.infos.items():
             told = ~np.isnan(values)
             total = np.where(told, values, 0.0).sum(-1)

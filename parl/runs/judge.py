@@ -10,12 +10,14 @@ from parl.agents.execution.protocol import Execution, policy_program
 from parl.core.checkpoint import Checkpoint
 from parl.core.programs import as_data
 from parl.core.spec import EnvSpec
+from parl.envs.game_tree import enumerated, exploitability
 from parl.envs.protocol import VectorEnv
 from parl.runs.budget import MOST, Budget
 from parl.runs.build import Parts, make_evaluators
 from parl.runs.config import RunConfig
 from parl.runs.episodes import MAX_STEPS, Rules
 from parl.runs.evaluation import Apart, Contest, Evaluation, Evaluator
+from parl.runs.exploit import has_memory, small_game, strategy_of
 
 LEAST_LIMIT = 1_000  # steps of an episode without a time limit, however short the run
 
@@ -46,8 +48,9 @@ class Judge:
         rules = Rules(limit, config.info_names, first=num_envs, stopped=stopped)
         self.make = lambda episodes: make_evaluators(parts, algorithm, episodes, rules)
         self.evaluates = config.eval_env != "none" and config.eval_episodes != 0
+        self.game = small_game(parts.judged)
         self.budget = Budget(limit, config.steps)
-        self.best: tuple[float, int] | None = None  # (mean return, environment steps)
+        self.best: tuple[float, int] | None = None  # (score, environment steps)
         self.recent: list[Ended] = []  # training episodes since the last judgement
         self.evaluator: Evaluator | Contest | Apart | None = None
 
@@ -78,8 +81,24 @@ class Judge:
             self.execution.restart()
         assert evaluation.lengths is not None
         self.budget.evaluated(evaluation.lengths)
-        self.note(float(np.mean(evaluation.mean)), env_steps)
-        return evaluation
+        if self.game is None:
+            self.note(float(np.mean(evaluation.mean)), env_steps)
+            return evaluation
+        exploited = self.exploited(policy)
+        self.note(-float(np.mean(exploited)), env_steps)
+        return evaluation._replace(exploitability=exploited)
+
+    def exploited(self, policy: Any) -> np.ndarray:
+        """The exploitability [...] of each seed's policy."""
+        assert self.game is not None
+        seeds, algorithm = self.execution.seeds, self.execution.learner.algorithm
+        tree = enumerated(self.game, keep=has_memory(algorithm))
+        found = [
+            exploitability(tree, strategy_of(tree, algorithm, seeds.take(policy, k)))
+            for k in range(len(seeds.values))
+        ]
+        each = np.array([one.exploitability for one in found])
+        return each if seeds.vmapped else each[0]
 
     def look_back(self, env_steps: int) -> Ended | None:
         """The training episodes since the last call, as an evaluation of the current policy."""
@@ -88,10 +107,10 @@ class Judge:
             self.note(float(np.mean(ended.return_sum / ended.count)), env_steps)
         return ended
 
-    def note(self, mean: float, env_steps: int) -> None:
-        """Records a mean return if it is the best so far."""
-        if self.best is None or mean > self.best[0]:
-            self.best = mean, env_steps
+    def note(self, score: float, env_steps: int) -> None:
+        """Records a score if it is the best so far: a mean return, or minus exploitability."""
+        if self.best is None or score > self.best[0]:
+            self.best = score, env_steps
 
     def absolute_episodes(self, env_steps: int) -> int:
         """Number of episodes of the best policy at the end."""

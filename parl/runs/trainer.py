@@ -273,7 +273,7 @@ class Trainer:
             evaluation = self.judge.evaluate(self.env_steps, episodes)
         mean, std = float(np.mean(evaluation.mean)), float(np.mean(evaluation.std))
         played = evaluation.returns.shape[-1]
-        self.progress.evaluated(self.env_steps, mean, std, played)
+        self.progress.evaluated(self.env_steps, mean, std, played, evaluation.exploitability)
         if not self.said_cut and (line := evaluation.cut_line(self.config.env)):
             self.progress.message(line)
             self.said_cut = True

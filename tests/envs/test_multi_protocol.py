@@ -25,6 +25,7 @@ def test_the_shipped_environments_are_these() -> None:
     assert {name.split("-")[0].removesuffix("_continuous") for name in NAMES} == {
         *("simple_spread", "simple_speaker_listener", "simple_tag", "foraging"),
         *("two_step", "climbing", "penalty", "tic_tac_toe", "connect_four"),
+        *("kuhn_poker", "leduc_poker"),
     }
 
 
@@ -49,7 +50,15 @@ def test_arrays_are_as_the_spec_says(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    quick(ENVS, "simple_tag", "two_step", "tic_tac_toe", "simple_spread_continuous", "dying"),
+    quick(
+        ENVS,
+        "simple_tag",
+        "two_step",
+        "tic_tac_toe",
+        "leduc_poker",
+        "simple_spread_continuous",
+        "dying",
+    ),
 )
 def test_random_legal_play(name: str) -> None:
     """Episodes end in time, masks always leave a choice, only who moves has more than action 0."""

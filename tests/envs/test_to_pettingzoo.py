@@ -21,10 +21,10 @@ from parl.envs.adapters.to_pettingzoo import export
 from parl.envs.builtin import JAX_ENVS
 
 NAMES = [name for name, make in JAX_ENVS.items() if make().spec.num_agents]
-TURNS = ["tic_tac_toe", "connect_four"]
+TURNS = ["tic_tac_toe", "connect_four", "kuhn_poker", "leduc_poker"]
 TOGETHER = [name for name in NAMES if name not in TURNS]
 together = pytest.mark.parametrize("name", quick(TOGETHER, "simple_tag", "two_step"))
-by_turns = pytest.mark.parametrize("name", TURNS)
+by_turns = pytest.mark.parametrize("name", quick(TURNS, "tic_tac_toe", "leduc_poker"))
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_the_adapter_gets_back_what_was_exported(name: str) -> None:
     assert team.action_space == spec.action_space
 
 
-@by_turns
+@pytest.mark.parametrize("name", ["tic_tac_toe", "connect_four"])  # without chance
 def test_games_there_and_back_are_the_same(name: str) -> None:
     """The JAX game, and the JAX game exported and adapted: every array of every step is equal."""
     env: Any = JAX_ENVS[name]()

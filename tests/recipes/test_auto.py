@@ -49,6 +49,7 @@ def test_what_is_picked(observations, actions, in_jax: bool, expected: str) -> N
         ("jax:simple_spread", "mappo"),
         ("jax:tic_tac_toe", "ippo"),
         ("jax:connect_four", "ippo"),
+        ("jax:kuhn_poker", "ippo"),
         ("jax:simple_tag", "ippo"),
     ],
 )

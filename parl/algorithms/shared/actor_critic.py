@@ -17,7 +17,7 @@ from parl.core.algorithm import Algorithm
 from parl.core.bound import bound
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
-from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, static
+from parl.core.types import Array, Metrics, Net, Params, Rollout, Step, Strategy, static
 from parl.models import modes, recurrent
 from parl.models.encoder import with_masks
 
@@ -115,16 +115,25 @@ class ActorCritic(Algorithm):
     def act(
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
+        pi, memory = self.acting(policy, obs, memory)
+        if not explore:
+            return pi.mode(), memory, {}
+        action, log_prob = pi.sample_and_log_prob(key)
+        return action, memory, {"log_prob": log_prob}
+
+    def acting(self, policy: Params, obs: Any, memory: Any) -> tuple[Any, Any]:
+        """(distribution over actions for obs [B, *O], the next memory)."""
         actor, critic = memory or Memory()
         obs = self.encode(policy, obs)
         pi, actor = recurrent.step(self.actor, policy["actor"], obs, actor)
         if recurrent.is_recurrent(self.critic):
             _, critic = recurrent.step(self.critic, policy["critic"], obs, critic)
-        memory = Memory(actor, critic) if memory else memory
-        if not explore:
-            return pi.mode(), memory, {}
-        action, log_prob = pi.sample_and_log_prob(key)
-        return action, memory, {"log_prob": log_prob}
+        return pi, Memory(actor, critic) if memory else memory
+
+    def strategy(self, policy: Params, obs: Any, memory: Any) -> tuple[Strategy, Any]:
+        """The probabilities with which `act` samples."""
+        pi, memory = self.acting(policy, obs, memory)
+        return Strategy(pi.probs), memory
 
     def unroll(self, params: Params, obs: Any, first: Array, memory: Any) -> tuple[Any, Array, Any]:
         """(policies, values [T, B], the critic's memory after each step) of sequences."""

@@ -13,7 +13,7 @@ import numpy as np
 from parl import ops
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec, Space
-from parl.core.types import Array, static
+from parl.core.types import Array, Strategy, static
 
 
 def sides_of(spec: EnvSpec) -> tuple[int, ...]:
@@ -43,6 +43,10 @@ class Uniform(Algorithm):
         shape = (*obs["alive"].shape[:-1], self.num_agents)
         action = ops.uniform_action(key, self.space, shape, ops.legal_actions(obs))
         return action, memory, {}
+
+    def strategy(self, policy: Any, obs: Any, memory: Any) -> tuple[Strategy, Any]:
+        legal = obs["legal"]
+        return Strategy(legal / legal.sum(-1, keepdims=True)), memory
 
 
 class Scripted(Algorithm):

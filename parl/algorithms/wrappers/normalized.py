@@ -15,7 +15,7 @@ from jax.core import Tracer
 from parl import ops
 from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.spec import EnvSpec
-from parl.core.types import Array, Metrics, Rollout, Step, Window, static
+from parl.core.types import Array, Metrics, Rollout, Step, Strategy, Window, static
 
 VIEW = "['view']"  # the leaf with each agent's own observation
 CLIP_NORMALIZED = 10.0  # normalised values are clipped to this range
@@ -153,6 +153,9 @@ class Normalized(AlgorithmWrapper):
         self, policy: NormalizedPolicy, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
         return self.inner.act(policy.inner, normalize(policy.obs, obs), memory, key, explore)
+
+    def strategy(self, policy: NormalizedPolicy, obs: Any, memory: Any) -> tuple[Strategy, Any]:
+        return self.inner.strategy(policy.inner, normalize(policy.obs, obs), memory)
 
     def observe(self, state: NormalizedState, rollout: Rollout) -> NormalizedState:
         obs, reward, returns, largest = state.obs, state.reward, state.returns, state.largest

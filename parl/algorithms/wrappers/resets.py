@@ -13,7 +13,7 @@ from flax import struct
 from parl.algorithms.shared.critics import every_n
 from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.spec import EnvSpec
-from parl.core.types import Array, Metrics, Rollout, static
+from parl.core.types import Array, Metrics, Rollout, Strategy, static
 
 
 class ResettingState(struct.PyTreeNode):
@@ -42,6 +42,9 @@ class Resetting(AlgorithmWrapper):
         self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Any, Any, dict[str, Any]]:
         return self.inner.act(policy, obs, memory, key, explore)
+
+    def strategy(self, policy: Any, obs: Any, memory: Any) -> tuple[Strategy, Any]:
+        return self.inner.strategy(policy, obs, memory)
 
     def observe(self, state: ResettingState, rollout: Rollout) -> ResettingState:
         return state.replace(inner=self.inner.observe(state.inner, rollout))

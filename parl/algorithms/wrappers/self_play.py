@@ -18,7 +18,7 @@ from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.algorithms.wrappers.match import choose
 from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
-from parl.core.types import Array, Metrics, Rollout, Step, static
+from parl.core.types import Array, Metrics, Rollout, Step, Strategy, static
 
 INITIAL_RATING = 1000.0  # the rating of a player that has not played
 
@@ -149,6 +149,13 @@ class SelfPlay(AlgorithmWrapper):
         extras = extras | {"side": side, "opponent": jnp.where(met == drawn, met, -1)}
         memory = SelfPlayMemory(kept, remembered, side, met)
         return choose(self.mine(side), action, theirs), memory, extras
+
+    def strategy(
+        self, policy: SelfPlayPolicy, obs: Any, memory: SelfPlayMemory
+    ) -> tuple[Strategy, SelfPlayMemory]:
+        """That of `inner`, for all sides."""
+        found, kept = self.inner.strategy(policy.learner, obs, memory.learner)
+        return found, memory._replace(learner=kept)
 
     def mine(self, side: Array) -> Array:
         """Which agents belong to the learner's side [...]: [..., N] bool."""

@@ -61,7 +61,14 @@ class BoardGame:
             max_steps=self.cells, simulator=GameRules(self),
         )  # fmt: skip
 
+    def deals(self) -> tuple[np.ndarray, np.ndarray]:
+        """The only one, as there is no chance."""
+        return np.zeros(1), np.ones(1)
+
     def reset(self, key: Array) -> tuple[BoardState, Any]:
+        return self.start(None)
+
+    def start(self, deal: Any) -> tuple[BoardState, Any]:
         start = BoardState(jnp.zeros((2, self.cells), bool), jnp.int32(0), jnp.bool_(False))
         return start, self.observe(start)
 
