@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from parl import ops
 from parl.algorithms.shared.critics import critic_regression, every_n, init_net, learn
 from parl.algorithms.shared.optimizers import Optimizer
 from parl.core.algorithm import Algorithm
@@ -155,8 +156,10 @@ class SAC(Algorithm):
         action, log_prob = pi.sample_and_log_prob(key)
         values = modes.perturb(self.critic, state.critic.params, batch.obs, action, key=k_critic)
         q = self.policy_value(as_values(values))
-        loss = jnp.mean(jnp.exp(state.alpha.params) * log_prob - q)
-        return loss, ({"actor_loss": loss, "entropy": -log_prob.mean()}, statistics)
+        there = batch.extras.get("there")  # None: all
+        loss = ops.mean(jnp.exp(state.alpha.params) * log_prob - q, there)
+        entropy = -ops.mean(log_prob, there)
+        return loss, ({"actor_loss": loss, "entropy": entropy}, statistics)
 
     def policy_of(self, params: Params, batch: Step, key: Array) -> tuple[Any, Params]:
         """(policies at the batch's obs, new statistics of the actor)."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from parl import ops
 from parl.algorithms.shared.critics import critic_regression, every_n, init_net, learn
 from parl.algorithms.shared.optimizers import Optimizer
 from parl.core.algorithm import Algorithm
@@ -135,7 +136,7 @@ class TD3(Algorithm):
 
     def policy_loss(self, q: Array, action: Array, batch: Step) -> Array:
         """The loss [] of a policy whose actions [B, A] have the values q [C, B]."""
-        return -q[0].mean()
+        return -ops.mean(q[0], batch.extras.get("there"))
 
     def next_cost(self, next_action: Array, batch: Step) -> Array | float:
         """What is taken off the values of next actions [B, A]: [B] or a number."""

@@ -11,7 +11,8 @@ from parl.core.settings import Setting, checked, kinds
 from parl.envs.classic.acrobot import Acrobot
 from parl.envs.classic.cartpole import CartPole, CartPoleMasked
 from parl.envs.classic.mountain_car import MountainCarContinuous
-from parl.envs.classic.pendulum import Pendulum
+from parl.envs.classic.pendulum import Pendulum, PendulumMasked
+from parl.envs.classic.repeat_previous import RepeatPrevious
 from parl.envs.multi.board_games import CONNECT_FOUR, TIC_TAC_TOE
 from parl.envs.multi.foraging import Foraging
 from parl.envs.multi.matrix_games import CLIMBING, MatrixGame, TwoStep, penalty
@@ -25,8 +26,10 @@ JAX_ENVS: dict[str, Callable[..., JaxEnv]] = {
     "CartPole-v1": CartPole,
     "CartPoleMasked-v1": CartPoleMasked,
     "Pendulum-v1": Pendulum,
+    "PendulumMasked-v1": PendulumMasked,
     "Acrobot-v1": Acrobot,
     "MountainCarContinuous-v0": MountainCarContinuous,
+    "RepeatPrevious": RepeatPrevious,
     "simple_spread": SimpleSpread,
     "simple_spread_continuous": partial(SimpleSpread, continuous=True),
     "simple_speaker_listener": SimpleSpeakerListener,

@@ -24,11 +24,13 @@ from parl.core.types import Array, Params
 from parl.models import modes
 from parl.models.encoder import Encoder, with_masks
 from parl.models.initialization import orthogonal
+from parl.models.lru import LRU
 from parl.models.mlp import MLP
 
 CELLS: dict[str, Any] = {  # by the number of features; initialisation works under vmap
     "gru": partial(nn.GRUCell, recurrent_kernel_init=orthogonal(1.0)),
     "lstm": partial(nn.OptimizedLSTMCell, recurrent_kernel_init=orthogonal(1.0)),
+    "lru": LRU,
 }
 STEPS_BETWEEN_CUTS = (
     8  # average steps between cuts, above which evaluating only the cut rows is faster
@@ -39,16 +41,16 @@ class Recurrent(nn.Module):
     """Encoder and torso, then a recurrent cell, then a head over the cell's output.
 
     `head` is any network of parl.models over the space `cell_output(H)`; masks such as `legal` are
-    passed on to it. Only the cell runs step by step.
+    passed on to it, and further inputs [T, B, ...]. Only a cell that is no LRU runs step by step.
     """
 
     observation_space: Any
     torso: MLP
-    cell: nn.RNNCellBase  # of H features, e.g. nn.GRUCell(64)
+    cell: nn.RNNCellBase | LRU  # of H features, e.g. nn.GRUCell(64)
     head: nn.Module
 
     @nn.compact
-    def __call__(self, obs: Any, first: Array, memory: Any) -> tuple[Any, Any]:
+    def __call__(self, obs: Any, first: Array, memory: Any, *inputs: Any) -> tuple[Any, Any]:
         def step(cell: nn.RNNCellBase, memory: Any, x: tuple[Array, Array]) -> tuple[Any, Any]:
             features, first = x
             memory = ops.where_first(first, self.memory(features.shape[:-1]), memory)
@@ -56,9 +58,12 @@ class Recurrent(nn.Module):
             return memory, (output, memory)
 
         features = self.torso(Encoder(self.observation_space)(obs))
-        scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
-        _, (output, memories) = scan(self.cell, memory, (features, first))
-        return self.head(with_masks(output, obs)), memories
+        if isinstance(self.cell, LRU):
+            output, memories = self.cell(features, first, memory)
+        else:
+            scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
+            _, (output, memories) = scan(self.cell, memory, (features, first))
+        return self.head(with_masks(output, obs), *inputs), memories
 
     @nn.nowrap
     def memory(self, batch_shape: tuple[int, ...]) -> Any:

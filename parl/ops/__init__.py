@@ -50,9 +50,11 @@ from parl.ops.values import (
     is_stuck,
     legal_actions,
     mask_illegal,
+    rescaled,
     select,
     uniform_action,
     uniform_choice,
+    unscaled,
 )
 
 __all__ = [
@@ -110,6 +112,7 @@ __all__ = [
     "permutation",
     "pick",
     "probability_of_improvement",
+    "rescaled",
     "retrace",
     "select",
     "standardize",
@@ -118,6 +121,7 @@ __all__ = [
     "team_reward",
     "uniform_action",
     "uniform_choice",
+    "unscaled",
     "vtrace",
     "weighted",
     "where_first",

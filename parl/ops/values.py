@@ -17,6 +17,9 @@ from parl.ops.tree import expand_like
 ILLEGAL = -1e9
 
 
+RESCALE_SLOPE = 1e-3  # of rescaled values, beside the square root
+
+
 def legal_actions(obs: Any) -> Array | None:
     """The mask `legal` [..., A] of a dict observation, or None."""
     return obs.get("legal") if isinstance(obs, dict) else None
@@ -127,3 +130,15 @@ def uniform_action(
 def uniform_choice(key: Array, legal: Array) -> Array:
     """A uniform choice [...] int32 among the legal ones of [..., A], or among all if none is."""
     return draw(key, jnp.where(legal, 0.0, ILLEGAL))
+
+
+def rescaled(x: Array) -> Array:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x. Pohlen et al. 2018, arXiv:1805.11593, eq. 3."""
+    return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1) - 1) + RESCALE_SLOPE * x
+
+
+def unscaled(x: Array) -> Array:
+    """The inverse of `rescaled`, in a form that loses no digits near 0."""
+    size, slope = jnp.abs(x), RESCALE_SLOPE
+    root = jnp.sqrt(1 + 4 * slope * (size + 1 + slope))
+    return jnp.sign(x) * ((2 * (size + 1 + slope) / (root + 1)) ** 2 - 1)

@@ -157,9 +157,12 @@ class OffPolicyRecipe(Recipe):
     def replayed(self, algorithm: Algorithm) -> OffPolicy:
         """The learner around an algorithm that normalises already, or need not."""
         replay: Any = (NumpyReplay if self.replay_on_host else Replay)(self.capacity)
-        if self.n_step > 1:
-            replay = NStep(replay, self.n_step, self.algorithm.gamma)
+        replay = self.sampled(replay)
         if self.priority:
             replay = Prioritized(replay, self.priority)
         settings = self.batch_size, self.updates, self.warmup
         return OffPolicy(algorithm, replay, *settings)
+
+    def sampled(self, replay: Any) -> Any:
+        """The replay as samples are made of it: single steps, or n of them joined."""
+        return NStep(replay, self.n_step, self.algorithm.gamma) if self.n_step > 1 else replay

@@ -6,6 +6,7 @@ from typing import ClassVar
 from parl.algorithms.cql import CQL
 from parl.core.spec import EnvSpec
 from parl.recipes.sac import SACRecipe
+from parl.recipes.shared.histories import MEMORY_SETTINGS
 
 PAPER = CQL(learning_rate=1e-4, critic_learning_rate=3e-4)
 
@@ -15,6 +16,7 @@ class CQLRecipe(SACRecipe):
     """Conservative Q-learning."""
 
     needs_data: ClassVar[bool] = True
+    derived: ClassVar[tuple[str, ...]] = MEMORY_SETTINGS
 
     algorithm: CQL = PAPER
     hidden: tuple[int, ...] = (256, 256, 256)

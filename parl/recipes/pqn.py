@@ -30,7 +30,7 @@ class PQNRecipe(OnPolicyRecipe):
 
     algorithm: PQN = VECTORS
     hidden: tuple[int, ...] = (128, 128)
-    recurrent: str = "none"  # or gru, lstm
+    recurrent: str = "none"  # or gru, lstm, lru
     memory_size: int = 64  # features of the cell
     num_envs: int = 16
     length: int = 64

@@ -27,7 +27,7 @@ class PQNVDNRecipe(SharedRecipe, OnPolicyRecipe):
 
     algorithm: PQNVDN = DEFAULT
     hidden: tuple[int, ...] = (128, 128)
-    recurrent: str = "none"  # or gru, lstm
+    recurrent: str = "none"  # or gru, lstm, lru
     memory_size: int = 64  # features of the cell
     agent_id: bool = True
     num_envs: int = 16

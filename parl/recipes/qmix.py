@@ -34,7 +34,7 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
 
     algorithm: QMIX = LONG
     hidden: tuple[int, ...] = (64, 64)
-    recurrent: str = "none"  # or gru, lstm
+    recurrent: str = "none"  # or gru, lstm, lru
     memory_size: int = 64  # features of the cell
     agent_id: bool = True
     num_envs: int = 8

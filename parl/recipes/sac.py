@@ -14,13 +14,14 @@ from parl.algorithms.sac import SAC
 from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Critic, Ensemble, TanhNormalPolicy, orthogonal_torso
-from parl.recipes.shared.control import ControlRecipe
+from parl.recipes.shared.histories import HistoryRecipe
+from parl.recipes.shared.memory import Head
 
 SETTINGS = SAC(critic_learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
-class SACRecipe(ControlRecipe):
+class SACRecipe(HistoryRecipe):
     """Soft actor-critic for continuous control."""
 
     algorithm: SAC = SETTINGS
@@ -32,6 +33,7 @@ class SACRecipe(ControlRecipe):
         return SETTINGS.replace(target_entropy=-spec.action.shape[-1] / 2)
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
-        space, torso = spec.observation_space, orthogonal_torso(self.hidden, jax.nn.relu)
-        actor = TanhNormalPolicy(space, spec.action.shape[-1], torso)
-        return actor, Ensemble(Critic(space, torso), self.num_critics)
+        size, count = spec.action.shape[-1], self.num_critics
+        actor: Head = lambda space, torso: TanhNormalPolicy(space, size, torso)
+        critic: Head = lambda space, torso: Ensemble(Critic(space, torso), count)
+        return self.pair(spec, orthogonal_torso(self.hidden, jax.nn.relu), actor, critic)

@@ -56,6 +56,9 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "capacity": count("Samples that replay holds; new ones replace the oldest."),
         "replay_on_host": choice("Keep replay in host memory instead of on the device."),
         "n_step": count("Steps of n-step returns.", high=1_000),
+        "window": count("Steps of a sampled window, burn-in included.", high=100_000),
+        "burn_in": natural("Steps of a window that only bring the network's memory up to date."),
+        "rescale": choice("The network predicts values on a scale that grows as a square root."),
         "priority": rate("Exponent of prioritised replay; 0 for uniform sampling."),
         "tau": share("Step size of the target network towards the learned one, per update."),
         "target_period": count("Updates between updates of the target network."),
@@ -92,6 +95,10 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "epsilon_start": share("Initial share of random actions."),
         "epsilon_end": share("Share of random actions after --epsilon-steps."),
         "epsilon_steps": count("Environment steps over which the share of random actions falls."),
+        "epsilon_spread": rate(
+            "How much less each environment explores than the one before: the exponents of the "
+            "share of random actions are 1 for the first to 1 plus this for the last."
+        ),
         "exploration": rate("Standard deviation of exploration noise; actions lie in [-1, 1]."),
         "noise_color": rate("Exponent of the noise's spectrum: 0 white, 1 pink, 2 red.", high=4.0),
         "noise_theta": share("Theta of Ornstein-Uhlenbeck noise; 0 for noise of --noise-color."),
@@ -123,7 +130,9 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "actor_width": count("Units of the actor's layers.", high=WIDTH),
         "blocks": count("Residual blocks of the critics.", high=1_000),
         "actor_blocks": count("Residual blocks of the actor.", high=1_000),
-        "recurrent": choice("Recurrent cell: none, gru or lstm."),
+        "recurrent": choice(
+            "Recurrent cell: none, gru, lstm or lru (linear, quickest on long rollouts)."
+        ),
         "memory_size": count("Features of the recurrent cell.", high=WIDTH),
         "share_encoder": choice("Actor and critic share the network that encodes images."),
         "dropout": Setting("Dropout rate.", low=0.0, high=0.99),

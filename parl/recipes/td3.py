@@ -12,13 +12,15 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.models import Critic, Ensemble
 from parl.models.control import DeterministicPolicy
-from parl.recipes.shared.control import ControlRecipe, uniform_torso
+from parl.recipes.shared.control import uniform_torso
+from parl.recipes.shared.histories import HistoryRecipe
+from parl.recipes.shared.memory import Head
 
 PAPER = TD3(learning_rate=1e-3, critic_learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
-class TD3Recipe(ControlRecipe):
+class TD3Recipe(HistoryRecipe):
     """Twin delayed deterministic policy gradient."""
 
     algorithm: TD3 = PAPER
@@ -27,6 +29,7 @@ class TD3Recipe(ControlRecipe):
     warmup: int = 10_000
 
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
-        space, torso = spec.observation_space, uniform_torso(self.hidden)
-        actor = DeterministicPolicy(space, spec.action.shape[-1], torso)
-        return actor, Ensemble(Critic(space, torso), self.num_critics)
+        size, count = spec.action.shape[-1], self.num_critics
+        actor: Head = lambda space, torso: DeterministicPolicy(space, size, torso)
+        critic: Head = lambda space, torso: Ensemble(Critic(space, torso), count)
+        return self.pair(spec, uniform_torso(self.hidden), actor, critic)

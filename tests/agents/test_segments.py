@@ -10,7 +10,7 @@ import pytest
 
 from parl.agents.learner import LearnerState, OffPolicy, seed_axes
 from parl.agents.replay.ring import Layout, NumpyReplay, Replay, ReplayState
-from parl.agents.replay.sampling import Prioritized
+from parl.agents.replay.sampling import Prioritized, out_of_order
 from parl.agents.replay.segments import Segments
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
@@ -69,14 +69,17 @@ def check(rng: Any) -> None:
     of = played(rng, length * adds, envs, *rng.choice([0.0, 0.1, 0.4], 2))
     capacity = int(envs * (size + length + rng.integers(0, 30)))
     replay = Segments(NumpyReplay(capacity), length=int(size), burn_in=int(burn_in))
-    state = filled(replay, of, int(length))
+    in_order = bool(rng.integers(2)) or length < size
+    state = filled(replay if in_order else out_of_order(replay), of, int(length))
     place, held = np.arange(int(state.size)), int(state.size) // envs
     window = replay.at(state, place)
     rows, newest = len(state.rows["float32"]), len(of.first) - 1
     time, env = newest - (int(state.cursor) - 1 - place) % rows // envs, place % envs
-    start = np.maximum(np.minimum(time, newest + 1 - size), newest + 1 - held)
+    opened, final = (newest + 1 - held, newest) if in_order else (time - time % length, 0)
+    final = final if in_order else opened + length - 1
+    start = np.maximum(np.minimum(time, final + 1 - size), opened)
     times = start[:, None] + np.arange(size)
-    stored, own = times <= newest, (np.minimum(times, newest), env[:, None])
+    stored, own = (final >= times.T).T, (np.minimum(times, newest), env[:, None])
     steps = joined(window)
     assert np.array_equal(steps.reward[stored], of.number[own][stored])
     assert np.array_equal(steps.first[stored], of.first[own][stored])
@@ -137,6 +140,24 @@ def test_starts_are_drawn_uniformly_among_whole_windows() -> None:
     found, counts = np.unique(first, return_counts=True)
     np.testing.assert_array_equal(found, [3, 4, 5, 1003, 1004, 1005])
     np.testing.assert_allclose(counts / 6000, 1 / 6, atol=0.02)
+
+
+@BOTH
+def test_windows_of_asynchronous_rollouts_stay_within_them(kind: Any) -> None:
+    """Rollouts of four steps in any order: windows of three start at 0, 1, 4, 5, 8 and 9."""
+    of = played(np.random.default_rng(0), 12, 2)
+    replay = out_of_order(Segments(kind(16), length=3))
+    state = filled(replay, of, 4)  # the first rollout was written over
+    drawn = replay.index(state, KEY, (4000,))
+    found, counts = np.unique(
+        np.asarray(replay.at(state, drawn).steps.reward[:, 0]), return_counts=True
+    )
+    np.testing.assert_array_equal(found, [4, 5, 8, 9, 1004, 1005, 1008, 1009])
+    np.testing.assert_allclose(counts / 4000, 1 / 8, atol=0.02)
+    with pytest.raises(
+        ConfigError, match="windows of 3 steps do not fit into the rollouts of 2 st"
+    ):
+        out_of_order(Segments(kind(16), length=3)).init(of.steps(0, 2), stride=2)
 
 
 def test_windows_that_hold_nan_are_replaced() -> None:

@@ -1,6 +1,7 @@
 """The algorithms of values in fused and host execution: they agree, and resume bit for bit.
 
-Rainbow (a distribution, noise, priorities and windows) in every run, the others with `-m slow`.
+Rainbow (a distribution, noise, priorities and windows) and R2D2 (memory) in every run, the others
+with `-m slow`.
 """
 
 from pathlib import Path

@@ -50,6 +50,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "iqn": FROM_VALUES | {"quantiles": 3, "hidden": (4, 4), "noisy": True},
     "rainbow": FROM_VALUES | {"bins": 5},
     "munchausen": FROM_VALUES,
+    "r2d2": FROM_VALUES
+    | {"window": 7, "burn_in": 3, "n_step": 2, "memory_size": 3, "normalize_obs": True},
     "dsac": OFF_POLICY,
     "pqn": {"epochs": 2, "minibatches": 2, "epsilon_steps": 80, "recurrent": "gru"}
     | {"memory_size": 3, "hidden": (4,)},

@@ -20,7 +20,8 @@ from parl.core.spec import Box, Discrete, EnvSpec
 from parl.envs.classic.acrobot import Acrobot
 from parl.envs.classic.cartpole import CartPole, CartPoleMasked
 from parl.envs.classic.mountain_car import MountainCarContinuous
-from parl.envs.classic.pendulum import Pendulum
+from parl.envs.classic.pendulum import Pendulum, PendulumMasked
+from parl.envs.classic.repeat_previous import RepeatPrevious
 from parl.envs.protocol import JaxEnv
 
 Policy = Callable[[np.random.Generator, np.ndarray], Any]
@@ -245,3 +246,44 @@ def test_masked_cartpole_is_cartpole_without_its_velocities() -> None:
     space: Any = spec.observation_space
     assert spec.id == "jax:CartPoleMasked-v1" and space == Box((2,)) and spec.max_steps == 20
     np.testing.assert_array_equal(space.high, ENVS["CartPole-v1"].spec.observation_space.high[::2])
+
+
+def test_masked_pendulum_is_pendulum_without_its_speed() -> None:
+    masked, plain, key = PendulumMasked(max_steps=2), Pendulum(max_steps=2), jax.random.key(4)
+    (state, obs), (whole, seen) = masked.reset(key), plain.reset(key)
+    np.testing.assert_array_equal(obs, seen[:2])
+    action = jnp.array([0.5])
+    state, obs, *answer = jax.jit(masked.step)(state, action, key)
+    whole, seen, *expected = jax.jit(plain.step)(whole, action, key)
+    np.testing.assert_array_equal(obs, seen[:2])
+    assert [float(x) for x in answer] == [float(x) for x in expected]
+    spec: EnvSpec = masked.spec
+    assert spec.id == "jax:PendulumMasked-v1" and spec.observation_space == Box(
+        (2,), low=-1, high=1
+    )
+
+
+@pytest.mark.parametrize(("delay", "cards"), [(1, 52), (4, 52), (32, 104), (64, 156)])
+def test_the_card_before_is_to_be_named(delay: int, cards: int) -> None:
+    """All right: a return of 1; one wrong: 2 / answers less. As many answers as POPGym has."""
+    env = RepeatPrevious(delay)
+    assert env.spec.max_steps == cards - 1
+
+    def play(wrong: int) -> tuple[float, list[int], int]:
+        state, obs = env.reset(jax.random.key(1))
+        suits, total, over, paid = [int(obs)], 0.0, False, 0
+        while not over:
+            asked = len(suits) - delay
+            action = (suits[max(asked, 0)] + (asked == wrong)) % 4
+            state, obs, reward, over, truncated = step(state, action, jax.random.key(0))
+            total, paid = total + float(reward), paid + (float(reward) != 0)
+            suits.append(int(obs))
+            assert not truncated
+        return total, suits, paid
+
+    step = jax.jit(env.step)
+    total, suits, paid = play(wrong=-1)
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+    assert paid == cards - delay and np.bincount(suits).tolist() == [cards // 4] * 4
+    if delay == 4:
+        np.testing.assert_allclose(play(wrong=7)[0], 1 - 2 / paid, rtol=1e-5)

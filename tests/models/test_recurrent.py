@@ -152,7 +152,7 @@ def test_masks_reach_the_head_and_nothing_but_the_head() -> None:
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
 def test_memory_is_zero_and_has_any_leading_axes(cell: str, lead: tuple[int, ...]) -> None:
     leaves = jax.tree.leaves(recurrent.memory_of(network(cell), lead))
-    assert len(leaves) == {"gru": 1, "lstm": 2}[cell]
+    assert len(leaves) == {"gru": 1, "lstm": 2, "lru": 2}[cell]
     for leaf in leaves:
         np.testing.assert_array_equal(leaf, np.zeros((*lead, H), np.float32))
 

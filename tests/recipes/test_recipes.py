@@ -42,12 +42,13 @@ CONTROL = (
     "simbav2",
     "flashsac",
 )
-FROM_VALUES = ("qrdqn", "c51", "iqn", "rainbow", "munchausen", "pqn", "dsac")
+FROM_VALUES = ("qrdqn", "c51", "iqn", "rainbow", "munchausen", "r2d2", "pqn", "dsac")
 SERVED = [
     *((algorithm, name) for algorithm in (*ON_POLICY, "es") for name in SPECS),
     *((algorithm, name) for algorithm in CONTROL for name in ("continuous", "short")),
     *((name, env) for name in ("dqn", *FROM_VALUES) for env in ("discrete", "grid")),
     ("dqn", "pixels"),
+    ("r2d2", "pixels"),
 ]
 
 
@@ -248,7 +249,9 @@ def test_memory_of_any_size_is_one_setting_away(algorithm: str, cell: str) -> No
 
 def test_unknown_cells_are_refused() -> None:
     recipe = make_recipe("a2c", SPECS["discrete"]).override({"recurrent": "rnn"})
-    with pytest.raises(ConfigError, match=r"'recurrent' is 'rnn'; it can be none, gru, lstm\."):
+    with pytest.raises(
+        ConfigError, match=r"'recurrent' is 'rnn'; it can be none, gru, lstm, lru\."
+    ):
         recipe.learner(SPECS["discrete"], 10_000, 8)
 
 

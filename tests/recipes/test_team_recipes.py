@@ -134,7 +134,9 @@ def test_unknown_cells_and_uneven_minibatches_are_refused() -> None:
     given = SPECS["discrete"]
     for algorithm in ("mappo", "qmix", "pqn_vdn"):
         recipe = make_recipe(algorithm, given).override({"recurrent": "rnn"})
-        with pytest.raises(ConfigError, match=r"'recurrent' is 'rnn'; it can be none, gru, lstm\."):
+        with pytest.raises(
+            ConfigError, match=r"'recurrent' is 'rnn'; it can be none, gru, lstm, lru\."
+        ):
             recipe.learner(given, 10_000, recipe.num_envs)
     recipe = make_recipe("pqn_vdn", given).override({"minibatches": 7})
     with pytest.raises(ConfigError, match="do not divide into 7 minibatches"):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parl.agents.replay.ring import ReplayState
+from parl.agents.replay.ring import Change, ReplayState, unchanged
 from parl.agents.replay.sampling import Sampler
 from parl.core.errors import ConfigError
 from parl.core.types import Array, Window, static
@@ -20,10 +20,10 @@ class Segments(Sampler):
     """Stores single steps and returns windows of `length` consecutive ones of an environment.
 
     A window starts anywhere, but where fewer than `length` steps follow it starts as much earlier:
-    it never reads beyond the newest step. It may cover several episodes, so that memory has to be
-    reset at `first`; `Window.one_episode` masks all but the first of them. The first `burn_in`
-    steps are apart. What acting had in the extras as `memory`, its memory before each step, is
-    returned for the window's first step only.
+    it never reads beyond the newest step or, where adds are of any environments, beyond its add. It
+    may cover several episodes, so that memory has to be reset at `first`; `Window.one_episode`
+    masks all but the first of them. The first `burn_in` steps are apart. What acting had in the
+    extras as `memory`, its memory before each step, is returned for the window's first step only.
 
     An episode that opens without the end of the one before it, as after a restart of environments,
     or the other way round, ends the window: the steps from there on are not `there`.
@@ -36,11 +36,16 @@ class Segments(Sampler):
         """An empty ring. Raises ConfigError where no window would ever be whole."""
         check_burn_in(self.length, self.burn_in)
         state = self.inner.init(items, lead, stride)
-        steps = capacity_of(state) // stride
-        if steps < self.length:
+        if (steps := state.capacity // stride) < self.length:
             raise ConfigError(
                 f"windows of {self.length} steps do not fit into a replay that holds {steps} of "
                 "each environment; raise --capacity."
+            )
+        if not state.in_order and (steps := state.count // stride) < self.length:
+            raise ConfigError(
+                f"windows of {self.length} steps do not fit into the rollouts of {steps} steps of "
+                "an asynchronous run, which do not go on where the ones before them ended; raise "
+                "--length."
             )
         return state
 
@@ -51,17 +56,20 @@ class Segments(Sampler):
     def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         """The first rows [*shape] of windows, drawn uniformly among the whole ones."""
         span = (self.length - 1) * state.stride
-        number = jax.random.randint(key, shape, 0, (state.size - span).clip(1))
+        starts = (state.size - span).clip(1) if state.in_order else state.count - span  # of a run
+        runs = 1 if state.in_order else state.size // state.count
+        number = jax.random.randint(key, shape, 0, runs * starts)
         number = np.asarray(number) if self.on_host else number
-        return (oldest(state) + number) % capacity_of(state)
+        row = number // starts * state.count + number % starts
+        return (oldest(state) + row) % state.capacity
 
     def usable(self, state: ReplayState, index: Any) -> Any:
-        rows, stored = self.window(state, index)
-        return (self.inner.usable(state, rows) | ~stored).all(-1)
+        rows, _ = self.window(state, index)
+        return self.inner.usable(state, rows).all(-1)
 
-    def at(self, state: ReplayState, index: Any) -> Window:
+    def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Window:
         rows, stored = self.window(state, index)
-        steps, axis = self.inner.at(state, rows), np.ndim(index)
+        steps, axis = self.inner.at(state, rows, change), np.ndim(index)
         extras = dict(steps.extras)
         memory = extras.pop("memory", ())
         steps = steps._replace(extras=extras)
@@ -81,23 +89,21 @@ class Segments(Sampler):
 
     def window(self, state: ReplayState, index: Any) -> tuple[Any, Any]:
         """(rows [..., length] of the windows for rows [...], whether each is stored)."""
-        capacity, stride = capacity_of(state), state.stride
+        capacity, stride = state.capacity, state.stride
         older = (index - oldest(state)) % capacity // stride  # steps of the same environment
         newer = (state.cursor - 1 - index) % capacity // stride
+        if not state.in_order:  # only those of the same add
+            older = index % state.count // stride
+            newer = state.count // stride - 1 - older
         earlier = (self.length - 1 - newer).clip(0, older)
         offsets = np.arange(self.length, dtype="int32")
         rows = (index - earlier * stride)[..., None] + offsets * stride
         return rows % capacity, offsets <= (newer + earlier)[..., None]
 
 
-def capacity_of(state: ReplayState) -> int:
-    """The number of rows of the ring."""
-    return next(iter(state.rows.values())).shape[-2]
-
-
 def oldest(state: ReplayState) -> Any:
     """[] the row of the oldest item."""
-    return (state.cursor - state.size) % capacity_of(state)
+    return (state.cursor - state.size) % state.capacity
 
 
 def check_burn_in(length: int, burn_in: int) -> None:

@@ -1,5 +1,6 @@
 """Pendulum-v1 as pure functions."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -74,6 +75,31 @@ class Pendulum:
         canvas.line([(0, 0), (-np.sin(theta), np.cos(theta))], COLORS[3], 0.16)
         canvas.disc((0, 0), 0.06, INK)
         return canvas.picture()
+
+
+@dataclass(frozen=True)
+class PendulumMasked(Pendulum):
+    """Pendulum without the speed in its observations, which are cos and sin of the angle.
+
+    Swinging up needs memory.
+    """
+
+    @property
+    def spec(self) -> EnvSpec:
+        space = Box((2,), low=-1.0, high=1.0)
+        return dataclasses.replace(
+            super().spec, id="jax:PendulumMasked-v1", observation_space=space
+        )
+
+    def reset(self, key: Array) -> tuple[PendulumState, Array]:
+        state, obs = super().reset(key)
+        return state, obs[:2]
+
+    def step(
+        self, state: PendulumState, action: Array, key: Array
+    ) -> tuple[PendulumState, Array, Array, Array, Array]:
+        state, obs, reward, terminated, truncated = super().step(state, action, key)
+        return state, obs[:2], reward, terminated, truncated
 
 
 def observe(theta: Array, theta_dot: Array) -> Array:

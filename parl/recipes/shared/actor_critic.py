@@ -26,7 +26,7 @@ class ActorCriticRecipe(OnPolicyRecipe):
     derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "corrected", "team_reward")
 
     hidden: tuple[int, ...] = (64, 64)
-    recurrent: str = "none"  # or gru, lstm: the cell of actor and critic
+    recurrent: str = "none"  # or gru, lstm, lru: the cell of actor and critic
     memory_size: int = 64  # features of the cell
     share_encoder: bool = False  # actor and critic share the network that encodes images
     anneal: bool = True  # the learning rate falls linearly to 0 at the end of the run

@@ -57,6 +57,7 @@ class ControlRecipe(OffPolicyRecipe):
             noise=self.noise(spec.action.shape[-1]),
             optimizer=self.optimizer(self.total_updates(steps, num_envs)),
         )
+        algorithm = self.remembering(algorithm)
         if self.reset_every:
             algorithm = Resetting(algorithm, spec, self.reset_every)
         return self.off_policy(algorithm)
@@ -64,6 +65,10 @@ class ControlRecipe(OffPolicyRecipe):
     def networks(self, spec: EnvSpec) -> tuple[Model, Model]:
         """(actor, critic)."""
         raise NotImplementedError  # abstract
+
+    def remembering(self, algorithm: Algorithm) -> Algorithm:
+        """The algorithm, wrapped if its networks have memory."""
+        return algorithm
 
     def noise(self, size: int) -> Noise:
         """Exploration noise for `size` action dimensions."""

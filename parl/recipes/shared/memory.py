@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from parl.agents.replay.segments import Segments, check_burn_in
 from parl.core.errors import ConfigError
 from parl.core.model import Model
 from parl.core.spec import Space
@@ -22,3 +23,9 @@ def with_memory(space: Space, torso: MLP, head: Head, cell: str, size: int) -> M
         known = ", ".join(("none", *CELLS))
         raise ConfigError(f"setting 'recurrent' is '{cell}'; it can be {known}.")
     return Recurrent(space, torso, CELLS[cell](size), head(cell_output(size), MLP(())))
+
+
+def windows_of(replay: Any, length: int, burn_in: int) -> Segments:
+    """The replay sampled in windows. Raises ConfigError if burn-in leaves nothing of them."""
+    check_burn_in(length, burn_in)
+    return Segments(replay, length, burn_in)
