@@ -13,11 +13,12 @@ from parl.agents.replay.sampling import Sampler
 from parl.core.algorithm import Algorithm
 from parl.core.errors import DamagedCheckpoint
 from parl.core.pieces import Ring
-from parl.core.sharding import as_batch
+from parl.core.sharding import as_batch, on_shares
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Array, Metrics, Rollout, Step, static
 
 MAX_BAD = 10  # consecutive discarded results after which learning is considered lost
+OF_ROLLOUT = Rollout(1, 0)  # pyright: ignore[reportArgumentType]  axes of its environments
 
 
 class LearnerState(struct.PyTreeNode):
@@ -113,6 +114,7 @@ class OnPolicy(struct.PyTreeNode):
     ) -> tuple[LearnerState, Metrics]:
         """Updates, then observes: the update must use the same statistics as acting did."""
         update = lambda algorithm, state, x, key: algorithm.update(state, x, key)
+        update = on_shares(update, OF_ROLLOUT)
         if self.in_turn:
             update = sequential_vmap(update)
         algorithm_state, metrics = update(self.algorithm, state.algorithm_state, rollout, key)
@@ -181,15 +183,18 @@ class OffPolicy(struct.PyTreeNode):
         """
         keys = jax.random.split(key, self.updates)
 
-        def burst(algorithm: Algorithm, algorithm_state: Any, xs: Any) -> tuple[Any, Metrics]:
+        def burst(
+            algorithm: Algorithm, algorithm_state: Any, batches: Any, keys: Array
+        ) -> tuple[Any, Metrics]:
             update = lambda algorithm_state, x: algorithm.update(
                 algorithm_state, as_batch(x[0]), x[1]
             )
-            return jax.lax.scan(update, algorithm_state, xs)
+            return jax.lax.scan(update, algorithm_state, (batches, keys))
 
+        burst = on_shares(burst, 1)
         if self.in_turn:
             burst = sequential_vmap(burst)
-        algorithm_state, metrics = burst(self.algorithm, state.algorithm_state, (batches, keys))
+        algorithm_state, metrics = burst(self.algorithm, state.algorithm_state, batches, keys)
         return skip_if_not_finite(state, algorithm_state), metrics
 
     @property

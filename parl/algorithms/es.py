@@ -56,6 +56,10 @@ class ES(Algorithm):
         return self.optimizer(self.learning_rate, weight_decay=self.weight_decay)
 
     @property
+    def by_gradients(self) -> bool:
+        return False  # but by the ranks of returns among all members
+
+    @property
     def episodic(self) -> bool:
         return True
 

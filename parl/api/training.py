@@ -82,6 +82,7 @@ def train(
     with announced(quiet=quiet):
         prepare()
         config = with_data(config, env is not None)
+        leave_cards(config)
         parts = resolve(config, own, algorithm, rival)
         check_learns(parts.config.algorithm, parts.recipe, config.data)
         check_taught(parts.learner, config)
@@ -116,6 +117,7 @@ def resume(
     checkpoint: str | int = "latest",
     opponent: Any = None,
     curve: bool = True,
+    learners: int | None = None,
     **hooks: Any,
 ) -> Run:
     """Continues a run from its newest good checkpoint, or from another one.
@@ -124,8 +126,8 @@ def resume(
     to a directory under runs/ first.
     `checkpoint` is latest, best, or the environment steps of one: newer ones are then removed, and
     what was logged since. A run that is finished is not touched, and its result given back.
-    `steps` and `address`, the Ray cluster, take the place of the run's own if given. With more
-    steps the schedule of the learning rate is the one of a run of that length (`schedule`
+    `steps`, `address`, the Ray cluster, and `learners` take the place of the run's own if given;
+    other learners sum in another order, so that the run does not go on bit for bit. With more steps the schedule of the learning rate is the one of a run of that length (`schedule`
     "stretch", the default), one of its own for the added steps ("restart"), or the old one
     ("keep"), at whose end the rate may be 0. `env`, `algorithm`, `opponent` and the `hooks` are
     needed where the run was started with objects of the user's own. Raises CheckpointError if no
@@ -151,6 +153,9 @@ def resume(
             config = extended(config, steps, schedule, at)
             if address is not None:
                 config = dataclasses.replace(config, address=address)
+            if learners is not None:
+                config = dataclasses.replace(config, learners=learners)
+            leave_cards(config)
             parts = resolve(config, env, algorithm, opponent)
             told = [*with_settings(own, config), *copying]
         for each in lost(own, config):
@@ -161,6 +166,12 @@ def resume(
         restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
             return drive(parts, run, quiet, clock, told, restore, curve)
+
+
+def leave_cards(config: RunConfig) -> None:
+    """Keeps this process off the GPUs that several learners are to have."""
+    if config.learners > 1 and config.learner_gpus:
+        jax.config.update("jax_platforms", "cpu")
 
 
 def own_env(env: Any, env_id: str) -> Any:
@@ -195,7 +206,8 @@ def drive(
     title = f"{parts.config.algorithm} on {parts.config.env}"
     with Progress(parts.config.steps, title, quiet=quiet) as progress:
         progress.phase("setting up")
-        execution = make_execution(parts, progress.phase, run.path, progress.message)
+        latest = partial(run.newest, parts.config.run_id)
+        execution = make_execution(parts, progress.phase, run.path, progress.message, latest)
         try:
             trainer = Trainer(parts, execution, run, progress, clock, told)
             if restore is not None:

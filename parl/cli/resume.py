@@ -24,6 +24,8 @@ class ResumeFlags(Flags):
     steps; keep leaves the old one, whose final rate may be 0."""
     address: str | None = None
     """Ray cluster to use instead of the run's own."""
+    learners: int | None = None
+    """Learners to use instead of the run's own number, which is then not bit-exact."""
     checkpoint: str = "latest"
     """Checkpoint to resume from: latest, best, or its environment steps; newer checkpoints and
     their metrics are removed."""
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> int:
         address=flags.address,
         schedule=flags.schedule,
         checkpoint=flags.checkpoint,
+        learners=flags.learners,
     )
     print_result(done.result, done.path)
     return 0

@@ -67,6 +67,11 @@ class Algorithm(struct.PyTreeNode):
         """
         return None
 
+    @property
+    def by_gradients(self) -> bool:
+        """Whether it follows gradients alone, so that those of a batch's parts may be averaged."""
+        return True
+
     def observe(self, state: Any, rollout: Rollout) -> Any:
         """Folds fresh experience into counters and statistics, once per rollout."""
         return state

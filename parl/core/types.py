@@ -7,6 +7,8 @@ import jax
 import optax
 from flax import struct
 
+from parl.core.sharding import averaged
+
 Array = jax.Array
 Params = Any
 Metrics = dict[str, jax.Array]
@@ -91,5 +93,5 @@ def descend(
 ) -> tuple[Net, Metrics]:
     """One optimiser step on `loss(params, *args) -> (scalar, metrics)`."""
     grads, metrics = jax.grad(loss, has_aux=True)(net.params, *args)
-    updates, opt = optimizer.update(grads, net.opt, net.params)
+    updates, opt = optimizer.update(averaged(grads), net.opt, net.params)
     return Net(optax.apply_updates(net.params, updates), opt), metrics

@@ -1,4 +1,4 @@
-"""Signs of life of environments in other processes, and when such a process counts as lost."""
+"""Signs of life of other processes that step or learn, and when such a process counts as lost."""
 
 PATIENCE = 30.0  # seconds without a sign of life before a process counts as hung, at least
 STARTUP = 120.0  # seconds on top of that for starting, importing and compiling
@@ -8,7 +8,7 @@ beats = 0
 
 
 def beat() -> None:
-    """One environment was made, reset or stepped."""
+    """One environment was made, reset or stepped, one update made, or workers were looked at."""
     global beats
     beats += 1
 

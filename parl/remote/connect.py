@@ -111,6 +111,12 @@ def connect(
     return ray.cluster_resources()
 
 
+def adopt(is_own: bool) -> None:
+    """Tells this process, an actor, whether its cluster is its driver's own."""
+    global own
+    own = is_own
+
+
 def disconnect() -> None:
     """Leaves the cluster; a local one ends, with all its processes.
 

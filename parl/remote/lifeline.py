@@ -142,9 +142,9 @@ def forget(key: bytes) -> None:
             store().internal_kv_del(name, False, SPACE, timeout=PATIENCE)
 
 
-def show(worker: int, sign: Sign, seen: int) -> None:
-    """Shows on stderr what a worker printed after its first `seen` characters."""
+def show(who: str, sign: Sign, seen: int) -> None:
+    """Shows on stderr what somebody printed after its first `seen` characters."""
     new = sign.printed - seen
     text = sign.text[-new:] if new > 0 else ""
     for line in text.splitlines():
-        print(f"[worker {worker}] {line}", file=sys.stderr)
+        print(f"[{who}] {line}", file=sys.stderr)

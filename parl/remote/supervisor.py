@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from parl.agents.execution.collector import CollectorState
 from parl.core.errors import ClusterLost, Halted, RemoteError
 from parl.core.seeding import env_seed
+from parl.envs import pulse
 from parl.envs.pulse import DEATHS, STARTUP, patience
 from parl.remote.chaos import draw
 from parl.remote.failure import Failure
@@ -195,6 +196,7 @@ class Supervisor:
 
     def events(self, timeout: float) -> list[Event]:
         """What happened, in the order of the slots; waits `timeout` seconds if nothing did."""
+        pulse.beat()  # of the process that waits here, which may itself be one that is watched
         heads = {slot.pending[0].ticket: slot for slot in self.slots if slot.pending}
         timeout = min(timeout, LOOK)
         if not heads:
@@ -257,7 +259,7 @@ class Supervisor:
             if sign is not None:
                 if sign.beats != slot.sign.beats:
                     slot.since = self.listened
-                show(slot.index, sign, slot.sign.printed)
+                show(f"worker {slot.index}", sign, slot.sign.printed)
                 slot.sign = sign
 
     def check_room(self, now: float) -> None:

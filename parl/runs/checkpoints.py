@@ -87,6 +87,10 @@ class Checkpoints:
             return next(self.good(run_id, replay))
         return self.checked(self.step_of(which), run_id, replay)
 
+    def newest(self, run_id: str) -> Checkpoint | None:
+        """The newest good checkpoint; None where nothing is saved yet."""
+        return next(self.good(run_id)) if self.saved() else None
+
     def use(
         self,
         run_id: str,

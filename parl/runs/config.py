@@ -10,6 +10,7 @@ from typing import Any
 
 from parl.core.errors import ConfigError
 from parl.core.settings import check_fields, declared
+from parl.core.sharding import Averaging
 
 EXECUTIONS = ("auto", "fused", "host", "ray")
 SEEDS_AS = ("auto", "vmap", "map")
@@ -53,6 +54,17 @@ class RunSettings:
     content with them: others join when the cluster has room, and may leave."""
     min_actors: int = declared(0, low=0, high=100_000)
     """The MIN of --actors MIN:MAX; by default 1 in async mode. In sync mode all are needed."""
+    learners: int = declared(1, low=1, high=10_000)
+    """Learners, each with its share of the rollout actors: actors of Ray whose JAX works as one."""
+    learner_gpus: int = declared(0, low=0, high=64)
+    """GPUs of each learner, as Ray assigns them; 0: learners compute on CPUs."""
+    sync: str = "step"
+    """What several learners average: step, the gradient of every optimiser step, with the result of
+    one learner on as many devices; update, the parameters after every update, or R, after every R
+    updates, each learner from its own share of the batch until then."""
+    flat_gradients: bool = False
+    """With sync step: every learner computes the gradient of its own share of the batch, and one
+    buffer with all of it is averaged per optimiser step, in place of one for each array."""
     mode: str = declared("auto", choices=MODES)
     """sync: every rollout uses the newest policy, and results are reproducible; async: learn from
     fragments as they arrive, possibly from older policies. auto: async for impala and appo, else
@@ -191,6 +203,38 @@ class RunConfig(RunSettings):
             raise ConfigError("profile_worker needs the iterations to trace: add --profile 10:13.")
         profiled(self.profile)
         self.check_actors()
+        self.check_learners()
+
+    def check_learners(self) -> None:
+        """Raises ConfigError for settings of several learners that do not go together."""
+        self.averaging  # noqa: B018  raises
+        if self.learners == 1:
+            for name in ("learner_gpus", "sync", "flat_gradients"):
+                if getattr(self, name) != getattr(RunSettings, name):
+                    raise ConfigError(f"{name} is for several learners: add --learners 2.")
+            return
+        for name in ("data", "record", "teacher", "opponent", "eager"):
+            if getattr(self, name):
+                raise ConfigError(f"{name} is for one learner: leave it out, or --learners.")
+        if self.actors % self.learners:
+            raise ConfigError(
+                f"{self.actors} actors do not divide among {self.learners} learners; try --actors "
+                f"{-(-self.actors // self.learners) * self.learners}."
+            )
+
+    @property
+    def averaging(self) -> Averaging | None:
+        """How learners are kept together; None where XLA does that. Raises ConfigError."""
+        if self.sync == "step":
+            return Averaging(gradients=True) if self.flat_gradients else None
+        if self.flat_gradients:
+            raise ConfigError("flat_gradients is for sync step: nothing else sums gradients.")
+        updates = "1" if self.sync == "update" else self.sync
+        if not (updates.isascii() and updates.isdigit() and int(updates)):
+            raise ConfigError(
+                f"sync is step, update, or a number of updates from 1 on, not {self.sync!r}."
+            )
+        return Averaging(int(updates))
 
     def check_actors(self) -> None:
         """Raises ConfigError for settings of rollout actors without actors."""
@@ -204,6 +248,7 @@ class RunConfig(RunSettings):
             f"worker_env {' '.join(self.worker_env)}": bool(self.worker_env),
             f"worker_files {' '.join(self.worker_files)}": bool(self.worker_files),
             f"deadline {self.deadline}": self.deadline is not None and not self.env_workers,
+            f"learners {self.learners}": self.learners > 1,
         }
         for what, is_said in said.items():
             if is_said and not self.actors:

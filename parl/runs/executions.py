@@ -16,6 +16,7 @@ from parl.agents.execution.then_online import ThenOnline
 from parl.agents.learner import FromData
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
+from parl.core.checkpoint import Checkpoint
 from parl.core.seeding import env_seed
 from parl.envs.factory import in_processes
 from parl.runs.build import Parts
@@ -30,13 +31,15 @@ def make_execution(
     say: Callable[[str], None] = lambda phase: None,
     out: Path | None = None,
     warn: Callable[[str], None] = lambda text: None,
+    latest: Callable[[], Checkpoint | None] = lambda: None,
 ) -> Execution:
     """The run, ready to advance; `say` is told what is waited for, `warn` what was lost.
 
-    `out` is the run's directory, by which it is known on a cluster.
+    `out` is the run's directory, by which it is known on a cluster. `latest` gives its newest
+    checkpoint, from which several learners go on where one of them dies.
     """
     if parts.data is None:
-        return make_online(parts, say, out, warn)
+        return make_online(parts, say, out, warn, latest=latest)
     say("reading the data")
     config, seeds, spec, learner = (
         parts.config,
@@ -60,10 +63,11 @@ def make_online(
     out: Path | None,
     warn: Callable[[str], None],
     data: Any = (),
+    latest: Callable[[], Checkpoint | None] = lambda: None,
 ) -> Execution:
     """The run in its environments; `data` is the data set that its learner's state holds."""
     config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
-    seeds, share = run_seeds(config), layout.envs_per_worker
+    seeds = run_seeds(config)
     shape = layout.envs_per_iteration, parts.recipe.length
     if layout.execution == "fused":
         assert factory.jax is not None
@@ -71,34 +75,47 @@ def make_online(
     vector = factory.vector
     if config.env_workers:
         vector = in_processes(factory, config.env_workers, config.deadline, warn)
-    make = partial(
-        make_collector,
-        vector,
-        learner.algorithm,
-        seeds,
-        share,
-        config.info_names,
-        layout.workers,
-    )
+    make = collectors_of(parts, vector)
     if layout.execution == "host":
         pool = InlinePool([make(0)], parts.recipe.length)
         return Pooled(pool, factory.spec, learner, seeds, *shape, data)
 
-    from parl.remote import RolloutPool, connect  # only now: it loads Ray
+    from parl.remote import connect  # only now: it loads Ray
     from parl.remote.occupants import introduce
     from parl.remote.tracing import Traced
 
     say("starting Ray" if config.address == "local" else f"joining Ray at {config.address}")
     connect(config.address, distributed_files=config.worker_files)
     introduce(f"{config.algorithm} on {config.env}", str(out.resolve()) if out else "")
+    if config.learners > 1:
+        from parl.runs.learners import group_of
+
+        return group_of(parts, say, warn, latest)
     say(f"starting {layout.workers} rollout actor{'s' * (layout.workers > 1)}")
     traced = None
     if config.profile_worker is not None and out is not None:
         iterations = profiled(config.profile)
         traced = Traced(config.profile_worker, iterations, out / FOLDER, warn)
+    return with_actors(parts, make, layout.workers, say, data, traced)
+
+
+def with_actors(
+    parts: Parts,
+    make: Callable[[int], Collector],
+    workers: int,
+    say: Callable[[str], None] = lambda phase: None,
+    data: Any = (),
+    traced: Any = None,
+) -> Pooled:
+    """An execution with rollout actors, of which `make` makes what each holds."""
+    from parl.remote import RolloutPool  # only now: it loads Ray
+
+    config, layout, learner = parts.config, parts.layout, parts.learner
+    share, spec, seeds = layout.envs_per_worker, parts.factory.spec, run_seeds(config)
+    shape = layout.envs_per_iteration, parts.recipe.length
     pool = RolloutPool(
         make,
-        layout.workers,
+        workers,
         share,
         parts.recipe.length,
         mode="async" if layout.mode == "async" else "sync",
@@ -111,12 +128,13 @@ def make_online(
         say=say,
         traced=traced,
     )
+    run = learner, seeds, *shape, data, config.averaging
     try:
         if layout.mode == "sync":
-            execution = Pooled(pool, factory.spec, learner, seeds, *shape, data)
+            execution = Pooled(pool, spec, *run)
         else:
-            fragments = layout.envs_per_iteration // share
-            execution = Streamed(pool, fragments, factory.spec, learner, seeds, *shape, data)
+            fragments = layout.envs_per_iteration // share // config.learners
+            execution = Streamed(pool, fragments, spec, *run)
         pool.ready()
     except BaseException:
         pool.close()
@@ -131,6 +149,21 @@ def variables(given: tuple[str, ...]) -> dict[str, str]:
         if not equals or not name.isidentifier():
             raise ConfigError(f"worker_env is KEY=VALUE, not '{name}{equals}{value}'.")
     return {name: value for name, _, value in pairs}
+
+
+def collectors_of(
+    parts: Parts, vector: Callable[[int, int, int], Any]
+) -> Callable[[int], Collector]:
+    """What makes the collector of a worker, in the worker's process."""
+    return partial(
+        make_collector,
+        vector,
+        parts.learner.algorithm,
+        run_seeds(parts.config),
+        parts.layout.envs_per_worker,
+        parts.config.info_names,
+        parts.layout.workers,
+    )
 
 
 def make_collector(

@@ -70,9 +70,49 @@ def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFac
     if mode == "async" and isinstance(recipe, OffPolicyRecipe):
         # as few workers' fragments as leave a whole number of updates, at best one; on-policy
         # batches stay
-        parts = math.gcd(updates, workers)
+        parts = math.gcd(updates, workers // config.learners)
+    if config.learners > 1:
+        check_learners(config, execution, recipe)
     envs = recipe.num_envs
     return Layout(execution, mode, workers, envs // workers, envs // parts, updates // parts)
+
+
+def check_learners(config: RunConfig, execution: str, recipe: Recipe) -> None:
+    """Raises ConfigError where several learners cannot share the work."""
+    if execution != "ray":
+        raise ConfigError(
+            f"learners {config.learners} are for rollout actors, not {execution} execution."
+        )
+    devices = config.learners * max(config.learner_gpus, 1)
+    off_policy = recipe if isinstance(recipe, OffPolicyRecipe) else None
+    size, name = (recipe.num_envs, "num-envs")
+    if off_policy is not None:
+        size, name = off_policy.batch_size, "batch-size"
+    if size % devices:
+        raise ConfigError(
+            f"{name} {size} does not divide among {devices} devices; try --{name} "
+            f"{-(-size // devices) * devices}."
+        )
+    if off_policy is None:
+        check_samples(recipe, devices)
+    if config.averaging is None:
+        return
+    if not recipe.algorithm.by_gradients:
+        raise ConfigError("an algorithm without gradients has nothing to average: use --sync step.")
+    if off_policy is not None and off_policy.replay_on_host:
+        raise ConfigError("replay_on_host is for --sync step without --flat-gradients.")
+
+
+def check_samples(recipe: Recipe, devices: int) -> None:
+    """Raises ConfigError where the minibatches of a rollout do not divide among devices."""
+    minibatches = getattr(recipe.algorithm, "minibatches", 1)
+    whole = getattr(recipe, "recurrent", "none") != "none"  # sequences are not split
+    size = recipe.num_envs * (1 if whole else recipe.length) // minibatches
+    if size % devices:
+        raise ConfigError(
+            f"minibatches of {size} {'sequences' if whole else 'steps'} do not divide among "
+            f"{devices} devices; change --num-envs or --minibatches."
+        )
 
 
 def in_turn(config: RunConfig, recipe: Recipe) -> bool:

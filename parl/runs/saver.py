@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
 import numpy as np
 
 from parl.agents.execution.protocol import Execution
@@ -71,7 +70,7 @@ class Saver:
     @property
     def is_sound(self) -> bool:
         """Whether the last update was finite; after a bad one the run is not saved."""
-        return not np.any(self.execution.state.bad_in_row)
+        return not np.any(self.execution.discarded.in_row)
 
     @property
     def is_best_unsaved(self) -> bool:
@@ -82,12 +81,11 @@ class Saver:
     @property
     def devices(self) -> dict[str, Any]:
         """The devices that the run computes on."""
-        mesh = self.execution.mesh
-        return {"kind": jax.devices()[0].device_kind, "count": mesh.size if mesh else 1}
+        return self.execution.devices._asdict()
 
     def check(self) -> None:
         """Raises Diverged if a seed's updates keep failing; the last checkpoint is kept."""
-        bad = np.atleast_1d(self.execution.state.bad_in_row)
+        bad = np.atleast_1d(self.execution.discarded.in_row)
         if (bad >= MAX_BAD).any():
             seed = self.config.seeds[int(bad.argmax())]
             raise Diverged(

@@ -7,6 +7,7 @@ learning: a run's parameters do not depend on how often they happen.
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from parl.agents.execution.ended import Ended
 from parl.agents.execution.protocol import Execution
 from parl.core.checkpoint import named_leaves, params_sha256
-from parl.core.errors import EnvError, Halted, ParlError, RemoteError
+from parl.core.errors import ClusterLost, EnvError, Halted, ParlError, RemoteError
 from parl.report.metrics import RunLog, plain
 from parl.report.progress import Progress
 from parl.runs.books import Books, env_steps_of
@@ -204,9 +205,10 @@ class Trainer:
     def rescue(self, error: ParlError) -> None:
         """Saves the run after rollout workers failed, and adds that to their error."""
         if self.env_steps > self.saver.last_saved:
-            self.save()
+            with suppress(ClusterLost):  # of learners that were on it
+                self.save()
         error.args = (
-            f"{error} The run is saved at step {self.env_steps}; go on with 'parl resume "
+            f"{error} The run is saved at step {self.saver.last_saved}; go on with 'parl resume "
             f"{self.run.path}'.",
         )
 
@@ -258,7 +260,7 @@ class Trainer:
     @property
     def skipped_updates(self) -> Any:
         """Updates discarded because of NaN or infinity: a number, or one per seed."""
-        skipped = np.asarray(self.execution.state.skipped)
+        skipped = np.asarray(self.execution.discarded.total)
         return (skipped * getattr(self.execution.learner, "updates", 1)).tolist()
 
     @property

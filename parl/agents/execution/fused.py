@@ -16,6 +16,8 @@ from jax.sharding import Mesh
 from parl import ops
 from parl.agents.execution.ended import Ended, both, ended, nothing, total, unscaled
 from parl.agents.execution.protocol import (
+    Devices,
+    Discarded,
     Report,
     Seeds,
     Snapshot,
@@ -326,6 +328,14 @@ class Fused:
         raise ConfigError(
             "fused execution keeps its rollouts on the device: use --execution host with --record."
         )
+
+    @property
+    def discarded(self) -> Discarded:
+        return Discarded.of(self.state)
+
+    @property
+    def devices(self) -> Devices:
+        return Devices.of(self.mesh)
 
     def updates_since(self, iteration: int) -> int:
         return updates_of(self.learner, self.iteration - max(iteration, self.warmup))

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from parl.agents.execution.ended import nothing
 from parl.agents.execution.pooled import host_programs, improve_on_host
 from parl.agents.execution.protocol import (
+    Devices,
+    Discarded,
     Report,
     Seeds,
     Snapshot,
@@ -149,7 +151,7 @@ class Offline:
 
     def advance_on_host(self, iterations: int) -> dict[str, np.ndarray]:
         """Some iterations with the data in host memory."""
-        programs = host_programs(exact(self.spec), None, jax.tree.structure(self.data))
+        programs = host_programs(exact(self.spec), None, None, jax.tree.structure(self.data))
         total: Any = None
         for _ in range(iterations):
             key = jax.random.fold_in(jax.random.fold_in(self.keys, OFFLINE), self.iteration)
@@ -176,6 +178,14 @@ class Offline:
 
     def keep(self, take: Callable[[Rollout, int], None]) -> None:
         raise ConfigError("a run on data collects nothing: leave out --record.")
+
+    @property
+    def discarded(self) -> Discarded:
+        return Discarded.of(self.state)
+
+    @property
+    def devices(self) -> Devices:
+        return Devices.of(self.mesh)
 
     def updates_since(self, iteration: int) -> int:
         return (self.iteration - iteration) * self.own.updates

@@ -18,6 +18,8 @@ from parl.agents.execution.collector import CollectorState, Fragment
 from parl.agents.execution.ended import total
 from parl.agents.execution.pool import InlinePool, Pool
 from parl.agents.execution.protocol import (
+    Devices,
+    Discarded,
     Report,
     Seeds,
     Snapshot,
@@ -42,17 +44,30 @@ from parl.agents.learner import (
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import CheckpointError, ConfigError, Halted
 from parl.core.programs import as_data, shared
-from parl.core.sharding import batches_over, split, whole
+from parl.core.sharding import (
+    Averaging,
+    averaged_after,
+    batches_over,
+    gathered,
+    here,
+    replicated,
+    shared_out,
+    spans_processes,
+    whole,
+)
 from parl.core.spec import EnvSpec
 from parl.core.spec_json import ExactSpec, exact
 from parl.core.types import Array, Metrics, Rollout
+from parl.envs import pulse
 from parl.envs.protocol import EnvState, VectorEnv
 
 
 class Pooled:
     """Runs a pool and a learner; the pool's rollouts are joined along the environments' axis.
 
-    One iteration learns from [length, num_envs] steps: a fragment of every worker.
+    One iteration learns from [length, num_envs] steps: a fragment of every worker. Where several
+    processes learn together, each has a pool of its own, with its part of the environments, and all
+    call the same methods in the same order. `averaging` has the devices learn from shares.
     """
 
     def __init__(
@@ -64,6 +79,7 @@ class Pooled:
         num_envs: int,
         length: int,
         data: Any = (),
+        averaging: Averaging | None = None,
     ):
         if seeds.vmapped and isinstance(learner, OffPolicy) and learner.on_host:
             raise ConfigError(
@@ -78,17 +94,13 @@ class Pooled:
         self.keys = seeds.keys().learn
         self.mesh = None if seeds.vmapped else batch_mesh(learner, num_envs)
         self.state = self.place(init_learner(learner, spec, seeds, length, num_envs, data))
-        self.fill, self.learn = learning_programs(learner, spec, seeds, self.mesh)
+        self.fill, self.learn = learning_programs(learner, spec, seeds, self.mesh, averaging)
         self.take: Callable[[Rollout, int], None] | None = None
         self.pool.publish(self.policy, 0)
 
     def place(self, state: LearnerState) -> LearnerState:
         """Brings the state to all devices of the run; replay in host memory stays there."""
-        if self.mesh is None:
-            return state
-        everywhere = whole(self.mesh)
-        place = lambda x: jax.device_put(x, everywhere) if isinstance(x, jax.Array) else x
-        return jax.tree.map(place, state)
+        return state if self.mesh is None else replicated(self.mesh, state)
 
     def advance(self, iterations: int) -> Report:
         metrics, ended, spent = [], [], Spent()
@@ -116,10 +128,11 @@ class Pooled:
             self.iteration += 1
             jax.block_until_ready(policy)  # publishing waits for it anyway, and is told apart
             with spent.on("publish"):
-                self.pool.publish(policy, self.iteration)
+                self.pool.publish(here(policy), self.iteration)
+            pulse.beat()
         mean = {}
         if metrics:
-            metrics = jax.device_get(metrics)
+            metrics = jax.device_get(here(metrics))
             mean = {name: mean_of_finite([m[name] for m in metrics]) for name in metrics[0]}
         return Report(mean, total(ended), spent.seconds, self.pool.asks_to_save())
 
@@ -140,16 +153,17 @@ class Pooled:
 
     def divide(self, rollout: Rollout) -> Rollout:
         """Its environments divided among the devices; replay takes it whole."""
-        if self.mesh is None or isinstance(self.learner, OffPolicy):
+        off_policy = isinstance(self.learner, OffPolicy)
+        if self.mesh is None or (off_policy and not spans_processes(self.mesh)):
             return rollout
-        num_envs = rollout.steps.first.shape[1]
-        steps = jax.device_put(rollout.steps, split(self.mesh, num_envs, axis=1))
-        return Rollout(steps, jax.device_put(rollout.memory, split(self.mesh, num_envs)))
+        steps = shared_out(self.mesh, rollout.steps, axis=1)
+        rollout = Rollout(steps, shared_out(self.mesh, rollout.memory))
+        return gathered(self.mesh, rollout) if off_policy else rollout
 
     @property
     def policy(self) -> Any:
         algorithm = self.data.algorithm
-        return policy_program(self.seeds, algorithm)(algorithm, self.state.algorithm_state)
+        return policy_program(self.seeds, algorithm)(algorithm, self.algorithm_state)
 
     def set_state(self, state: LearnerState) -> None:
         self.state = self.place(state)
@@ -157,10 +171,18 @@ class Pooled:
 
     @property
     def algorithm_state(self) -> Any:
-        return self.state.algorithm_state
+        return here(self.state.algorithm_state)
 
     def keep(self, take: Callable[[Rollout, int], None]) -> None:
         self.take = take
+
+    @property
+    def discarded(self) -> Discarded:
+        return Discarded.of(here(self.state))
+
+    @property
+    def devices(self) -> Devices:
+        return Devices.of(self.mesh)
 
     def updates_since(self, iteration: int) -> int:
         return updates_of(self.learner, self.iteration - max(iteration, self.warmup))
@@ -169,7 +191,7 @@ class Pooled:
         return {f"pool/{name}": value for name, value in self.pool.metrics().items()}
 
     def snapshot(self, replay: bool = True) -> Snapshot:
-        state, rows = without_rows(self.state, replay)
+        state, rows = without_rows(here(self.state), replay)
         run = {"learner": state, "iteration": np.int64(self.iteration), "keys": self.keys}
         workers = self.snapshot_workers()
         tree = {"run": run, "replay": rows} | workers.tree
@@ -185,14 +207,15 @@ class Pooled:
         return Snapshot({"workers": arrays}, meta, exact)
 
     def restore(self, checkpoint: Checkpoint) -> None:
+        before = here(self.state)
         template = {
-            "learner": without_rows(self.state)[0],
+            "learner": without_rows(before)[0],
             "iteration": np.int64(0),
             "keys": self.keys,
         }
         run = checkpoint.restore("run", template)
         rows = checkpoint.under("replay")
-        self.state = self.place(with_rows(run["learner"], rows, self.state))
+        self.state = self.place(with_rows(run["learner"], rows, before))
         self.iteration = int(run["iteration"])
         self.warmup = warmup_iterations(self.learner, self.steps_per_iteration)
         if lacks_replay(run["learner"], rows):
@@ -252,13 +275,17 @@ class Spent:
 
 
 def learning_programs(
-    learner: Learner, spec: EnvSpec, seeds: Seeds, mesh: Mesh | None = None
+    learner: Learner,
+    spec: EnvSpec,
+    seeds: Seeds,
+    mesh: Mesh | None = None,
+    averaging: Averaging | None = None,
 ) -> Any:
     """(storing, learning), compiled at their first calls; both return the next policy, too.
 
     storing: (learner, state, rollout); learning: (learner, state, rollout, key, iteration).
     """
-    kind = exact(spec), mesh, jax.tree.structure(as_data(learner))
+    kind = exact(spec), mesh, averaging, jax.tree.structure(as_data(learner))
     if isinstance(learner, OffPolicy) and learner.on_host:
         return learn_from_host(learner, *host_programs(*kind))
     return learn_programs(seeds.form, *kind)
@@ -266,7 +293,7 @@ def learning_programs(
 
 @shared
 def learn_programs(
-    seeds: Seeds, spec: ExactSpec, mesh: Mesh | None, structure: Any
+    seeds: Seeds, spec: ExactSpec, mesh: Mesh | None, averaging: Averaging | None, structure: Any
 ) -> tuple[Any, Any]:
     """The programs for a replay on the device or none, for learners of a structure."""
 
@@ -279,6 +306,7 @@ def learn_programs(
     ) -> tuple[LearnerState, Any, Metrics]:
         key = jax.random.fold_in(key, iteration)
         state, metrics = learner.learn(state, rollout, key)
+        state = averaged_state(state, iteration)
         return state, learner.policy(state), metrics
 
     def fill_all(learner: Learner, state: LearnerState, rollout: Rollout) -> Any:
@@ -292,21 +320,31 @@ def learn_programs(
         all_seeds = seeds.vmap(learn, (seeds.learner_axis, axes, 0, 0, None), (axes, 0, 0))
         return all_seeds(learner, state, rollout, key, iteration)
 
-    place, spread = mesh and whole(mesh), batches_over(mesh)
+    place, spread = mesh and whole(mesh), batches_over(mesh, averaging)
     return (
         jax.jit(spread(fill_all), donate_argnums=1, out_shardings=place),
         jax.jit(spread(learn_all), donate_argnums=1, out_shardings=place),
     )
 
 
+def averaged_state(state: LearnerState, iteration: Array) -> LearnerState:
+    """The state with what was learned averaged over the devices, where that is due."""
+    part = state.algorithm_state, state.skipped, state.bad_in_row
+    learned, skipped, bad_in_row = averaged_after(part, iteration)
+    return state.replace(algorithm_state=learned, skipped=skipped, bad_in_row=bad_in_row)
+
+
 @shared
-def host_programs(spec: ExactSpec, mesh: Mesh | None, structure: Any) -> tuple[Any, Any, Any]:
+def host_programs(
+    spec: ExactSpec, mesh: Mesh | None, averaging: Averaging | None, structure: Any
+) -> tuple[Any, Any, Any]:
     """What is compiled where replay lies in host memory: updates, observing, the policy."""
     improve = lambda learner, state, batches, key: learner.update_many(state, batches, key)
     see = lambda learner, state, rollout: observe(learner.algorithm, state, rollout)
     policy = lambda learner, state: learner.algorithm.policy(state)
+    spread = batches_over(mesh, averaging)
     return (
-        jax.jit(batches_over(mesh)(improve), donate_argnums=1),
+        jax.jit(spread(improve), donate_argnums=1, out_shardings=mesh and whole(mesh)),
         jax.jit(see, donate_argnums=1),
         jax.jit(policy),
     )

@@ -101,6 +101,30 @@ def finite_sums(metrics: Metrics) -> tuple[Metrics, dict[str, Array]]:
     return sums, jax.tree.map(jnp.int32, finite)
 
 
+class Discarded(NamedTuple):
+    """Updates that were discarded because of NaN or infinity; () or [K] each."""
+
+    total: Any
+    in_row: Any  # since the last good one
+
+    @classmethod
+    def of(cls, state: LearnerState) -> "Discarded":
+        """Those that a learner's state counts."""
+        return cls(np.asarray(state.skipped), np.asarray(state.bad_in_row))
+
+
+class Devices(NamedTuple):
+    """What a run computes on."""
+
+    kind: str
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  that share one seed's work
+
+    @classmethod
+    def of(cls, mesh: Mesh | None) -> "Devices":
+        """Those of a mesh, or the only one."""
+        return cls(jax.devices()[0].device_kind, mesh.size if mesh else 1)
+
+
 class Snapshot(NamedTuple):
     """A run in the form a checkpoint takes."""
 
@@ -118,7 +142,7 @@ class Execution(Protocol):
     iteration: int  # rollouts collected so far
     steps_per_iteration: int  # environment steps of one seed
     warmup: int  # the first iteration that learns; those before it only store
-    mesh: Mesh | None  # devices that share one seed's work
+    mesh: Mesh | None  # devices of this process that share one seed's work
 
     def advance(self, iterations: int) -> Report:
         """Runs some iterations; fewer where it is to stop, see `heed`.
@@ -144,6 +168,16 @@ class Execution(Protocol):
     @property
     def algorithm_state(self) -> Any:
         """The algorithm's current state, a part of `state`."""
+        ...
+
+    @property
+    def discarded(self) -> Discarded:
+        """Updates that came to nothing."""
+        ...
+
+    @property
+    def devices(self) -> Devices:
+        """The devices that it computes on."""
         ...
 
     def updates_since(self, iteration: int) -> int:

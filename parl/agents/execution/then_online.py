@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from parl.agents.execution.offline import Offline, check_same_data
-from parl.agents.execution.protocol import Execution, Report, Snapshot
+from parl.agents.execution.protocol import Devices, Discarded, Execution, Report, Snapshot
 from parl.agents.learner import LearnerState
 from parl.core.checkpoint import Checkpoint
 from parl.core.types import Rollout
@@ -66,6 +66,14 @@ class ThenOnline:
     @property
     def algorithm_state(self) -> Any:
         return self.current.algorithm_state
+
+    @property
+    def discarded(self) -> Discarded:
+        return self.current.discarded
+
+    @property
+    def devices(self) -> Devices:
+        return self.current.devices
 
     def updates_since(self, iteration: int) -> int:
         before = max(0, min(self.iteration, self.switch) - iteration)

@@ -16,6 +16,10 @@ class AlgorithmWrapper(Algorithm):
         return self.inner.episodic
 
     @property
+    def by_gradients(self) -> bool:
+        return self.inner.by_gradients
+
+    @property
     def tolerates_lag(self) -> bool:
         return self.inner.tolerates_lag
 
