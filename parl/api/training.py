@@ -127,7 +127,8 @@ def resume(
     `checkpoint` is latest, best, or the environment steps of one: newer ones are then removed, and
     what was logged since. A run that is finished is not touched, and its result given back.
     `steps`, `address`, the Ray cluster, and `learners` take the place of the run's own if given;
-    other learners sum in another order, so that the run does not go on bit for bit. With more steps the schedule of the learning rate is the one of a run of that length (`schedule`
+    other learners sum in another order, so that the run does not go on bit for bit. With more
+    steps the schedule of the learning rate is the one of a run of that length (`schedule`
     "stretch", the default), one of its own for the added steps ("restart"), or the old one
     ("keep"), at whose end the rate may be 0. `env`, `algorithm`, `opponent` and the `hooks` are
     needed where the run was started with objects of the user's own. Raises CheckpointError if no

@@ -1,24 +1,14 @@
 """Several learners as one execution: every rank is an actor, and this side alone decides.
 
-The ranks of a group meet in collectives, which have no membership: one that is stuck holds up all
-of them for ever. So nothing is decided there. Each order goes to all ranks at once, a sign of life
-is expected of some rank within a deadline, and where one dies or none gives a sign all are ended
-and a new group begins at the last checkpoint. It repeats the orders since then, so that whoever
-drives the run need not know: where workers continue exactly, all numbers are the same.
+The ranks meet in collectives, in which one that is stuck holds up all for ever. So nothing is
+decided there: each order goes to all ranks at once, and where one dies or none gives a sign of life
+within the deadline, all are ended and new ones begin at the last checkpoint. They repeat the orders
+since then, so that whoever drives the run need not know: where workers continue exactly, all
+numbers are the same.
 """
 
-import os
-import signal
-import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
-
-import ray
-from ray.exceptions import RayError
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from parl.agents.execution.ended import nothing, total
 from parl.agents.execution.protocol import (
@@ -32,80 +22,54 @@ from parl.agents.execution.protocol import (
 )
 from parl.agents.learner import Learner, LearnerState
 from parl.core.checkpoint import Checkpoint
-from parl.core.errors import CheckpointError, ClusterLost, ConfigError, RemoteError
+from parl.core.errors import CheckpointError, ConfigError, RemoteError
 from parl.core.types import Rollout
 from parl.envs.protocol import VectorEnv
-from parl.envs.pulse import DEATHS, STARTUP, patience
-from parl.remote.connect import cluster_lost, first_line, is_own, quiet, worker_env
-from parl.remote.failure import Failure, revive
-from parl.remote.lifeline import Sign, forget, heard, show
-from parl.remote.process import Shared
-from parl.remote.rank import MakeExecution, Place, Rank, Told
+from parl.envs.pulse import DEATHS
+from parl.remote.rank import MakeExecution, Told
+from parl.remote.ranks import RankLost, Ranks
 from parl.remote.shares import stats_of_all, together
-from parl.remote.supervisor import LOOK, WAIT_FOR_CPUS_S
 
-CLOSING = 5.0  # seconds that the ranks have to end their workers
-NO_SIGN = Sign()
-SHARE_OF_CPU = 0.001  # that a learner takes of a cluster of the run's own
-
-
-class RankLost(Exception):
-    """A rank died, or none gave a sign of life."""
+CHANGING = ("advance", "change", "set_state")  # orders that new ranks repeat
+ITERATION = "run/iteration"  # the entry of a checkpoint
 
 
 class Order(NamedTuple):
-    """What all ranks are told to do."""
+    """What all ranks were told to do."""
 
     iteration: int  # when
     name: str
     arguments: tuple[Any, ...]
 
 
-class Actor(NamedTuple):
-    """A rank's process."""
-
-    handle: Any
-    key: bytes  # under which it tells that it lives
-    started: Any  # the ticket of its host, process id and meeting address
-
-
 class Group:
-    """`ranks` learners that run one execution together; see `Execution`.
+    """Learners that run one execution together; see `Execution`.
 
-    `make(rank)` makes a rank's part, in its process: a Pooled with its share of the workers.
-    `rounds` is how many of its iterations are one here. `latest` gives the run's newest checkpoint,
-    if there is one. `say` is told what is waited for, `warn` what was lost.
+    `make(rank)` makes a rank's part in its process, a Pooled with its share of the workers, whose
+    iterations have `steps` environment steps of all ranks; `rounds` of them are one here. `latest`
+    gives the run's newest checkpoint, if there is one; `warn` is told what was lost.
     """
 
     def __init__(
         self,
+        ranks: Ranks,
         make: MakeExecution,
-        ranks: int,
         learner: Learner,
         seeds: Seeds,
         steps: int,
         rounds: int = 1,
-        gpus: int = 0,
-        deadline: float | None = None,
         latest: Callable[[], Checkpoint | None] = lambda: None,
-        say: Callable[[str], None] = lambda text: None,
         warn: Callable[[str], None] = lambda text: None,
     ):
-        self.make, self.ranks, self.gpus, self.rounds = Shared(ray.put(make)), ranks, gpus, rounds
-        self.learner, self.seeds, self.mesh = learner, seeds, None  # its devices are the ranks'
+        self.ranks, self.make, self.latest, self.warn = ranks, make, latest, warn
+        self.learner, self.seeds, self.steps, self.rounds = learner, seeds, steps, rounds
+        self.mesh: Any = None  # its devices are the ranks'
         self.steps_per_iteration = rounds * steps
         self.warmup = -(-warmup_iterations(learner, steps) // rounds)
-        self.steps, self.deadline = steps, deadline
-        self.latest, self.say, self.warn = latest, say, warn
         self.iteration, self.restarts, self.deaths = 0, 0, 0
         self.base: Checkpoint | None = None  # that the run was resumed from
-        self.done: list[Order] = []  # since the run began or was resumed, that change something
+        self.done: list[Order] = []  # those that changed something
         self.told = Told(Report({}, nothing()), (0, 0), {})
-        self.actors: list[Actor] = []
-        self.placement: Any = None
-        self.warm, self.longest = False, 0.0  # seconds between two signs of life
-        self.printed: dict[bytes, int] = {}  # characters that were shown of each rank's
-        self.kind = ""  # of device
         try:
             self.begin()
         except BaseException:
@@ -118,10 +82,14 @@ class Group:
         answers: list[Told] = self.order("advance", iterations * self.rounds)
         self.iteration, self.deaths = self.iteration + iterations, 0
         first = answers[0]
-        self.warm = self.warm or bool(first.report.metrics)  # nothing more will compile
-        report = Report(first.report.metrics, total([told.report.ended for told in answers]))
-        self.told = Told(report, first.discarded, stats_of_all([told.stats for told in answers]))
-        return report
+        self.ranks.warm = self.ranks.warm or bool(first.report.metrics)
+        ended = total([told.report.ended for told in answers])
+        self.told = Told(
+            first.report._replace(ended=ended),
+            first.discarded,
+            stats_of_all([told.stats for told in answers]),
+        )
+        return self.told.report
 
     @property
     def policy(self) -> Any:
@@ -146,7 +114,7 @@ class Group:
         return together(self.order("snapshot", replay))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        iteration = int(checkpoint.arrays["run/iteration"])
+        iteration = int(checkpoint.arrays[ITERATION])
         if iteration % self.rounds:
             raise CheckpointError(
                 f"{checkpoint.path} lies between two averages of the parameters; go on from it "
@@ -157,170 +125,54 @@ class Group:
         self.base, self.iteration = checkpoint, iteration // self.rounds
 
     def order(self, name: str, *arguments: Any) -> list[Any]:
-        """Every rank's answer, in their order; after a death of one, that of a new group."""
-        order = Order(self.iteration, name, arguments)
+        """Every rank's answer, in their order; where one was lost, those of new ranks."""
         while True:
             try:
-                answers = self.ask(order)
+                answers = self.ranks.ask(name, *arguments)
                 break
             except RankLost as lost:
                 self.recover(str(lost))
         if name in CHANGING:
-            self.done.append(order)
+            self.done.append(Order(self.iteration, name, arguments))
         return answers
 
-    def ask(self, order: Order) -> list[Any]:
-        """Every rank's answer. Raises RankLost, and what was raised in a rank."""
-        sent = [ray.put(x) if order.name in LARGE else x for x in order.arguments]
-        if not self.actors:
-            raise RankLost("the learners were ended")
-        tickets = [actor.handle.order.remote(order.name, *sent) for actor in self.actors]
-        return self.wait(tickets, 0.0 if self.warm else STARTUP)
-
-    def wait(self, tickets: Sequence[Any], more: float = 0.0) -> list[Any]:
-        """The answers to all tickets; `more` seconds beyond the deadline without a sign of life."""
-        answers: dict[Any, Any] = {}
-        since, beats = time.monotonic(), self.beats()
-        while len(answers) < len(tickets):
-            left = [ticket for ticket in tickets if ticket not in answers]
-            ready, _ = ray.wait(left, num_returns=1, timeout=LOOK)
-            for ticket in ready:
-                answers[ticket] = self.answer(ticket, tickets.index(ticket))
-            if ready:
-                continue
-            if lost := cluster_lost():
-                raise ClusterLost(f"{lost}.")
-            now, new = time.monotonic(), self.beats()
-            if new != beats:
-                self.longest = max(self.longest, now - since if self.warm else 0.0)
-                since, beats = now, new
-            limit = patience(self.deadline, self.longest) + more
-            if now - since > limit:
-                raise RankLost(f"no learner gave a sign of life for {limit:.0f} s")
-        return [answers[ticket] for ticket in tickets]
-
-    def beats(self) -> list[int]:
-        """The signs of life of each rank so far; shows what the ranks print."""
-        signs = heard(actor.key for actor in self.actors)
-        for rank, actor in enumerate(self.actors):
-            sign = signs.get(actor.key, NO_SIGN)
-            show(f"learner {rank}", sign, self.printed.get(actor.key, 0))
-            self.printed[actor.key] = sign.printed
-        return [signs.get(actor.key, NO_SIGN).beats for actor in self.actors]
-
-    def answer(self, ticket: Any, rank: int) -> Any:
-        """The answer to a ticket that is there."""
-        try:
-            answer = ray.get(ticket)
-        except RayError as error:
-            raise RankLost(f"learner {rank} died: {first_line(error)}") from error
-        if isinstance(answer, Failure):
-            self.end()
-            raise revive(answer, f"learner {rank}")
-        return answer
-
-    # --- processes ------------------------------------------------------------------------------
+    # --- recovery -----------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Starts all ranks and has them make their parts; again where one dies of it."""
+        """Starts the ranks, again where one is lost on the way."""
         while True:
             try:
-                self.start()
-                return
+                return self.ranks.start(self.make)
             except RankLost as lost:
-                self.bury(str(lost))
-
-    def start(self) -> None:
-        """Starts all ranks, of which each takes a place of the placement group."""
-        if lost := cluster_lost():
-            raise ClusterLost(f"{lost}.")
-        scheduled = not is_own()
-        self.placement = self.placement or self.place(1.0 if scheduled else SHARE_OF_CPU)
-        driver = socket.gethostname(), os.getpid()
-        for rank in range(self.ranks):
-            place = Place(rank, self.ranks, self.gpus, driver, new_key(), not scheduled)
-            options = {
-                "num_cpus": 1.0 if scheduled else SHARE_OF_CPU,
-                "num_gpus": self.gpus,
-                "max_restarts": 0,
-                "max_task_retries": 0,
-                "runtime_env": learner_env(self.gpus),
-                "scheduling_strategy": PlacementGroupSchedulingStrategy(self.placement, rank),
-            }
-            with quiet():
-                handle: Any = ray.remote(**options)(Rank)
-                handle = handle.remote(place)
-            self.actors.append(Actor(handle, place.key, handle.hello.remote()))
-        self.say(f"starting {self.ranks} learners")
-        hosts = self.wait([actor.started for actor in self.actors], STARTUP)
-        self.kind = self.ask(Order(0, "start", (hosts[0][2], self.make)))[0]
-
-    def place(self, cpus: float) -> Any:
-        """A place for every rank. Raises RemoteError where the cluster has no room for them."""
-        bundle = {"CPU": cpus} | ({"GPU": self.gpus} if self.gpus else {})
-        placement = placement_group([bundle] * self.ranks, strategy="PACK")
-        ready, waited = placement.ready(), time.monotonic()
-        while not ray.wait([ready], timeout=LOOK)[0]:
-            self.say(f"waiting for {self.ranks} places with {in_words(bundle)} on the cluster")
-            if lost := cluster_lost():
-                raise ClusterLost(f"{lost}.")
-            if time.monotonic() - waited > (10.0 if is_own() else WAIT_FOR_CPUS_S):
-                remove_placement_group(placement)
-                have = ray.cluster_resources()
-                raise RemoteError(
-                    f"no room for {self.ranks} learners: each needs {in_words(bundle)}, and the "
-                    f"cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs."
-                )
-        return placement
+                self.count(str(lost))
 
     def recover(self, reason: str) -> None:
-        """Ends all ranks and brings a new group to where the last one was."""
-        self.bury(reason)
+        """Ends all ranks and brings new ones to where the last ones were."""
+        self.count(reason)
         found = self.latest()
-        if found is None or int(found.arrays["run/iteration"]) > self.iteration * self.rounds:
+        if found is None or int(found.arrays[ITERATION]) > self.iteration * self.rounds:
             found = self.base
-        at = 0 if found is None else int(found.arrays["run/iteration"]) // self.rounds
+        at = 0 if found is None else int(found.arrays[ITERATION]) // self.rounds
+        self.begin()
         try:
-            self.begin()
-            before = [order for order in self.done if order.name == "change"]
-            for order in [each for each in before if each.iteration <= at][-1:]:
-                self.ask(order)
+            changes = [x for x in self.done if x.name == "change" and x.iteration <= at]
+            for order in changes[-1:]:  # the form of what was saved
+                self.ranks.ask("change", *order.arguments)
             if found is not None:
-                self.ask(Order(at, "restore", (found,)))
+                self.ranks.ask("restore", found)
             for order in self.done:
                 if order.iteration >= at:
-                    self.ask(order)
+                    self.ranks.ask(order.name, *order.arguments)
         except RankLost as lost:
             self.recover(str(lost))
 
-    def bury(self, reason: str) -> None:
-        """Ends what is left of a group. Raises RemoteError where that comes again and again."""
-        self.end()
+    def count(self, reason: str) -> None:
+        """Ends what is left of the ranks. Raises RemoteError where that comes again and again."""
+        self.ranks.end()
         self.restarts, self.deaths = self.restarts + 1, self.deaths + 1
         if self.deaths > DEATHS:
-            raise RemoteError(f"the learners died {self.deaths} times in a row: {reason}.")
-        self.warn(f"{reason}; all {self.ranks} learners start again from the last checkpoint")
-
-    def end(self) -> None:
-        """Kills all ranks, whatever they are doing; their workers end with them."""
-        for actor in self.actors:
-            with suppress(RayError, ProcessLookupError):  # it has not started, or has ended
-                host, pid, _ = ray.get(actor.started, timeout=0)
-                if host == socket.gethostname():
-                    os.kill(pid, signal.SIGKILL)
-            if not cluster_lost():
-                ray.kill(actor.handle, no_restart=True)
-                forget(actor.key)
-        self.actors, self.warm = [], False
-
-    def close(self) -> None:
-        if self.actors and not cluster_lost():
-            tickets = [actor.handle.order.remote("close") for actor in self.actors]
-            ray.wait(tickets, num_returns=len(tickets), timeout=CLOSING)
-        self.end()
-        if self.placement is not None and not cluster_lost():
-            remove_placement_group(self.placement)
-        self.placement = None
+            raise RemoteError(f"the learners were lost {self.deaths} times in a row: {reason}.")
+        self.warn(f"{reason}; all learners start again from the last checkpoint")
 
     # --- what needs no order ----------------------------------------------------------------------
 
@@ -330,7 +182,7 @@ class Group:
 
     @property
     def devices(self) -> Devices:
-        return Devices(self.kind, self.ranks * max(self.gpus, 1))
+        return Devices(self.ranks.kind, self.ranks.count * max(self.ranks.gpus, 1))
 
     def updates_since(self, iteration: int) -> int:
         begin = max(iteration * self.rounds, warmup_iterations(self.learner, self.steps))
@@ -338,7 +190,7 @@ class Group:
 
     def stats(self) -> dict[str, float]:
         pools = {f"pool/{name}": value for name, value in self.told.stats.items()}
-        return pools | {"learners": self.ranks, "learner_restarts": self.restarts}
+        return pools | {"learners": self.ranks.count, "learner_restarts": self.restarts}
 
     def keep(self, take: Callable[[Rollout, int], None]) -> None:
         raise ConfigError("rollouts of several learners are not recorded: leave out --record.")
@@ -350,31 +202,7 @@ class Group:
         """Nothing was lent."""
 
     def heed(self, stopped: Callable[[], bool]) -> None:
-        """What is under way is ended: all ranks have to end it together."""
+        """An order under way is not broken off: all ranks would have to do so at one point."""
 
-
-CHANGING = ("advance", "change", "set_state")  # orders that a new group repeats
-LARGE = ("restore", "set_state")  # whose arguments are sent once for all ranks
-
-
-def new_key() -> bytes:
-    """A key that nobody else has."""
-    return os.urandom(16).hex().encode()
-
-
-def learner_env(gpus: int) -> dict[str, Any]:
-    """The runtime environment of a learner: as that of a worker, with all threads and its cards."""
-    env = worker_env("gpu" if gpus else "cpu")["env_vars"]
-    kept = {name: x for name, x in env.items() if not name.endswith(("_THREADS", "NPROC"))}
-    return {"env_vars": kept | {"XLA_FLAGS": one_device()}}
-
-
-def one_device() -> str:
-    """This process's XLA_FLAGS, without simulated devices."""
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    return " ".join(flag for flag in flags if "host_platform_device_count" not in flag)
-
-
-def in_words(bundle: Mapping[str, float]) -> str:
-    """What a place has, such as 1 CPU and 1 GPU."""
-    return " and ".join(f"{count:g} {kind}" for kind, count in bundle.items())
+    def close(self) -> None:
+        self.ranks.close()

@@ -128,7 +128,7 @@ def with_actors(
         say=say,
         traced=traced,
     )
-    run = learner, seeds, *shape, data, config.averaging
+    run: Any = (learner, seeds, *shape, data, config.averaging)
     try:
         if layout.mode == "sync":
             execution = Pooled(pool, spec, *run)

@@ -8,6 +8,8 @@ from parl.agents.execution.pooled import Pooled
 from parl.agents.execution.protocol import Execution
 from parl.core.checkpoint import Checkpoint
 from parl.remote.group import Group
+from parl.remote.ranks import Ranks
+from parl.remote.supervisor import Terms
 from parl.runs.build import Parts
 from parl.runs.executions import collectors_of, with_actors
 from parl.runs.layout import run_seeds
@@ -23,16 +25,13 @@ def group_of(
     config, layout = parts.config, parts.layout
     averaging = config.averaging
     return Group(
-        partial(learner_of_rank, parts._replace(rival=None)),
-        config.learners,
+        Ranks(config.learners, config.learner_gpus, Terms(config.deadline, say=say)),
+        partial(learner_of_rank, parts),
         parts.learner,
         run_seeds(config),
         layout.envs_per_iteration * parts.recipe.length,
         rounds=1 if averaging is None else averaging.updates,
-        gpus=config.learner_gpus,
-        deadline=config.deadline,
         latest=latest,
-        say=say,
         warn=warn,
     )
 
