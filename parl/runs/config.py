@@ -213,7 +213,7 @@ class RunConfig(RunSettings):
                 if getattr(self, name) != getattr(RunSettings, name):
                     raise ConfigError(f"{name} is for several learners: add --learners 2.")
             return
-        for name in ("data", "record", "teacher", "opponent", "eager"):
+        for name in ("data", "record", "teacher", "opponent", "eager", "min_actors"):
             if getattr(self, name):
                 raise ConfigError(f"{name} is for one learner: leave it out, or --learners.")
         if self.actors % self.learners:

@@ -15,8 +15,8 @@ from parl.agents.execution.streamed import Streamed
 from parl.agents.execution.then_online import ThenOnline
 from parl.agents.learner import FromData
 from parl.core.algorithm import Algorithm
-from parl.core.errors import ConfigError
 from parl.core.checkpoint import Checkpoint
+from parl.core.errors import ConfigError
 from parl.core.seeding import env_seed
 from parl.envs.factory import in_processes
 from parl.runs.build import Parts
