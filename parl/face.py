@@ -60,15 +60,17 @@ class Agent(base.LearnerAgent):
         name, recipe = recipe_for(algorithm, factory)
         once = {"updates": 1} if "updates" in recipe.types() else {}
         recipe = recipe.override(once | settings)
-        learner = recipe.learner(factory.spec, 0, recipe.num_envs)
+        spec = factory.spec
+        learner = recipe.with_goals(recipe.learner(spec, 0, recipe.num_envs), spec)
         config = {"algorithm": name, "env": factory.id or factory.spec.id}
-        return cls.around(learner, config | {"settings": recipe.settings()}, factory.spec, seed)
+        return cls.around(learner, config | {"settings": recipe.settings()}, spec, seed)
 
     @classmethod
     def configured(cls, config: dict[str, Any], spec: EnvSpec, seed: int = 0) -> "Agent":
         """The untrained agent of a recipe's settings; schedules span `config["steps"]`, if any."""
         recipe = make_recipe(config["algorithm"], spec).override(config["settings"])
         learner = recipe.learner(spec, config.get("steps", 0), recipe.num_envs)
+        learner = recipe.with_goals(learner, spec)
         return cls.around(learner, config, spec, seed)
 
     @classmethod

@@ -10,6 +10,7 @@ from parl.core.errors import SpaceError
 
 if TYPE_CHECKING:
     from parl.core.actions import ActionMap
+    from parl.core.goals import Goals
     from parl.core.simulator import Simulator
 
 
@@ -159,6 +160,8 @@ class EnvSpec:
     native: dict[str, Any] | None = field(default=None, compare=False, repr=False)  # as JSON
     # The rules of a game, where a search can play ahead with them; not a part of the JSON:
     simulator: "Simulator | None" = field(default=None, compare=False, repr=False)
+    # How it judges goals, where that is known, see parl/core/goals.py:
+    goals: "Goals | None" = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         space = self.observation_space

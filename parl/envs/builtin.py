@@ -9,6 +9,7 @@ from typing import Any
 from parl.core.errors import EnvError, nearest
 from parl.core.settings import Setting, checked, kinds
 from parl.envs.classic.acrobot import Acrobot
+from parl.envs.classic.bit_flip import BitFlip
 from parl.envs.classic.cartpole import CartPole, CartPoleMasked
 from parl.envs.classic.mountain_car import MountainCarContinuous
 from parl.envs.classic.pendulum import Pendulum, PendulumMasked
@@ -28,6 +29,7 @@ JAX_ENVS: dict[str, Callable[..., JaxEnv]] = {
     "Pendulum-v1": Pendulum,
     "PendulumMasked-v1": PendulumMasked,
     "Acrobot-v1": Acrobot,
+    "BitFlip-15": BitFlip,
     "MountainCarContinuous-v0": MountainCarContinuous,
     "RepeatPrevious": RepeatPrevious,
     "simple_spread": SimpleSpread,
@@ -46,6 +48,7 @@ JAX_ENVS: dict[str, Callable[..., JaxEnv]] = {
     "leduc_poker": lambda: LEDUC,
 }
 
+BIT_FLIP = re.compile(r"BitFlip-(?P<bits>[1-9]\d{0,3})")
 SPREAD = re.compile(r"simple_spread(?P<continuous>_continuous)?-(?P<agents>\d+)")
 FORAGING = re.compile(
     r"foraging(-(?P<sight>\d+)s)?-(?P<size>\d+)x(?P=size)-(?P<players>\d+)p-(?P<foods>\d+)f"
@@ -81,6 +84,8 @@ def maker(name: str) -> Callable[..., JaxEnv]:
     """The maker of the environment of this name. Raises EnvError."""
     if name in JAX_ENVS:
         return JAX_ENVS[name]
+    if found := BIT_FLIP.fullmatch(name):
+        return partial(BitFlip, int(found["bits"]))
     if found := SPREAD.fullmatch(name):
         return partial(SimpleSpread, int(found["agents"]), bool(found["continuous"]))
     if found := FORAGING.fullmatch(name):

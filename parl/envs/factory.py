@@ -10,6 +10,7 @@ from parl.core.errors import EnvError
 from parl.core.spec import EnvSpec
 from parl.envs import ids
 from parl.envs.builtin import JAX_ENVS as JAX_ENVS
+from parl.envs.goals import pure_goals
 from parl.envs.jax_actions import own_actions
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.protocol import JaxEnv, VectorEnv
@@ -100,7 +101,9 @@ def from_id(id: str) -> EnvFactory:
 
 def from_jax(env: JaxEnv) -> EnvFactory:
     """The factory around a pure JAX environment."""
+    goals = pure_goals(env, env.spec)
     spec, env = own_actions(env)
+    spec = dataclasses.replace(spec, goals=goals)
 
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
         return JaxVectorEnv(env, num_envs, seed)

@@ -19,7 +19,7 @@ PIP = {
     "Box2D": "'gymnasium[box2d]'",
     "chess": "chess",
     "cv2": "opencv-python",
-    "gymnasium_robotics": "gymnasium-robotics",
+    "gymnasium_robotics": "gymnasium-robotics 'mujoco<3.6'",
     "highway_env": "highway-env",
     "lbforaging": "lbforaging",
     "magent2": "magent2",

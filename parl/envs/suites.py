@@ -31,6 +31,12 @@ SUITES = [
     Suite("", "Gymnasium", "gymnasium", "gymnasium"),
     Suite("", "Level-based foraging", "lbforaging", "lbforaging"),
     Suite("", "Multi-robot warehouse", "rware", "rware"),
+    Suite(
+        "",
+        "Gymnasium-Robotics, with goals",
+        "gymnasium_robotics",
+        "gymnasium-robotics 'mujoco<3.6'",
+    ),
     Suite("jax:", "built-in, pure JAX", "jax", "jax", "parl.envs.builtin:make_builtin"),
     Suite(
         "pz:",

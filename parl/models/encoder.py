@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from parl.core.errors import SpaceError
+from parl.core.goals import ACHIEVED, shows_goals
 from parl.core.spec import Box, Discrete, MultiDiscrete, image_axes, is_bytes, is_grid
 from parl.core.types import Array
 from parl.models.cnn import GridCNN, NatureCNN
@@ -15,11 +16,19 @@ MASKS = ("legal",)  # entries of a dict observation that are masks, not inputs
 
 
 def inputs(space: Any) -> Any:
-    """The space without its masks. If one other entry is left, it is returned itself."""
-    if not isinstance(space, dict) or not any(is_mask(name, part) for name, part in space.items()):
+    """The space without what is no input. If one other entry is left, it is returned itself."""
+    if not isinstance(space, dict) or len(seen := features(space)) == len(space):
         return space
-    rest = {name: part for name, part in space.items() if not is_mask(name, part)}
-    return next(iter(rest.values())) if len(rest) == 1 else rest
+    return space[seen[0]] if len(seen) == 1 else {name: space[name] for name in seen}
+
+
+def features(space: dict[str, Any]) -> list[str]:
+    """The entries of a dict space that networks see, in the order of their inputs.
+
+    Masks are none, and where a goal is asked for, what was achieved is none: it is for judging.
+    """
+    judged = {ACHIEVED} if shows_goals(space) else set()
+    return sorted(n for n, part in space.items() if not is_mask(n, part) and n not in judged)
 
 
 def is_mask(name: str, space: Any) -> bool:
@@ -76,8 +85,7 @@ class Encoder(nn.Module):
         if isinstance(space, MultiDiscrete):
             parts = [jax.nn.one_hot(obs[..., i], n) for i, n in enumerate(space.nvec)]
             return jnp.concatenate(parts, -1)
-        names = sorted(name for name, part in space.items() if not is_mask(name, part))
-        return jnp.concatenate([self.encode(space[name], obs[name]) for name in names], -1)
+        return jnp.concatenate([self.encode(space[n], obs[n]) for n in features(space)], -1)
 
 
 def image_network(space: Any) -> NatureCNN | GridCNN:

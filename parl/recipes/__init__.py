@@ -73,6 +73,7 @@ ELSEWHERE = {
     "double_dqn": "dqn, which is double",
     "ddqn": "dqn, which is double",
     "per": "dqn --priority 0.5",
+    "her": "dqn --her, sac --her or td3 --her",
     "noisy_dqn": "dqn --noisy --epsilon-start 0 --epsilon-end 0",
     "qr_dqn": "qrdqn",
     "m_dqn": "munchausen",

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from parl.agents.learner import Learner, OffPolicy, OnPolicy
+from parl.agents.replay.hindsight import Hindsight
 from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.agents.replay.sampling import NStep, Prioritized
 from parl.algorithms.shared.optimizers import Optimizer
 from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
+from parl.core.goals import shows_goals
 from parl.core.model import Model
 from parl.core.settings import Setting, checked, kinds, suggestion
 from parl.core.simulator import Simulator
@@ -56,6 +58,10 @@ class Recipe:
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         """The learner with its networks, for a run of `steps` steps in `num_envs` environments."""
         raise NotImplementedError  # abstract
+
+    def with_goals(self, learner: Learner, spec: EnvSpec) -> Learner:
+        """The learner for the goals of an environment, which most settings know nothing of."""
+        return learner
 
     def types(self) -> dict[str, Any]:
         """The type of every setting by its flat name, hyperparameters first."""
@@ -146,6 +152,8 @@ class OffPolicyRecipe(Recipe):
     replay_on_host: bool = False  # keep replay in host memory rather than on the device
     n_step: int = 1  # steps of a sampled transition
     priority: float = 0.0  # exponent of prioritised replay; 0 to sample uniformly
+    her: bool = False  # relabel goals in hindsight
+    her_share: float = 0.8  # of the samples
 
     def total_updates(self, steps: int, num_envs: int) -> int:
         return super().total_updates(max(steps - self.warmup, 0), num_envs) * self.updates
@@ -166,3 +174,17 @@ class OffPolicyRecipe(Recipe):
     def sampled(self, replay: Any) -> Any:
         """The replay as samples are made of it: single steps, or n of them joined."""
         return NStep(replay, self.n_step, self.algorithm.gamma) if self.n_step > 1 else replay
+
+    def with_goals(self, learner: Learner, spec: EnvSpec) -> Learner:
+        """The learner with goals relabelled. Raises ConfigError if the environment has none."""
+        if not self.her:
+            return learner
+        if not shows_goals(spec.observation_space):
+            raise ConfigError(
+                f"her replaces goals, and {spec.id} shows none: its observations need the entries "
+                "achieved_goal and desired_goal, two vectors of one size."
+            )
+        assert isinstance(learner, OffPolicy)
+        horizon = min(spec.max_steps or Hindsight.horizon, Hindsight.horizon)
+        replay = Hindsight(learner.replay, spec.goals, self.her_share, horizon)
+        return learner.replace(replay=replay)

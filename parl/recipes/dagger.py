@@ -21,6 +21,7 @@ class DAggerRecipe(BCRecipe):
 
     needs_data: ClassVar[bool] = False
     takes_data: ClassVar[bool] = False
+    derived: ClassVar[tuple[str, ...]] = ("her", "her_share")  # the teacher acted for its own goal
 
     algorithm: BC = OWN
     num_envs: int = 4

@@ -33,7 +33,7 @@ class MADDPGRecipe(SharedRecipe, OffPolicyRecipe):
     """Deterministic policies of several agents with centralised critics."""
 
     serves: ClassVar[tuple[type, ...]] = (Box, Discrete)
-    derived: ClassVar[tuple[str, ...]] = ("discrete", "n_step", "priority")
+    derived: ClassVar[tuple[str, ...]] = ("discrete", "n_step", "priority", "her", "her_share")
 
     algorithm: MADDPG = PAPER
     hidden: tuple[int, ...] = (64, 64)

@@ -49,7 +49,7 @@ class OwnOffPolicy(Own, OffPolicyRecipe):
     replay: Any = None
 
     def types(self) -> dict[str, Any]:
-        of_replay = ("capacity", "replay_on_host", "n_step", "priority")
+        of_replay = ("capacity", "replay_on_host", "n_step", "priority", "her", "her_share")
         hidden = ("replay", *of_replay) if self.replay is not None else ("replay",)
         return {name: kind for name, kind in super().types().items() if name not in hidden}
 

@@ -30,7 +30,13 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
     """Double Q-learning with a monotone mixing network, for discrete actions."""
 
     serves: ClassVar[tuple[type, ...]] = (Discrete,)
-    derived: ClassVar[tuple[str, ...]] = ("anneal_updates", "n_step", "priority")
+    derived: ClassVar[tuple[str, ...]] = (
+        "anneal_updates",
+        "n_step",
+        "priority",
+        "her",
+        "her_share",
+    )
 
     algorithm: QMIX = LONG
     hidden: tuple[int, ...] = (64, 64)

@@ -60,6 +60,11 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "burn_in": natural("Steps of a window that only bring the network's memory up to date."),
         "rescale": choice("The network predicts values on a scale that grows as a square root."),
         "priority": rate("Exponent of prioritised replay; 0 for uniform sampling."),
+        "her": choice(
+            "Hindsight, where there are goals: those of samples are replaced by ones that their "
+            "episode achieved later."
+        ),
+        "her_share": share("Share of samples whose goals --her replaces; 0.8 is 4 of 5."),
         "tau": share("Step size of the target network towards the learned one, per update."),
         "target_period": count("Updates between updates of the target network."),
         "policy_period": count("Critic updates per policy update."),

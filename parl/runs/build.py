@@ -182,7 +182,7 @@ def learner_of(
     envs = layout.envs_per_iteration
     if envs != recipe.num_envs:
         recipe = recipe.override(layout.settings(recipe))
-    learner = recipe.learner(spec, horizon(config, recipe), envs)
+    learner = recipe.with_goals(recipe.learner(spec, horizon(config, recipe), envs), spec)
     learner = learner.replace(in_turn=in_turn(config, recipe))
     if layout.mode == "async" and isinstance(learner, OffPolicy):
         learner = learner.replace(replay=out_of_order(learner.replay))

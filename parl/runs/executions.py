@@ -19,6 +19,7 @@ from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError
 from parl.core.seeding import env_seed
 from parl.envs.factory import in_processes
+from parl.recipes.base import OffPolicyRecipe
 from parl.runs.build import Parts
 from parl.runs.config import profiled
 from parl.runs.data import packed
@@ -38,6 +39,7 @@ def make_execution(
     `out` is the run's directory, by which it is known on a cluster. `latest` gives its newest
     checkpoint, from which several learners go on where one of them dies.
     """
+    check_goals(parts)
     if parts.data is None:
         return make_online(parts, say, out, warn, latest=latest)
     say("reading the data")
@@ -55,6 +57,19 @@ def make_execution(
         return offline
     online = make_online(parts, say, out, warn, offline.state.data)
     return ThenOnline(offline, online, -(-config.data_steps // size))
+
+
+def check_goals(parts: Parts) -> None:
+    """Raises ConfigError if goals are to be replaced and nobody knows what would be paid then."""
+    spec = parts.factory.spec
+    if not (isinstance(parts.recipe, OffPolicyRecipe) and parts.recipe.her) or spec.goals:
+        return
+    if parts.config.without_env:
+        raise ConfigError(f"her needs the environment that judges goals: add --env {spec.id}.")
+    raise ConfigError(
+        f"her has to know what {spec.id} pays for another goal: it needs compute_reward("
+        "achieved_goal, desired_goal, info), written in JAX or a rule of the goals' distance."
+    )
 
 
 def make_online(

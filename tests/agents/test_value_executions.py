@@ -1,7 +1,7 @@
 """The algorithms of values in fused and host execution: they agree, and resume bit for bit.
 
-Rainbow (a distribution, noise, priorities and windows) and R2D2 (memory) in every run, the others
-with `-m slow`.
+Rainbow (a distribution, noise, priorities and windows) and R2D2 (memory) in every run, hindsight in
+one of them, the others with `-m slow`.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from same import assert_alone_as_among_several, assert_fused_is_host, assert_res
 from tiny import VALUES, Case, make
 
 
-@pytest.mark.parametrize("name", quick(VALUES, "rainbow"))
+@pytest.mark.parametrize("name", quick(VALUES, "rainbow", "her"))
 def test_fused_and_host_learn_the_same(name: str) -> None:
     moved, _, _ = assert_fused_is_host(name)
     assert moved

@@ -22,8 +22,10 @@ from parl.core.spec import EnvSpec, example
 from parl.core.types import Step
 from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 from parl.envs.adapters.gymnasium_make import make_gymnasium
+from parl.envs.classic.bit_flip import BitFlip
 from parl.envs.classic.cartpole import CartPole
 from parl.envs.classic.pendulum import Pendulum
+from parl.envs.factory import from_jax
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.multi.board_games import TIC_TAC_TOE
 from parl.recipes import make_recipe
@@ -53,6 +55,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "r2d2": FROM_VALUES
     | {"window": 7, "burn_in": 3, "n_step": 2, "memory_size": 3, "normalize_obs": True},
     "dsac": OFF_POLICY,
+    "her": FROM_VALUES | {"her": True, "n_step": 2},
     "pqn": {"epochs": 2, "minibatches": 2, "epsilon_steps": 80, "recurrent": "gru"}
     | {"memory_size": 3, "hidden": (4,)},
 }
@@ -104,7 +107,11 @@ SETTINGS: dict[str, dict[str, Any]] = (
     | TEAM
     | SEARCH
 )
-RECIPE = {"normalized": "ppo", "recurrent": "impala"}  # where it is not the name above
+RECIPE = {
+    "normalized": "ppo",
+    "recurrent": "impala",
+    "her": "dqn",
+}  # where it is not the name above
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
 CARTPOLE, PENDULUM = CartPole(max_steps=13), Pendulum(max_steps=9)
@@ -118,7 +125,7 @@ ENVS: dict[str, Any] = {
     "recurrent": CARTPOLE,
     "pg": CARTPOLE,
 } | dict.fromkeys(CONTROL, PENDULUM)
-ENVS |= dict.fromkeys(VALUES, CARTPOLE)
+ENVS |= dict.fromkeys(VALUES, CARTPOLE) | {"her": BitFlip(5)}
 ENVS |= dict.fromkeys(TEAM, Scatter()) | {
     "mappo": Scatter(turns=True),
     "matd3": Scatter(continuous=True),
@@ -141,11 +148,12 @@ class Case:
 
 
 def make_learner(algorithm: str, **changes: Any) -> Learner:
-    spec = ENVS[algorithm].spec
+    spec = from_jax(ENVS[algorithm]).spec
     recipe = make_recipe(RECIPE.get(algorithm, algorithm), spec)
     settings = {"hidden": (6,)} if "hidden" in recipe.types() else {}
     settings |= {"length": LENGTH, "num_envs": NUM_ENVS} | SETTINGS[algorithm]
-    return recipe.override(settings | changes).learner(spec, 10_000, NUM_ENVS)
+    recipe = recipe.override(settings | changes)
+    return recipe.with_goals(recipe.learner(spec, 10_000, NUM_ENVS), spec)
 
 
 def make_env(case: Case, seed: int) -> Any:

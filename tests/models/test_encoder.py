@@ -158,3 +158,12 @@ def test_bytes_of_zero_and_one_are_not_divided() -> None:
     params = net.init(jax.random.key(0), planes)
     floats = Encoder(Box((8, 8, 2), "float32", 0, 1)).apply(params, planes.astype(np.float32))
     np.testing.assert_array_equal(net.apply(params, planes), floats)
+
+
+def test_what_was_achieved_is_no_feature_where_a_goal_is_asked_for() -> None:
+    parts = ("achieved_goal", "desired_goal", "observation")
+    space = {name: Box((1,)) for name in parts}
+    obs = {name: np.float32([[i]]) for i, name in enumerate(parts)}
+    np.testing.assert_array_equal(encode(space, obs), [[1, 2]])
+    del space["desired_goal"]
+    np.testing.assert_array_equal(encode(space, obs), [[0, 2]])

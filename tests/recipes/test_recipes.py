@@ -9,13 +9,16 @@ import pytest
 
 from parl import recipes
 from parl.agents.learner import OffPolicy, OnPolicy
+from parl.agents.replay.hindsight import Hindsight
 from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.agents.replay.sampling import NStep, Prioritized
 from parl.algorithms.wrappers.normalized import Normalized
 from parl.core.errors import ConfigError, SpaceError
+from parl.core.goals import Goals, Within
 from parl.core.settings import as_tuple
 from parl.core.spec import Box, Discrete, EnvSpec, MultiDiscrete, is_grid
 from parl.recipes import RECIPES, make_recipe, recipe_class
+from parl.recipes.base import OffPolicyRecipe
 
 VECTOR, IMAGE, GRID = Box((3,)), Box((8, 8, 1), "uint8"), Box((10, 10, 4), "bool")
 SPECS = {
@@ -51,6 +54,12 @@ SERVED = [
     ("r2d2", "pixels"),
 ]
 
+
+WITH_HINDSIGHT = {
+    name
+    for name, kind in ((name, recipe_class(name)) for name in RECIPES)
+    if issubclass(kind, OffPolicyRecipe) and "her" not in kind.derived
+}
 
 # -- settings -------------------------------------------------------------------------------------
 
@@ -295,6 +304,30 @@ def test_replay_is_where_it_is_wanted() -> None:
     replay = lambda r: r.learner(SPECS["continuous"], 10_000, 1).replay
     assert replay(recipe) == Replay(777) and type(replay(recipe)) is Replay
     assert type(replay(recipe.override({"replay_on_host": True}))) is NumpyReplay
+
+
+def with_goals(actions: Any) -> EnvSpec:
+    space = {name: Box((2,)) for name in ("observation", "achieved_goal", "desired_goal")}
+    return EnvSpec("Reach-v0", space, actions, max_steps=50, goals=Goals(Within(0.1)))
+
+
+@pytest.mark.parametrize("algorithm", sorted(WITH_HINDSIGHT))
+def test_hindsight_is_a_switch_of_what_learns_from_replay(algorithm: str) -> None:
+    kinds = recipe_class(algorithm).serves
+    spec = with_goals(Discrete(3) if Discrete in kinds else Box((1,), low=-1.0, high=1.0))
+    recipe = make_recipe(algorithm, spec)
+    learner: Any = recipe.learner(spec, 10_000, 8)
+    assert recipe.with_goals(learner, spec) is learner
+    recipe = recipe.override({"her": True, "her_share": 0.5})
+    found: Any = recipe.with_goals(learner, spec)
+    assert found.replay == Hindsight(learner.replay, spec.goals, 0.5, horizon=50)
+    with pytest.raises(ConfigError, match="her replaces goals, and CartPole-v1 shows none"):
+        recipe.with_goals(learner, SPECS["discrete"])
+
+
+def test_who_has_hindsight() -> None:
+    assert {"dqn", "rainbow", "sac", "td3", "crossq", "bc", "rlpd"} <= WITH_HINDSIGHT
+    assert not {"ppo", "qmix", "maddpg", "dagger"} & WITH_HINDSIGHT
 
 
 def test_critics_are_an_ensemble_of_the_wanted_size() -> None:

@@ -58,8 +58,16 @@ class Layout(NamedTuple):
             places[dtype] = start + width
         return jax.tree.unflatten(self.structure, leaves)
 
+    def place(self, of: Callable[[Any], Any]) -> tuple[str, int, tuple[int, ...]]:
+        """(dtype, first column, shape) of the leaf that `of` takes from the items' tree."""
+        number = of(jax.tree.unflatten(self.structure, range(len(self.dtypes))))
+        dtype, before = self.dtypes[number], zip(self.shapes[:number], self.dtypes, strict=False)
+        return dtype, sum(math.prod(s) for s, d in before if d == dtype), self.shapes[number]
 
-Change = Callable[[Any], Any]  # of stored items [..., ...], before a sampler joins them
+
+# Of stored items, before a sampler joins them. Their axes are those of the rows that were asked
+# for; of windows that start from these, the windows' axis comes first.
+Change = Callable[[Any], Any]
 
 
 def unchanged(items: Any) -> Any:
@@ -83,6 +91,14 @@ class ReplayState(struct.PyTreeNode):
     def capacity(self) -> int:
         """The number of rows of one seed."""
         return next(iter(self.rows.values())).shape[-2]
+
+    def part(self, index: Any, of: Callable[[Any], Any]) -> Any:
+        """One leaf [..., *shape] of the items in rows [...], which `of` takes from their tree."""
+        dtype, start, shape = self.layout.place(of)
+        if not shape:
+            return self.rows[dtype][index, start]
+        part = self.rows[dtype][index][..., start : start + math.prod(shape)]
+        return part.reshape(*part.shape[:-1], *shape)
 
 
 class Replay(struct.PyTreeNode):

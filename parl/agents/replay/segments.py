@@ -69,7 +69,8 @@ class Segments(Sampler):
 
     def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Window:
         rows, stored = self.window(state, index)
-        steps, axis = self.inner.at(state, rows, change), np.ndim(index)
+        axis = np.ndim(index)
+        steps = self.inner.at(state, rows, windows_last(change, axis))
         extras = dict(steps.extras)
         memory = extras.pop("memory", ())
         steps = steps._replace(extras=extras)
@@ -99,6 +100,15 @@ class Segments(Sampler):
         offsets = np.arange(self.length, dtype="int32")
         rows = (index - earlier * stride)[..., None] + offsets * stride
         return rows % capacity, offsets <= (newer + earlier)[..., None]
+
+
+def windows_last(change: Change, axis: int) -> Change:
+    """A change of windows [L, ...] for those whose steps lie along `axis`."""
+    if change is unchanged:
+        return change
+    to_front = lambda items: jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), items)
+    back = lambda items: jax.tree.map(lambda x: jnp.moveaxis(x, 0, axis), items)
+    return lambda items: back(change(to_front(items)))
 
 
 def oldest(state: ReplayState) -> Any:

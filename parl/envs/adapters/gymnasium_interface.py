@@ -14,6 +14,7 @@ from parl.envs.adapters import gymnasium_masks as masks
 from parl.envs.adapters.gymnasium_json import describe
 from parl.envs.adapters.gymnasium_spaces import convert_actions, convert_space, stacker
 from parl.envs.adapters.gymnasium_team import Team, TupleTeam
+from parl.envs.goals import found_goals
 
 ALONE = "observation"  # what an observation is called that is no dict, where a mask is beside it
 
@@ -52,6 +53,7 @@ def face(env: gymnasium.Env, id: str | None, info: Mapping[str, Any] | None = No
         action_map=action_map,
         native={"observation": describe(env.observation_space), "informed": informed},
     )
+    spec = dataclasses.replace(spec, goals=found_goals(env.unwrapped, spec))
     return EnvInterface(spec, stack, action_map.split, informed)
 
 

@@ -19,9 +19,10 @@ from parl.envs.team import is_pettingzoo
 
 # Packages that register a namespace, or a family, of ids only when they are imported.
 _NAMESPACES = {"ALE": "ale_py"}
-
-
 _FAMILIES = {"Foraging": "lbforaging", "rware": "rware"}
+_ROBOTICS = re.compile(
+    r"(Fetch(Reach|Push|Slide|PickAndPlace)|Hand(Reach|Manipulate)|(Point|Ant)Maze_|AdroitHand|Franka)"
+)
 
 
 def make_gymnasium(id: str, /, **kwargs: Any) -> Callable[[], gymnasium.Env]:
@@ -61,7 +62,10 @@ def _resolve(id: str) -> registration.EnvSpec:
     family = re.split("[-_]", name)[0]
     if id.startswith(":"):
         import_module(module, id)  # raises
-    for package in (module, _NAMESPACES.get(namespace), _FAMILIES.get(family)):
+    packages = [module, _NAMESPACES.get(namespace), _FAMILIES.get(family)]
+    if name not in gymnasium.registry and _ROBOTICS.match(name):
+        packages.append("gymnasium_robotics")
+    for package in packages:
         if package:
             import_module(package, id)
     try:
