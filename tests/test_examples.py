@@ -1,5 +1,6 @@
 """The examples run, and a package outside of this repository adds what is its own."""
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -30,6 +31,77 @@ def test_the_example_trains_in_every_execution_and_is_resumed(tmp_path):
     assert done.stdout.count("resumed: a return of") == 3
     config = json.loads((tmp_path / "ray" / "config.json").read_text())
     assert config["algorithm"] == "own_algorithm:Recipe" and config["steps"] == 4096
+
+
+def run_example(name: str, out: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """The `main` of an example, in this process."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    importlib.import_module(name).main(out, steps)
+
+
+def test_every_example_is_run_by_a_test():
+    here = Path(__file__).read_text()
+    for file in EXAMPLES.glob("*.py"):
+        assert f'"{file.stem}"' in here or f"from {file.stem} import main" in here, file
+
+
+def test_own_model(tmp_path, monkeypatch, capsys):
+    run_example("own_model", tmp_path / "run", monkeypatch, 1_024)
+    said = capsys.readouterr().out
+    assert said.startswith("a return of ") and "an action: " in said
+
+
+@pytest.mark.slow
+def test_own_environment(tmp_path, monkeypatch, capsys):
+    run_example("own_environment", tmp_path, monkeypatch, 16_384)
+    nothing, fused, host = capsys.readouterr().out.splitlines()
+    assert nothing == "nothing is wrong with it"
+    assert fused == "fused: a return of 0.93 of 0.93" and host == "host: a return of 0.93 of 0.93"
+
+
+@pytest.mark.slow
+def test_curriculum(tmp_path, monkeypatch, capsys):
+    run_example("curriculum", tmp_path / "run", monkeypatch, 200_000)
+    assert capsys.readouterr().out.startswith("the longest corridor is learned after ")
+
+
+@pytest.mark.slow
+def test_several_agents(tmp_path, monkeypatch, capsys):
+    run_example("several_agents", tmp_path, monkeypatch, 8_192)
+    said = capsys.readouterr().out
+    assert said.startswith("team: -") and "long: " in said and "short" in said
+
+
+@pytest.mark.slow
+def test_from_data(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("h5py")
+    run_example("from_data", tmp_path, monkeypatch, 2_000)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][-1] == "online"
+
+
+@pytest.mark.slow
+def test_on_ray(tmp_path):
+    """In a process of its own, as its workers have to find the example."""
+    script = f"from on_ray import main; main(__import__('pathlib').Path({str(tmp_path)!r}), 4096)"
+    path = os.pathsep.join([str(ROOT), str(EXAMPLES)])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pi is about 3.1" in done.stdout and "although workers were killed" in done.stdout
+
+
+@pytest.mark.slow
+def test_deploy(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    run_example("deploy", tmp_path, monkeypatch, 2_048)
+    said = capfd.readouterr().out
+    assert "otherwise than JAX: none" in said and "JAX is loaded: False" in said
+    assert (tmp_path / "index.html").stat().st_size > 10_000
 
 
 PACKAGE = """

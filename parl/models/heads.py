@@ -27,7 +27,7 @@ class CategoricalPolicy(nn.Module):
 
     observation_space: Any
     action_space: Discrete | MultiDiscrete
-    torso: MLP
+    torso: nn.Module
     head_init: Init = orthogonal(0.01)
 
     @nn.compact
@@ -47,7 +47,7 @@ class NormalPolicy(nn.Module):
 
     observation_space: Any
     action_size: int
-    torso: MLP
+    torso: nn.Module
     head_init: Init = orthogonal(0.01)
     log_std_init: float = 0.0
 
@@ -84,7 +84,7 @@ class Value(nn.Module):
     """obs -> state value [...], or one for each of N `agents`, [..., N]."""
 
     observation_space: Any
-    torso: MLP
+    torso: nn.Module
     head_init: Init = orthogonal(1.0)
     agents: int | None = None
 
@@ -184,7 +184,7 @@ def action_outputs(
 
 
 def policy_head(
-    observation_space: Space, action_space: Space, torso: MLP
+    observation_space: Space, action_space: Space, torso: nn.Module
 ) -> CategoricalPolicy | NormalPolicy:
     """The policy network for an action space: an unbounded normal for a Box, else categorical."""
     if isinstance(action_space, Box):
