@@ -2,9 +2,10 @@
 
     python experiments/tic_tac_toe.py --out runs/tic_tac_toe
 
-Trains IPPO against itself, or with --opponent pool against its own past policies, and plays it
-greedily, half of the games on each seat, against a player that draws at random from all moves which
-minimax finds best. The last line is one JSON object. Axes: B games, C = 9 cells.
+Trains IPPO against itself, or with --opponent pool against its own past policies, or with
+--algorithm az Gumbel AlphaZero, and plays it greedily, half of the games on each seat, against a
+player that draws at random from all moves which minimax finds best; where the policy searches, its
+network alone, too. The last line is one JSON object. Axes: B games, C = 9 cells.
 """
 
 import json
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 
@@ -69,8 +71,33 @@ def play(agent: Any, games: int, seed: int = 0) -> np.ndarray:
     return result
 
 
+class Alone:
+    """Plays greedily with the network that guides an agent's search."""
+
+    def __init__(self, agent: Any):
+        network, weights = agent.algorithm.network, agent.get_weights()
+        act = lambda obs: network.act(weights, obs, (), jax.random.key(0), False)[0]
+        self.predict = jax.jit(act)
+
+
+def players(path: Path) -> dict[str, Any]:
+    """The agent of a run, and where that searches, its network alone."""
+    agent = parl.load(path)
+    if agent.algorithm.network is None:
+        return {"policy": agent}
+    return {"search": agent, "network": Alone(agent)}
+
+
+def counts(result: np.ndarray) -> dict[str, Any]:
+    """Games lost and drawn on each seat, and won."""
+    seats = {"moving first": result[::2], "moving second": result[1::2]}
+    count = lambda x: {name: int((x == s).sum()) for name, s in (("lost", -1), ("drawn", 0))}
+    return {seat: count(x) for seat, x in seats.items()} | {"won": int((result == 1).sum())}
+
+
 def main(
     out: Path = Path("runs/tic_tac_toe"),
+    algorithm: str = "ippo",
     steps: int = 400_000,
     games: int = 1_000,
     seed: int = 0,
@@ -78,22 +105,10 @@ def main(
 ) -> None:
     """Trains, unless `out` holds a run already, and plays."""
     if not (out / "result.json").exists():
-        parl.train("ippo", ENV, out, steps=steps, seed=seed, opponent=opponent)
-    result = play(parl.load(out), games, seed)
-    first = np.arange(games) % 2 == 0
-    count = lambda x: {name: int((x == s).sum()) for name, s in (("lost", -1), ("drawn", 0))}
-    wall = json.loads((out / "result.json").read_text())["wall_s"]
-    print(
-        json.dumps(
-            {
-                "games": games,
-                "moving first": count(result[first]),
-                "moving second": count(result[~first]),
-                "won": int((result == 1).sum()),
-                "train_wall_s": wall,
-            }
-        )
-    )
+        parl.train(algorithm, ENV, out, steps=steps, seed=seed, opponent=opponent)
+    told = {who: counts(play(agent, games, seed)) for who, agent in players(out).items()}
+    result = json.loads((out / "result.json").read_text())
+    print(json.dumps({"games": games, **told, "train_wall_s": result["wall_s"]}))
 
 
 if __name__ == "__main__":

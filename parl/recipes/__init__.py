@@ -38,6 +38,7 @@ RECIPES = {
     "r2d2": "parl.recipes.r2d2.R2D2Recipe",
     "pqn": "parl.recipes.pqn.PQNRecipe",
     "dsac": "parl.recipes.dsac.DSACRecipe",
+    "muzero": "parl.recipes.muzero.MuZeroRecipe",
     "pg": "parl.recipes.pg.PGRecipe",
     "a2c": "parl.recipes.a2c.A2CRecipe",
     "impala": "parl.recipes.impala.IMPALARecipe",
@@ -92,6 +93,8 @@ ELSEWHERE = {
     "alphazero": "az",
     "alpha_zero": "az",
     "gumbel_alphazero": "az",
+    "gumbel_muzero": "muzero",
+    "efficientzero": "muzero",
 }
 
 

@@ -127,6 +127,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "simulations": count("Simulations of the search before each action while learning."),
         "eval_simulations": count("Simulations of the search before each greedy action."),
         "considered": count("Actions that a search tries first, at most."),
+        "unroll": count("Steps of the learned model that are trained together.", high=1_000),
         "random_moves": share("Share of moves drawn uniformly among legal ones while learning."),
         # networks
         "hidden": count("Units of each layer; of the critics if the actor's differ.", high=WIDTH),
@@ -138,6 +139,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "recurrent": choice(
             "Recurrent cell: none, gru, lstm or lru (linear, quickest on long rollouts)."
         ),
+        "latent": count("Features of the latent states of the learned model.", high=WIDTH),
         "memory_size": count("Features of the recurrent cell.", high=WIDTH),
         "share_encoder": choice("Actor and critic share the network that encodes images."),
         "dropout": Setting("Dropout rate.", low=0.0, high=0.99),

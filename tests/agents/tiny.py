@@ -86,6 +86,7 @@ TEAM: dict[str, dict[str, Any]] = {
 SEARCHING = {"capacity": 100, "batch_size": 4, "updates": 2, "simulations": 3}
 SEARCH: dict[str, dict[str, Any]] = {
     "az": SEARCHING | {"random_moves": 0.2},
+    "muzero": SEARCHING | {"warmup": 30, "latent": 4, "bins": 5, "unroll": 2, "n_step": 2},
 }
 SETTINGS: dict[str, dict[str, Any]] = (
     {
@@ -130,7 +131,7 @@ ENVS |= dict.fromkeys(TEAM, Scatter()) | {
     "mappo": Scatter(turns=True),
     "matd3": Scatter(continuous=True),
 }
-ENVS |= {"az": TIC_TAC_TOE}
+ENVS |= {"az": TIC_TAC_TOE, "muzero": CARTPOLE}
 GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 

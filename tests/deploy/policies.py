@@ -69,7 +69,7 @@ PENDULUM, CARTPOLE, SPREAD = "jax:Pendulum-v1", "jax:CartPole-v1", "jax:simple_s
 CONTINUOUS = "jax:simple_spread_continuous"
 
 BOX = "ppo a2c pg impala appo es sac ddpg d4pg td3 oac tqc redq droq crossq simba simbav2 flashsac"
-CHOICES = "ppo a2c pg impala appo es dqn qrdqn c51 iqn rainbow munchausen pqn dsac"
+CHOICES = "ppo a2c pg impala appo es dqn qrdqn c51 iqn rainbow munchausen pqn dsac muzero"
 AGENTS = "ippo mappo iql vdn qmix pqn_vdn coma maddpg matd3"
 
 
