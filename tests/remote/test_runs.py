@@ -58,11 +58,13 @@ def test_an_asynchronous_run_under_chaos_and_its_resume(tmp_path: Path) -> None:
 
 
 ON_POLICY = {"hidden": (8,), "length": 16, "eval_episodes": 1}
+SEARCH = {"hidden": (8,), "length": 16, "batch_size": 8, "simulations": 2, "eval_episodes": 1}
 CASES: list[Any] = [
     ("dqn", "jax:CartPole-v1", TINY),
     slow("qmix", "jax:two_step", TINY),
     slow("mappo", "jax:simple_spread", ON_POLICY),
     slow("maddpg", "jax:simple_spread", TINY),
+    slow("az", "jax:tic_tac_toe", SEARCH),
 ]
 
 
@@ -82,3 +84,20 @@ def test_a_synchronous_run_is_the_run_without_ray(
     more = [parl.resume(run.path, steps=960, quiet=True) for run in (ray, host)]
     assert more[0].result["params_sha256"] == more[1].result["params_sha256"]
     check_books(lines(more[0]))
+
+
+@pytest.mark.slow
+def test_self_play_by_search_keeps_its_books_under_chaos(tmp_path: Path) -> None:
+    run = parl.train(
+        "az", "jax:tic_tac_toe", tmp_path / "run", quiet=True, steps=3_200, actors=2, num_envs=4,
+        updates=2, mode="async", chaos="kill=0.01,raise=0.05,nan=0.05,seed=85", **SEARCH,
+    )  # fmt: skip
+    # a fragment of either worker, 2 games of 16 moves, and an update for each
+    assert (run.result["env_steps"], run.result["updates"]) == (3_200, 100)
+    records = lines(run)
+    check_books(records)
+    last = records[-1]
+    assert last["pool/lost"] > 0 and last["pool/deaths"] + last["pool/rebuilds"] > 0
+    longer = parl.resume(run.path, steps=4_800, quiet=True)
+    assert (longer.result["env_steps"], longer.result["updates"]) == (4_800, 150)
+    check_books(lines(longer))

@@ -4,6 +4,7 @@ Koyamada et al. 2023, arXiv:2303.17503. Each player sees its own view, also whil
 state of all is their views and whose turn it is. A game for one is an environment of one agent.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -16,7 +17,10 @@ from parl.core.errors import EnvError, nearest
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
 from parl.envs.adapters.pure import number, settled, space_of
+from parl.envs.simulator import GameRules, packed, packed_size, unpacked
 from parl.envs.team import only_first, team_spec
+
+OF_CHANCE = ("backgammon", "kuhn_poker", "leduc_holdem")  # or of hidden cards: no plain search
 
 
 def make_pgx(name: str, /) -> Any:
@@ -69,6 +73,20 @@ class Players:
             turns=True,
         )
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.game.id == self.game.id
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.game.id))
+
+    def with_simulator(self) -> "Players":
+        """The same game with its rules, for a search; only games of two without chance have some.
+
+        Observations then hold the state, too.
+        """
+        searchable = self.game.num_players == 2 and self.game.id not in OF_CHANCE
+        return Shown(self.game) if searchable else self
+
     def reset(self, key: Array) -> tuple[Any, Any]:
         state = settled(self.game.init(key), self.like)
         return state, self.observe(state)
@@ -89,3 +107,22 @@ class Players:
         whole = jnp.concatenate([view.reshape(-1), turn.astype(jnp.float32)])
         alive = jnp.ones(len(self.players), bool)
         return {"view": view, "alive": alive, "turn": turn, "legal": legal, "state": whole}
+
+
+class Shown(Players):
+    """A game whose observations hold its state, as bytes under `sim`, which no network sees."""
+
+    def __init__(self, game: Any):
+        super().__init__(game)
+        room = Box((packed_size(self.like),), "uint8")
+        space: Any = self.spec.observation_space
+        self.spec = dataclasses.replace(
+            self.spec, observation_space=space | {"sim": room}, simulator=GameRules(self)
+        )
+
+    def observe(self, state: Any) -> dict[str, Array]:
+        return super().observe(state) | {"sim": packed(state)}
+
+    def state_of(self, obs: Any) -> Any:
+        """The state that an observation holds."""
+        return unpacked(obs["sim"], self.like)
