@@ -23,11 +23,11 @@ from parl.core.settings import Setting, checked, path_of
 from parl.core.spec import EnvSpec, example, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
-from parl.envs.factory import make_factory
+from parl.envs.factory import make_factory, with_simulator
 from parl.envs.native import Alone, Seen, Translator, translator
-from parl.recipes import make_recipe
+from parl.recipes import make_recipe, needs_simulator
 from parl.recipes.own import check_networks
-from parl.runs.build import check_same, recipe_for
+from parl.runs.build import check_same, recipe_for, ruled
 from parl.runs.preparation import prepare
 
 
@@ -57,6 +57,8 @@ class Agent(base.LearnerAgent):
         prepare()
         seed = checked("seed", seed, int, Setting(low=0))
         factory = make_factory(env)
+        if isinstance(algorithm, str) and needs_simulator(algorithm):
+            factory = with_simulator(factory)
         name, recipe = recipe_for(algorithm, factory)
         once = {"updates": 1} if "updates" in recipe.types() else {}
         recipe = recipe.override(once | settings)
@@ -230,6 +232,8 @@ class Agent(base.LearnerAgent):
                 "parl.Agent.restore(path, algorithm)."
             )
         if algorithm is None:
+            if needs_simulator(config["algorithm"]):
+                spec = ruled(spec, config["env"])
             return cls.configured(config, spec).continue_from(saved)
         if isinstance(algorithm, Algorithm) and found.get("learner"):
             algorithm = learner_from_json(found["learner"], algorithm)

@@ -149,10 +149,10 @@ class AZ(Algorithm):
 
 
 class Network(NetworkPolicy):
-    """AZ's network without a search."""
+    """AZ's network without a search; an agent that waits has one legal action."""
 
     def act(
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
-        pi, _ = self.model.apply(policy, seen_by_mover(obs))
-        return joint_action(obs, pi.sample(key) if explore else pi.mode()), memory, {}
+        pi, _ = self.model.apply(policy, {name: obs[name] for name in ("view", "legal")})
+        return pi.sample(key) if explore else pi.mode(), memory, {}

@@ -171,14 +171,9 @@ def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:
 
 def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
     """Raises SpaceError if an algorithm does not support an environment."""
-    if fits(recipe, spec):
+    if suits(recipe, spec):
         return
     env = spec.id.removeprefix("jax:")
-    if recipe.needs_simulator and suits(recipe, spec):
-        raise SpaceError(
-            f"{name} searches with the rules of a game of two players who move in turn, which "
-            f"{env} does not give: use jax:tic_tac_toe, jax:connect_four, pgx: or ippo."
-        )
     meant = NAMESAKES.get(name, "")
     able = ", ".join(sorted(k for k in RECIPES if fits(recipe_class(k), spec)))
     if recipe.multi_agent != bool(spec.num_agents):

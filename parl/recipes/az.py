@@ -11,6 +11,7 @@ import jax
 
 from parl.agents.learner import Learner
 from parl.algorithms.az import AZ
+from parl.core.errors import SpaceError
 from parl.core.model import Model
 from parl.core.spec import Box, Discrete, EnvSpec
 from parl.models import PolicyValue
@@ -19,6 +20,15 @@ from parl.recipes.base import OffPolicyRecipe
 
 SETTINGS = AZ()
 LONG = 128  # moves of a rollout where games may be long
+PLAYERS = 2
+
+
+def no_rules(spec: EnvSpec) -> SpaceError:
+    """The error of an environment that has no rules to search with."""
+    return SpaceError(
+        f"az searches with the rules of a game of two players who move in turn, which {spec.id} "
+        "does not give: use jax:tic_tac_toe, jax:connect_four, pgx:othello or the like, or ippo."
+    )
 
 
 @dataclass(frozen=True)
@@ -43,10 +53,14 @@ class AZRecipe(OffPolicyRecipe):
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
+        if not spec.takes_turns or spec.num_agents != PLAYERS:
+            raise no_rules(spec)
         return cls(length=min(2 * (spec.max_steps or LONG), LONG))
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:
         model, simulator = self.network(spec), spec.simulator
+        if simulator is None:
+            raise no_rules(spec)
         return self.off_policy(self.algorithm.replace(model=model, simulator=simulator))
 
     def network(self, spec: EnvSpec) -> Model:

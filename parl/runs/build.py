@@ -152,16 +152,19 @@ def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory
 
 
 def with_rules(factory: EnvFactory, id: str) -> EnvFactory:
-    """The factory with the rules of its game, or else with those of the game `id`.
-
-    The same game of another package has none, but shows the players the same.
-    """
+    """The factory with the rules of its game, or else with those of the game `id`."""
     factory = with_simulator(factory)
-    if factory.spec.simulator is not None or factory.id == id or not id:
-        return factory
-    simulator = with_simulator(make_factory(id)).spec.simulator
-    spec = dataclasses.replace(factory.spec, simulator=simulator)
-    return dataclasses.replace(factory, spec=spec)
+    return dataclasses.replace(factory, spec=ruled(factory.spec, id))
+
+
+def ruled(spec: EnvSpec, id: str) -> EnvSpec:
+    """The spec with the rules of the game `id`, unless it has rules.
+
+    The same game of another package, or of a file, has none, but shows the players the same.
+    """
+    if spec.simulator is not None or not id:
+        return spec
+    return dataclasses.replace(spec, simulator=with_simulator(make_factory(id)).spec.simulator)
 
 
 def check_same(spec: EnvSpec, stored: EnvSpec) -> None:

@@ -15,7 +15,7 @@ from parl.core.files import make_directory, write_json
 from parl.core.loading import called
 from parl.core.settings import Setting, checked
 from parl.core.store import place_of
-from parl.envs.factory import EnvFactory, make_factory
+from parl.envs.factory import EnvFactory, make_factory, with_simulator
 from parl.report.metrics import plain
 from parl.report.plotting import heat_map, save
 from parl.runs.build import load_player
@@ -161,7 +161,7 @@ class RunsReferee(Referee):
         checkpoint: str,
     ):
         prepare()
-        factory = make_factory(name if env is None else env)
+        factory = with_simulator(make_factory(name if env is None else env))
         player = lambda run: (
             load_player(run, name, env, checkpoint)
             if is_directory(run)

@@ -1,5 +1,6 @@
 """Gumbel AlphaZero: searches that find what is forced, and targets by hand."""
 
+import dataclasses
 import json
 from typing import Any, cast
 
@@ -78,7 +79,7 @@ def test_values_change_their_sign_with_the_player_and_end_with_the_game() -> Non
     look = lambda obs: model(
         root_of(RULES, knows_nothing, obs).state, jnp.array([2, 8]), jax.random.key(0)
     )
-    edge, node = jax.jit(look)(obs)
+    edge, node = jax.jit(look)(obs)  # pyright: ignore
     assert edge.reward.tolist() == [1.0, 0.0] and edge.discount.tolist() == [0.0, -0.5]
     assert node.value.tolist() == [0.0, 0.25]
     assert (node.logits[1] > -1).tolist() == [x in (2, 5, 6, 7) for x in range(9)]
@@ -169,16 +170,20 @@ def test_a_run_reports_the_search_and_its_network_apart(tmp_path: Any) -> None:
     )  # fmt: skip
     assert json.loads((run.path / "config.json").read_text())["opponent"] == "self"
     assert run.result["win_rate"] > run.result["network/win_rate"]
-    agent = parl.load(run.path)
+    parl.load(run.path).save(tmp_path / "agent")
+    agent = parl.load(tmp_path / "agent")
     assert agent.act(jax.tree.map(np.asarray, after([0, 3, 1, 4])), False).tolist() == [[2, 0]]
 
 
 def test_what_it_cannot_search_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = r"^az searches with the rules of a game.*which {} does not give"
     for env in ("jax:simple_spread", "jax:two_step"):
-        with pytest.raises(
-            SpaceError, match=r"^az searches with the rules of a game.*does not giv"
-        ):
-            make_recipe("az", make_factory(env).spec)
+        with pytest.raises(SpaceError, match=refusal.format(env)):
+            resolve(RunConfig("az", env))
+    spec = dataclasses.replace(TIC_TAC_TOE.spec, id="mine", simulator=None)
+    recipe = make_recipe("az", spec)  # as in `parl show`, which plays nothing
+    with pytest.raises(SpaceError, match=refusal.format("mine")):
+        recipe.learner(spec, 0, 1)
     with pytest.raises(SpaceError, match="az is for several agents; CartPole-v1 has a single one"):
         make_recipe("az", make_factory("jax:CartPole-v1").spec)
     for name in ("simulations", "eval_simulations", "considered"):
