@@ -25,7 +25,7 @@ class MuZeroRecipe(OffPolicyRecipe):
     """Gumbel MuZero, a search in a learned model, for discrete actions."""
 
     serves: ClassVar[tuple[type, ...]] = (Discrete,)
-    derived: ClassVar[tuple[str, ...]] = ("horizon", "priority")
+    derived: ClassVar[tuple[str, ...]] = ("horizon", "priority", "her", "her_share")
     takes_data: ClassVar[bool] = False
 
     algorithm: MuZero = SETTINGS
