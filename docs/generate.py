@@ -200,6 +200,7 @@ def samples() -> list[EnvSpec]:
         "jax:Pendulum-v1",
         "jax:simple_spread",
         "jax:simple_spread_continuous",
+        "jax:tic_tac_toe",
     )
     named = [make_factory(id).spec for id in ids]
     images = EnvSpec("sample-images", IMAGE, parl.Discrete(6), max_steps=1000)
@@ -211,6 +212,7 @@ TITLES = (
     "vectors, Box",
     "agents, discrete",
     "agents, Box",
+    "agents in turn",
     "images, discrete",
 )
 
