@@ -28,7 +28,7 @@ from parl.remote.connect import LOOPBACK, adopt
 from parl.remote.failure import describe
 from parl.remote.lifeline import Teller
 from parl.remote.process import Shared, end_with
-from parl.remote.shares import share_of
+from parl.remote.shares import LEARNED, digest, share_of
 
 MakeExecution = Callable[[int], Pooled]  # of a rank, within its process
 JOINING = 120  # seconds that the ranks have to find each other
@@ -112,7 +112,8 @@ class Rank:
         """The state of the run; of its workers alone where this is not the first rank."""
         run = self.running
         shot = run.snapshot_workers() if self.place.rank else run.snapshot(replay)
-        return shot._replace(tree=sendable(shot.tree))
+        learned = shot.meta | {LEARNED: digest(run.algorithm_state)}
+        return shot._replace(tree=sendable(shot.tree), meta=learned)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint of all ranks."""

@@ -3,26 +3,49 @@
 Every learner has its share of the rollout workers, in their order.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from parl.agents.execution.protocol import Snapshot
-from parl.core.checkpoint import Checkpoint
-from parl.core.errors import CheckpointError
+from parl.core.checkpoint import Checkpoint, to_numpy
+from parl.core.errors import CheckpointError, RemoteError
 from parl.remote.ledger import Books
 
+LEARNED = "learned"  # the entry of a rank's snapshot with the digest of what it has learned
 LARGEST = ("lag_p50", "lag_p99", "fragment_seconds")  # of a pool's metrics; the others are counts
 
 
 def together(shots: Sequence[Snapshot]) -> Snapshot:
-    """The snapshot of all ranks: what was learned of the first one, and everyone's workers."""
+    """The snapshot of all ranks: what was learned of the first one, and everyone's workers.
+
+    Raises RemoteError where others have learned something else.
+    """
     first = shots[0]
     tree, meta = dict(first.tree), dict(first.meta)
+    digests = [shot.meta[LEARNED] for shot in shots]
+    if odd := [rank for rank, found in enumerate(digests) if found != digests[0]]:
+        raise RemoteError(
+            f"learner {odd[0]} has other parameters than learner 0, as where machines compute "
+            "differently; use one kind of machine for all learners."
+        )
+    del meta[LEARNED]
     if "workers" in tree:
         tree["workers"] = [worker for shot in shots for worker in shot.tree["workers"]]
         meta["workers"] = [worker for shot in shots for worker in shot.meta["workers"]]
     meta["pool"] = of_pools([shot.meta["pool"] for shot in shots])
     return first._replace(tree=tree, meta=meta, exact=all(shot.exact for shot in shots))
+
+
+def digest(tree: Any) -> str:
+    """A digest of all arrays in a tree."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        found.update(to_numpy(leaf).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def of_pools(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from parl.remote.group import Group
 from parl.remote.ledger import Books
 from parl.remote.rank import Told
 from parl.remote.ranks import RankLost
-from parl.remote.shares import share_of, stats_of_all, together
+from parl.remote.shares import digest, share_of, stats_of_all, together
 from parl.runs.config import RunConfig
 from parl.runs.learners import among_all
 
@@ -41,7 +41,8 @@ def shot(rank: int) -> Snapshot:
     if not rank:
         tree["run"] = {"iteration": np.int64(3)}
     pool = {"ledger": books.report(), "epochs": [rank, rank + 5], "fragment_steps": 8}
-    return Snapshot(tree, {"workers": [[rank], [rank, 1]], "pool": pool}, exact=rank != 1)
+    meta = {"workers": [[rank], [rank, 1]], "pool": pool, "learned": digest({"a": np.ones(3)})}
+    return Snapshot(tree, meta, exact=rank != 1)
 
 
 def test_a_snapshot_of_all_is_divided_again() -> None:
@@ -58,6 +59,9 @@ def test_a_snapshot_of_all_is_divided_again() -> None:
         assert int(mine.arrays["run/iteration"]) == 3
         trained = mine.meta["pool"]["ledger"]["steps"]["trained"]
         assert trained == (0 if rank else 40)  # in one ledger, so that all add up
+    other = shot(1)._replace(meta=shot(1).meta | {"learned": digest({"a": np.zeros(3)})})
+    with pytest.raises(RemoteError, match="learner 1 has other parameters than learner 0"):
+        together([shot(0), other])
     assert int(share_of(saved, 3, 4).arrays["workers/0/collector/time"]) == 11
     with pytest.raises(CheckpointError, match="4 rollout workers, which do not divide among 3"):
         share_of(saved, 0, 3)
