@@ -19,6 +19,7 @@ directory holds study.json, trials/, sweep.csv and sweep.png; the same command c
   --num-trials N   settings drawn from the space; not given, every combination of its values
   --num-seeds K    seeds of each trial
   --sample-seed S  the draw of the settings
+  --address H:P    trials side by side on a Ray cluster whose nodes share the study's directory
   --pbt PARTS      a population: after each part the worst go on from the best
   --out DIR        the study's directory
 

@@ -71,22 +71,36 @@ class Judge:
         return self.budget.now(env_steps)
 
     def evaluate(self, env_steps: int, episodes: int) -> Evaluation:
-        """Plays `episodes` episodes with each seed's policy."""
-        if self.evaluator is None:
-            self.evaluator = self.make(self.config.eval_episodes or MOST)
+        """Plays `episodes` episodes with each seed's current policy."""
         lent = self.execution.lend() if self.config.eval_env == "train" else None
-        policy = self.execution.policy
-        evaluation = self.played(self.evaluator, policy, env_steps, episodes, lent)
+        evaluation = self.measure(self.execution.policy, env_steps, episodes, lent)
         if lent:
             self.execution.restart()
+        self.take(evaluation, env_steps)
+        return evaluation
+
+    def measure(
+        self,
+        policy: Any,
+        env_steps: int,
+        episodes: int,
+        lent: Sequence[VectorEnv] | None = None,
+    ) -> Evaluation:
+        """The evaluation of every seed's policy, of a step."""
+        if self.evaluator is None:
+            self.evaluator = self.make(self.config.eval_episodes or MOST)
+        evaluation = self.played(self.evaluator, policy, env_steps, episodes, lent)
+        if self.game is None:
+            return evaluation
+        return evaluation._replace(exploitability=self.exploited(policy))
+
+    def take(self, evaluation: Evaluation, env_steps: int) -> None:
+        """Counts an evaluation of the policy of a step, which may be the best so far."""
         assert evaluation.lengths is not None
         self.budget.evaluated(evaluation.lengths)
-        if self.game is None:
-            self.note(float(np.mean(evaluation.mean)), env_steps)
-            return evaluation
-        exploited = self.exploited(policy)
-        self.note(-float(np.mean(exploited)), env_steps)
-        return evaluation._replace(exploitability=exploited)
+        exploited = evaluation.exploitability
+        score = evaluation.mean if exploited is None else -np.asarray(exploited)
+        self.note(float(np.mean(score)), env_steps)
 
     def exploited(self, policy: Any) -> np.ndarray:
         """The exploitability [...] of each seed's policy."""

@@ -77,6 +77,12 @@ class Trainer:
             self.phases,
             self.keeper,
         )
+        self.beside: Any = None  # where evaluations do not hold up learning
+        self.late: Any = None  # one of those that is under way
+        if self.config.learners > 1 and self.judge.evaluates:
+            from parl.runs.beside import Beside  # only now: it loads Ray
+
+            self.beside = Beside(parts, stopped)
         self.data = parts.data
         self.profiler = Profiler(profiled(self.config.profile), run.path)
         self.began = time.perf_counter()
@@ -183,9 +189,12 @@ class Trainer:
         if at_end:
             return  # finish() does the rest
         if self.passed(self.config.eval_every) and not self.judge.evaluates:
-            self.judged(None, self.judge.look_back(self.env_steps))
-        asked = self.signals.asked_to_save()
-        if (asked or self.passed(self.config.checkpoint_every)) and self.saver.is_sound:
+            self.judged(None, self.judge.look_back(self.env_steps), self.env_steps)
+        self.receive(wait=False)
+        due = self.signals.asked_to_save() or self.passed(self.config.checkpoint_every)
+        if self.beside is not None:
+            due = due or bool(self.episodes_due())  # later it could not be saved as the best
+        if due and self.saver.is_sound:
             self.save()
         if self.books.due is not None:
             self.complete()
@@ -195,7 +204,38 @@ class Trainer:
     def complete(self) -> None:
         """Writes the line that is due, with an evaluation if that is due as well."""
         episodes = self.episodes_due()
-        self.record(self.evaluate(episodes) if episodes else None)
+        if episodes and self.beside is not None:
+            self.evaluate_beside(episodes)
+        else:
+            self.record(self.evaluate(episodes) if episodes else None)
+
+    def evaluate_beside(self, episodes: int) -> None:
+        """Begins an evaluation; the line that is due, and those after it, wait for its end."""
+        from parl.runs.beside import Late
+
+        self.receive(wait=True)
+        self.beside.begin(self.execution.policy, self.env_steps, episodes)
+        self.late, self.books.due = Late(self.env_steps, self.books.due or {}), None
+
+    def receive(self, wait: bool) -> None:
+        """Takes the results of an evaluation under way, and writes the lines that waited for it."""
+        late = self.late
+        if late is None or not (wait or self.beside.is_done):
+            return
+        evaluation = self.beside.result()
+        self.judge.take(evaluation, late.env_steps)
+        self.late = None
+        self.told(evaluation, late.env_steps)
+        self.write(late.line, evaluation, late.env_steps)
+        for line in late.later:
+            self.write(line, None, line["env_steps"])
+
+    def give_up(self) -> None:
+        """Writes the lines that wait for an evaluation without it."""
+        late, self.late = self.late, None
+        if late is not None:
+            for line in (late.line, *late.later):
+                self.log.write(line)
 
     def episodes_due(self) -> int:
         """Number of evaluation episodes that are due now."""
@@ -204,6 +244,7 @@ class Trainer:
 
     def rescue(self, error: ParlError) -> None:
         """Saves the run after rollout workers failed, and adds that to their error."""
+        self.give_up()
         if self.env_steps > self.saver.last_saved:
             with suppress(ClusterLost):  # of learners that were on it
                 self.save()
@@ -214,6 +255,7 @@ class Trainer:
 
     def leave(self) -> None:
         """Saves and raises Interrupted."""
+        self.give_up()
         if self.saver.is_due:
             self.save()
         raise interrupted(
@@ -252,10 +294,10 @@ class Trainer:
         self.books.noted = self.books.noted | asked.metrics
         self.stopping = self.stopping or asked.reason
 
-    def judged(self, evaluation: Evaluation | None, ended: Ended | None) -> None:
-        """Calls the user's hooks after an evaluation."""
+    def judged(self, evaluation: Evaluation | None, ended: Ended | None, env_steps: int) -> None:
+        """Calls the user's hooks after an evaluation of the policy of a step."""
         found = told_at_end(evaluation, ended, self.config.info_names)
-        self.tell("on_evaluation", {"env_steps": self.env_steps, **found})
+        self.tell("on_evaluation", {"env_steps": env_steps, **found})
 
     @property
     def skipped_updates(self) -> Any:
@@ -273,15 +315,19 @@ class Trainer:
             return self.evaluated[1]
         with self.phases.doing("evaluating", "eval"):
             evaluation = self.judge.evaluate(self.env_steps, episodes)
+        self.told(evaluation, self.env_steps)
+        return evaluation
+
+    def told(self, evaluation: Evaluation, env_steps: int) -> None:
+        """Shows an evaluation of the policy of a step and calls the user's hooks."""
         mean, std = float(np.mean(evaluation.mean)), float(np.mean(evaluation.std))
         played = evaluation.returns.shape[-1]
-        self.progress.evaluated(self.env_steps, mean, std, played, evaluation.exploitability)
+        self.progress.evaluated(env_steps, mean, std, played, evaluation.exploitability)
         if not self.said_cut and (line := evaluation.cut_line(self.config.env)):
             self.progress.message(line)
             self.said_cut = True
-        self.evaluated = self.env_steps, evaluation
-        self.judged(evaluation, None)
-        return evaluation
+        self.evaluated = env_steps, evaluation
+        self.judged(evaluation, None, env_steps)
 
     def absolute(self) -> dict[str, Any]:
         """Evaluates the best policy of the run on fresh episodes."""
@@ -313,8 +359,15 @@ class Trainer:
         return plain(line | self.execution.stats())
 
     def record(self, evaluation: Evaluation | None) -> None:
-        """Writes the line that is due, and updates this step's checkpoint with the results."""
+        """Writes the line that is due, after those that wait for an evaluation under way."""
         line, self.books.due = self.books.due or {}, None
+        if self.late is not None:
+            self.late.later.append(line)
+        else:
+            self.write(line, evaluation, self.env_steps)
+
+    def write(self, line: dict[str, Any], evaluation: Evaluation | None, env_steps: int) -> None:
+        """Writes a line of a step, and updates that step's checkpoint with the results."""
         if evaluation is not None:
             for name, value in evaluation.metrics().items():
                 line |= per_seed(f"eval/{name}", value)
@@ -322,7 +375,7 @@ class Trainer:
         line, self.books.noted = line | self.books.noted, {}
         self.log.write(line)
         self.tell("on_record", line)
-        if not self.saver.is_due:
+        if self.saver.last_saved == env_steps:
             if evaluation is not None and self.config.eval_env == "train":
                 self.save()  # the environments that were lent have begun anew
             else:
@@ -336,12 +389,14 @@ class Trainer:
 
     def save(self, phase: str = "saving", spent_on: str = "save") -> None:
         """Writes a checkpoint, removes old ones, and calls the user's hooks."""
+        self.receive(wait=True)
         self.saver.write(phase, spent_on)
         path = self.run.checkpoints / str(self.env_steps)
         self.tell("on_checkpoint", {"env_steps": self.env_steps, "path": str(path)})
 
     def finish(self) -> dict[str, Any]:
         """Writes the last checkpoint, then the last evaluation and the result."""
+        self.receive(wait=True)
         if self.saver.is_due:
             self.save()
         episodes = self.judge.episodes(self.env_steps, at_end=True)

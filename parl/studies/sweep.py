@@ -8,6 +8,7 @@ for bit the run that `parl.train` makes with its settings.
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,7 @@ def sweep(
     `over` is the space, as `read_space` takes it; `num_trials` is how many of its settings are
     tried, not given, every combination of its choices, and `sample_seed` draws them. `settings` are
     those of every trial, as for `parl.train`. Trials whose learning diverges are told and left.
+    `address`, of a Ray cluster, has the trials run there side by side, unless `actors` use it.
     With `pbt` the trials are a population, trained in that many parts: after each, the worst
     quarter goes on from the best, with settings near theirs (see studies/population.py).
     Writes study.json, trials/N/, sweep.csv and sweep.png. Raises a ParlError for whatever does not
@@ -74,6 +76,9 @@ def sweep(
     with announced(quiet=quiet):
         api.prepare()
         recipe = recipe_of(algorithm, env).override(fixed)
+    address = "local" if settings.get("actors") else settings.pop("address", "local")
+    if pbt and address != "local":
+        raise ConfigError("pbt trains its trials in one process: leave out --address.")
     space = read_space(over, recipe)
     if twice := sorted(space.keys() & settings.keys()):
         raise ConfigError(f"'{twice[0]}' is swept over and given as well: leave out one of them.")
@@ -89,6 +94,8 @@ def sweep(
         trials = population.train(
             place, algorithm, env, space, chosen, pbt, settings, sample_seed, say
         )
+    elif address != "local":
+        trials = on_cluster(address, place, algorithm, env, chosen, settings, say)
     else:
         trials = in_turn(place, algorithm, env, chosen, settings, say)
     study = Study(place, space, trials)
@@ -103,13 +110,47 @@ def in_turn(
 ) -> list[Trial]:
     """Trains one trial after the other and says what came of each."""
     trials = []
-    for i, each in enumerate(chosen):
-        path = place / "trials" / f"{i:0{len(str(len(chosen) - 1))}}"
+    for i, (path, each) in enumerate(zip(places(place, len(chosen)), chosen, strict=True)):
         begin = time.monotonic()
         trial = run_trial(path, algorithm, env, each, settings)
         trials.append(trial)
         say(f"trial {i + 1} of {len(chosen)}: {told(trial)} ({time.monotonic() - begin:.1f} s)")
     return trials
+
+
+def on_cluster(
+    address: str,
+    place: Path,
+    algorithm: Any,
+    env: Any,
+    chosen: list[dict[str, Any]],
+    settings: dict,
+    say: Any,
+) -> list[Trial]:
+    """Trains trials as tasks of a Ray cluster, as many at once as it has CPUs.
+
+    Each is a run of its own in one process, with the results that it has anywhere. The study's
+    directory has to be one that all nodes share. A trial whose node is lost goes on elsewhere.
+    """
+    from parl.remote import connect  # only now: it loads Ray
+    from parl.remote.tasks import spread
+
+    connect(address)
+    paths = places(place.resolve(), len(chosen))
+    calls = [
+        partial(run_trial, path, algorithm, env, each, settings)
+        for path, each in zip(paths, chosen, strict=True)
+    ]
+    trials: dict[int, Trial] = {}
+    for i, trial in spread(calls):
+        trials[i] = trial._replace(path=place / "trials" / trial.path.name)
+        say(f"trial {i + 1} of {len(chosen)}: {told(trial)}")
+    return [trials[i] for i in range(len(chosen))]
+
+
+def places(place: Path, count: int) -> list[Path]:
+    """The directories of a study's trials."""
+    return [place / "trials" / f"{i:0{len(str(count - 1))}}" for i in range(count)]
 
 
 def recipe_of(algorithm: Any, env: Any) -> Any:

@@ -125,8 +125,8 @@ def test_other_learners_are_not_exact(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("sync", [{"sync": "update"}, {"sync": "3"}, {"flat_gradients": True}])
 def test_shares_that_are_averaged(sync: dict[str, Any], tmp_path: Path) -> None:
     """Its ranks agree at every checkpoint, and a resume goes on bit for bit."""
-    run = with_learners("ppo", tmp_path / "run", **sync, steps=768)
-    half = with_learners("ppo", tmp_path / "half", **sync, steps=384)
+    run = with_learners("ppo", tmp_path / "run", **sync, steps=768, anneal=False)
+    half = with_learners("ppo", tmp_path / "half", **sync, steps=384, anneal=False)
     longer = parl.resume(half.path, steps=768, quiet=True, curve=False)
     assert run.result["env_steps"] == longer.result["env_steps"] == 768
     assert run.result["params_sha256"] == longer.result["params_sha256"]

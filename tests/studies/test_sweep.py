@@ -142,3 +142,27 @@ def test_a_trial_that_diverges_is_told_and_the_others_go_on(tmp_path: Path) -> N
     assert np.isfinite(good.score) and "diverged" in bad.error
     assert [trial.path.name for trial in study.ranked] == ["0", "1"]
     assert "diverged" in (tmp_path / "s" / "sweep.csv").read_text()
+
+
+@pytest.mark.slow
+def test_trials_on_a_cluster_are_those_here(tmp_path: Path) -> None:
+    settings = {"over": "gamma=0.9,0.99", "quiet": True, "steps": 64, **SMALL}
+    here = parl.sweep("ppo", "jax:CartPole-v1", out=tmp_path / "here", **settings)
+    parl.connect(num_cpus=2)
+    try:
+        there = parl.sweep(
+            "ppo", "jax:CartPole-v1", out=tmp_path / "there", address="auto", **settings
+        )
+    finally:
+        parl.disconnect()
+    assert [trial.settings for trial in there.trials] == [trial.settings for trial in here.trials]
+    digests = lambda study: [trial.result["params_sha256"] for trial in study.trials]
+    assert digests(there) == digests(here) and len(set(digests(here))) == 2
+    assert [trial.path for trial in there.trials] == [
+        tmp_path / "there" / "trials" / name for name in "01"
+    ]
+    assert (tmp_path / "there" / "sweep.csv").exists()
+    with pytest.raises(ConfigError, match="leave out --address"):
+        parl.sweep(
+            "ppo", "jax:CartPole-v1", out=tmp_path / "pbt", address="auto", pbt=2, **settings
+        )
