@@ -115,6 +115,8 @@ class Trainer:
         finally:
             self.log.close()
             self.profiler.end()
+            if self.beside is not None:
+                self.beside.close()
             if self.keeper is not None:
                 self.keeper.close()
 
