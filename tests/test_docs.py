@@ -75,6 +75,21 @@ def test_every_link_leads_to_a_page() -> None:
     ]
 
 
+def levels(page: str) -> list[int]:
+    """The levels of a page's headings."""
+    return [len(mark) for mark in re.findall(r"^(#+) ", FENCE.sub("", page), re.MULTILINE)]
+
+
+def test_headings_go_down_one_by_one() -> None:
+    """Sphinx takes a page without a title, or with a level left out, for a fault."""
+    for name, text in pages().items():
+        found = levels(text)
+        assert found and found[0] == 1, f"{name} begins without a title"
+        steps = zip(found, found[1:], strict=False)
+        assert all(after <= before + 1 for before, after in steps), f"{name} leaves out a level"
+    assert levels("# a\n```sh\n# no\n```\n### c\n") == [1, 3]
+
+
 def in_toctrees() -> set[str]:
     """The pages that some list of pages names."""
     found = set()
