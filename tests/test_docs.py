@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -85,8 +86,9 @@ def test_headings_go_down_one_by_one() -> None:
     for name, text in pages().items():
         found = levels(text)
         assert found and found[0] == 1, f"{name} begins without a title"
-        steps = zip(found, found[1:], strict=False)
-        assert all(after <= before + 1 for before, after in steps), f"{name} leaves out a level"
+        assert all(after <= before + 1 for before, after in itertools.pairwise(found)), (
+            f"{name} leaves out a level"
+        )
     assert levels("# a\n```sh\n# no\n```\n### c\n") == [1, 3]
 
 
