@@ -212,6 +212,32 @@ def test_a_store_that_fails_anywhere_keeps_a_good_checkpoint(tmp_path: Path, uri
     assert writes > 8
 
 
+def test_a_run_that_saves_faster_than_its_store_leaves_a_good_checkpoint(
+    tmp_path: Path, uri: str
+) -> None:
+    """While one checkpoint is sent, all of them are replaced by newer ones."""
+    run, store = make_run(tmp_path / "run", 0), Store(uri)
+    copy, put_file = Copy(run.path, store), store.put_file
+
+    def meanwhile(name: str, *rest: Any) -> None:
+        put_file(name, *rest)
+        save(run, max(run.saved()) + 10)
+        run.remove(run.saved()[:-1])
+
+    store.put_file = meanwhile
+    for _ in range(3):
+        copy.update()
+        there = fetch.steps_in(store.names())
+        assert there and {"config.json"} <= store.names().keys()
+        back = tmp_path / "back"
+        back.mkdir(exist_ok=True)
+        fetch.fetch_run(store, back, store.names(), replay=True)
+        assert RunDir(back).latest("mine").meta["env_steps"] == there[-1]
+    store.put_file = put_file
+    copy.update()
+    assert fetch.steps_in(store.names()) == run.saved()
+
+
 def test_a_large_replay_goes_in_pieces_that_are_sent_once(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from parl.runs.directory import RunDir
 from parl.runs.executions import make_execution
 from parl.runs.fetch import working_copy, working_directory
 from parl.runs.hooks import HOOKS, Hooks, lost, named, with_settings
+from parl.runs.initial import start_from
 from parl.runs.interruption import Signals, ending
 from parl.runs.mirror import mirrored
 from parl.runs.opponents import own_opponent
@@ -75,6 +76,7 @@ def train(
     clock = Clock()
     hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
     given: dict[str, Any] = {k: settings.pop(k) for k in RUN_FIELDS & settings.keys()} | names
+    given = {k: str(x) if isinstance(x, Path) else x for k, x in given.items()}
     rival, given["opponent"] = own_opponent(given.get("opponent"))
     chosen, own = dict(settings), own_env(env, env_id)
     name = algorithm_name(algorithm)
@@ -213,6 +215,8 @@ def drive(
             trainer = Trainer(parts, execution, run, progress, clock, told)
             if restore is not None:
                 restore(trainer)
+            elif parts.config.init_from:
+                progress.message(start_from(execution, parts.config))
             result = trainer.train()
         finally:
             run.iterations = execution.iteration

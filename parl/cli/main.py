@@ -44,6 +44,7 @@ USAGE = """usage: parl COMMAND ...
   parl dashboard [DIR] [--port N]    a page of this machine that shows runs while they learn
   parl list                          algorithms and environments
   parl bench ALGO --env ID           how fast it trains, and where the time goes
+  parl hub push|pull|list            runs and policies in a directory or store that others read
   parl doctor                        what works on this machine, and what to do about the rest
   parl cluster start|join|status|stop   a Ray cluster of one or more machines
   parl --version                     the version of PARL
@@ -78,6 +79,7 @@ COMMANDS = {
     "dashboard": "parl.cli.dashboard",
     "list": "parl.cli.catalogue",
     "bench": "parl.cli.bench",
+    "hub": "parl.cli.hub",
     "doctor": "parl.cli.doctor",
     "cluster": "parl.cli.cluster",
 }

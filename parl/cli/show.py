@@ -28,6 +28,7 @@ def run(arguments: list[str]) -> int:
     flags = parse(ShowFlags, arguments, "parl show")
     from parl.report.plotting import series
     from parl.runs.result import returns_line, time_line
+    from parl.runs.told import changed
     from parl.runs.waits import in_words
     from parl.studies.find import GREEDY, TRAINING, read_run
 
@@ -50,30 +51,6 @@ def run(arguments: list[str]) -> int:
             screen.print("", *curve(values.mean(1), f"{what}, to {steps[-1]:,.0f} steps"), sep="\n")
             break
     return 0
-
-
-def changed(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(name, value, default) of settings that are not the recipe's for this environment."""
-    from parl.core.spec_json import spec_from_json
-    from parl.recipes import make_recipe
-    from parl.report.metrics import plain
-    from parl.runs.config import RunSettings
-
-    ours = dataclasses.asdict(RunSettings())
-    found = [
-        (name, config[name], ours[name])
-        for name in ours
-        if name in config and plain(config[name]) != plain(ours[name])
-    ]
-    if not config.get("spec"):
-        return found
-    recipe: Any = make_recipe(config["algorithm"], spec_from_json(config["spec"], "config.json"))
-    defaults, settings = recipe.settings(), config.get("settings", {})
-    return found + [
-        (name, value, defaults[name])
-        for name, value in settings.items()
-        if name in defaults and plain(value) != plain(defaults[name])
-    ]
 
 
 def curve(values: Any, title: str) -> list[str]:

@@ -49,7 +49,7 @@ from parl.runs.sizes import check_memory
 from parl.runs.teaching import with_teacher
 
 # settings that a policy which only acts does without
-BESIDE = ("opponent", "eval_env", "data", "record", "teacher")
+BESIDE = ("opponent", "eval_env", "data", "record", "teacher", "init_from")
 
 
 class Parts(NamedTuple):
@@ -211,6 +211,7 @@ def with_defaults(config: RunConfig, factory: EnvFactory) -> RunConfig:
         checkpoint_every=config.checkpoint_every or eval_every,
         opponent=place_of(opponent) if is_run(opponent) else opponent,
         teacher=place_of(config.teacher) if config.teacher else "",
+        init_from=place_of(config.init_from) if config.init_from else "",
         admit_every=config.admit_every or max(schedule_steps // ADMISSIONS, 1),
         schedule_steps=schedule_steps,
     )

@@ -42,6 +42,11 @@ class RunSettings:
     """Run whose policy dagger imitates, on the same environment."""
     teacher_checkpoint: str = "latest"
     """Whose policy of that run: latest, best, or the environment steps of a checkpoint."""
+    init_from: str = ""
+    """Run whose networks a new run starts from, of any algorithm: leaves of equal names and shapes
+    are taken, and those that do not fit are named. Optimisers and replay begin anew."""
+    init_checkpoint: str = "latest"
+    """Which networks of that run: latest, best, or the environment steps of a checkpoint."""
     record: str = ""
     """Directory for a data set of all that training collects; for host execution and --actors."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)

@@ -25,8 +25,9 @@ from parl.runs.checkpoints import REPLAY, Checkpoints
 from parl.runs.hooks import Hooks
 from parl.runs.store_lock import StoreLock, Taken
 
-BEFORE = ("config.json", METRICS, "metrics.csv")  # sent before the checkpoints
-AFTER = ("result.json", "curve.png")  # sent after them
+CONFIG = "config.json"
+RECORDS = (METRICS, "metrics.csv")  # sent before the checkpoints
+RESULTS = ("result.json", "curve.png")  # sent after them
 OFTEN = 3.0  # seconds between two looks at what is new
 RARELY = 60.0  # likewise, where each file is a commit
 LONGEST_PAUSE = 30.0  # seconds between two tries of a store that fails
@@ -57,14 +58,17 @@ class Copy:
         """Sends what the store lacks and removes what the run has removed. Raises StoreError."""
         if self.there is None:
             self.there = set(self.store.names())
-        for name in BEFORE:
+        for name in RESULTS:
+            if not stamp_of(self.run.path / name):
+                self.send_small(name)
+        for name in (*RECORDS, *{CONFIG} & self.there):
             self.send_small(name)
         steps = self.run.saved()
-        complete = all([self.send_checkpoint(step) for step in reversed(steps)])
-        for name in AFTER:
-            self.send_small(name)
-        if complete and steps:
-            self.prune(set(self.run.saved()))
+        sent = {step for step in reversed(steps) if self.send_checkpoint(step)}
+        if sent:  # as here, it is a run once it has a checkpoint
+            for name in (CONFIG, *RESULTS):
+                self.send_small(name)
+            self.prune({*steps, *self.run.saved()})
 
     def send_small(self, name: str) -> None:
         """Sends a file that has changed; removes one that is no more."""
