@@ -9,8 +9,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from parl.core.errors import Halted, RemoteError
-from parl.remote.connect import first_line, is_own, quiet, worker_env
+from parl.core.errors import ClusterLost, Halted, RemoteError
+from parl.remote.connect import cluster_lost, first_line, is_own, quiet, worker_env
 from parl.remote.failure import Failure, describe, revive
 from parl.remote.process import Shared, end_with
 from parl.remote.supervisor import LOOK
@@ -65,24 +65,28 @@ class Errand:
 
         Raises what the function raised, and Halted once `stopped` is true.
         """
-        for deaths in range(DEATHS + 1):
+        deaths = 0
+        while True:
             while not ray.wait([self.ticket], timeout=LOOK)[0]:
                 if stopped():
                     raise Halted(f"{self.what} was given up.")
+                if lost := cluster_lost():
+                    raise ClusterLost(f"{lost}.")
             try:
                 found = ray.get(self.ticket)
-                break
             except RayError as error:
                 self.close()
-                if deaths == DEATHS:
+                deaths += 1
+                if deaths > DEATHS:
                     raise RemoteError(f"{self.what} died: {first_line(error)}.") from error
                 self.begin(*self.arguments)
-        if isinstance(found, Failure):
-            raise revive(found, self.what)
-        return found
+                continue
+            if isinstance(found, Failure):
+                raise revive(found, self.what)
+            return found
 
     def close(self) -> None:
         """Ends the actor."""
-        if self.actor is not None:
+        if self.actor is not None and not cluster_lost():  # which Ray would wait for
             ray.kill(self.actor, no_restart=True)
         self.actor = None

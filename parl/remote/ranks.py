@@ -26,6 +26,7 @@ from parl.remote.process import Shared
 from parl.remote.rank import MakeExecution, Place, Rank
 from parl.remote.supervisor import LOOK, Terms
 
+LONGEST_STARTUP = 8 * STARTUP
 CLOSING = 5.0  # seconds that the ranks have to end their workers
 NO_SIGN = Sign()
 SHARE_OF_CPU = 0.001  # that a learner takes of a cluster of the run's own
@@ -53,6 +54,7 @@ class Ranks:
         self.actors: list[Actor] = []
         self.placement: Any = None
         self.warm = False  # whether nothing more has to be compiled
+        self.startup = STARTUP  # seconds beyond the deadline until then
         self.longest = 0.0  # seconds between two signs of life
         self.printed: dict[bytes, int] = {}  # characters that were shown of each rank's
         self.kind = ""  # of their devices
@@ -128,8 +130,10 @@ class Ranks:
             if new != beats:
                 self.longest = max(self.longest, now - since if self.warm else 0.0)
                 since, beats = now, new
-            limit = patience(self.terms.deadline, self.longest) + (0 if self.warm else STARTUP)
+            more = 0.0 if self.warm else self.startup
+            limit = patience(self.terms.deadline, self.longest) + more
             if now - since > limit:
+                self.startup = min(self.startup + more, LONGEST_STARTUP)  # the machine may be busy
                 raise RankLost(f"no learner gave a sign of life for {limit:.0f} s")
         return [answers[ticket] for ticket in tickets]
 
