@@ -56,12 +56,30 @@ for name, x in params_of(run).items():
 
 BATCH_SCRIPT = """
 import jax.numpy as jnp
-from parl.core.sharding import as_batch, batches_over, mesh_for
+from parl.core.sharding import Averaging, as_batch, averaged_after, batches_over, mesh_for
+from parl.core.sharding import on_shares
 
 assert mesh_for(3) is None and mesh_for(4).size == 2
 program = jax.jit(batches_over(mesh_for(2))(lambda x: as_batch(x) + 1))
 assert program(jnp.zeros((6, 3))).sharding.shard_shape((6, 3)) == (3, 3)
 assert program(jnp.zeros((5, 3))).sharding.is_fully_replicated
+
+averaging = lambda updates: batches_over(mesh_for(4), Averaging(updates))
+drift = lambda algorithm, state, batch, key: (
+    state - batch.mean(), {"loss": batch.max(), "td_error": batch}
+)
+
+def learn(state, iteration):
+    state, metrics = on_shares(drift, 0)(None, state, jnp.arange(4.0), jax.random.key(0))
+    return averaged_after(state, iteration), metrics
+
+with averaging(2):
+    learn = jax.jit(learn)
+    apart, metrics = learn(jnp.float32(0), 0)
+    assert [float(x.data) for x in apart.addressable_shards] == [-0.5, -2.5]
+    assert float(metrics["loss"]) == 2.0 and metrics["td_error"].tolist() == [0, 1, 2, 3]
+    same, _ = learn(apart, 1)  # -1.0 and -5.0
+    assert [float(x.data) for x in same.addressable_shards] == [-3.0, -3.0]
 
 case = SINGLE[int(sys.argv[2])]
 run = make(case)
