@@ -1,11 +1,12 @@
-"""A linear recurrent unit, whose memory of a whole sequence is one associative scan.
+"""A linear recurrent unit, whose memory of a sequence is one associative scan.
 
 Orvieto et al. 2023, arXiv:2303.06349. Resets lie within the scan, as in Lu et al. 2023,
-arXiv:2303.03982. Complex numbers are pairs of real ones. Shapes: T time, [...] batch, F features, N
-complex numbers of memory, which are as many as outputs.
+arXiv:2303.03982. Complex numbers are pairs of real ones. Shapes: T time, [...] batch, F features, H
+outputs, N = H / 2 complex numbers of memory.
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,42 +17,42 @@ from parl.core.types import Array
 
 Pair = tuple[Array, Array]  # real and imaginary part
 
-NORMAL = nn.initializers.lecun_normal()
-
 
 class LRU(nn.Module):
-    """Features [T, ..., F] -> outputs [T, ..., N], gated and added to the projected features.
+    """Features [T, ..., F] -> outputs [T, ..., H].
 
-    x_t = lambda x_{t-1} + gamma B u_t, y_t = Re(C x_t) + D u_t, where |lambda| < 1 by its form and
-    gamma = sqrt(1 - |lambda|^2): eq. 5 and 7. The output is u + GLU(y).
+    x_t = lambda x_{t-1} + gamma B u_t with |lambda| < 1 by its form and gamma = sqrt(1 -
+    |lambda|^2): eq. 5 and 7. The output is gelu(Re(C x_t) + D u_t), with a full matrix D.
     """
 
-    size: int  # N
+    size: int  # H
     smallest: float = 0.9  # |lambda| at first, as drawn from the ring between these
     largest: float = 0.999
     phase: float = 2 * math.pi  # largest angle of lambda at first
 
+    @property
+    def numbers(self) -> int:
+        """N."""
+        return -(-self.size // 2)
+
     @nn.compact
     def __call__(self, features: Array, first: Array, memory: Pair) -> tuple[Array, Pair]:
         """(outputs, memories after each step); `first` [T, ...] resets memory [..., N]."""
-        nu = self.param("nu", self.of_radius, (self.size,))
-        theta = self.param("theta", self.of_angle, (self.size,))
+        nu = self.param("nu", self.of_radius, (self.numbers,))
+        theta = self.param("theta", self.of_angle, (self.numbers,))
         radius, angle = jnp.exp(-jnp.exp(nu)), jnp.exp(theta)
-        u = nn.Dense(self.size)(features)
-        gamma = jnp.sqrt(1 - radius**2)
-        inputs = (nn.Dense(self.size, use_bias=False)(u) * gamma for _ in range(2))
-        going = 1.0 - ops.expand_like(first, u)
-        factor = going * (radius * jnp.cos(angle)), going * (radius * jnp.sin(angle))
-        x = recurrence(factor, tuple(inputs), memory)
-        y = nn.Dense(self.size, use_bias=False, kernel_init=NORMAL)(jnp.concatenate(x, -1))
-        y = y + u * self.param("skip", nn.initializers.normal(1.0), (self.size,))
-        gate, value = jnp.split(nn.Dense(2 * self.size)(nn.gelu(y)), 2, -1)
-        return u + value * nn.sigmoid(gate), x
+        factor = radius * jnp.cos(angle), radius * jnp.sin(angle)
+        inputs = jnp.split(nn.Dense(2 * self.numbers, use_bias=False)(features), 2, -1)
+        inputs = scaled(jnp.sqrt(1 - radius**2), (inputs[0], inputs[1]))
+        going = 1.0 - ops.expand_like(first, features)
+        x = recurrence(factor, going, inputs, memory)
+        seen = jnp.concatenate([*x, features], -1)
+        return nn.gelu(nn.Dense(self.size)(seen)), x
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Pair:
         """Memory 0 [..., N] for inputs [..., F]."""
-        zeros = jnp.zeros((*input_shape[:-1], self.size))
+        zeros = jnp.zeros((*input_shape[:-1], self.numbers))
         return zeros, jnp.copy(zeros)
 
     def of_radius(self, key: Array, shape: tuple[int, ...]) -> Array:
@@ -74,14 +75,26 @@ def plus(a: Pair, b: Pair) -> Pair:
     return a[0] + b[0], a[1] + b[1]
 
 
-def recurrence(factor: Pair, inputs: Pair, start: Pair) -> Pair:
-    """x_t = factor_t x_{t-1} + inputs_t [T, ...], with x_{-1} = start [...]."""
-    opening = plus(times(jax.tree.map(lambda x: x[0], factor), start), (inputs[0][0], inputs[1][0]))
-    if len(inputs[0]) == 1:
-        return opening[0][None], opening[1][None]
-    inputs = tuple(x.at[0].set(o) for x, o in zip(inputs, opening, strict=True))
+def recurrence(factor: Pair, going: Array, inputs: Pair, start: Pair) -> Pair:
+    """x_t = going_t factor x_{t-1} + inputs_t [T, ..., N], with x_{-1} = start [..., N].
 
-    def joined(early: tuple[Pair, Pair], late: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
-        return times(late[0], early[0]), plus(times(late[0], early[1]), late[1])
+    `going` [T, ..., 1] is 0 where memory is reset. Each pass doubles the number of steps that x_t
+    is the sum of, so that there are log2 T of them: Hillis and Steele 1986. As the factor [N] is
+    the same at all steps, its powers are squares, and only `going` is multiplied along with x.
+    """
+    part = lambda tree, where: jax.tree.map(lambda x: x[where], tree)
+    opening = plus(scaled(going[0], times(factor, start)), part(inputs, 0))
+    later = part(inputs, slice(1, None))
+    x: Any = jax.tree.map(lambda o, x: jnp.concatenate([o[None], x]), opening, later)
+    distance = 1
+    while distance < len(going):
+        before = lambda x, by=distance: jnp.concatenate([jnp.zeros_like(x[:by]), x[:-by]])
+        x = plus(x, scaled(going, times(factor, jax.tree.map(before, x))))
+        going, factor = going * before(going), times(factor, factor)
+        distance *= 2
+    return x
 
-    return jax.lax.associative_scan(joined, (factor, inputs))[1]
+
+def scaled(number: Array, a: Pair) -> Pair:
+    """Complex numbers times real ones."""
+    return number * a[0], number * a[1]

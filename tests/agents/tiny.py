@@ -70,6 +70,11 @@ FROM_DATA: dict[str, dict[str, Any]] = {
     "rlpd": OFF_POLICY | {"num_critics": 3, "policy_period": 2},
 }
 CONTROL |= FROM_DATA
+WINDOWS = OFF_POLICY | {"window": 7, "burn_in": 3, "memory_size": 3}
+CONTROL |= {
+    "sac with memory": WINDOWS | {"recurrent": "gru", "normalize_obs": True},
+    "td3 with memory": WINDOWS | {"recurrent": "lru", "priority": 0.6, "noise_color": 1.0},
+}
 SEGMENTS = OFF_POLICY | {"capacity": 10, "target_period": 3, "epsilon_steps": 80}
 MEMORY = {"recurrent": "gru", "memory_size": 3, "hidden": (4,)}
 TEAM: dict[str, dict[str, Any]] = {
@@ -108,11 +113,9 @@ SETTINGS: dict[str, dict[str, Any]] = (
     | TEAM
     | SEARCH
 )
-RECIPE = {
-    "normalized": "ppo",
-    "recurrent": "impala",
-    "her": "dqn",
-}  # where it is not the name above
+# where it is not the name above
+RECIPE = {"normalized": "ppo", "recurrent": "impala", "her": "dqn"}
+RECIPE |= {"sac with memory": "sac", "td3 with memory": "td3"}
 NUM_ENVS, LENGTH = 2, 8
 # time limits short enough to be met
 CARTPOLE, PENDULUM = CartPole(max_steps=13), Pendulum(max_steps=9)

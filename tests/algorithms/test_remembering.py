@@ -99,6 +99,7 @@ def test_acting_keeps_a_memory_for_each_network(sac: Any) -> None:
     assert {name: x.shape for name, x in kept.items()} == dict.fromkeys(kept, (5, B, 5))
 
 
+@pytest.mark.slow
 def test_what_is_not_there_counts_nothing(sac: Any) -> None:
     """Rewards that are not there change no parameter; weights are divided by the share that is."""
     rule, state, rollout = sac

@@ -27,7 +27,9 @@ def setup(model: Any) -> tuple[Any, Any]:
     """Parameters, and a memory that is not zero."""
     params = recurrent.init(model, jax.random.key(0), OBS[0])
     fresh = recurrent.memory_of(model, (B,))
-    return params, jax.tree.map(lambda x: x + np.linspace(-1, 1, H, dtype=np.float32), fresh)
+    return params, jax.tree.map(
+        lambda x: x + np.linspace(-1, 1, x.shape[-1], dtype=np.float32), fresh
+    )
 
 
 def assert_close(ours: Any, theirs: Any) -> None:
@@ -153,8 +155,9 @@ def test_masks_reach_the_head_and_nothing_but_the_head() -> None:
 def test_memory_is_zero_and_has_any_leading_axes(cell: str, lead: tuple[int, ...]) -> None:
     leaves = jax.tree.leaves(recurrent.memory_of(network(cell), lead))
     assert len(leaves) == {"gru": 1, "lstm": 2, "lru": 2}[cell]
+    size = {"lru": 3}.get(cell, H)  # H numbers as half as many complex ones
     for leaf in leaves:
-        np.testing.assert_array_equal(leaf, np.zeros((*lead, H), np.float32))
+        np.testing.assert_array_equal(leaf, np.zeros((*lead, size), np.float32))
 
 
 def test_parameters_are_shared_over_time() -> None:
@@ -165,3 +168,25 @@ def test_parameters_are_shared_over_time() -> None:
     assert count(params["torso"]) == 3 * 6 + 6
     assert count(params["cell"]) == 3 * (6 * H + H) + 3 * H * H + H
     assert count(params["head"]) == H + 1
+
+
+def test_the_linear_unit_is_a_diagonal_recurrence_of_complex_numbers() -> None:
+    """Step by step, in numpy: eq. 5 and 7 of Orvieto et al., reset where an episode opens."""
+    cell = CELLS["lru"](6)
+    start = cell.initialize_carry(jax.random.key(0), (B, 1))
+    memory = jax.tree.map(lambda x: x + np.float32(0.5), start)
+    found: Any = jax.jit(lambda: cell.init_with_output(jax.random.key(1), OBS, FIRST, memory))()
+    (outputs, memories), variables = found
+    params = jax.tree.map(np.asarray, variables["params"])
+    radius = np.exp(-np.exp(params["nu"]))
+    assert np.all((radius > 0.9) & (radius < 0.999))
+    factor = radius * np.exp(1j * np.exp(params["theta"]))
+    inputs, last = params["Dense_0"]["kernel"], params["Dense_1"]
+    x = np.full((B, 3), 0.5 + 0.5j)
+    for t in range(T):
+        into = np.asarray(OBS[t] @ inputs) * np.tile(np.sqrt(1 - radius**2), 2)
+        x = factor * np.where(FIRST[t][:, None], 0, x) + into[:, :3] + 1j * into[:, 3:]
+        np.testing.assert_allclose(memories[0][t], x.real, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(memories[1][t], x.imag, rtol=1e-4, atol=1e-5)
+        seen = np.concatenate([x.real, x.imag, OBS[t]], -1) @ last["kernel"] + last["bias"]
+        np.testing.assert_allclose(outputs[t], nn.gelu(seen), rtol=1e-4, atol=1e-5)
