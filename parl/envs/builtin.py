@@ -59,19 +59,24 @@ FORAGING = re.compile(
 def make_builtin(name: str, /, **arguments: Any) -> JaxEnv:
     """The environment of this name, such as `simple_spread-8` or `foraging-2s-10x10-3p-3f`.
 
-    Arguments are those of its class; numbers must be at least 1. Raises EnvError for an unknown
-    name or argument, and ConfigError for an invalid value.
+    Arguments are those of its class; whole numbers must be at least 1, others above 0. Raises
+    EnvError for an unknown name or argument, and ConfigError for an invalid value.
     """
     try:
         make = maker(name)
         types = kinds_of(make)
         given = {
-            key: checked(key, value, types[key], Setting(low=1)) if key in types else value
+            key: checked(key, value, types[key], bounds_of(types[key])) if key in types else value
             for key, value in arguments.items()
         }
         return make(**given)
     except (TypeError, ValueError) as error:
         raise EnvError(f"jax:{name} could not be made: {error}") from error
+
+
+def bounds_of(kind: Any) -> Setting:
+    """The bounds of an argument of a type."""
+    return Setting(low=0, above=True) if kind is float else Setting(low=1)
 
 
 def kinds_of(make: Callable[..., JaxEnv]) -> Mapping[str, Any]:

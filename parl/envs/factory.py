@@ -1,12 +1,12 @@
 """Environment factories, from an id or the user's own environment."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from parl.core.errors import EnvError
+from parl.core.errors import ConfigError, EnvError
 from parl.core.spec import EnvSpec
 from parl.envs import ids
 from parl.envs.builtin import JAX_ENVS as JAX_ENVS
@@ -104,11 +104,7 @@ def from_jax(env: JaxEnv) -> EnvFactory:
     goals = pure_goals(env, env.spec)
     spec, env = own_actions(env)
     spec = dataclasses.replace(spec, goals=goals)
-
-    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
-        return JaxVectorEnv(env, num_envs, seed)
-
-    return EnvFactory(spec, vector, env)
+    return EnvFactory(spec, partial(jax_vector, env), env)
 
 
 def with_simulator(factory: EnvFactory) -> EnvFactory:
@@ -143,11 +139,52 @@ def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
     name = id or class_name(probe.envs[0])
     probe.close()
     rows = partial(gymnasium_rows, make, name)
+    spec = dataclasses.replace(probe.spec, id=name)
+    return EnvFactory(spec, partial(all_rows, rows), rows=rows)
 
-    def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
-        return rows(num_envs, seed, first, 0)
 
-    return EnvFactory(dataclasses.replace(probe.spec, id=name), vector, rows=rows)
+def randomized(factory: EnvFactory, texts: Sequence[str]) -> EnvFactory:
+    """The factory with parameters drawn at each reset, each from its NAME=LOW:HIGH.
+
+    Raises ConfigError for other texts or where environments are not single ones, and EnvError where
+    they have no such parameters.
+    """
+    if not texts:
+        return factory
+    from parl.envs.jax_vector import checked_parameters
+    from parl.envs.randomized import Randomized, ranges_of
+
+    ranges = ranges_of(texts)
+    if factory.jax is not None:
+        for bound in ("low", "high"):
+            checked_parameters(factory.jax, {each.name: getattr(each, bound) for each in ranges})
+        env = Randomized(factory.jax, ranges)
+        return dataclasses.replace(factory, jax=env, vector=partial(jax_vector, env))
+    if factory.rows is None:
+        raise ConfigError(
+            f"randomize draws parameters of single environments, and {factory.spec.id} is a vector "
+            "of them: draw them in its own reset."
+        )
+    rows = partial(randomized_rows, factory.rows, ranges)
+    rows(1, 0, 0, 0).reset()  # an unknown parameter is an error now
+    return dataclasses.replace(factory, vector=partial(all_rows, rows), rows=rows)
+
+
+def randomized_rows(rows: Any, ranges: Any, *place: int) -> VectorEnv:
+    """Rows of a vector of Gymnasium environments, with parameters drawn at each reset."""
+    from parl.envs.adapters.gymnasium_randomized import randomize
+
+    return randomize(rows(*place), ranges)
+
+
+def all_rows(rows: Any, num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+    """All rows of a vector, in one process."""
+    return rows(num_envs, seed, first, 0)
+
+
+def jax_vector(env: JaxEnv, num_envs: int, seed: int, first: int = 0) -> VectorEnv:
+    """The vector of a pure environment."""
+    return JaxVectorEnv(env, num_envs, seed)
 
 
 def gymnasium_rows(

@@ -68,14 +68,25 @@ def changed(
 ) -> VectorState:
     """The vector with these parameters for all its environments, and for all seeds [*lead].
 
-    Values are converted to the attributes' types. Raises EnvError for an unknown attribute or one
-    that must be known at compile time.
+    Raises EnvError as `checked_parameters` does.
+    """
+    numbers = checked_parameters(env, parameters)
+    return vector.replace(parameters={n: jnp.broadcast_to(x, lead) for n, x in numbers.items()})
+
+
+def checked_parameters(env: JaxEnv, parameters: Mapping[str, Any]) -> dict[str, Array]:
+    """The parameters [] as arrays of the attributes' types.
+
+    Raises EnvError for an unknown attribute or one that must be known at compile time.
     """
     numbers = {}
     for name, value in parameters.items():
         like = attribute(env, name)
         if not isinstance(like, bool | int | float) or isinstance(value, str):
-            raise EnvError(f"{env.spec.id} has no number '{name}', which {value!r:.40} could be.")
+            raise EnvError(
+                f"{env.spec.id} has no number '{name}', which {value!r:.40} could be; it has "
+                f"{', '.join(numbers_of(env)) or 'none'}."
+            )
         numbers[name] = jnp.asarray(value, jnp.result_type(type(like)))
 
     def steps(numbers: Any, key: Array) -> Any:
@@ -88,7 +99,13 @@ def changed(
         raise EnvError(
             f"{env.spec.id} cannot change {', '.join(numbers)} as data: {told(error)}"
         ) from error
-    return vector.replace(parameters={n: jnp.broadcast_to(x, lead) for n, x in numbers.items()})
+    return numbers
+
+
+def numbers_of(env: Any) -> list[str]:
+    """The names of an environment's numbers, also inside wrappers."""
+    own = [name for name, x in vars(env).items() if type(x) in (int, float)]
+    return own + (numbers_of(env.env) if hasattr(env, "env") else [])
 
 
 def attribute(env: Any, name: str) -> Any:

@@ -19,6 +19,7 @@ from parl.ops.agents import (
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
 from parl.ops.finite import is_usable, weighted
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
+from parl.ops.proximal import Proximal, recentered
 from parl.ops.random import permutation
 from parl.ops.ratings import duel_score, elo, expected_score, game_score, matchmaking
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
@@ -69,6 +70,7 @@ __all__ = [
     "Normal",
     "OrnsteinUhlenbeck",
     "Point",
+    "Proximal",
     "Quantiles",
     "Repeated",
     "TanhNormal",
@@ -112,6 +114,7 @@ __all__ = [
     "permutation",
     "pick",
     "probability_of_improvement",
+    "recentered",
     "rescaled",
     "retrace",
     "select",

@@ -17,7 +17,13 @@ from parl.core.spec import EnvSpec, in_words
 from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.store import place_of
 from parl.datasets.reader import DataSet, open_data
-from parl.envs.factory import EnvFactory, make_factory, stored_factory, with_simulator
+from parl.envs.factory import (
+    EnvFactory,
+    make_factory,
+    randomized,
+    stored_factory,
+    with_simulator,
+)
 from parl.recipes import algorithm_name, make_recipe, needs_simulator
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import Recipe
@@ -148,7 +154,7 @@ def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory
         factory = with_rules(factory, config.env)
     if stored is not None:
         check_same(factory.spec, stored)
-    return factory
+    return randomized(factory, config.randomize)
 
 
 def with_rules(factory: EnvFactory, id: str) -> EnvFactory:
@@ -265,8 +271,9 @@ def load_state(
     config = run.config()
     factory = opened(config, env, plays)
     execution = config.execution if env is None and plays else "auto"
-    beside = dict.fromkeys(BESIDE, "")
-    alone = dataclasses.replace(config, execution=execution, env_workers=0, **beside)
+    beside: dict[str, Any] = dict.fromkeys(BESIDE, "")
+    beside |= {"env_workers": 0, "randomize": ()}  # `factory` is randomised already
+    alone = dataclasses.replace(config, execution=execution, **beside)
     parts = resolve(alone, factory, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)

@@ -49,6 +49,26 @@ class RunSettings:
     """Which networks of that run: latest, best, or the environment steps of a checkpoint."""
     record: str = ""
     """Directory for a data set of all that training collects; for host execution and --actors."""
+    randomize: tuple[str, ...] = ()
+    """Parameters of the environment to draw anew for each episode, as NAME=LOW:HIGH, such as
+    length=0.4:0.6; with --clients once for each client. Repeat for more. Evaluation draws them,
+    too, unless --eval-env names another environment."""
+    clients: int = declared(0, low=0, high=10_000_000)
+    """Federated learning in simulation: clients that learn in environments of their own, each from
+    a seed of its own, and are averaged. --steps are then those of a client that always takes part.
+    0: none."""
+    participate: float = declared(1.0, low=0, above=True, high=1.0)
+    """Share of the --clients that takes part in a round."""
+    average_every: int = declared(1, low=1, high=1_000_000)
+    """Updates of each of the --clients between two averages: a round."""
+    proximal: float = declared(0.0, low=0)
+    """FedProx's mu, which holds --clients near the average; 0: FedAvg."""
+    drop_out: float = declared(0.0, low=0, high=1.0)
+    """Share of the clients of a round that send nothing."""
+    straggle: float = declared(0.0, low=0, high=1.0)
+    """Share of the clients of a round that send what they have before its last update."""
+    clients_at_once: int = declared(1024, low=1, high=1_000_000)
+    """Most --clients computed together, which bounds memory."""
     seeds_as: str = declared("auto", choices=SEEDS_AS)
     """How several seeds are updated: vmap, together; map, one by one, faster on a CPU if the
     joint batch outgrows its caches; auto: chosen by algorithm and device."""
@@ -207,6 +227,7 @@ class RunConfig(RunSettings):
         if self.profile_worker is not None and not self.profile:
             raise ConfigError("profile_worker needs the iterations to trace: add --profile 10:13.")
         profiled(self.profile)
+        self.check_clients()
         self.check_actors()
         self.check_learners()
 
@@ -240,6 +261,18 @@ class RunConfig(RunSettings):
                 f"sync is step, update, or a number of updates from 1 on, not {self.sync!r}."
             )
         return Averaging(int(updates))
+
+    def check_clients(self) -> None:
+        """Raises ConfigError for settings of clients without clients, or beside seeds."""
+        fields = {f.name: f.default for f in dataclasses.fields(RunSettings)}
+        names = ("participate", "average_every", "proximal", "drop_out", "straggle")
+        said = [name for name in names if getattr(self, name) != fields[name]]
+        if said and not self.clients:
+            raise ConfigError(f"{said[0]} is for federated clients: add --clients 100.")
+        if self.clients and self.num_seeds > 1:
+            raise ConfigError("clients are seeds already: run --clients without --num-seeds.")
+        if self.straggle and self.average_every == 1:
+            raise ConfigError("straggle needs rounds of several updates: add --average-every 2.")
 
     def check_actors(self) -> None:
         """Raises ConfigError for settings of rollout actors without actors."""

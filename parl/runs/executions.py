@@ -21,6 +21,7 @@ from parl.core.seeding import env_seed
 from parl.envs.factory import in_processes
 from parl.recipes.base import OffPolicyRecipe
 from parl.runs.build import Parts
+from parl.runs.clients import make_federated
 from parl.runs.config import profiled
 from parl.runs.data import packed
 from parl.runs.layout import run_seeds
@@ -84,6 +85,8 @@ def make_online(
     config, factory, layout, learner = parts.config, parts.factory, parts.layout, parts.learner
     seeds = run_seeds(config)
     shape = layout.envs_per_iteration, parts.recipe.length
+    if config.clients:
+        return make_federated(parts, say)
     if layout.execution == "fused":
         assert factory.jax is not None
         return Fused(factory.jax, learner, seeds, *shape, data)

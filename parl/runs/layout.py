@@ -52,6 +52,11 @@ def check_vector(config: RunConfig, layout: Layout, factory: EnvFactory) -> None
 def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
     """How a run collects. Raises ConfigError where the environment or the algorithm cannot."""
     execution, workers = config.execution, max(config.actors, 1)
+    if config.clients and not isinstance(recipe, OnPolicyRecipe):
+        raise ConfigError(
+            f"{algorithm} keeps a replay, and clients keep nothing from round to round: use an "
+            "algorithm that learns on-policy, such as ppo."
+        )
     if recipe.num_envs % workers:
         raise ConfigError(
             f"{recipe.num_envs} environments do not divide among {workers} actors; "
@@ -59,6 +64,11 @@ def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFac
         )
     if execution == "auto":
         execution = "ray" if config.actors else "fused" if factory.jax else "host"
+    if config.clients and (factory.jax is None or execution == "host"):
+        raise ConfigError(
+            "clients are computed together, in fused execution, with an environment in JAX: use "
+            "one such as jax:CartPole-v1."
+        )
     if execution == "fused" and factory.jax is None:
         raise ConfigError(
             f"fused execution needs an environment in JAX, which {factory.spec.id} is not; "

@@ -4,6 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 from parl.deploy.contract import Contract
+from parl.envs.ids import split
 
 GAMES = {
     "jax:tic_tac_toe": {"rows": 3, "columns": 3, "line": 3, "falls": False},
@@ -31,12 +32,19 @@ def twin_of(contract: Contract) -> Twin | None:
     spec = contract.values["environment"]
     if contract.values.get("agent") is not None:
         return None  # one agent of several cannot act for the others
+    if has_own_parameters(str(contract.values["provenance"].get("env"))):
+        return None  # a twin has the built-in ones
     found = named(str(spec["id"]), spec["max_steps"])
     if found is None:
         return None
     shown = {leaf.name: leaf.shape for leaf in contract.leaves}
     fits = all(found.inputs.get(name) == shape for name, shape in shown.items())
     return found if fits else None  # wrappers may show something else under the same id
+
+
+def has_own_parameters(id: str) -> bool:
+    """Whether an id such as jax:CartPole-v1?length=0.4 changes more than the time limit."""
+    return bool(split(id)[1].keys() - {"max_steps"})
 
 
 def named(id: str, max_steps: int | None) -> Twin | None:

@@ -12,12 +12,6 @@ from parl.core.spec import Box, Discrete, EnvSpec
 from parl.core.types import Array
 from parl.envs.drawing import COLORS, INK, PALE, Canvas
 
-GRAVITY = 9.8
-POLE_MASS = 0.1
-TOTAL_MASS = 1.1  # cart and pole
-HALF_LENGTH = 0.5  # of the pole
-POLE_MOMENT = POLE_MASS * HALF_LENGTH
-FORCE = 10.0
 TIME_STEP = 0.02
 X_LIMIT = 2.4
 THETA_LIMIT = 12 * 2 * np.pi / 360
@@ -35,6 +29,11 @@ class CartPole:
     """Push a cart left (0) or right (1) so that its pole stays up; reward 1 a step."""
 
     max_steps: int = 500
+    gravity: float = 9.8
+    mass_cart: float = 1.0
+    mass_pole: float = 0.1
+    length: float = 0.5  # half of the pole's, as in Gymnasium
+    force: float = 10.0
 
     @property
     def spec(self) -> EnvSpec:
@@ -54,15 +53,16 @@ class CartPole:
         self, state: CartPoleState, action: Array, key: Array
     ) -> tuple[CartPoleState, Array, Array, Array, Array]:
         x, x_dot, theta, theta_dot = state.physics
-        force = jnp.where(action == 1, FORCE, -FORCE)
+        mass, moment = self.mass_cart + self.mass_pole, self.mass_pole * self.length
+        force = jnp.where(action == 1, self.force, -self.force)
         cos, sin = jnp.cos(theta), jnp.sin(theta)
 
         # Gymnasium's order of operations: float32 then stays within rounding of its float64
-        push = (force + POLE_MOMENT * jnp.square(theta_dot) * sin) / TOTAL_MASS
-        theta_acc = (GRAVITY * sin - cos * push) / (
-            HALF_LENGTH * (4 / 3 - POLE_MASS * jnp.square(cos) / TOTAL_MASS)
+        push = (force + moment * jnp.square(theta_dot) * sin) / mass
+        theta_acc = (self.gravity * sin - cos * push) / (
+            self.length * (4 / 3 - self.mass_pole * jnp.square(cos) / mass)
         )
-        x_acc = push - POLE_MOMENT * theta_acc * cos / TOTAL_MASS
+        x_acc = push - moment * theta_acc * cos / mass
 
         x = x + TIME_STEP * x_dot
         theta = theta + TIME_STEP * theta_dot
@@ -80,7 +80,7 @@ class CartPole:
         canvas = Canvas(-X_LIMIT, X_LIMIT)
         canvas.line([(-X_LIMIT, 0), (X_LIMIT, 0)], PALE, 0.03)
         canvas.polygon([(x - 0.4, -0.2), (x + 0.4, -0.2), (x + 0.4, 0.2), (x - 0.4, 0.2)], INK)
-        tip = x + 4 * HALF_LENGTH * np.sin(theta), 0.2 + 4 * HALF_LENGTH * np.cos(theta)
+        tip = x + 4 * self.length * np.sin(theta), 0.2 + 4 * self.length * np.cos(theta)
         canvas.line([(x, 0.2), tip], COLORS[1], 0.12)
         return canvas.picture()
 

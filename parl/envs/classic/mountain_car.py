@@ -15,8 +15,6 @@ MIN_POSITION = -1.2
 MAX_POSITION = 0.6
 GOAL_POSITION = 0.45
 MAX_SPEED = 0.07
-POWER = 0.0015
-GRAVITY = 0.0025
 
 
 class MountainCarState(struct.PyTreeNode):
@@ -31,6 +29,8 @@ class MountainCarContinuous:
     """Rock a weak car up a hill; reward 100 at the top, minus a tenth of the action squared."""
 
     max_steps: int = 999
+    power: float = 0.0015
+    gravity: float = 0.0025
 
     @property
     def spec(self) -> EnvSpec:
@@ -55,7 +55,7 @@ class MountainCarContinuous:
     ) -> tuple[MountainCarState, Array, Array, Array, Array]:
         position, velocity = state.physics
         force = jnp.clip(action[0], -1, 1)
-        velocity = velocity + (force * POWER - GRAVITY * jnp.cos(3 * position))
+        velocity = velocity + (force * self.power - self.gravity * jnp.cos(3 * position))
         velocity = jnp.clip(velocity, -MAX_SPEED, MAX_SPEED)
         position = jnp.clip(position + velocity, MIN_POSITION, MAX_POSITION)
         # the left wall stops the car

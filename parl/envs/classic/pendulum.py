@@ -12,7 +12,6 @@ from parl.core.spec import Box, EnvSpec
 from parl.core.types import Array
 from parl.envs.drawing import COLORS, INK, Canvas
 
-GRAVITY = 10.0  # with mass 1 and length 1
 TIME_STEP = 0.05
 MAX_SPEED = 8.0
 MAX_TORQUE = 2.0
@@ -30,6 +29,9 @@ class Pendulum:
     """Swing a pendulum up with little torque; reward is minus angle, speed and torque squared."""
 
     max_steps: int = 200
+    gravity: float = 10.0
+    mass: float = 1.0
+    length: float = 1.0
 
     @property
     def spec(self) -> EnvSpec:
@@ -53,7 +55,9 @@ class Pendulum:
         torque = MAX_TORQUE * jnp.clip(action[0], -1, 1)
         cost = theta**2 + 0.1 * theta_dot**2 + 0.001 * torque**2
 
-        theta_dot = theta_dot + (3 * GRAVITY / 2 * jnp.sin(theta) + 3 * torque) * TIME_STEP
+        fall = 3 * self.gravity / (2 * self.length) * jnp.sin(theta)
+        push = 3 / (self.mass * self.length**2) * torque
+        theta_dot = theta_dot + (fall + push) * TIME_STEP
         theta_dot = jnp.clip(theta_dot, -MAX_SPEED, MAX_SPEED)
         theta = theta + theta_dot * TIME_STEP
         # Gymnasium lets theta grow and wraps it for the cost; float32 would lose digits that way
