@@ -7,6 +7,7 @@ statistics and the optimiser's moments. One iteration is a round.
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from parl.agents.execution.clients import (
