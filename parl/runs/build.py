@@ -88,9 +88,9 @@ def resolve(
     if data is not None:
         check_learns(algorithm, recipe, config.data)
         recipe = for_data(recipe, config, data, factory.spec)
-    recipe = at_least_one_env_per_worker(recipe.override(config.settings), max(config.actors, 1))
+    recipe = at_least_one_env_per_worker(recipe.override(config.settings), config.workers)
     if factory.fixed and "num_envs" not in config.settings:
-        recipe = recipe.override({"num_envs": factory.fixed * max(config.actors, 1)})
+        recipe = recipe.override({"num_envs": factory.fixed * config.workers})
     layout = layout_of(config, algorithm, recipe, factory)
     check_vector(config, layout, factory)
     rival = opponent_player(config, factory.spec, env, opponent)

@@ -5,7 +5,7 @@ from typing import Any
 
 from parl import ops
 from parl.agents.execution.clients import Clients, ClientShard
-from parl.agents.execution.federated import Federated, InlineShards
+from parl.agents.execution.federated import Federated, InlineShards, Shards
 from parl.agents.learner import Learner
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
@@ -32,10 +32,22 @@ def make_federated(parts: Parts, say: Callable[[str], None]) -> Federated:
     assert env is not None
     learner = with_proximal(parts.learner, config.proximal)
     clients = clients_of(config)
-    say(f"starting {clients.count:,} client{'s' * (clients.count > 1)}")
     size = layout.envs_per_iteration, parts.recipe.length
-    shard = ClientShard(env, learner, clients, range(clients.count), *size)
-    return Federated(env, learner, clients, InlineShards(shard), *size)
+    say(f"starting {clients.count:,} client{'s' * (clients.count > 1)}")
+    return Federated(env, learner, clients, shards_of(parts, learner, clients, size), *size)
+
+
+def shards_of(parts: Parts, learner: Learner, clients: Clients, size: tuple[int, int]) -> Shards:
+    """Where the clients are computed: in this process, or on Ray."""
+    config, env = parts.config, parts.factory.jax
+    assert env is not None
+    if not config.actors:
+        return InlineShards(ClientShard(env, learner, clients, range(clients.count), *size))
+    from parl.remote import connect  # only now: it loads Ray
+    from parl.remote.clients import RemoteShards
+
+    connect(config.address)
+    return RemoteShards(env, learner, clients, config.actors, size, config.deadline)
 
 
 def with_proximal(learner: Learner, mu: float) -> Learner:

@@ -271,6 +271,8 @@ class RunConfig(RunSettings):
             raise ConfigError(f"{said[0]} is for federated clients: add --clients 100.")
         if self.clients and self.num_seeds > 1:
             raise ConfigError("clients are seeds already: run --clients without --num-seeds.")
+        if self.clients and self.mode == "async":
+            raise ConfigError("clients take part in rounds: run --clients with --mode sync.")
         if self.straggle and self.average_every == 1:
             raise ConfigError("straggle needs rounds of several updates: add --average-every 2.")
 
@@ -300,6 +302,11 @@ class RunConfig(RunSettings):
         """All settings in one flat dict, including the recipe's, for people to read."""
         flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: x for k, x in flat.items() if not isinstance(x, dict)} | self.settings
+
+    @property
+    def workers(self) -> int:
+        """Who shares the environments: rollout actors, or this process; clients have their own."""
+        return 1 if self.clients else max(self.actors, 1)
 
     @property
     def info_names(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def check_vector(config: RunConfig, layout: Layout, factory: EnvFactory) -> None
 
 def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFactory) -> Layout:
     """How a run collects. Raises ConfigError where the environment or the algorithm cannot."""
-    execution, workers = config.execution, max(config.actors, 1)
+    execution, workers = config.execution, config.workers
     if config.clients and not isinstance(recipe, OnPolicyRecipe):
         raise ConfigError(
             f"{algorithm} keeps a replay, and clients keep nothing from round to round: use an "
@@ -138,7 +138,7 @@ def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
     mode = config.mode
     if mode == "auto":
         made_for_it = tolerant and isinstance(recipe, OnPolicyRecipe)
-        mode = "async" if config.actors and made_for_it else "sync"
+        mode = "async" if config.actors and made_for_it and not config.clients else "sync"
     if mode == "async" and not tolerant:
         raise ConfigError(
             f"{algorithm} cannot learn from rollouts of older policies: "

@@ -5,6 +5,7 @@ from round to round; its learner starts each round as the server's. Clients that
 computed in waves, vmapped. Shapes: W clients of a wave, K clients in all, B environments of each.
 """
 
+import os
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -104,6 +105,11 @@ class ClientShard:
         ]
         joined = jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *waves)
         self.actors: Any = joined
+
+    @property
+    def process(self) -> int:
+        """The id of the process that computes them."""
+        return os.getpid()
 
     def round(
         self, state: LearnerState, chosen: np.ndarray, iterations: np.ndarray, at: int
