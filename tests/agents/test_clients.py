@@ -1,6 +1,7 @@
 """Federated clients: who takes part, what is averaged, and that one client is the plain run."""
 
-import dataclasses
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,24 +11,35 @@ import pytest
 from tiny import CARTPOLE, LENGTH, NUM_ENVS, make_learner
 
 from parl import ops
-from parl.agents.execution.clients import Clients, ClientShard, averaged, plan
+from parl.agents.execution.clients import Clients, ClientShard, averaged, plan, to_device
 from parl.agents.execution.federated import Federated, InlineShards
-from parl.agents.execution.fused import Fused
+from parl.agents.execution.fused import Fused, collect
 from parl.agents.execution.protocol import Seeds
 from parl.agents.learner import LearnerState
 from parl.core.checkpoint import Checkpoint, named_leaves, params_sha256, to_numpy
-from parl.core.types import Net
+from parl.core.seeding import run_keys
+from parl.core.types import Net, Rollout
 from parl.envs.randomized import Randomized, Range
+from parl.recipes import make_recipe
 
 
-def federated(clients: Clients, env=CARTPOLE, learner=None) -> Federated:
+def federated(clients: Clients, env: Any = CARTPOLE, learner: Any = None) -> Federated:
     learner = make_learner("pg") if learner is None else learner
     size = NUM_ENVS, LENGTH
     shard = ClientShard(env, learner, clients, range(clients.count), *size)
     return Federated(env, learner, clients, InlineShards(shard), *size)
 
 
-def digest(execution) -> str:
+def shard_of(run: Federated) -> ClientShard:
+    assert isinstance(run.shards, InlineShards)
+    return run.shards.shard
+
+
+def floats(tree: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(tree) if x.dtype == jnp.float32]
+
+
+def digest(execution: Any) -> str:
     return params_sha256(named_leaves(execution.snapshot(False).tree))
 
 
@@ -82,14 +94,13 @@ def test_a_round_is_the_mean_of_its_clients(wave: Federated) -> None:
     """Each client alone, from the server's state: the server then has their mean."""
     here, before = plan(wave.clients, 0), wave.state
     at = np.array([2])
-    alone = [wave.shards.shard.round(before, here.clients[i : i + 1], at, 0) for i in range(3)]  # pyright: ignore
+    alone = [shard_of(wave).round(before, here.clients[i : i + 1], at, 0) for i in range(3)]
     expected = [np.mean(x, 0) for x in zip(*(parts[0].floats for parts in alone), strict=True)]
     fresh = federated(wave.clients, wave.env)
     fresh.advance(1)
-    leaves = [x for x in jax.tree.leaves(fresh.algorithm_state) if x.dtype == jnp.float32]
-    for leaf, mean in zip(leaves, expected, strict=True):
+    for leaf, mean in zip(floats(fresh.algorithm_state), expected, strict=True):
         np.testing.assert_allclose(leaf, mean, atol=1e-6)
-    assert not np.array_equal(leaves[0], jax.tree.leaves(before.algorithm_state)[0])
+    assert not np.array_equal(floats(fresh.algorithm_state)[0], floats(before.algorithm_state)[0])
     assert fresh.stats()["clients/sent"] == 3
 
 
@@ -106,7 +117,7 @@ def test_rounds_resume_bit_for_bit(wave: Federated) -> None:
     whole.advance(2)
     arrays = {name: to_numpy(x) for name, x in named_leaves(shot.tree).items()}
     rest = federated(wave.clients, wave.env)
-    rest.restore(Checkpoint(None, shot.meta, {k: x.copy() for k, x in arrays.items()}))  # pyright: ignore
+    rest.restore(Checkpoint(Path(), shot.meta, {k: x.copy() for k, x in arrays.items()}))
     rest.advance(2)
     assert digest(rest) == digest(whole)
     assert rest.stats() == whole.stats()
@@ -121,7 +132,7 @@ def test_like_clients_are_one_client() -> None:
     """The mean of equal results: clients of one seed are the plain run."""
     one = federated(Clients(1, seed=5))
     both = federated(Clients(2, seed=5))
-    shard = both.shards.shard  # pyright: ignore
+    shard = shard_of(both)
     shard.actors = jax.tree.map(lambda x: np.repeat(x[:1], 2, 0), shard.actors)
     state = both.state
     parts = shard.round(state, np.array([0, 0]), np.array([1, 1]), 0)
@@ -133,14 +144,27 @@ def test_like_clients_are_one_client() -> None:
 
 @pytest.mark.slow
 def test_averaging_every_step_of_sgd_is_data_parallel() -> None:
-    """The mean of two clients' steps is the step of their joint batch."""
-    learner = make_learner("pg")
-    plain = learner.algorithm.replace(optimizer=optax.sgd, max_grad_norm=1e9, entropy_cost=0.0)
-    learner = dataclasses.replace(learner, algorithm=plain)
+    """The mean of two clients' steps is one step on their joint batch."""
+    recipe = make_recipe("a2c", CARTPOLE.spec).override(
+        {"hidden": (6,), "length": LENGTH, "num_envs": NUM_ENVS, "anneal": False}
+    )
+    learner = recipe.learner(CARTPOLE.spec, 10_000, NUM_ENVS)
+    algorithm: Any = learner.algorithm
+    algorithm = algorithm.replace(optimizer=optax.sgd, max_grad_norm=1e9, learning_rate=0.1)
+    learner = learner.replace(algorithm=algorithm)
     both = federated(Clients(2, seed=5), learner=learner)
-    shard, state = both.shards.shard, both.state  # pyright: ignore
-    each = [shard.round(state, np.array([k]), np.array([1]), 0)[0].floats for k in range(2)]
+    state, actors = both.state, to_device(both.shards.actors)
+
+    def rollout(index: int) -> Rollout:
+        actor = jax.tree.map(lambda x: x[index], actors)
+        key = jax.random.fold_in(run_keys(5 + index).act, 0)
+        policy = algorithm.policy(state.algorithm_state)
+        return collect(CARTPOLE, algorithm, policy, actor, key, LENGTH)[1]
+
+    one, other = rollout(0), rollout(1)
+    steps = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), one.steps, other.steps)
+    joint, _ = algorithm.update(state.algorithm_state, Rollout(steps, ()), jax.random.key(0))
     both.advance(1)
-    got = [x for x in jax.tree.leaves(both.algorithm_state) if x.dtype == jnp.float32]
-    for mean, a, b in zip(got, *each, strict=True):
-        np.testing.assert_allclose(mean, (a + b) / 2, atol=1e-6)
+    for mean, at_once in zip(floats(both.algorithm_state), floats(joint), strict=True):
+        np.testing.assert_allclose(mean, at_once, atol=1e-6)
+    assert not np.allclose(floats(joint)[0], floats(state.algorithm_state)[0], atol=1e-4)
