@@ -1,0 +1,164 @@
+"""What a round of federated clients costs, and what averaging is worth on unlike poles.
+
+    python experiments/bench/clients.py cost --clients 64 1024 10000 100000
+    python experiments/bench/clients.py learn --seeds 5
+
+`cost`: client-rounds per CPU second of PPO 32x32, 2 environments x 64 steps, 2 updates a round, a
+wave of clients at a time, and the peak of memory. `learn`: on poles of 0.1 to 1.5 m, the return of
+the average of 16 clients, and the mean return of 16 clients that learn alone as many steps, both
+over the poles of all.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OUT = Path(__file__).parent.parent / "results"
+ENV, RANGE = "jax:CartPole-v1", "length=0.05:1.5"
+COST: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "epochs": 4}
+LEARN: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "anneal": False}
+CLIENTS, STEPS = 16, 25_600
+
+
+def one_cost(count: int, at_once: int) -> dict[str, float]:
+    """CPU seconds and memory of rounds with half of the clients, compilation apart."""
+    from parl.runs.build import resolve
+    from parl.runs.config import RunConfig
+    from parl.runs.executions import make_execution
+
+    config = RunConfig(
+        "ppo",
+        ENV,
+        settings=COST,
+        clients=count,
+        participate=0.5,
+        average_every=2,
+        randomize=(RANGE,),
+        clients_at_once=at_once,
+    )
+    run = make_execution(resolve(config))
+    run.advance(1)  # compiles
+    sent, begin, spent = run.stats()["clients/sent"], time.perf_counter(), 0.0
+    cpu = time.process_time()
+    while spent < 10 and run.iteration < 40:
+        run.advance(1)
+        spent = time.process_time() - cpu
+    made = run.stats()["clients/sent"] - sent
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "clients": count,
+        "client_rounds_per_cpu_s": made / spent,
+        "client_rounds_per_s": made / (time.perf_counter() - begin),
+        "peak_gib": peak,
+        "rounds": run.iteration - 1,
+    }
+
+
+def cost(counts: list[int], at_once: int) -> None:
+    """Each number of clients in a process of its own, a table and a picture."""
+    rows = []
+    for count in counts:
+        command = [sys.executable, __file__, "one", "--clients", str(count)]
+        command += ["--at-once", str(at_once)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append(json.loads(answer.stdout.splitlines()[-1]))
+        print(
+            f"{count:>8,} clients: {rows[-1]['client_rounds_per_cpu_s']:8,.0f} client-rounds per "
+            f"CPU second, {rows[-1]['peak_gib']:.2f} GiB",
+            flush=True,
+        )
+    draw(rows, OUT / "clients.png")
+    (OUT / "clients.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def draw(rows: list[dict[str, float]], path: Path) -> None:
+    """Client-rounds per CPU second over the number of clients."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    x = [row["clients"] for row in rows]
+    axes.plot(x, [row["client_rounds_per_cpu_s"] for row in rows], "o-", color="#2b6cb0")
+    axes.set(xscale="log", xlabel="clients", ylabel="client-rounds per CPU second")
+    axes.set_ylim(bottom=0)
+    axes.set_title("PPO 32x32 on jax:CartPole-v1, half of the clients take part")
+    figure.savefig(path, dpi=120)
+
+
+def learn(seeds: int, folder: Path) -> None:
+    """FedAvg, FedProx and learning alone on the same poles, with 95 % intervals over seeds."""
+    import parl
+
+    common: dict[str, Any] = {"quiet": True, "curve": False, "steps": STEPS, "eval_episodes": 0}
+    rows: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        for name, more in (("FedAvg", {}), ("FedProx", {"proximal": 0.1})):
+            run = parl.train(
+                "ppo",
+                ENV,
+                folder / f"{name}-{seed}",
+                clients=CLIENTS,
+                average_every=2,
+                randomize=(RANGE,),
+                seed=1000 * seed,
+                **common,
+                **more,
+                **LEARN,
+            )
+            rows.setdefault(name, []).append(float(np.mean(parl.evaluate(run.path, 200).returns)))
+        rows.setdefault("alone", []).append(alone(seed, folder, common))
+        print({name: round(x[-1], 1) for name, x in rows.items()}, flush=True)
+    from parl.ops import t_interval
+
+    for name, values in rows.items():
+        mean, low, high = np.mean(values), *t_interval(np.array(values))
+        print(f"{name:8} {mean:6.1f}  [{low:.1f}, {high:.1f}]  {seeds} seeds")
+    (OUT / "clients_learning.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def alone(seed: int, folder: Path, common: dict[str, Any]) -> float:
+    """The mean return, over all poles, of clients that learn as many steps on their own."""
+    import jax
+    import parl
+
+    from parl.agents.execution.clients import PARAMETERS
+    from parl.core.seeding import env_seed
+    from parl.envs.factory import make_factory, randomized
+
+    env: Any = randomized(make_factory(ENV), (RANGE,)).jax
+    found = []
+    for client in range(CLIENTS):
+        key = jax.random.key(env_seed(1000 * seed + client, 0))
+        length = float(env.draw_parameters(jax.random.fold_in(key, PARAMETERS))["length"])
+        own = f"{ENV}?length={length:.6f}"
+        out = folder / f"alone-{seed}-{client}"
+        run = parl.train("ppo", own, out, seed=1000 * seed + client, **common, **LEARN)
+        poles = randomized(make_factory(ENV), (RANGE,))
+        found.append(float(np.mean(parl.evaluate(run.path, 200, env=poles).returns)))
+    return float(np.mean(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("cost", "one", "learn"))
+    parser.add_argument("--clients", type=int, nargs="+", default=[64, 1024, 10_000, 100_000])
+    parser.add_argument("--at-once", type=int, default=1024)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("runs/clients"))
+    given = parser.parse_args()
+    if given.what == "one":
+        print(json.dumps(one_cost(given.clients[0], given.at_once)))
+    elif given.what == "cost":
+        cost(given.clients, given.at_once)
+    else:
+        learn(given.seeds, given.out)
+
+
+if __name__ == "__main__":
+    main()
