@@ -125,8 +125,8 @@ def learn(seeds: int, folder: Path) -> None:
 def alone(seed: int, folder: Path, common: dict[str, Any]) -> float:
     """The mean return, over all poles, of clients that learn as many steps on their own."""
     import jax
-    import parl
 
+    import parl
     from parl.agents.execution.clients import PARAMETERS
     from parl.core.seeding import env_seed
     from parl.envs.factory import make_factory, randomized
