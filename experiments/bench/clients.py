@@ -117,7 +117,7 @@ def learn(seeds: int, folder: Path) -> None:
     from parl.ops import t_interval
 
     for name, values in rows.items():
-        mean, low, high = np.mean(values), *t_interval(np.array(values))
+        mean, low, high = t_interval(np.array(values))
         print(f"{name:8} {mean:6.1f}  [{low:.1f}, {high:.1f}]  {seeds} seeds")
     (OUT / "clients_learning.json").write_text(json.dumps(rows, indent=1) + "\n")
 
