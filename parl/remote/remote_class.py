@@ -33,6 +33,7 @@ from parl.remote.process import end_with
 from parl.remote.worker import resident_bytes
 
 LOOK_AGAIN_S = 30.0  # seconds to wait for a machine with room before looking whether there is any
+LOOKS = 5  # at a process that had room when it was asked for: starting takes its time, too
 
 
 class Answer(NamedTuple):
@@ -128,12 +129,13 @@ class Remote:
 
     def __init__(self, remote: "RemoteClass", args: tuple, kwargs: dict[str, Any]):
         self.__dict__["_remote"] = remote
+        had_room = remote.has_room()
         with quiet():
             actor = ray.remote(**remote.options())(Holder)
             self.__dict__["_actor"] = actor.remote((socket.gethostname(), os.getpid()))
         values = without_jax(args), without_jax(kwargs)
         made = self._ask("__init__()", "make", remote.local, *values)
-        remote.wait_for_room(made)
+        remote.wait_for_room(made, LOOKS if had_room else 1)
         made.get()
 
     def __getattr__(self, name: str) -> Any:
@@ -192,12 +194,18 @@ class RemoteClass:
             "runtime_env": worker_env(self.device, max(int(self.n_cpu), 1)),
         }
 
-    def wait_for_room(self, made: Future) -> None:
-        """Raises RemoteError where all of the cluster is taken."""
-        if ray.wait([made.ticket], timeout=LOOK_AGAIN_S)[0]:
-            return
+    def has_room(self) -> bool:
+        """Whether the cluster has what one object reserves."""
         free = ray.available_resources()
-        if free.get("CPU", 0) < self.n_cpu or free.get("GPU", 0) < self.n_gpu:
+        return free.get("CPU", 0) >= self.n_cpu and free.get("GPU", 0) >= self.n_gpu
+
+    def wait_for_room(self, made: Future, looks: int) -> None:
+        """Raises RemoteError where all of the cluster is taken, after so many looks."""
+        for _ in range(looks):
+            if ray.wait([made.ticket], timeout=LOOK_AGAIN_S)[0]:
+                return
+        free = ray.available_resources()
+        if not self.has_room():
             made.owner.destroy()
             raise RemoteError(
                 f"no room for another {self.name}: it needs n_cpu={self.n_cpu}, "

@@ -142,6 +142,10 @@ def test_like_clients_are_one_client() -> None:
         np.testing.assert_allclose(x, y, atol=1e-6)
 
 
+def plain_sgd(rate: Any, eps: float = 0.0) -> optax.GradientTransformation:
+    return optax.sgd(rate)
+
+
 @pytest.mark.slow
 def test_averaging_every_step_of_sgd_is_data_parallel() -> None:
     """The mean of two clients' steps is one step on their joint batch."""
@@ -150,7 +154,7 @@ def test_averaging_every_step_of_sgd_is_data_parallel() -> None:
     )
     learner = recipe.learner(CARTPOLE.spec, 10_000, NUM_ENVS)
     algorithm: Any = learner.algorithm
-    algorithm = algorithm.replace(optimizer=optax.sgd, max_grad_norm=1e9, learning_rate=0.1)
+    algorithm = algorithm.replace(optimizer=plain_sgd, max_grad_norm=1e9, learning_rate=0.1)
     learner = learner.replace(algorithm=algorithm)
     both = federated(Clients(2, seed=5), learner=learner)
     state, actors = both.state, to_device(both.shards.actors)
