@@ -187,9 +187,12 @@ def test_eval_and_crossplay_on_the_command_line(
     out = tmp_path / "x"
     words = ["crossplay", str(run), str(run), "--episodes", "4", "--out", str(out)]
     assert main([*words, "--sample"]) == 0
-    assert "win rate of the row" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "win rate of the row" in printed and "loses nothing" in printed
     content = json.loads((out / "crossplay.json").read_text())
     assert content["names"] == ["pool 1", "pool 2"] and content["env"] == ENV
+    one, other = content["lossless"]
+    assert one == other and 0.1 < one < 1
     assert np.shape(content["returns"]) == (2, 2) and (out / "crossplay.png").exists()
 
 

@@ -56,7 +56,7 @@ class PPO(ActorCritic):
     def update(
         self, state: ActorCriticState, batch: Rollout, key: Array
     ) -> tuple[ActorCriticState, Metrics]:
-        data, values = self.samples(state.net.params, batch, state.values), state.values
+        data, values = self.data(state, batch), state.values
         if self.normalize_value:
             values = values.merge_active(data.target, data.active)
             data = data.replace(value=values.scale(data.value), target=values.scale(data.target))
@@ -72,6 +72,10 @@ class PPO(ActorCritic):
         carry = state.net, jnp.zeros((), bool)
         (net, _), metrics = sweep(step, carry, data, key, self.epochs, self.minibatches)
         return state.replace(net=net, values=values), metrics
+
+    def data(self, state: ActorCriticState, batch: Rollout) -> Sample:
+        """What one update learns from."""
+        return self.samples(state.net.params, batch, state.values)
 
     def samples(self, params: Params, batch: Rollout, values: Any = ()) -> Sample:
         """The whole rollout as samples, with values and advantages under `params`.
@@ -106,7 +110,12 @@ class PPO(ActorCritic):
         entropy = ops.mean(pi.entropy(), active)
         loss, metrics = self.total(policy_loss, self.value_loss(value, batch), entropy)
         kl = ops.mean(ratio - 1 - log_ratio, active)  # Schulman 2020, the k3 estimator
-        return loss, metrics | {"kl": kl}
+        more, told = self.penalty(pi, batch)
+        return loss + more, metrics | {"kl": kl} | told
+
+    def penalty(self, pi: Any, batch: Any) -> tuple[Any, Metrics]:
+        """A further term of the loss, with its metrics; none in PPO."""
+        return 0.0, {}
 
     def value_loss(self, value: Array, batch: Sample) -> Array:
         """Half the squared error; with `clip_value`, its maximum with that of the clipped value."""

@@ -42,9 +42,12 @@ def run(arguments: list[str]) -> int:
     how = flags.episodes, flags.seed, flags.sample, flags.actors, flags.address, flags.checkpoint
     result = crossplay.crossplay(flags.runs, *how)
     for title, matrix in crossplay.matrices(result).items():
-        table = Table("row \\ column", *result.names, title=title, title_justify="left", box=None)
-        for name, row in zip(result.names, matrix, strict=True):
-            table.add_row(name, *(f"{x:.2f}" for x in row))
+        solved = [] if result.lossless is None else ["loses nothing"]
+        columns = "row \\ column", *result.names, *solved
+        table = Table(*columns, title=title, title_justify="left", box=None)
+        for i, (name, row) in enumerate(zip(result.names, matrix, strict=True)):
+            shares = [] if result.lossless is None else [f"{result.lossless[i]:.3f}"]
+            table.add_row(name, *(f"{x:.2f}" for x in row), *shares)
         console().print(table, "")
     if flags.out is not None:
         print(f"written: {', '.join(map(str, crossplay.write(result, flags.out)))}")

@@ -18,6 +18,7 @@ from parl.ops.agents import (
 )
 from parl.ops.distributions import Categorical, Distribution, MultiCategorical, Normal, TanhNormal
 from parl.ops.finite import is_usable, weighted
+from parl.ops.matrix_game import zero_sum
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
 from parl.ops.proximal import Proximal, recentered
 from parl.ops.random import permutation
@@ -128,4 +129,5 @@ __all__ = [
     "vtrace",
     "weighted",
     "where_first",
+    "zero_sum",
 ]

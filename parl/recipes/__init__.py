@@ -54,6 +54,9 @@ RECIPES = {
     "matd3": "parl.recipes.matd3.MATD3Recipe",
     "coma": "parl.recipes.coma.COMARecipe",
     "az": "parl.recipes.az.AZRecipe",
+    "mmd": "parl.recipes.mmd.MMDRecipe",
+    "nfsp": "parl.recipes.nfsp.NFSPRecipe",
+    "psro": "parl.recipes.psro.PSRORecipe",
     "bc": "parl.recipes.bc.BCRecipe",
     "dagger": "parl.recipes.dagger.DAggerRecipe",
     "td3_bc": "parl.recipes.td3_bc.TD3BCRecipe",
@@ -90,6 +93,8 @@ ELSEWHERE = {
     "reinforce": "pg",
     "vpg": "pg",
     "openai_es": "es",
+    "rnad": "mmd --magnet-every 100 --transform-rewards",
+    "deep_nash": "mmd --magnet-every 100 --transform-rewards",
     "alphazero": "az",
     "alpha_zero": "az",
     "gumbel_alphazero": "az",
@@ -171,9 +176,13 @@ def make_recipe(chosen: Any, spec: EnvSpec) -> Recipe:
 
 def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
     """Raises SpaceError if an algorithm does not support an environment."""
-    if suits(recipe, spec):
+    if suits(recipe, spec) and (is_duel(spec) or not recipe.for_two):
         return
     env = spec.id.removeprefix("jax:")
+    if suits(recipe, spec):
+        raise SpaceError(
+            f"{name} is for two players in turns; {env} is no such game: use ippo or mmd."
+        )
     meant = NAMESAKES.get(name, "")
     able = ", ".join(sorted(k for k in RECIPES if fits(recipe_class(k), spec)))
     if recipe.multi_agent != bool(spec.num_agents):
@@ -189,7 +198,12 @@ def check_fit(name: str, recipe: type[Recipe], spec: EnvSpec) -> None:
 def fits(recipe: type[Recipe], spec: EnvSpec) -> bool:
     """Whether an algorithm supports an environment."""
     ruled = spec.simulator is not None or not recipe.needs_simulator
-    return ruled and suits(recipe, spec)
+    return ruled and (is_duel(spec) or not recipe.for_two) and suits(recipe, spec)
+
+
+def is_duel(spec: EnvSpec) -> bool:
+    """Whether an environment is a game of two players in turns."""
+    return spec.num_agents == 2 and spec.takes_turns
 
 
 def suits(recipe: type[Recipe], spec: EnvSpec) -> bool:

@@ -36,6 +36,7 @@ class Recipe:
     # whether a CPU updates several seeds sooner one by one: a batch of all outgrows its caches
     seeds_in_turn: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False  # learns from a data set, never from an environment alone
+    for_two: ClassVar[bool] = False  # needs two players in turns, whose rewards sum to zero
     needs_simulator: ClassVar[bool] = False  # searches with a game's rules, see core/simulator.py
     opponent: ClassVar[str] = ""  # in games, unless another one is asked for
     derived: ClassVar[tuple[str, ...]] = ()  # hyperparameters that follow from other settings

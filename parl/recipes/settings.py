@@ -153,6 +153,23 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "weight_decay": rate("Weight decay."),
         "sharing": choice("Agents that share parameters: all, group (same role) or none."),
         "agent_id": choice("Append a one-hot index of the agent to the networks' input."),
+        # games of hidden information
+        "magnet_cost": rate("Initial weight of the policy's KL divergence from the magnet."),
+        "magnet_cost_end": rate("Weight of that divergence at the end of the run."),
+        "magnet_every": natural(
+            "Updates between which the policy is copied to the magnet; 0: the magnet is uniform."
+        ),
+        "step_cost": rate("Weight of the policy's KL divergence from that before the update."),
+        "transform_rewards": choice(
+            "The magnet's term is in the rewards and not in the loss, as in R-NaD."
+        ),
+        "responses": count("Policies in each player's pool.", high=10_000),
+        "response_rollouts": count("Rollouts in which a response is learned."),
+        "measure_rollouts": count("Rollouts in which the pools' payoffs are measured."),
+        "anticipation": share("Probability of an episode by the best response, not the average."),
+        "average_learning_rate": rate("Learning rate of the average policy."),
+        "average_batch": count("Steps of the reservoir in an update of the average policy."),
+        "reservoir": count("Steps that the reservoir holds, a uniform sample of all."),
         # evolution
         "sigma": positive("Standard deviation of the parameter perturbations."),
         "noise_size": Setting("Size of the shared noise table.", low=2),

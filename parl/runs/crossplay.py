@@ -23,6 +23,7 @@ from parl.runs.directory import RunDir
 from parl.runs.evaluation import Contest, Player
 from parl.runs.opponents import check, is_own, own_player
 from parl.runs.preparation import prepare
+from parl.runs.solvers import lossless, problems_of
 
 Row = list[tuple[float, float | None]]  # mean return and win rate against each column
 
@@ -35,6 +36,7 @@ class Crossplay(NamedTuple):
     returns: np.ndarray  # [R, R] mean returns of the row's side
     win_rate: np.ndarray | None  # [R, R] games won by the row, a draw is 1/2; by turns only
     episodes: int  # of each pair
+    lossless: np.ndarray | None = None  # [R] share of the row's moves that lose nothing, if known
 
 
 def crossplay(
@@ -52,7 +54,8 @@ def crossplay(
     Policies are greedy unless `sample`. With `actors` the rows are distributed over that many Ray
     actors, of a new cluster or the one at `address`; results are the same. The runs may include the
     user's own players, as for `opponent` in `parl.train`. `env` is needed if the environment is the
-    user's own object. Raises ConfigError for fewer than two runs, runs of different environments,
+    user's own object. In games with a perfect player, `lossless` are shares of good moves, see
+    `parl.runs.solvers`. Raises ConfigError for fewer than two runs, runs of different environments,
     and games with a single side.
     """
     episodes = checked("episodes", episodes, int, Setting(low=1))
@@ -70,14 +73,18 @@ def crossplay(
                 f"runs of different environments cannot meet: {first} is on {name}, {run} on "
                 f"{other}."
             )
-    check("self", make_factory(name if env is None else env).spec)
+    factory = with_simulator(make_factory(name if env is None else env))
+    check("self", factory.spec)
     players = [place_of(run) if is_directory(run) else run for run in runs]
     job = players, name, env, episodes, seed, sample, checkpoint
     if actors:
         rows = rows_of_actors(job, min(actors, len(runs)), address)
     else:
         rows = list(map(RunsReferee(*job).row, range(len(runs))))
-    return Crossplay(name, names_of(runs), *matrices_of(rows), episodes)
+    shares = None
+    if problems_of(factory.jax) is not None:
+        shares = lossless(players_of(players, factory, name, env, checkpoint), factory.jax, sample)
+    return Crossplay(name, names_of(runs), *matrices_of(rows), episodes, shares)
 
 
 def rows_of_actors(job: tuple, actors: int, address: str) -> list[Row]:
@@ -162,13 +169,21 @@ class RunsReferee(Referee):
     ):
         prepare()
         factory = with_simulator(make_factory(name if env is None else env))
-        player = lambda run: (
-            load_player(run, name, env, checkpoint)
-            if is_directory(run)
-            else own_player(str(run) if isinstance(run, Path) else run, factory.spec)
-        )
-        players, kinds = [player(run) for run in runs], [kind_of(run) for run in runs]
+        players = players_of(runs, factory, name, env, checkpoint)
+        kinds = [kind_of(run) for run in runs]
         super().__init__(factory, players, kinds, episodes, seed, sample)
+
+
+def players_of(
+    runs: Sequence[Any], factory: EnvFactory, name: str, env: Any, checkpoint: str
+) -> list[Player]:
+    """The policies of runs, and the user's own players."""
+    player = lambda run: (
+        load_player(run, name, env, checkpoint)
+        if is_directory(run)
+        else own_player(str(run) if isinstance(run, Path) else run, factory.spec)
+    )
+    return [player(run) for run in runs]
 
 
 def matrices_of(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray | None]:

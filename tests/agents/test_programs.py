@@ -26,7 +26,7 @@ IDS |= {"game": "jax:tic_tac_toe"}
 def env_for(algorithm: str) -> str:
     recipe: Any = recipe_class(algorithm)
     if recipe.multi_agent:
-        return IDS["game" if recipe.needs_simulator else "team"]
+        return IDS["game" if recipe.needs_simulator or recipe.for_two else "team"]
     return IDS["discrete" if Discrete in recipe.serves else "continuous"]
 
 

@@ -28,6 +28,7 @@ from parl.envs.classic.pendulum import Pendulum
 from parl.envs.factory import from_jax
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.multi.board_games import TIC_TAC_TOE
+from parl.envs.multi.poker import KUHN
 from parl.recipes import make_recipe
 
 OFF_POLICY = {"capacity": 100, "batch_size": 4, "updates": 2, "warmup": 30}
@@ -88,6 +89,12 @@ TEAM: dict[str, dict[str, Any]] = {
     "matd3": OFF_POLICY,
     "coma": {"epochs": 2, "minibatches": 2, "target_period": 2},
 }
+GAMES: dict[str, dict[str, Any]] = {
+    "mmd": {"epochs": 2, "minibatches": 2, "magnet_every": 2, "transform_rewards": True},
+    "nfsp": SEGMENTS | {"reservoir": 20, "average_batch": 4, "anticipation": 0.5},
+    "psro": {"epochs": 2, "minibatches": 2, "responses": 1}
+    | {"response_rollouts": 2, "measure_rollouts": 1},
+}
 SEARCHING = {"capacity": 100, "batch_size": 4, "updates": 2, "simulations": 3}
 SEARCH: dict[str, dict[str, Any]] = {
     "az": SEARCHING | {"random_moves": 0.2},
@@ -112,6 +119,7 @@ SETTINGS: dict[str, dict[str, Any]] = (
     | VALUES
     | TEAM
     | SEARCH
+    | GAMES
 )
 # where it is not the name above
 RECIPE = {"normalized": "ppo", "recurrent": "impala", "her": "dqn"}
@@ -134,7 +142,7 @@ ENVS |= dict.fromkeys(TEAM, Scatter()) | {
     "mappo": Scatter(turns=True),
     "matd3": Scatter(continuous=True),
 }
-ENVS |= {"az": TIC_TAC_TOE, "muzero": CARTPOLE}
+ENVS |= {"az": TIC_TAC_TOE, "muzero": CARTPOLE} | dict.fromkeys(GAMES, KUHN)
 GYMNASIUM = {CARTPOLE: "CartPole-v1", PENDULUM: "Pendulum-v1", SHORT: "Pendulum-v1"}
 SEEDS = {1: Seeds((5,)), 2: Seeds((5, 6), vmapped=True)}
 

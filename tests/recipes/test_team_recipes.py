@@ -12,7 +12,19 @@ from parl.core.spec import Box, Discrete, EnvSpec
 from parl.models import Agents
 from parl.recipes import RECIPES, make_recipe, recipe_class
 
-DISCRETE = ("ippo", "mappo", "iql", "vdn", "qmix", "pqn_vdn", "maddpg", "matd3", "coma")
+DISCRETE = (
+    "ippo",
+    "mappo",
+    "iql",
+    "vdn",
+    "qmix",
+    "pqn_vdn",
+    "maddpg",
+    "matd3",
+    "coma",
+    "mmd",
+    "nfsp",
+)
 CONTINUOUS = ("ippo", "mappo", "maddpg", "matd3")
 
 
@@ -34,7 +46,7 @@ def test_learners_fit_their_environment(algorithm: str, env: str) -> None:
     for sharing in ("all", "group", "none"):
         recipe = make_recipe(algorithm, given).override({"sharing": sharing, "hidden": (4,)})
         learner = recipe.learner(given, 100_000, recipe.num_envs)
-        on_policy = algorithm in ("ippo", "mappo", "pqn_vdn", "coma")
+        on_policy = algorithm in ("ippo", "mappo", "pqn_vdn", "coma", "mmd")
         assert isinstance(learner, OnPolicy if on_policy else OffPolicy)
         rule = learner.algorithm
 
@@ -127,7 +139,7 @@ def test_refusals_tell_one_agent_from_several() -> None:
 
 def test_every_recipe_is_for_one_or_for_several() -> None:
     several = {name for name in RECIPES if recipe_class(name).multi_agent}
-    assert several == {*DISCRETE, "az"}
+    assert several == {*DISCRETE, "az", "psro"}
 
 
 def test_unknown_cells_and_uneven_minibatches_are_refused() -> None:

@@ -85,6 +85,7 @@ class ReplayState(struct.PyTreeNode):
     stride: int = static(default=1)  # rows from a step to the next of the same environment
     count: int = static(default=1)  # items in one add
     priorities: Any = ()  # of the items, if they are drawn by priority
+    reservoir: Any = ()  # a ReservoirState, if there is one beside
     in_order: bool = static(default=True)  # each add continues the environments of the one before
 
     @property

@@ -214,6 +214,12 @@ def drawn_problems(count: int, seed: int, limit: int) -> Iterator[tuple[str, str
             yield moves, "".join("." if x is None else "-=+"[x + 1] for x in values)
 
 
+def problems() -> list[tuple[str, str]]:
+    """A thousand positions of `drawn_problems`, solved: (moves, values of the columns)."""
+    lines = PROBLEMS.read_text().splitlines()
+    return [(moves, values) for moves, _, values in (line.partition(" ") for line in lines)]
+
+
 if __name__ == "__main__":  # writes PROBLEMS anew, in some minutes
     with PROBLEMS.open("w") as file:
         for moves, values in drawn_problems(1000, seed=0, limit=5_000):
