@@ -38,8 +38,9 @@ class NFSPRecipe(SharedRecipe, OffPolicyRecipe):
     serves: ClassVar[tuple[type, ...]] = (Discrete,)
     derived: ClassVar[tuple[str, ...]] = (
         *("anneal_updates", "n_step", "priority", "replay_on_host"),
-        *("normalize_obs", "normalize_reward"),
+        *("normalize_obs", "normalize_reward", "her", "her_share"),
     )
+    takes_data: ClassVar[bool] = False
 
     algorithm: QMIX = RESPONSE
     hidden: tuple[int, ...] = (64, 64)

@@ -17,6 +17,7 @@ import numpy as np
 
 from parl.agents.agent import LearnerAgent
 from parl.agents.learner import Learner
+from parl.algorithms.psro import PSRO
 from parl.algorithms.wrappers.match import Scripted, Uniform, sides_of
 from parl.algorithms.wrappers.self_play import SelfPlay
 from parl.core.algorithm import Algorithm
@@ -146,6 +147,8 @@ def with_opponent(
     """
     if not plays_itself(opponent):
         return learner
+    if isinstance(learner.algorithm, PSRO):
+        raise ConfigError("psro has pools of opponents of its own: leave out --opponent.")
     inner = learner.algorithm
     game = SelfPlay(
         inner,

@@ -22,6 +22,7 @@ from parl.envs.game_tree import enumerated, exploitability
 from parl.envs.multi.poker import KUHN
 from parl.recipes import make_recipe
 from parl.runs.exploit import strategy_of
+from parl.runs.opponents import with_opponent
 
 KEY = jax.random.key(0)
 SPEC = KUHN.spec
@@ -238,5 +239,8 @@ def test_what_psro_is_not_for() -> None:
     spread = make_factory("jax:simple_spread").spec
     with pytest.raises(SpaceError, match="psro is for two players in turns; simple_spread"):
         make_recipe("psro", spread)
+    learner = make_recipe("psro", SPEC).learner(SPEC, 1000, 128)
+    with pytest.raises(ConfigError, match="psro has pools of opponents of its own: leave out"):
+        with_opponent(learner, "pool", SPEC, None, 4, 1)
     with pytest.raises(ConfigError, match="32 matches side by side, which 100 environments do"):
         make_recipe("psro", SPEC).learner(SPEC, 1000, 100)
