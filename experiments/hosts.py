@@ -1,7 +1,7 @@
 """Several hosts on this machine: network namespaces, each with a cable to a switch.
 
 Real sockets, and links that can be cut, delayed and made to lose packets, without touching the
-machine's own network. Needs root, ip and tc. Every host has a name, an address, a folder for Ray's
+machine's own network. Needs root and ip. Every host has a name, an address, a folder for Ray's
 files and notes of its own; files and process ids are shared.
 """
 
@@ -10,13 +10,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-TOOLS = ("ip", "tc", "unshare", "hostname")
+TOOLS = ("ip", "unshare", "hostname")
+RELAY = Path(__file__).with_name("relay.py")
 
 
 def possible() -> str:
@@ -30,9 +32,15 @@ def possible() -> str:
 
 
 class Hosts:
-    """`count` hosts 10.77.0.1, 10.77.0.2, ...; a context manager that leaves nothing behind."""
+    """`count` hosts 10.77.0.1, 10.77.0.2, ...; a context manager that leaves nothing behind.
 
-    def __init__(self, count: int):
+    With a delay in seconds or a share of lost packets the switch is a process, see relay.py; then
+    links are not cut.
+    """
+
+    def __init__(self, count: int, delay: float = 0.0, loss: float = 0.0):
+        self.delay, self.loss, self.bad = delay, loss, delay > 0 or loss > 0
+        self.relay: subprocess.Popen[bytes] | None = None
         self.count, self.tag = count, f"parl{os.getpid() % 10_000}"
         self.place = Path(tempfile.mkdtemp(prefix="ph", dir="/tmp"))  # short: sockets lie below it
         self.hidden: Path | None = None
@@ -42,24 +50,34 @@ class Hosts:
 
     def __enter__(self) -> Self:
         switch = f"{self.tag}s"
-        command("ip", "netns", "add", switch)
+        names = [self.name(host) for host in range(self.count)]
+        for name in (*names, switch):
+            command("ip", "netns", "add", name)
         command("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
         command("ip", "-n", switch, "link", "set", "bridge", "up")
-        for host in range(self.count):
-            name, port = self.name(host), f"port{host}"
+        for host, name in enumerate(names):
             (self.place / str(host)).mkdir()
-            command("ip", "netns", "add", name)
-            ends = ["link", "add", port, "netns", switch, "type", "veth", "peer", "name", "eth0"]
-            command("ip", *ends, "netns", name)
-            command("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
+            if self.bad:
+                command("ip", "-n", name, "tuntap", "add", "dev", "eth0", "mode", "tun")
+            else:
+                port = f"port{host}"
+                ends = ["netns", switch, "type", "veth", "peer", "name", "eth0", "netns", name]
+                command("ip", "link", "add", port, *ends)
+                command("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
             command("ip", "-n", name, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
                 command("ip", "-n", name, "link", "set", device, "up")
+        if self.bad:
+            words = [sys.executable, str(RELAY), *map(str, (self.delay, self.loss, 0)), *names]
+            self.relay = subprocess.Popen(words)
         return self
 
     def __exit__(self, *exception: object) -> None:
         for host in range(self.count):
             self.die(host)
+        if self.relay is not None:
+            self.relay.kill()
+            self.relay.wait()
         for name in (*map(self.name, range(self.count)), f"{self.tag}s"):
             command("ip", "netns", "delete", name)
         shutil.rmtree(self.place, ignore_errors=True)
@@ -119,11 +137,6 @@ class Hosts:
     def heal(self, host: int) -> None:
         """Puts it back."""
         command("ip", "-n", f"{self.tag}s", "link", "set", f"port{host}", "up")
-
-    def worsen(self, host: int, *how: str) -> None:
-        """What a host sends is delayed or lost, as `tc netem` is told: "delay", "50ms"."""
-        name = self.name(host)
-        command("tc", "-n", name, "qdisc", "add", "dev", "eth0", "root", "netem", *how)
 
     def pids(self, host: int) -> list[int]:
         """The processes on a host."""

@@ -31,7 +31,7 @@ from parl.remote.conditions import bare, loopback, quiet, without_death_messages
 from parl.remote.files import staged
 from parl.remote.nodes import running
 from parl.remote.temporary import temporary
-from parl.remote.token import protect_token, token_authentication, use_token
+from parl.remote.token import check_token, protect_token, token_authentication, use_token
 
 own = False  # whether this process's cluster is its own
 watch: Watch | None = None  # of a cluster that others share
@@ -84,6 +84,7 @@ def connect(
         check_answers(address)
         if host in LOOPBACK:
             use_token(address)
+        check_token(address)
     protect_token(make=local)
     start: dict[str, Any] = {"runtime_env": {"working_dir": str(files)}} if files else {}
     if local:

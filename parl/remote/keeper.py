@@ -14,6 +14,7 @@ from parl.remote.nodes import family, kill, node_of, note, running
 import psutil  # isort: skip  Ray brings one and makes it importable
 
 LOOK = 1.0  # seconds between two looks at the node
+LEAVE = 5.0  # seconds that a node has to take its leave of the cluster
 PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before the node is started again
 STEADY = 60.0  # seconds after which a node counts as one that had come up well
 
@@ -27,32 +28,31 @@ def keep(address: str, num_cpus: int | None, patience: float, say: Callable[[str
     """
     check_joins(address)
     note([*running(), node_of(os.getpid(), address)])
-    up, pause, said = time.monotonic(), PAUSE, ""  # when a node ran last, what was said last
+    up, pause, said = time.monotonic(), PAUSE, ""  # when a node ran last; what was said last
     try:
         while True:
             began, failure = time.monotonic(), ""
-            if error := answers(address):
+            error = answers(address)
+            if error:
                 failure = f"no Ray cluster answers at {address} ({error})"
             else:
                 try:
                     stay(address, num_cpus, say)
-                except RemoteError as error:
-                    failure = str(error).rstrip(".")
+                except RemoteError as raised:
+                    failure = str(raised).rstrip(".")
             now = time.monotonic()
             if not failure:
-                up, said = now, ""
+                up = now
                 say(f"the node of {address} ended after {now - began:.0f} s; it is started again")
             elif patience and now - up > patience:
                 raise RemoteError(f"{failure}, and that for {words(patience)}.")
-            elif failure != said:
+            elif kind(failure) != said:
                 limit = f"for {words(patience)}" if patience else "without end"
                 say(f"{failure}; tried again {limit}, `parl cluster stop` or Ctrl-C ends that")
-                said = failure
-            if failure and failure.startswith("no Ray"):
-                time.sleep(INTERVAL)
-            else:
-                pause = PAUSE if now - began > STEADY else min(2 * pause, LONGEST_PAUSE)
-                time.sleep(pause)
+            said = kind(failure)
+            longer = PAUSE if now - began > STEADY else min(2 * pause, LONGEST_PAUSE)
+            pause = INTERVAL if error else longer
+            time.sleep(pause)
     finally:
         note([node for node in running() if node.pid != os.getpid()])
 
@@ -74,8 +74,13 @@ def stay(address: str, num_cpus: int | None, say: Callable[[str], None]) -> None
         with suppress(ProcessLookupError):
             process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(LOOK)
+            process.wait(LEAVE)
         kill(members)
+
+
+def kind(failure: str) -> str:
+    """A failure without its details, which change while it lasts."""
+    return failure.partition(" (")[0]
 
 
 def name_of(process: psutil.Process) -> str:

@@ -243,13 +243,30 @@ class RayProcess:
 
     def kill(self) -> None:
         """Ends the process whatever it is doing, also where it cannot answer Ray."""
-        with suppress(RayError, ProcessLookupError):  # it has not started, or has ended
-            place = ray.get(self.started, timeout=0)
-            if place.host == socket.gethostname():
+        place = place_of(self)
+        if place is not None and place.host == socket.gethostname():
+            with suppress(ProcessLookupError):  # it has ended
                 os.kill(place.pid, signal.SIGKILL)
         if not cluster_lost():  # which Ray would wait for
             ray.kill(self.actor, no_restart=True)
             forget(self.key)
+
+
+def reason(error: Exception) -> str:
+    """Why a process is gone: Ray's first line, or what was raised while its actor was made."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not said or "creation task" not in said[0]:
+        return first_line(error)
+    hint = "; --worker-files sends modules along" if "No module named" in said[-1] else ""
+    return f"it could not be made on its machine: {said[-1]}{hint}"
+
+
+def place_of(process: Process) -> Place | None:
+    """Where a worker is; None where that is not known, as before it has started."""
+    with suppress(RayError):
+        found: Any = ray.get(process.started, timeout=0)
+        return found
+    return None
 
 
 class OnRay:
@@ -311,11 +328,8 @@ class OnRay:
         nodes = draining() if self.scheduled else set()
         if not nodes:
             return set(), False
-        keys = set()
-        for process in processes:
-            with suppress(RayError):  # it has not started, or has ended
-                if ray.get(process.started, timeout=0).node in nodes:
-                    keys.add(process.key)
+        places = {process.key: place_of(process) for process in processes}
+        keys = {key for key, place in places.items() if place and place.node in nodes}
         return keys, own_node() in nodes
 
     def answer(self, ticket: Any) -> Reply:
@@ -324,5 +338,5 @@ class OnRay:
         except RayTaskError as error:
             return Reply(failure=Failure("RemoteError", str(error.cause), str(error)))
         except (RayError, GetTimeoutError) as error:
-            raise Died(first_line(error)) from error
+            raise Died(reason(error)) from error
         return reply if isinstance(reply, Reply) else Reply()

@@ -14,7 +14,7 @@ import ray
 from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import RpcError
 
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, RemoteError
 from parl.remote.conditions import muted
 
 FIRST = (2, 52)  # the first Ray that checks tokens
@@ -45,6 +45,21 @@ def use_token(address: str) -> None:
             GcsClient(address=address)
         except AuthenticationError:
             setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def check_token(address: str) -> None:
+    """Raises RemoteError where a cluster refuses this user's token; Ray would try for a minute."""
+    with suppress(ImportError, RpcError), muted():  # ImportError: before Ray 2.52
+        from ray.exceptions import AuthenticationError
+
+        try:
+            GcsClient(address=address)
+        except AuthenticationError as error:
+            raise RemoteError(
+                f"the Ray cluster at {address} is another user's, or of another token than the one "
+                f"in {token_path()}: copy its token there, or start a cluster of your own with "
+                "`parl cluster start`."
+            ) from error
 
 
 def token_authentication() -> bool:

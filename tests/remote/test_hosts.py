@@ -35,6 +35,16 @@ def test_hosts_have_a_network_of_their_own():
     assert not hosts.place.exists()
 
 
+def test_packets_that_are_late():
+    """Ten connections take a way there and back each, or more where a packet was lost."""
+    with Hosts(2, delay=0.05, loss=0.05) as hosts:
+        hosts.start(1, sys.executable, "-c", LISTEN, log="listen")
+        reach = lambda: hosts.start(0, *PROBE, log="probe").wait(20)
+        assert links.wait_for(lambda: reach() == 0, 20) is not None
+        seconds = [float(x) for x in hosts.run(0, sys.executable, "-c", TIMED).split()]
+    assert len(seconds) == 10 and min(seconds) >= 0.1 and hosts.relay.returncode == -9
+
+
 LISTEN = """
 import socket
 server = socket.create_server(("10.77.0.2", 7000))
@@ -42,6 +52,13 @@ while True:
     server.accept()[0].close()
 """
 CONNECT = "import socket; socket.create_connection(('10.77.0.2', 7000), 2).close()"
+TIMED = """
+import socket, time
+for _ in range(10):
+    begin = time.monotonic()
+    socket.create_connection(("10.77.0.2", 7000), 10).close()
+    print(time.monotonic() - begin)
+"""
 PROBE = [sys.executable, "-c", CONNECT]
 
 

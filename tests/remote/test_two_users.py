@@ -19,6 +19,8 @@ AS = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 ROOT = Path(parl.__file__).parents[1]
 PATH = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
 ATTEMPT = """
+import time
+
 from parl.core.errors import ParlError
 from parl.remote import connect, disconnect
 from parl.remote.temporary import temporary
@@ -27,11 +29,13 @@ try:
     print("found", find())
 except ParlError as error:
     print(error)
+start = time.monotonic()
 try:
     print(connect("{address}")["CPU"], temporary())
     disconnect()
 except ParlError as error:
-    print(type(error).__name__, str(error).partition(":")[0])
+    assert time.monotonic() - start < 30  # on a busy machine; Ray alone takes a minute
+    print(type(error).__name__, str(error).partition(" than")[0])
 """
 
 
@@ -71,7 +75,10 @@ def user(python: list[str], uid: int):
 
 def start(run, port: int) -> str:
     """A cluster of this machine; its address."""
-    done = run("-m", "parl.cli", "cluster", "start", "--port", str(port), "--num-cpus", "1")
+    for _ in range(3):  # on a busy machine Ray gives up after 30 s
+        done = run("-m", "parl.cli", "cluster", "start", "--port", str(port), "--num-cpus", "1")
+        if done.returncode == 0:
+            break
     assert done.returncode == 0, done.stderr
     return f"127.0.0.1:{port}"
 
@@ -85,7 +92,7 @@ def test_two_users_do_not_see_each_other():
         done = other("-c", ATTEMPT.format(address=address))
         assert done.stdout.splitlines() == [
             "no Ray cluster of yours runs on this machine; start one with `parl cluster start`.",
-            f"RemoteError could not connect to Ray at '{address}'",
+            f"RemoteError the Ray cluster at {address} is another user's, or of another token",
         ], done.stderr
         theirs = start(other, free_port())
         done = other("-c", ATTEMPT.format(address=theirs))
