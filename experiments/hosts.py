@@ -74,12 +74,14 @@ class Hosts:
 
     def __exit__(self, *exception: object) -> None:
         for host in range(self.count):
-            self.die(host)
+            with suppress(RuntimeError):
+                self.die(host)
         if self.relay is not None:
             self.relay.kill()
             self.relay.wait()
         for name in (*map(self.name, range(self.count)), f"{self.tag}s"):
-            command("ip", "netns", "delete", name)
+            with suppress(RuntimeError):
+                command("ip", "netns", "delete", name)
         shutil.rmtree(self.place, ignore_errors=True)
 
     def name(self, host: int) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from parl.core.errors import ConfigError, RemoteError
 from parl.remote.connect import (
@@ -34,8 +35,6 @@ from parl.remote.temporary import temporary
 from parl.remote.token import protect_token, supported
 
 PATIENCE = 60.0  # seconds that a node may take to come up
-RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
-RECONNECT_S = "30"  # seconds without the first node after which the others end; Ray's own is 60
 READY = "Ray runtime started"  # what `ray start` says when the node is up
 
 
@@ -71,7 +70,7 @@ def join(address: str, num_cpus: int | None = None) -> Node:
     """
     check_joins(address)
     check_answers(address)
-    return noted(launch(join_options(address), num_cpus, loopback=False), address)
+    return noted(launch(join_options(address), num_cpus, loopback=False, head=address), address)
 
 
 def check_joins(address: str) -> None:
@@ -134,12 +133,19 @@ def stop() -> list[Node]:
     return nodes
 
 
-def launch(options: list[str], num_cpus: int | None, loopback: bool) -> subprocess.Popen[bytes]:
-    """Runs `ray start` until it says that the node is up. Raises RemoteError."""
+def launch(
+    options: list[str], num_cpus: int | None, loopback: bool, head: str = ""
+) -> subprocess.Popen[bytes]:
+    """Runs `ray start` until it says that the node is up. Raises RemoteError.
+
+    A node of the cluster at `head` ends with all its processes once that is silent.
+    """
     options = [*options, f"--temp-dir={temporary()}"]
     if num_cpus is not None:
         options = [*options, f"--num-cpus={num_cpus}"]
     command = ray("start", "--block", "--disable-usage-stats", *options)
+    if head:
+        command = [sys.executable, str(Path(__file__).with_name("guard.py")), head, *command]
     log = state_file().with_suffix(".log")
     with open_private(log) as output:
         process = subprocess.Popen(
@@ -186,7 +192,6 @@ def environment(loopback: bool) -> dict[str, str]:
         or ("token" if supported() else "disabled"),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(not loopback)),  # 0: it keeps to 127.0.0.1
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        RECONNECT: os.environ.get(RECONNECT) or RECONNECT_S,
     }
 
 

@@ -62,7 +62,7 @@ def stay(address: str, num_cpus: int | None, say: Callable[[str], None]) -> None
 
     Raises RemoteError where it does not come up.
     """
-    process = launch(join_options(address), num_cpus, loopback=False)
+    process = launch(join_options(address), num_cpus, loopback=False, head=address)
     try:
         say(f"a node of {address} runs here")
         vital = [each for each in family(process.pid) if name_of(each) == "raylet"]

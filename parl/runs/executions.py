@@ -141,7 +141,7 @@ def with_actors(
         max_policy_lag=config.max_policy_lag,
         deadline=config.deadline or "auto",
         seed=config.seed,
-        min_workers=max(config.min_actors, 1),
+        min_workers=max(-(-config.min_actors // config.learners), 1),
         env=variables(config.worker_env),
         say=say,
         traced=traced,

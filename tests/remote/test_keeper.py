@@ -1,15 +1,17 @@
 """A node that is started again, in place of Ray a program of our own."""
 
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from test_cluster import free_port, home, sentence  # noqa: F401  the fixture
 
 from parl.core.errors import ConfigError, RemoteError
-from parl.remote import keeper, nodes
+from parl.remote import guard, keeper, nodes
 from parl.remote.temporary import temporary
 
 
@@ -37,8 +39,9 @@ def test_a_node_that_ends_is_started_again(monkeypatch, home):  # noqa: F811
     """Twice it ends, with a process that it leaves behind; then the third one is kept."""
     left, began = [], []
 
-    def launch(options, num_cpus, loopback):
+    def launch(options, num_cpus, loopback, head):
         assert options == ["--address=10.0.0.7:6379"] and num_cpus == 3 and not loopback
+        assert head == "10.0.0.7:6379"
         began.append(time.monotonic())
         if len(began) == 3:
             raise KeyboardInterrupt
@@ -79,3 +82,42 @@ def test_files_of_ray_are_this_users_alone(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"cannot go to .*No such file or directory"):
         temporary()
+
+
+NODE = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); input()"
+
+
+@pytest.mark.parametrize("how", ["the head is gone", "SIGTERM", "SIGKILL", "it ends"])
+def test_a_node_ends_with_its_head(how, monkeypatch):
+    """And with whatever ends its guard, whose own code is run by its path."""
+    source = Path(guard.__file__).read_text()
+    fast = source.replace("INTERVAL = 3.0", "INTERVAL = 0.05").replace(
+        "SILENCE = 40.0", "SILENCE = 0.2"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", fast, address, sys.executable, "-c", NODE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        left = psutil.Process(int(process.stdout.readline()))
+        node = left.parent()
+        time.sleep(0.3)
+        assert process.poll() is None and node.ppid() == process.pid
+        if how == "SIGTERM":
+            process.terminate()
+        elif how == "SIGKILL":
+            process.kill()
+        elif how == "it ends":
+            process.stdin.write("\n")
+            process.stdin.flush()
+        else:
+            head.close()
+        expected = {"the head is gone": 1, "SIGTERM": -15, "SIGKILL": -9, "it ends": 0}[how]
+        code = process.wait(20)
+    psutil.wait_procs([node], 5)
+    assert not keeper.lives(node) and code in (expected, expected % 256)
+    assert keeper.lives(left) == (how != "the head is gone")  # else it is Ray that ends it
+    nodes.kill([left])
+    process.stdin.close()
+    process.stdout.close()

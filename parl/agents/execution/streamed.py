@@ -15,6 +15,7 @@ from parl.agents.execution.pooled import Pooled
 from parl.agents.execution.protocol import Seeds, Snapshot
 from parl.agents.learner import Learner
 from parl.core.checkpoint import Checkpoint
+from parl.core.sharding import Averaging
 from parl.core.spec import EnvSpec
 
 
@@ -43,9 +44,10 @@ class Streamed(Pooled):
         num_envs: int,
         length: int,
         data: Any = (),
+        averaging: Averaging | None = None,
     ):
         self.stream, self.fragments = pool.stream, fragments
-        super().__init__(pool, spec, learner, seeds, num_envs, length, data)
+        super().__init__(pool, spec, learner, seeds, num_envs, length, data, averaging)
 
     def collect(self, random: bool) -> list[Fragment]:
         return [arrival.fragment for arrival in islice(self.stream(random), self.fragments)]
