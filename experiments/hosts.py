@@ -104,6 +104,7 @@ class Hosts:
             "RAY_TMPDIR": str(own),
             "XDG_CACHE_HOME": str(own),
             "JAX_PLATFORMS": "cpu",
+            "RAY_worker_niceness": "0",  # 15 is Ray's own: on a busy machine they would stand still
         }
         name = self.name(host)
         first = 'hostname "$0"; '

@@ -1,6 +1,7 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["RAY_worker_niceness"] = "0"  # 15 is Ray's own: on a busy machine they stand still
 
 import pytest
 
