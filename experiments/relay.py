@@ -51,4 +51,5 @@ def relay(devices: list[int], delay: float, loss: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    relay([opened(host) for host in sys.argv[4:]], *map(float, sys.argv[1:3]), int(sys.argv[3]))
+    late, lost, first, *names = sys.argv[1:]
+    relay([opened(host) for host in names], float(late), float(lost), int(first))

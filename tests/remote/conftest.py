@@ -1,7 +1,8 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["RAY_worker_niceness"] = "0"  # 15 is Ray's own: on a busy machine they stand still
+# Ray gives them 15: on a busy machine they would stand still
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 import pytest
 
