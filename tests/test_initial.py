@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ from marks import slow
 from small import SMALL
 
 import parl
+from parl.agents.execution.protocol import Seeds
+from parl.agents.learner import LearnerState
 from parl.core import checkpoint
 from parl.core.errors import ConfigError
-from parl.runs.initial import STATE, take
+from parl.runs.config import RunConfig
+from parl.runs.initial import STATE, start_from, take
 
 TEACHER = Path(__file__).parent / "data" / "runs" / "ppo-fused"
 RUN: dict[str, Any] = SMALL | {
@@ -101,12 +105,21 @@ def test_a_run_starts_from_another_once(
         assert any((again[n] != here[n]).any() for n in again)
 
 
-def test_what_fits_nowhere_is_an_error(tmp_path: Path) -> None:
+def test_what_fits_nowhere_is_an_error() -> None:
+    state = LearnerState.fresh({"q": {"params": {"w": jnp.zeros(3)}}})
+    execution: Any = SimpleNamespace(state=state, seeds=Seeds((0,)))
+    config = RunConfig("dqn", "jax:CartPole-v1", init_from=str(TEACHER))
+    with pytest.raises(ConfigError, match=r"at step 512, ppo on .*, fits this run: q/params/w \("):
+        start_from(execution, config)
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
     settings = RUN | {"hidden": (4,), "init_from": TEACHER}
-    with pytest.raises(ConfigError, match=r"nothing of .* at step 512, ppo on .*, fits this run: "):
-        parl.train("dqn", out=tmp_path / "run", **{
-            k: x for k, x in settings.items() if k not in ("minibatches", "epochs")
-        })  # fmt: skip
+    for name in ("minibatches", "epochs"):
+        del settings[name]
+    with pytest.raises(ConfigError, match="fits this run: "):
+        parl.train("dqn", out=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="is not a run directory"):
         parl.train("ppo", out=tmp_path / "run", **RUN, init_from=str(tmp_path / "nowhere"))

@@ -119,6 +119,7 @@ def test_damage_and_strange_names_are_one_sentence(pushed: Path, tmp_path: Path)
         hub.push(pushed, tmp_path / "zoo", name="../x")
 
 
+@pytest.mark.slow
 def test_a_policy_is_pushed_as_it_is(run: Path, tmp_path: Path) -> None:
     made = parl.export(run, tmp_path / "policy", episodes=0)
     place = hub.push(made.path, tmp_path / "zoo", name="small")
