@@ -19,6 +19,8 @@ from parl.agents.execution.clients import (
     plan,
 )
 from parl.agents.execution.protocol import (
+    Devices,
+    Discarded,
     Report,
     Seeds,
     Snapshot,
@@ -140,6 +142,14 @@ class Federated:
     @property
     def state(self) -> LearnerState:
         return self.current
+
+    @property
+    def discarded(self) -> Discarded:
+        return Discarded.of(self.current)
+
+    @property
+    def devices(self) -> Devices:
+        return Devices.of(None)
 
     def set_state(self, state: LearnerState) -> None:
         self.current = state
