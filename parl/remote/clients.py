@@ -1,5 +1,6 @@
 """Federated clients shared out among Ray actors."""
 
+import time
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from parl.core.errors import ConfigError, RemoteError
 from parl.envs.protocol import JaxEnv
 from parl.remote.remote_class import remote_class
 
+FREED_S = 30.0  # in which what a lost actor reserved is free again
 RESTARTS = 3  # of shards in a row, without a round in between, before the run is given up
 
 
@@ -74,6 +76,9 @@ class RemoteShards:
         if self.failures > RESTARTS * self.workers:
             raise error
         self.shards[index].destroy()
+        until = time.monotonic() + FREED_S
+        while not self.make.has_room() and time.monotonic() < until:
+            time.sleep(0.1)  # Ray has not noticed yet that the old one is gone
         self.shards[index] = self.start(index)
 
     @property
