@@ -160,6 +160,18 @@ def test_windows_of_asynchronous_rollouts_stay_within_them(kind: Any) -> None:
         out_of_order(Segments(kind(16), length=3)).init(of.steps(0, 2), stride=2)
 
 
+@BOTH
+def test_changes_are_of_whole_windows(kind: Any) -> None:
+    """As of relabelled goals, one for each window."""
+    of = played(np.random.default_rng(0), 9, 1)
+    replay = Segments(kind(9), length=3, burn_in=1)
+    more = np.array([100.0, 200.0], np.float32)
+    change = lambda steps: steps._replace(reward=steps.reward + more)
+    window = replay.at(filled(replay, of, 9), np.array([1, 4]), change)
+    np.testing.assert_array_equal(window.before.reward, [[101], [204]])
+    np.testing.assert_array_equal(window.steps.reward, [[102, 103], [205, 206]])
+
+
 def test_windows_that_hold_nan_are_replaced() -> None:
     of = played(np.random.default_rng(0), 9, 1)
     of.number[4] = np.nan
