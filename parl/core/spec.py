@@ -143,8 +143,9 @@ class EnvSpec:
     With several agents, `action_space` is that of one agent and `observation_space` is a dict whose
     parts have a leading axis N, except `state`: `view` (N, O); `legal` (N, A) bool, for discrete
     actions; `alive` (N,) bool; in turn-based games `turn` (N,) bool, the agents to move; `state`
-    (S,). In the observation after a step, an agent that died is not alive. An agent whose episode
-    alone was cut is still alive there, with its last view. See parl/ops/agents.py.
+    (S,); `sim` (bytes,), a game's state for a search, which no network sees. In the observation
+    after a step, an agent that died is not alive. An agent whose episode alone was cut is still
+    alive there, with its last view. See parl/ops/agents.py.
     """
 
     id: str

@@ -36,7 +36,7 @@ class AZRecipe(OffPolicyRecipe):
     """Gumbel AlphaZero, for games of two players whose rules are known."""
 
     serves: ClassVar[tuple[type, ...]] = (Discrete,)
-    derived: ClassVar[tuple[str, ...]] = ("n_step", "priority", "her", "her_share")
+    derived: ClassVar[tuple[str, ...]] = ("n_step", "priority", "her", "her_share", "warmup")
     multi_agent: ClassVar[bool] = True
     needs_simulator: ClassVar[bool] = True
     takes_data: ClassVar[bool] = False

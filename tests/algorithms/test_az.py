@@ -11,6 +11,7 @@ import pytest
 
 import parl
 from parl.algorithms.az import AZ
+from parl.algorithms.wrappers.self_play import SelfPlayMemory
 from parl.core.errors import ConfigError, MissingPackage, SpaceError
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory
@@ -173,6 +174,23 @@ def test_a_run_reports_the_search_and_its_network_apart(tmp_path: Any) -> None:
     parl.load(run.path).save(tmp_path / "agent")
     agent = parl.load(tmp_path / "agent")
     assert agent.act(jax.tree.map(np.asarray, after([0, 3, 1, 4])), False).tolist() == [[2, 0]]
+
+
+@pytest.mark.slow
+def test_it_learns_from_its_own_moves_against_a_pool(tmp_path: Any) -> None:
+    tiny = {"hidden": (4,), "num_envs": 4, "length": 9, "simulations": 2, "eval_episodes": 0}
+    run = parl.train(
+        "az", ENV, tmp_path / "run", quiet=True, steps=144, updates=2, batch_size=8,
+        opponent="pool", admit_every=36, random_moves=0.5, **tiny,
+    )  # fmt: skip
+    assert (run.result["updates"], run.result["skipped_updates"]) == (8, 0)
+    parts = resolve(RunConfig("az", ENV, opponent="pool", settings={"hidden": (4,)}))
+    game: Any = parts.learner.algorithm
+    batch = rollout(MOVES, VALUES, [False] * 7)
+    known = {"side": np.ones((7, 1), int), "opponent": np.zeros((7, 1), int)}
+    steps = batch.steps._replace(extras=batch.steps.extras | known)
+    items = game.items(Rollout(steps, SelfPlayMemory((), (), known["side"][0], ())))
+    assert items["active"].tolist() == [False, True, False, True, False, False, True]
 
 
 def test_what_it_cannot_search_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
