@@ -17,8 +17,9 @@ class Simulator(Protocol):
         ...
 
     def step(self, state: Any, action: Array) -> tuple[Any, Any, Array, Array]:
-        """(position, obs [*O], reward [N], over [] bool) after the mover's action [].
+        """(position, obs, reward [N], over [] bool) after the mover's action [].
 
-        After the end of a game the answer has no meaning, but is finite.
+        `obs` has at least `turn` [N], and `view` [N, O] and `legal` [N, A] of whoever is to move;
+        rows of others have no meaning. After the end of a game the answer is finite, no more.
         """
         ...

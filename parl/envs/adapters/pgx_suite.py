@@ -117,7 +117,7 @@ class Shown(Players):
         room = Box((packed_size(self.like),), "uint8")
         space: Any = self.spec.observation_space
         self.spec = dataclasses.replace(
-            self.spec, observation_space=space | {"sim": room}, simulator=GameRules(self)
+            self.spec, observation_space=space | {"sim": room}, simulator=PgxRules(self)
         )
 
     def observe(self, state: Any) -> dict[str, Array]:
@@ -126,3 +126,17 @@ class Shown(Players):
     def state_of(self, obs: Any) -> Any:
         """The state that an observation holds."""
         return unpacked(obs["sim"], self.like)
+
+
+@dataclasses.dataclass(frozen=True)
+class PgxRules(GameRules):
+    """The rules of a game, which show what the mover sees and spend nothing on the others."""
+
+    def step(self, state: Any, action: Array) -> tuple[Any, Any, Array, Array]:
+        new = settled(self.game.game.step(state, action), self.game.like)
+        over = new.terminated | new.truncated
+        turn = (self.game.players == new.current_player) & ~over
+        all_of = lambda x: jnp.broadcast_to(x, (len(turn), *x.shape))
+        view = new.observation.reshape(-1).astype(jnp.float32)
+        obs = {"view": all_of(view), "legal": all_of(new.legal_action_mask), "turn": turn}
+        return new, obs, new.rewards.astype(jnp.float32), over
