@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SYNCS = ("step", "flat", "update")
-REPEATS = 30
+REPEATS = 10
+SHORT = {"epochs": 2, "minibatches": 4, "num_envs": 8, "length": 128}
 SIZES = (1 << 10, 1 << 18, 1 << 22)  # bytes of an all-reduce
 UPDATES = (0.01, 0.1, 1.0)  # seconds of an update on one learner, in the picture
 LEARNERS = (1, 2, 4, 8, 16, 32)
@@ -85,6 +86,7 @@ def rank(index: int, ranks: int, meeting: str, width: int) -> dict[str, Any]:
 
     if ranks > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it
         jax.distributed.initialize(meeting, ranks, index, local_device_ids=[0])
     found: dict[str, Any] = {
         "updates": {s: updated(s, ranks, width) for s in SYNCS[: 1 + 2 * (ranks > 1)]}
@@ -130,9 +132,7 @@ def updated(sync: str, ranks: int, width: int) -> dict[str, Any]:
 
     averaging = {"step": None, "flat": Averaging(gradients=True), "update": Averaging()}[sync]
     spec = make_factory("jax:Pendulum-v1").spec
-    recipe = make_recipe("ppo", spec).override(
-        {"hidden": (width, width), "num_envs": 8, "length": 128}
-    )
+    recipe = make_recipe("ppo", spec).override(SHORT | {"hidden": (width, width)})
     learner, seeds = recipe.learner(spec, 100_000, 8), Seeds((0,))
     state = init_learner(learner, spec, seeds, 128, 8)
     mesh = batch_mesh(learner, 8)

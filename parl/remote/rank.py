@@ -156,6 +156,7 @@ def join(meeting: str, place: Place) -> None:
     host = meeting.rpartition(":")[0]
     if not place.gpus:
         by_gloo(host)
+    jax.config.update("jax_enable_preemption_service", False)  # which would catch SIGTERM
     jax.distributed.initialize(
         meeting,
         num_processes=place.ranks,
