@@ -49,7 +49,7 @@ def ranks(pid: int) -> list[psutil.Process]:
 
 def main() -> int:
     """Trains twice and compares."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("learner_kills"))

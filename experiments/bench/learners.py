@@ -220,7 +220,7 @@ def picture(path: Path, link: Link, updates: dict[str, Update]) -> None:
 
 def main() -> None:
     """Measures, compares and draws; or is a rank."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("learners"))
     parser.add_argument("--width", type=int, default=256, help="of both hidden layers")
     parser.add_argument("--rank", type=int, default=None)
