@@ -92,6 +92,13 @@ def test_headings_go_down_one_by_one() -> None:
     assert levels("# a\n```sh\n# no\n```\n### c\n") == [1, 3]
 
 
+RESERVED = {"search", "genindex", "modindex"}  # pages that Sphinx writes itself
+
+
+def test_no_page_has_a_name_of_sphinx() -> None:
+    assert not RESERVED & pages().keys()
+
+
 def in_toctrees() -> set[str]:
     """The pages that some list of pages names."""
     found = set()
