@@ -137,7 +137,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "blocks": count("Residual blocks of the critics.", high=1_000),
         "actor_blocks": count("Residual blocks of the actor.", high=1_000),
         "recurrent": choice(
-            "Recurrent cell: none, gru, lstm or lru (linear, quickest on long rollouts)."
+            "Recurrent cell: none, gru, lstm or lru (linear, without a loop over steps)."
         ),
         "latent": count("Features of the latent states of the learned model.", high=WIDTH),
         "memory_size": count("Features of the recurrent cell.", high=WIDTH),
