@@ -219,6 +219,32 @@ class TwoHot(Histogram):
         return self.project(value, jnp.ones_like(value))
 
 
+class SymlogTwoHot(TwoHot):
+    """A histogram over values that are evenly spaced in symlog(x) = sign(x) log(1 + |x|).
+
+    Hafner et al. 2023, arXiv:2301.04104, eq. 9 and 10; `low` and `high` are in symlog. The mean is
+    that in symlog, mapped back, as in Hansen et al. 2024, arXiv:2310.16828.
+    """
+
+    @property
+    def mean(self) -> Array:
+        return symexp(super().mean)
+
+    def backup(self, reward: Array, discount: Array, cost: Scalar = 0.0) -> Array:
+        value = symlog(Point(self.mean).backup(reward, discount, cost))[..., None]
+        return self.project(value, jnp.ones_like(value))
+
+
+def symlog(x: Array) -> Array:
+    """sign(x) log(1 + |x|)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Array) -> Array:
+    """The inverse of symlog."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
 class HLGauss(Histogram):
     """A histogram whose target is a normal around the target's mean.
 

@@ -29,6 +29,7 @@ RECIPES = {
     "simba": "parl.recipes.simba.SimBaRecipe",
     "simbav2": "parl.recipes.simbav2.SimBaV2Recipe",
     "flashsac": "parl.recipes.flashsac.FlashSACRecipe",
+    "tdmpc2": "parl.recipes.tdmpc2.TDMPC2Recipe",
     "dqn": "parl.recipes.dqn.DQNRecipe",
     "qrdqn": "parl.recipes.qrdqn.QRDQNRecipe",
     "c51": "parl.recipes.c51.C51Recipe",

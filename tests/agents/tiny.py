@@ -45,6 +45,9 @@ CONTROL: dict[str, dict[str, Any]] = {
     "simba": NARROW,
     "simbav2": NARROW | {"bins": 5},
     "flashsac": NARROW | {"bins": 5},
+    "tdmpc2": OFF_POLICY
+    | {"width": 4, "latent": 8, "num_critics": 3, "bins": 5, "sequences": 6}
+    | {"proposals": 2, "elites": 3, "iterations": 2},
 }
 FROM_VALUES = OFF_POLICY | {"target_period": 3, "epsilon_steps": 80}
 VALUES: dict[str, dict[str, Any]] = {

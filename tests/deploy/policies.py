@@ -89,6 +89,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "mappo groups": ("mappo", "jax:simple_tag", {"sharing": "group"}),
     "mappo gru groups": ("mappo", "jax:simple_tag", {"sharing": "group", "recurrent": "gru"}),
     "qmix gru": ("qmix", SPREAD, {"recurrent": "gru"}),
+    "tdmpc2 Box": ("tdmpc2", PENDULUM, {"latent": 8}),
     "az turns": ("az", "jax:tic_tac_toe", {}),
     "ippo turns": ("ippo", "jax:tic_tac_toe", {}),
     "ppo gru": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "gru"}),

@@ -44,6 +44,7 @@ CONTROL = (
     "simba",
     "simbav2",
     "flashsac",
+    "tdmpc2",
 )
 FROM_VALUES = ("qrdqn", "c51", "iqn", "rainbow", "munchausen", "r2d2", "pqn", "dsac")
 SERVED = [
@@ -68,7 +69,7 @@ WITH_HINDSIGHT = {
 def test_settings_are_one_flat_set_of_json_values(algorithm: str, env: str) -> None:
     recipe = make_recipe(algorithm, SPECS[env])
     settings = recipe.settings()
-    parts = {"encoder", "actor", "critic", "q", "optimizer", "noise"}
+    parts = {"encoder", "dynamics", "reward", "actor", "critic", "q", "optimizer", "noise"}
     hidden = {"algorithm", *parts, *recipe.derived}
     own = {f.name for f in dataclasses.fields(recipe)}
     hyper = {f.name for f in dataclasses.fields(recipe.algorithm)}
