@@ -9,6 +9,7 @@ The folder of a run is a run: `parl eval HUB/NAME` and `parl.load` take it as it
 tell what was damaged, not who wrote it.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -26,9 +27,9 @@ from parl.deploy.card import about_policy, about_run, card
 from parl.deploy.contract import CONTRACT
 from parl.runs.checkpoints import REPLAY
 from parl.runs.directory import RunDir
-from parl.runs.fetch import run_path
+from parl.runs.fetch import HUB_FILES, run_path
 
-FILES, README, FORMAT = "files.json", "README.md", "parl hub"
+FILES, README, FORMAT = HUB_FILES, "README.md", "parl hub"
 OF_RUN = ("config.json", "metrics.jsonl", "result.json", "curve.png", "video.mp4", "video.gif")
 
 
@@ -73,6 +74,7 @@ def staged_run(place: Path, staged: Path, checkpoint: str | int) -> dict[str, An
     for name in OF_RUN:
         if (place / name).is_file():
             shutil.copyfile(place / name, staged / name)
+    RunDir(staged).write_config(dataclasses.replace(config, store=""))  # it is copied no more
     target = staged / "checkpoints" / str(step)
     shutil.copytree(
         checkpoints.standing(run.checkpoints / str(step)),

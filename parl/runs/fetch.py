@@ -23,6 +23,7 @@ from parl.report.metrics import METRICS
 from parl.runs.checkpoints import REPLAY
 
 SMALL = ("config.json", METRICS, "metrics.csv", "result.json", "curve.png", "README.md")
+HUB_FILES = "files.json"  # marks what was pushed to a hub
 MANIFEST = re.compile(r"checkpoints/(\d{1,18})/manifest\.json")
 FRESH = 10.0  # seconds for which a copy counts as that of now
 TRIES = 3  # of a checkpoint that is replaced while it is read
@@ -62,6 +63,10 @@ def working_copy(uri: str) -> Path:
             f"{place} holds another run than {uri}: move it away, or go on in another directory."
         )
     names = store.names()
+    if HUB_FILES in names:
+        raise ConfigError(
+            f"{uri} is in a hub, which stays as it is: 'parl hub pull {uri}' and resume that."
+        )
     if not ours or max(steps_in(names), default=-1) > newest(place):
         make_directory(place)
         with alone(place):

@@ -194,7 +194,6 @@ class Mirror:
         self.copy = Copy(path, store, self.alive)
         self.wanted, self.closing = threading.Event(), threading.Event()
         self.trouble, self.progress = "", time.monotonic()
-        self.failed = False  # for good
         self.often = RARELY if store.scheme == "hf" else OFTEN
         self.thread = threading.Thread(target=self.work, name="mirror", daemon=True)
         self.thread.start()
@@ -226,7 +225,7 @@ class Mirror:
                     self.lock.release()
                     return
             except Taken as error:
-                self.failed, self.trouble = True, str(error)
+                self.trouble = str(error)
                 say(f"WARNING: {error}: this run is not copied there any more.")
                 return
             except (ParlError, OSError, ValueError) as error:

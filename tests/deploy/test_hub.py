@@ -1,5 +1,6 @@
 """Hubs: what is pushed is whole, has a card, acts as before, and is verified when it is pulled."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from parl.core.errors import ConfigError, StoreError
 from parl.core.yaml_text import parse_yaml
 from parl.deploy import hub
 from parl.deploy.card import card, told_return
+from parl.runs.directory import RunDir
 from parl.runs.told import command
 
 pytest.importorskip("fsspec")
@@ -59,6 +61,19 @@ def test_a_run_acts_the_same_from_a_hub_and_once_pulled(
     line = capsys.readouterr().out.splitlines()[1].split()
     assert line[:5] == ["cartpole", "run", "ppo", "jax:CartPole-v1", "512"]
     assert hub.entries(tmp_path / "zoo")["cartpole"]["checkpoint"] == 512
+
+
+def test_what_is_pushed_is_not_copied_to_the_store_of_the_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = Path(shutil.copytree(run, tmp_path / "mine"))
+    config = dataclasses.replace(RunDir(mine).config(), store="s3://bucket/mine")
+    RunDir(mine).write_config(config)
+    there = hub.push(mine, tmp_path / "zoo")
+    assert RunDir(there).config() == dataclasses.replace(config, store="")
+    with pytest.raises(ConfigError, match="is in a hub, which stays as it is"):
+        parl.resume(f"file://{there}")
 
 
 def test_the_card_says_what_it_is(run: Path, pushed: Path) -> None:
