@@ -67,7 +67,7 @@ class MMD(PPO):
         end = self.magnet_cost_end / jnp.maximum(self.magnet_cost, 1e-12)
         return self.magnet_cost * end**done
 
-    def update(self, state: MMDState, batch: Rollout, key: Array) -> tuple[MMDState, Metrics]:
+    def update(self, state: Any, batch: Rollout, key: Array) -> tuple[MMDState, Metrics]:
         state, metrics = super().update(state, batch, key)
         updates, magnet = state.updates + 1, state.magnet
         if self.magnet_every:
@@ -77,7 +77,7 @@ class MMD(PPO):
         metrics |= {"magnet_cost": self.alpha(state.updates)}
         return state.replace(magnet=magnet, updates=updates), metrics
 
-    def data(self, state: MMDState, batch: Rollout) -> MagnetSample:
+    def data(self, state: Any, batch: Rollout) -> MagnetSample:
         steps, alpha = batch.steps, self.alpha(state.updates)
         pi = self.unroll(state.net.params, steps.obs, steps.first, batch.memory)[0]
         magnet = self.magnet(state, batch)

@@ -5,6 +5,8 @@ doi:10.1006/game.1996.0051, eq. 8. Shapes: I information states, A actions, S se
 its empty one, and each action in each of its information states.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, hstack
@@ -14,22 +16,24 @@ from parl.envs.game_tree import Tree
 
 def equilibrium(tree: Tree) -> np.ndarray:
     """A strategy [I, A] of both players that no best response gains against."""
-    parts = [plan(tree, player) for player in (0, 1)]
+    parts: Any = [plan(tree, player) for player in (0, 1)]
     return np.where((tree.mover == 0)[:, None], *parts)
 
 
 def plan(tree: Tree, player: int) -> np.ndarray:
     """The player's part [I, A] of an equilibrium; uniform where it does not move."""
-    number = [sequences(tree, each) for each in (0, 1)]  # [I, A] index of each sequence, from 1
+    number: Any = [
+        sequences(tree, each) for each in (0, 1)
+    ]  # [I, A] index of each sequence, from 1
     before = [leading(tree, number[each], each) for each in (0, 1)]
     own, other = player, 1 - player
-    payoff = payoffs(tree, number, before, own)  # [S_own, S_other]
+    payoff: Any = payoffs(tree, number, before, own)  # [S_own, S_other]
     flow, start = constraints(tree, number[own], before[own], own)
     theirs, _ = constraints(tree, number[other], before[other], other)
     count, free = payoff.shape[0], theirs.shape[0]
     # maximise the value q_0 of the other's first constraint, over plans x and values q
     zero = csr_array((flow.shape[0], free))
-    found = linprog(
+    found: Any = linprog(
         np.r_[np.zeros(count), -1.0, np.zeros(free - 1)],
         A_ub=hstack([-payoff.T, theirs.T]),
         b_ub=np.zeros(payoff.shape[1]),
@@ -77,7 +81,7 @@ def payoffs(
 
 def constraints(
     tree: Tree, number: np.ndarray, before: list[np.ndarray], player: int
-) -> tuple[csr_array, np.ndarray]:
+) -> tuple[Any, np.ndarray]:
     """(E, e) of plans x with E x = e: 1 in all, and as much out of a state as leads there."""
     into = np.zeros(len(tree.mover), int)
     for level, last in zip(tree.levels, before, strict=True):

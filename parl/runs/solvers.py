@@ -84,8 +84,9 @@ def of_boards(game: BoardGame, boards: np.ndarray, good: np.ndarray) -> Problems
     """The positions with these stones [Q, 2, C], those of the player to move first."""
     mover = boards.sum((1, 2)) % 2
     stones = np.where((mover == 0)[:, None, None], boards, boards[:, ::-1])
-    states = BoardState(stones, mover.astype(np.int32), np.zeros(len(mover), bool))
-    obs = jax.device_get(jax.jit(jax.vmap(game.observe))(jax.tree.map(jnp.asarray, states)))
+    over = jnp.zeros(len(mover), bool)
+    states = BoardState(jnp.asarray(stones), jnp.asarray(mover, jnp.int32), over)
+    obs = jax.device_get(jax.jit(jax.vmap(game.observe))(states))
     return Problems(obs, mover, good)
 
 

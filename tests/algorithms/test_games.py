@@ -162,7 +162,9 @@ def test_the_average_is_learned_from_responses_alone() -> None:
     probs = jnp.array([[[0.25, 0.75], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]])
     counts = jnp.array([[True, False], [True, False]])
     played = Played({}, jnp.array([[0, 1], [1, 1]]), counts)
-    loss, _ = NFSP(None, average=Fixed()).loss(probs, played)
+    nothing: Any = None
+    average: Any = Fixed()
+    loss, _ = NFSP(nothing, average=average).loss(probs, played)
     assert float(loss) == pytest.approx(-(np.log(0.25) + np.log(0.9)) / 2, rel=1e-5)
 
 
@@ -188,7 +190,8 @@ def test_nfsps_modes_are_drawn_for_an_episode() -> None:
 @pytest.fixture(scope="module")
 def oracles() -> PSRO:
     recipe = make_recipe("psro", SPEC).override({"hidden": (4,), "responses": 4})
-    return recipe.learner(SPEC, 10_000, 16).algorithm
+    learner: Any = recipe.learner(SPEC, 10_000, 16)
+    return learner.algorithm
 
 
 def test_measured_matches_are_the_newest_entry_against_all(oracles: PSRO) -> None:

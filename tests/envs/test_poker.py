@@ -243,7 +243,7 @@ def test_hands_run_as_in_openspiel(name: str, game: Poker) -> None:
         deck = rng.permutation(len(game.deals()[0][0]) and game.ranks * game.copies)
         cards = [int(card) // game.copies for card in deck[: game.deals()[0].shape[1]]]
         state, obs = game.start(jnp.array(cards, jnp.int32))
-        dealt, over = 0, False
+        dealt, over, reward = 0, False, np.zeros(2)
         while not over:
             while other.is_chance_node():
                 other.apply_action(int(deck[dealt]))
