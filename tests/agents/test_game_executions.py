@@ -24,7 +24,7 @@ def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> Non
     run = make(case)
     assert_resumes(run, make(case), tmp_path)
     state = state_of(run)
-    part = {"nfsp": "reservoir/seen", "psro": "games", "mmd": "magnet"}[name]
+    part = {"nfsp": "reservoir/seen", "psro": "rollouts", "mmd": "magnet"}[name]
     (counts, *_) = [x for key, x in state.items() if part in key]
     assert np.any(counts)
 
