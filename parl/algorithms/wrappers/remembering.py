@@ -76,6 +76,9 @@ class Remembering(AlgorithmWrapper):
         return self.inner.items(windows.with_memory(rollout, fresh))
 
     def update(self, state: Any, batch: Window, key: Array) -> tuple[Any, Metrics]:
+        if not jax.tree.leaves(batch.memory):  # steps that were stored without
+            fresh = self.memory((batch.there.shape[0],)).networks
+            batch = batch._replace(memory=fresh)
         window = windows.in_time(batch)
         state, metrics = self.inner.update(state, as_steps(window), key)
         error = metrics["td_error"].reshape(window.there.shape)
