@@ -58,5 +58,10 @@ def shows_goals(space: Space) -> bool:
     if not isinstance(space, Mapping) or not {ACHIEVED, DESIRED} <= space.keys():
         return False
     achieved, desired = space[ACHIEVED], space[DESIRED]
-    alike = type(achieved) is type(desired) and not isinstance(achieved, Mapping)
-    return alike and achieved.shape == desired.shape and len(desired.shape) == 1
+    if isinstance(achieved, Mapping) or isinstance(desired, Mapping):
+        return False
+    return (
+        type(achieved) is type(desired)
+        and achieved.shape == desired.shape
+        and len(desired.shape) == 1
+    )

@@ -23,7 +23,7 @@ class RunKeys(NamedTuple):
     learn: Array
 
 
-def run_keys(seed: int) -> RunKeys:
+def run_keys(seed: int | Array) -> RunKeys:
     """The keys of the run with this seed."""
     return RunKeys(*jax.random.split(jax.random.key(seed), 3))
 

@@ -35,12 +35,12 @@ class Proximal:
         def init(params: Any) -> ProximalState:
             return ProximalState(within.init(params), jax.tree.map(lambda x: x, params))
 
-        def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, ProximalState]:
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ProximalState]:
             pulled = jax.tree.map(
-                lambda g, w, center: g + self.mu * (w - center), grads, params, state.center
+                lambda g, w, center: g + self.mu * (w - center), updates, params, state.center
             )
-            updates, inner = within.update(pulled, state.inner, params)
-            return updates, ProximalState(inner, state.center)
+            steps, inner = within.update(pulled, state.inner, params)
+            return steps, ProximalState(inner, state.center)
 
         return optax.GradientTransformation(init, update)
 

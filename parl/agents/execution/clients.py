@@ -144,7 +144,7 @@ class ClientShard:
         for held, new in zip(jax.tree.leaves(self.actors), jax.tree.leaves(kept), strict=True):
             held[rows] = new[:sent]
         floats, others, skipped, bad = jax.device_get(sums)
-        tally: Tally = jax.device_get(tally)
+        tally = jax.device_get(tally)
         ended = tally.ended._replace(info_sum=np.zeros(0), info_count=np.zeros(0, np.int32))
         return Part(
             [np.float64(x) for x in floats],

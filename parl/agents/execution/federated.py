@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from parl.agents.execution.clients import (
     Clients,
@@ -95,7 +96,8 @@ class Federated:
         length: int,
     ):
         self.env, self.learner, self.clients, self.shards = env, learner, clients, shards
-        self.seeds, self.mesh, self.warmup = Seeds((clients.seed,)), None, 0
+        self.seeds, self.warmup = Seeds((clients.seed,)), 0
+        self.mesh: Mesh | None = None
         self.steps_per_iteration = clients.iterations * num_envs * length
         self.iteration = 0
         self.current = init_learner(learner, env.spec, self.seeds, length, num_envs)

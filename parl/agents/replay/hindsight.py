@@ -41,8 +41,8 @@ class Hindsight(Sampler):
         """(goals [..., G] achieved later, whether to take them [...]) for the rows [...]."""
         k_place, k_share = jax.random.split(key)
         ahead = window(state, index, self.horizon)  # [H, ...]
-        flags = (state.part(ahead, of) for of in (first_of, last_of))
-        count = unbroken(*flags, stored(state, index, self.horizon)).sum(0)
+        first, last = state.part(ahead, first_of), state.part(ahead, last_of)
+        count = unbroken(first, last, stored(state, index, self.horizon)).sum(0)
         place = jax.random.uniform(k_place, count.shape) * count
         place = jnp.minimum(place.astype(jnp.int32), count - 1)  # the product may be rounded up
         if self.on_host:
