@@ -31,13 +31,13 @@ class RemoteShards:
         size: tuple[int, int],
         deadline: float | None = None,
     ):
-        if workers > clients.count:
+        if workers > clients.number:
             raise ConfigError(
-                f"{clients.count} clients cannot be shared out among {workers} actors: use fewer."
+                f"{clients.number} clients cannot be shared out among {workers} actors: use fewer."
             )
         self.make = remote_class(ClientShard)
         self.arguments = env, learner, clients
-        self.workers, self.count, self.size = workers, clients.count, size
+        self.workers, self.count, self.size = workers, clients.number, size
         self.deadline, self.lost, self.lost_results = deadline, 0, 0
         self.failures = 0  # actors lost in a row, without a result in between
         self.shards = [self.start(index) for index in range(workers)]

@@ -33,7 +33,7 @@ def make_federated(parts: Parts, say: Callable[[str], None]) -> Federated:
     learner = with_proximal(parts.learner, config.proximal)
     clients = clients_of(config)
     size = layout.envs_per_iteration, parts.recipe.length
-    say(f"starting {clients.count:,} client{'s' * (clients.count > 1)}")
+    say(f"starting {clients.number:,} client{'s' * (clients.number > 1)}")
     return Federated(env, learner, clients, shards_of(parts, learner, clients, size), *size)
 
 
@@ -42,7 +42,7 @@ def shards_of(parts: Parts, learner: Learner, clients: Clients, size: tuple[int,
     config, env = parts.config, parts.factory.jax
     assert env is not None
     if not config.actors:
-        return InlineShards(ClientShard(env, learner, clients, range(clients.count), *size))
+        return InlineShards(ClientShard(env, learner, clients, range(clients.number), *size))
     from parl.remote import connect  # only now: it loads Ray
     from parl.remote.clients import RemoteShards
 

@@ -26,7 +26,7 @@ from parl.recipes import make_recipe
 def federated(clients: Clients, env: Any = CARTPOLE, learner: Any = None) -> Federated:
     learner = make_learner("pg") if learner is None else learner
     size = NUM_ENVS, LENGTH
-    shard = ClientShard(env, learner, clients, range(clients.count), *size)
+    shard = ClientShard(env, learner, clients, range(clients.number), *size)
     return Federated(env, learner, clients, InlineShards(shard), *size)
 
 

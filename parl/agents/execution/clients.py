@@ -33,7 +33,7 @@ ROUNDS = 2_000_003  # keeps the draws of rounds apart from all other seeds
 class Clients(NamedTuple):
     """Who takes part in a round, and how."""
 
-    count: int  # K
+    number: int  # K
     participate: float = 1.0  # share of the clients that begins a round
     iterations: int = 1  # of each between two averages
     drop_out: float = 0.0  # share of those that never sends anything
@@ -69,10 +69,10 @@ class Part(NamedTuple):
 def plan(clients: Clients, index: int) -> Plan:
     """The round of this index: the same each time it is asked for."""
     draw = np.random.default_rng([clients.seed, ROUNDS, index])
-    begun = max(round(clients.participate * clients.count), 1)
-    chosen = np.arange(clients.count)
-    if begun < clients.count:
-        chosen = np.sort(draw.choice(clients.count, begun, replace=False))
+    begun = max(round(clients.participate * clients.number), 1)
+    chosen = np.arange(clients.number)
+    if begun < clients.number:
+        chosen = np.sort(draw.choice(clients.number, begun, replace=False))
     sends = draw.random(begun) >= clients.drop_out
     slow = draw.random(begun) < clients.straggle
     less = draw.integers(1, max(clients.iterations, 2), begun)
@@ -147,7 +147,7 @@ class ClientShard:
         tally = jax.device_get(tally)
         ended = tally.ended._replace(info_sum=np.zeros(0), info_count=np.zeros(0, np.int32))
         return Part(
-            [np.float64(x) for x in floats],
+            [np.asarray(x, np.float64) for x in floats],
             others,
             float(weights.sum()),
             tally.metrics,
