@@ -258,7 +258,8 @@ def test_chunks_and_resume_change_no_bit(case: Case, tmp_path: Path) -> None:
     assert fresh.iteration == 3
     third = fresh.advance(4)
     assert_equal(state_of(fresh), expected)
-    jax.tree.map(np.testing.assert_array_equal, second, third)
+    told = lambda report: (report.metrics, report.ended)  # seconds differ
+    jax.tree.map(np.testing.assert_array_equal, told(second), told(third))
 
 
 @pytest.mark.parametrize(
