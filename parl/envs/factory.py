@@ -29,6 +29,7 @@ class EnvFactory:
     rows: Callable[[int, int, int, int], VectorEnv] | None = None  # (count, seed, first, start)
     fixed: int | None = None  # number of environments, if the vector's size is fixed
     made: bool = False  # whether the vector already exists, so that there is only one
+    stored: bool = False  # whether it is known by its spec alone and cannot be stepped
 
 
 def make_factory(env: Any, id: str = "") -> EnvFactory:
@@ -79,7 +80,7 @@ def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
         raise EnvError(f"{id} was not made, so it cannot be stepped.")
 
-    return EnvFactory(spec, vector, id=id)
+    return EnvFactory(spec, vector, id=id, stored=True)
 
 
 def from_id(id: str) -> EnvFactory:

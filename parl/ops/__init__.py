@@ -20,7 +20,7 @@ from parl.ops.distributions import Categorical, Distribution, MultiCategorical, 
 from parl.ops.finite import is_usable, weighted
 from parl.ops.matrix_game import zero_sum
 from parl.ops.noise import Colored, OrnsteinUhlenbeck, Repeated, White
-from parl.ops.proximal import Proximal, recentered
+from parl.ops.proximal import Proximal, recentered, without_centers
 from parl.ops.random import permutation
 from parl.ops.ratings import duel_score, elo, expected_score, game_score, matchmaking
 from parl.ops.returns import VTrace, gae, lambda_returns, n_step, retrace, vtrace
@@ -129,5 +129,6 @@ __all__ = [
     "vtrace",
     "weighted",
     "where_first",
+    "without_centers",
     "zero_sum",
 ]

@@ -28,9 +28,9 @@ class Proximal:
     optimizer: Callable[..., optax.GradientTransformation]
     mu: float
 
-    def __call__(self, rate: Any) -> optax.GradientTransformation:
+    def __call__(self, *rate: Any, **settings: Any) -> optax.GradientTransformation:
         """The optimiser at a rate."""
-        within = self.optimizer(rate)
+        within = self.optimizer(*rate, **settings)
 
         def init(params: Any) -> ProximalState:
             return ProximalState(within.init(params), jax.tree.map(lambda x: x, params))
@@ -55,6 +55,12 @@ def recentered(algorithm_state: Any) -> Any:
         return net._replace(opt=jax.tree.map(replace, net.opt, is_leaf=is_proximal))
 
     return jax.tree.map(of_net, algorithm_state, is_leaf=lambda x: isinstance(x, Net))
+
+
+def without_centers(algorithm_state: Any) -> Any:
+    """The state of the same algorithm whose optimisers are not `Proximal`."""
+    inner = lambda x: x.inner if is_proximal(x) else x
+    return jax.tree.map(inner, algorithm_state, is_leaf=is_proximal)
 
 
 def is_proximal(x: Any) -> bool:

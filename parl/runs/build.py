@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from parl import ops
 from parl.agents.execution.protocol import init_learner
 from parl.agents.learner import Learner, LearnerState, OffPolicy
 from parl.agents.replay.sampling import out_of_order
@@ -50,6 +51,7 @@ from parl.runs.opponents import (
     random_player,
     with_opponent,
 )
+from parl.runs.proximal import with_proximal
 from parl.runs.schedules import horizon
 from parl.runs.sizes import check_memory
 from parl.runs.teaching import with_teacher
@@ -105,6 +107,7 @@ def resolve(
         settings=recipe.settings(),
     )
     learner = learner_on(learner_of(config, factory.spec, recipe, layout, rival), config)
+    learner = with_proximal(learner, config.proximal)
     if config.teacher:
         teacher = load_player(config.teacher, config.env, env, config.teacher_checkpoint)
         learner = with_teacher(learner, config, teacher)
@@ -272,13 +275,14 @@ def load_state(
     factory = opened(config, env, plays)
     execution = config.execution if env is None and plays else "auto"
     beside: dict[str, Any] = dict.fromkeys(BESIDE, "")
-    beside |= {"env_workers": 0, "randomize": ()}  # `factory` is randomised already
+    # `factory` is randomised already, and a policy is pulled nowhere
+    beside |= {"env_workers": 0, "randomize": (), "proximal": 0.0}
     alone = dataclasses.replace(config, execution=execution, **beside)
     parts = resolve(alone, factory, algorithm)
     recipe, spec = parts.recipe, parts.factory.spec
     seeds = run_seeds(config)
     shape = recipe.length, parts.layout.envs_per_iteration
-    state = init_learner(parts.learner, spec, seeds, *shape)
+    state = init_learner(with_proximal(parts.learner, config.proximal), spec, seeds, *shape)
     wrapped = "/inner" if plays_itself(config.opponent) else ""
     config = dataclasses.replace(parts.config, env=config.env, opponent=config.opponent)
     parts = parts._replace(config=config)
@@ -287,7 +291,7 @@ def load_state(
         train = found.restore(f"run/learner/algorithm_state{wrapped}", state.algorithm_state)
         if bad := not_finite(train):
             raise DamagedCheckpoint(f"{found.path} has NaN or infinity in '{bad}'.")
-        return train
+        return ops.without_centers(train)
 
     return parts, LearnerState(run.use(config.run_id, checkpoint, restored, replay=False))
 

@@ -64,7 +64,7 @@ def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFac
         )
     if execution == "auto":
         execution = "ray" if config.actors else "fused" if factory.jax else "host"
-    if config.clients and (factory.jax is None or execution == "host"):
+    if config.clients and not factory.stored and (factory.jax is None or execution == "host"):
         raise ConfigError(
             "clients are computed together, in fused execution, with an environment in JAX: use "
             "one such as jax:CartPole-v1."
