@@ -24,7 +24,7 @@ OUT = Path(__file__).parent.parent / "results"
 ENV, RANGE = "jax:CartPole-v1", "length=0.05:1.5"
 COST: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "epochs": 4}
 LEARN: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "anneal": False}
-CLIENTS, STEPS = 16, 25_600
+CLIENTS, STEPS, EPISODES = 16, 25_600, 100
 
 
 def one_cost(count: int, at_once: int) -> dict[str, float]:
@@ -111,8 +111,10 @@ def learn(seeds: int, folder: Path) -> None:
                 **more,
                 **LEARN,
             )
-            rows.setdefault(name, []).append(float(np.mean(parl.evaluate(run.path, 200).returns)))
-        rows.setdefault("alone", []).append(alone(seed, folder, common))
+            rows.setdefault(name, []).append(
+                float(np.mean(parl.evaluate(run.path, EPISODES).returns))
+            )
+        rows.setdefault("alone", []).append(alone(1000 * seed))
         print({name: round(x[-1], 1) for name, x in rows.items()}, flush=True)
     from parl.ops import t_interval
 
@@ -122,25 +124,34 @@ def learn(seeds: int, folder: Path) -> None:
     (OUT / "clients_learning.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def alone(seed: int, folder: Path, common: dict[str, Any]) -> float:
-    """The mean return, over all poles, of clients that learn as many steps on their own."""
+def alone(seed: int) -> float:
+    """The mean return, over all poles, of clients that learn as many steps on their own.
+
+    They are the clients of one round that is as long as the run, each as a wave of its own.
+    """
     import jax
 
-    import parl
-    from parl.agents.execution.clients import PARAMETERS
-    from parl.core.seeding import env_seed
-    from parl.envs.factory import make_factory, randomized
+    from parl.agents.execution.clients import Clients, ClientShard, averaged
+    from parl.agents.execution.protocol import Seeds, init_learner
+    from parl.runs.build import make_evaluator, resolve
+    from parl.runs.config import RunConfig
+    from parl.runs.episodes import Rules
 
-    env: Any = randomized(make_factory(ENV), (RANGE,)).jax
+    config = RunConfig("ppo", ENV, settings=LEARN, randomize=(RANGE,), seed=seed, steps=STEPS)
+    parts = resolve(config)
+    env: Any = parts.factory.jax
+    size = LEARN["num_envs"], LEARN["length"]
+    updates = STEPS // (size[0] * size[1])
+    clients = Clients(CLIENTS, iterations=updates, at_once=1, seed=seed)
+    shard = ClientShard(env, parts.learner, clients, range(CLIENTS), *size)
+    state = init_learner(parts.learner, env.spec, Seeds((seed,)), size[1], size[0])
+    ends = shard.round(state, np.arange(CLIENTS), np.full(CLIENTS, updates), 0)
+    algorithm = parts.learner.algorithm
+    evaluator = make_evaluator(parts, algorithm, EPISODES, Rules(None, (), False))
     found = []
-    for client in range(CLIENTS):
-        key = jax.random.key(env_seed(1000 * seed + client, 0))
-        length = float(env.draw_parameters(jax.random.fold_in(key, PARAMETERS))["length"])
-        own = f"{ENV}?length={length:.6f}"
-        out = folder / f"alone-{seed}-{client}"
-        run = parl.train("ppo", own, out, seed=1000 * seed + client, **common, **LEARN)
-        poles = randomized(make_factory(ENV), (RANGE,))
-        found.append(float(np.mean(parl.evaluate(run.path, 200, env=poles).returns)))
+    for client, end in enumerate(ends):
+        policy = jax.device_get(algorithm.policy(averaged(state, [end]).algorithm_state))
+        found.append(float(np.mean(evaluator.summary([evaluator(policy, client)]).returns)))
     return float(np.mean(found))
 
 
