@@ -41,6 +41,11 @@ class Clients(NamedTuple):
     at_once: int = 1024  # most clients of a wave
     seed: int = 0  # the first client's
 
+    @property
+    def begun(self) -> int:
+        """Clients that begin a round."""
+        return max(round(self.participate * self.number), 1)
+
 
 class Plan(NamedTuple):
     """One round: who sends a result after how many iterations."""
@@ -69,7 +74,7 @@ class Part(NamedTuple):
 def plan(clients: Clients, index: int) -> Plan:
     """The round of this index: the same each time it is asked for."""
     draw = np.random.default_rng([clients.seed, ROUNDS, index])
-    begun = max(round(clients.participate * clients.number), 1)
+    begun = clients.begun
     chosen = np.arange(clients.number)
     if begun < clients.number:
         chosen = np.sort(draw.choice(clients.number, begun, replace=False))
@@ -94,7 +99,7 @@ class ClientShard:
     ):
         self.learner, self.clients, self.owned = as_data(learner), clients, owned
         self.env = env.env if isinstance(env, Randomized) else env
-        self.size = min(clients.at_once, len(owned))
+        self.size = min(clients.at_once, len(owned), clients.begun)
         self.kind = self.env, length, self.size, clients.straggle > 0
         algorithm = self.learner.algorithm
         begin = actors_program(env, num_envs, self.size, jax.tree.structure(algorithm))
