@@ -91,7 +91,7 @@ OPS = (
     "lambda_returns", "mean", "mean_of_team", "member_transitions", "n_step", "own_transitions",
     "permutation", "retrace", "standardize", "uniform_action", "vtrace",
 )  # fmt: skip
-CALLERS = ("models", "ops")  # folders of tests that do
+CALLERS = ("algorithms", "models", "ops")  # folders of tests that do
 
 
 @pytest.fixture(autouse=True, scope="module")
