@@ -24,7 +24,7 @@ OUT = Path(__file__).parent.parent / "results"
 ENV, RANGE = "jax:CartPole-v1", "length=0.05:1.5"
 COST: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "epochs": 4}
 LEARN: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32)}
-CLIENTS, STEPS, EPISODES = 16, 51_200, 100
+CLIENTS, STEPS, EPISODES = 16, 204_800, 100
 
 
 def one_cost(count: int, at_once: int) -> dict[str, float]:
