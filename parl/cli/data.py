@@ -6,8 +6,7 @@ from pathlib import Path
 import tyro
 
 from parl.cli.flags import Flags, parse
-from parl.cli.printing import HELP
-from parl.core.errors import ConfigError, nearest
+from parl.cli.printing import run_one_of
 from parl.core.settings import declared
 from parl.datasets.card import Card
 
@@ -55,16 +54,7 @@ class SplitFlags(Flags):
 
 def run(arguments: list[str]) -> int:
     """parl data info|check|merge|split DIR."""
-    if not arguments or arguments[0] in HELP:
-        print(USAGE)
-        return 0 if arguments else 2
-    name, *rest = arguments
-    if name not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        raise ConfigError(
-            f"unknown command 'data {name}'.{nearest(name, COMMANDS)} Known: {known}."
-        )
-    return COMMANDS[name](rest)
+    return run_one_of("data", COMMANDS, USAGE, arguments)
 
 
 def info(arguments: list[str]) -> int:

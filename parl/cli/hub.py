@@ -7,8 +7,7 @@ import tyro
 from rich.table import Table
 
 from parl.cli.flags import Flags, parse
-from parl.cli.printing import HELP, console
-from parl.core.errors import ConfigError, nearest
+from parl.cli.printing import console, run_one_of
 
 USAGE = """usage: parl hub COMMAND ...
 
@@ -55,14 +54,7 @@ class ListFlags(Flags):
 
 def run(arguments: list[str]) -> int:
     """parl hub push|pull|list."""
-    if not arguments or arguments[0] in HELP:
-        print(USAGE)
-        return 0 if arguments else 2
-    name, *rest = arguments
-    if name not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        raise ConfigError(f"unknown command 'hub {name}'.{nearest(name, COMMANDS)} Known: {known}.")
-    return COMMANDS[name](rest)
+    return run_one_of("hub", COMMANDS, USAGE, arguments)
 
 
 def push(arguments: list[str]) -> int:

@@ -15,7 +15,14 @@ import numpy as np
 
 from parl import ops
 from parl.agents.execution.ended import Ended, nothing, total, unscaled
-from parl.agents.execution.fused import ActorState, RunState, Tally, iterate, iterate_many
+from parl.agents.execution.fused import (
+    ActorState,
+    RunState,
+    Tally,
+    at_start,
+    iterate,
+    iterate_many,
+)
 from parl.agents.learner import Learner, LearnerState
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import is_key
@@ -105,8 +112,8 @@ class ClientShard:
         begin = actors_program(env, num_envs, self.size, jax.tree.structure(algorithm))
         keys = np.array([env_seed(clients.seed + k, 0) for k in owned])
         waves = [
-            to_host(begin(algorithm, jnp.asarray(padded(keys[i : i + self.size], self.size))))
-            for i in range(0, len(keys), self.size)
+            to_host(begin(algorithm, jnp.asarray(padded(keys[i], self.size))))
+            for i in slices(len(keys), self.size)
         ]
         joined = jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *waves)
         self.actors: Any = joined
@@ -210,9 +217,7 @@ def actors_program(env: JaxEnv, num_envs: int, size: int, structure: Any) -> Any
             parameters = env.draw_parameters(jax.random.fold_in(key, PARAMETERS))
             inner = jax_vector.with_parameters(env.env, parameters)
         vector = jax_vector.reset(inner, key, num_envs).replace(parameters=parameters)
-        first, zero = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
-        memory = algorithm.memory((num_envs,))
-        return ActorState(vector, first, memory, zero, jnp.zeros(num_envs, jnp.int32))
+        return at_start(algorithm, vector, num_envs)
 
     return jax.jit(over_clients(size, begin, (None, 0)))
 
@@ -264,14 +269,13 @@ def is_float(x: Array) -> bool:
 def largest(x: Array, counts: Array) -> Array:
     """The largest [...] of x [W, ...] over the clients that count."""
     low = jnp.bool_(False) if x.dtype == bool else jnp.iinfo(x.dtype).min
-    counts = counts.reshape(-1, *[1] * (x.ndim - 1))
-    return jnp.where(counts, x, low).max(0)
+    return jnp.where(ops.expand_like(counts, x), x, low).max(0)
 
 
 def summed(tally: Tally, counts: Array) -> Tally:
     """The sums [] of tallies [W] over the clients that count."""
-    zeros = lambda x: jnp.where(counts.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
-    sums: Tally = jax.tree.map(lambda x: zeros(x).sum(0), tally)
+    total_of = lambda x: jnp.where(ops.expand_like(counts, x), x, 0).sum(0)
+    sums: Tally = jax.tree.map(total_of, tally)
     ended = tally.ended
     return sums._replace(
         ended=sums.ended._replace(

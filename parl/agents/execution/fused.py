@@ -201,15 +201,19 @@ def run_program(
     return jax.jit(all_seeds, donate_argnums=1, out_shardings=(places, None))
 
 
+def at_start(algorithm: Algorithm, vector: jax_vector.VectorState, num_envs: int) -> ActorState:
+    """The collecting side around environments that were just reset."""
+    memory = algorithm.memory((num_envs,))
+    first, returns = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
+    return ActorState(vector, first, memory, returns, jnp.zeros(num_envs, jnp.int32))
+
+
 @shared
 def actor_program(env: JaxEnv, num_envs: int, seeds: Seeds, structure: Any) -> Any:
     """(algorithm, keys) -> environments at their start, for algorithms of a structure."""
 
     def init(algorithm: Algorithm, key: Array) -> ActorState:
-        vector = jax_vector.reset(env, key, num_envs)
-        memory = algorithm.memory((num_envs,))
-        first, returns = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
-        return ActorState(vector, first, memory, returns, jnp.zeros(num_envs, jnp.int32))
+        return at_start(algorithm, jax_vector.reset(env, key, num_envs), num_envs)
 
     return jax.jit(seeds.vmap(init, (seeds.learner_axis, 0)))
 
