@@ -41,7 +41,6 @@ from parl.runs.build import load_state, resolve
 from parl.runs.clock import Clock
 from parl.runs.directory import RunDir
 from parl.runs.executions import make_execution
-from parl.runs.hooks import Hooks
 from parl.runs.session import go_on
 from parl.runs.trainer import Trainer
 
@@ -214,7 +213,7 @@ def sealed(run: Path, count: int, run_every: int, random: Random) -> Counter[str
 
     def go_on_from_it() -> None:
         here = RunDir(run)
-        trainer = Trainer(parts, execution, here, progress, Clock(), Hooks())
+        trainer = Trainer(parts, execution, here, progress, Clock())
         go_on(trainer, here, "latest", here.pick(parts.config.run_id, "latest"))
         execution.advance(1)
 

@@ -47,12 +47,13 @@ def slow(file):
     if len(calls) > 3: print('HERE', flush=True); time.sleep(SECONDS)
     sync(file)
 c.sync = slow"""
-EVALUATION_WAITS = """import parl.runs.trainer as t; evaluate = t.Trainer.evaluate
-def slow(self, *args):
-    print('HERE', flush=True)
-    while not self.signals.signum: time.sleep(0.1)
-    return evaluate(self, *args)
-t.Trainer.evaluate = slow"""
+EVALUATION_WAITS = """import parl.runs.trainer as t; complete = t.Trainer.complete
+def slow(self):
+    if self.episodes_due():
+        print('HERE', flush=True)
+        while not self.signals.signum: time.sleep(0.1)
+    complete(self)
+t.Trainer.complete = slow"""
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 DIES_BEFORE_CONFIG = f"import parl.runs.directory as r; r.RunDir.write_config = lambda *_: {KILL}"
 DIES_BEFORE_RESULT = f"import parl.runs.directory as r; r.RunDir.write_result = lambda *_: {KILL}"

@@ -9,6 +9,7 @@ import pytest
 from parl import api
 from parl.api import training
 from parl.runs.trainer import Trainer
+from parl.runs.waiting import Waiting
 
 RUN = {
     "num_envs": 2, "length": 8, "hidden": (4,), "steps": 640, "eval_every": 64,
@@ -24,7 +25,7 @@ class Slow:
         self.closed = False
 
     def begin(self, policy: Any, env_steps: int, episodes: int) -> None:
-        assert self.trainer.late is None
+        assert self.trainer.waiting is not None and not self.trainer.waiting.lines
         self.arguments, self.asked = (policy, env_steps, episodes), 0
 
     @property
@@ -55,8 +56,8 @@ def test_lines_wait_for_their_evaluation(tmp_path: Path, monkeypatch: pytest.Mon
     class Late(Trainer):
         def __init__(self, *arguments: Any, **options: Any):
             super().__init__(*arguments, **options)
-            self.beside = Slow(self, patience=3)
-            made.append(self.beside)
+            made.append(Slow(self, patience=3))
+            self.waiting = Waiting(made[-1])
 
     monkeypatch.setattr(training, "Trainer", Late)
     late, late_lines, late_told = run("late")

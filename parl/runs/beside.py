@@ -1,7 +1,6 @@
 """Evaluation beside learning: in an actor of its own, so that learners never wait for it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,36 +20,23 @@ class Still(NamedTuple):
     learner: Learner
 
 
-@dataclass
-class Late:
-    """An evaluation under way, and the lines of metrics that come after it."""
-
-    env_steps: int  # of the policy
-    line: dict[str, Any]  # that its results belong to
-    later: list[dict[str, Any]] = field(default_factory=list)
-
-
 class Beside:
-    """Evaluates policies in another process, one at a time."""
+    """The Examiner in an actor of Ray."""
 
     def __init__(self, parts: Parts, stopped: Callable[[], bool]):
         self.errand, self.stopped = Errand(partial(examiner, parts), "the evaluation"), stopped
 
     def begin(self, policy: Any, env_steps: int, episodes: int) -> None:
-        """Begins to play `episodes` of every seed's policy, which is that of a step."""
         self.errand.begin(policy, env_steps, episodes)
 
     @property
     def is_done(self) -> bool:
-        """Whether `result` need not wait."""
         return self.errand.is_done
 
     def result(self) -> Evaluation:
-        """What the last policy reached. Raises Halted once the run is to stop."""
         return self.errand.result(self.stopped)
 
     def close(self) -> None:
-        """Ends the process."""
         self.errand.close()
 
 

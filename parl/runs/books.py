@@ -3,13 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from parl.agents.execution.protocol import Execution
+import numpy as np
+
+from parl.agents.execution.protocol import Execution, updates_of
 from parl.core.manifest import quantity
 
 
 def env_steps_of(execution: Execution) -> int:
     """Environment steps of each seed so far."""
     return execution.iteration * execution.steps_per_iteration
+
+
+def skipped_updates(execution: Execution) -> Any:
+    """Updates discarded because of NaN or infinity: a number, or one per seed."""
+    discarded = np.asarray(execution.discarded.total)
+    return (discarded * updates_of(execution.learner, 1)).tolist()
 
 
 @dataclass

@@ -40,6 +40,10 @@ class Clock:
         self.switch(self.current)
         return dict(self.seconds)
 
+    def told(self) -> dict[str, float]:
+        """Seconds so far as a run logs them: compile_s and so on."""
+        return {f"{name}_s": round(x, 3) for name, x in self.read().items()}
+
     @property
     def total(self) -> float:
         """All seconds so far."""

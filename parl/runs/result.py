@@ -7,9 +7,31 @@ import numpy as np
 
 from parl import ops
 from parl.agents.execution.ended import Ended
+from parl.agents.execution.protocol import Execution
+from parl.core.checkpoint import named_leaves, params_sha256
 from parl.report.progress import short, spread
+from parl.runs.books import Books, env_steps_of, skipped_updates
+from parl.runs.clock import Clock
+from parl.runs.config import RunConfig
 from parl.runs.evaluation import Evaluation
 from parl.runs.meter import told_of
+
+
+def counts(config: RunConfig, execution: Execution, books: Books, clock: Clock) -> dict[str, Any]:
+    """The part of result.json on what was run, how much of it and in what time."""
+    rate = clock.rate()
+    return {
+        "algorithm": config.algorithm,
+        "env": config.env,
+        "seeds": list(config.seeds),
+        "env_steps": env_steps_of(execution),
+        "updates": books.updates(execution),
+        "skipped_updates": skipped_updates(execution),
+        "wall_s": round(clock.total, 3),
+        **clock.told(),
+        "sps": None if rate is None else round(rate * config.num_seeds, 1),
+        "params_sha256": params_sha256(named_leaves(execution.snapshot(False).tree)),
+    }
 
 
 def told_at_end(
