@@ -24,7 +24,7 @@ from parl.runs.clock import Clock
 from parl.runs.config import RUN_FIELDS, RunConfig, new_run_id, versions
 from parl.runs.data import check_learns, with_data
 from parl.runs.directory import RunDir
-from parl.runs.executions import make_execution
+from parl.runs.executions import making
 from parl.runs.fetch import working_copy, working_directory
 from parl.runs.hooks import HOOKS, Hooks, lost, named, with_settings
 from parl.runs.initial import start_from
@@ -210,7 +210,7 @@ def drive(
     with Progress(parts.config.steps, title, quiet=quiet) as progress:
         progress.phase("setting up")
         latest = partial(run.newest, parts.config.run_id)
-        execution = make_execution(parts, progress.phase, run.path, progress.message, latest)
+        execution = making.get()(parts, progress.phase, run.path, progress.message, latest)
         try:
             trainer = Trainer(parts, execution, run, progress, clock, told)
             if restore is not None:

@@ -21,6 +21,7 @@ directory holds study.json, trials/, sweep.csv and sweep.png; the same command c
   --sample-seed S  the draw of the settings
   --address H:P    trials side by side on a Ray cluster whose nodes share the study's directory
   --pbt PARTS      a population: after each part the worst go on from the best
+  --together N     trials at a time that are rows of one program; 1: one after the other
   --out DIR        the study's directory
 
 All flags of 'parl train ALGO --env ID --help' go for every trial."""
@@ -41,6 +42,9 @@ class SweepFlags(TrainFlags):
     pbt: int = declared(0, low=0, high=10_000)
     """Parts in which the trials are trained as a population: after each, the worst quarter goes on
     from the best with settings near theirs; 0: trials do not know of each other."""
+    together: int = declared(0, low=0, high=100_000)
+    """Trials at a time that are trained as rows of one program, which rounds otherwise than trials
+    by themselves do; 1: one after the other; 0: that on a CPU, all at once on other devices."""
 
 
 def run(arguments: list[str]) -> int:
@@ -63,6 +67,7 @@ def run(arguments: list[str]) -> int:
         flags.quiet,
         flags.sample_seed,
         flags.pbt,
+        flags.together,
         **command.keywords,
     )
     table = Table("trial", *study.space, "return [95 % interval]", box=None)

@@ -191,6 +191,10 @@ def spread(text: str) -> tuple[int, int]:
 
 
 RUN_FIELDS = frozenset(f.name for f in dataclasses.fields(RunSettings))
+# what learning does not depend on, and what a copy of a checkpoint need not tell
+BESIDE_LEARNING = frozenset(
+    ["address", "checkpoint_replay", "keep", "log", "metrics_port", "profile", "profile_worker"]
+) | {"record", "run_id", "store", "worker_env", "worker_files"}
 
 
 @dataclass(frozen=True)
@@ -302,6 +306,10 @@ class RunConfig(RunSettings):
         """All settings in one flat dict, including the recipe's, for people to read."""
         flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: x for k, x in flat.items() if not isinstance(x, dict)} | self.settings
+
+    def learned(self) -> dict[str, Any]:
+        """As `told`, without what only says where a run stands and what is told of it."""
+        return {name: x for name, x in self.told().items() if name not in BESIDE_LEARNING}
 
     @property
     def workers(self) -> int:

@@ -1,6 +1,7 @@
 """From the parts of a run to its execution: fused, host, Ray or data."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ def make_execution(
         return offline
     online = make_online(parts, say, out, warn, offline.state.data)
     return ThenOnline(offline, online, -(-config.data_steps // size))
+
+
+# what makes the execution of a run; studies that train several together have their own
+making: ContextVar[Callable[..., Any]] = ContextVar("making", default=make_execution)
 
 
 def check_goals(parts: Parts) -> None:

@@ -41,7 +41,9 @@ def interrupted(message: str, signum: int) -> Interrupted:
 
 
 class Signals:
-    """Handles signals while it is open, in the main thread only.
+    """Handles signals while it is open, in the main thread.
+
+    In another thread it counts those that the main thread's Signals gets, and raises nothing.
 
     With a message `at_once`, the first signal raises Interrupted immediately. Otherwise the first
     signal is recorded for the program to check, and the second raises, unless a save is in
@@ -57,6 +59,8 @@ class Signals:
         self.signum = self.count = 0  # the last signal, and their number
         self.save_wanted = self.saving = False
         self.handlers: dict[int, Any] = {}  # those before
+        self.followers: list[Signals] = []  # in other threads
+        self.followed: Signals | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -68,20 +72,30 @@ class Signals:
                 lost = outer.signum if isinstance(outer, Signals) else 0
                 if lost and not isinstance(sys.exc_info()[1], Interrupted):
                     self.signum, self.count = lost, 1
+            return self
+        outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+        if isinstance(outer, Signals):
+            self.followed, self.signum = outer, outer.signum
+            outer.followers.append(self)
         return self
 
     def __exit__(self, kind: object, *error: object) -> None:
         for signum, handler in self.handlers.items():
             signal.signal(signum, handler)
+        if self.followed is not None:
+            self.followed.followers.remove(self)
         if kind is None and self.at_once and self.signum:
             raise interrupted(self.at_once, self.signum)
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """The handler."""
         if signum == SAVING:
-            self.save_wanted = True
+            for each in (self, *self.followers):
+                each.save_wanted = True
             return
         self.signum, self.count = signum, self.count + 1
+        for follower in list(self.followers):
+            follower.signum = signum
         if self.count >= PATIENCE or (not self.saving and (self.at_once or self.count > 1)):
             raise interrupted(self.at_once or self.then, signum)
 

@@ -127,8 +127,13 @@ def check_samples(recipe: Recipe, devices: int) -> None:
 
 def in_turn(config: RunConfig, recipe: Recipe) -> bool:
     """Whether several seeds are updated one after the other."""
+    return config.num_seeds > 1 and better_in_turn(config, recipe)
+
+
+def better_in_turn(config: RunConfig, recipe: Recipe) -> bool:
+    """Whether runs of one program are to be updated one after the other."""
     if config.seeds_as == "auto":
-        return config.num_seeds > 1 and recipe.seeds_in_turn and jax.default_backend() == "cpu"
+        return recipe.seeds_in_turn and jax.default_backend() == "cpu"
     return config.seeds_as == "map"
 
 

@@ -132,7 +132,7 @@ class Saver:
             "updates": books.updates(self.execution),
             "devices": self.devices,
             "versions": config.versions,
-            "config": config.settings | {"algorithm": config.algorithm},
+            "config": config.learned(),
         }
 
     def amend(self) -> None:

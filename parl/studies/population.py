@@ -1,7 +1,8 @@
 """Population-based training: members that do badly go on from those that do well.
 
 Jaderberg et al. 2017, arXiv:1711.09846. Every member is a run directory, trained a part at a time
-by `parl.train` and `parl.resume`; all share one compiled program, whose data hyperparameters are.
+by `parl.train` and `parl.resume`; all share one compiled program, whose data hyperparameters are,
+or are rows of one, see studies/together.py.
 """
 
 import json
@@ -19,6 +20,7 @@ from parl.report.plotting import read_json
 from parl.runs.hooks import Stop
 from parl.runs.saver import Diverged
 from parl.studies.space import Range, Space
+from parl.studies.together import in_batches
 from parl.studies.trial import Trial, trained
 
 STATE = "population.json"
@@ -45,11 +47,13 @@ def train(
     settings: dict[str, Any],
     sample_seed: int,
     say: Any,
+    together: int = 1,
 ) -> list[Trial]:
     """Trains a population for `rounds` parts, between which the worst go on from the best.
 
-    `chosen` are the members' settings at the start. After a broken-off part the same call goes on.
-    Raises ConfigError where there are fewer than four members.
+    `together` members at a time are rows of one program. `chosen` are the members' settings at the
+    start. After a broken-off part the same call goes on. Raises ConfigError where there are fewer
+    than four members.
     """
     if len(chosen) < 4:
         raise ConfigError(f"a population has at least 4 members, not {len(chosen)}.")
@@ -58,10 +62,11 @@ def train(
     members: list[Trial] = []
     for part in range(state["round"], rounds):
         target = steps if part == rounds - 1 else steps * (part + 1) // rounds
-        members = [
-            until(member(place, i), algorithm, env, each, settings, target)
+        tasks = [
+            partial(until, member(place, i), algorithm, env, each, settings, target)
             for i, each in enumerate(state["members"])
         ]
+        members = [each for done, _ in in_batches(tasks, together) for each in done]
         scores = np.array([each.score for each in members])
         say(
             f"part {part + 1} of {rounds}, {target:,} steps: best {np.nanmax(scores):.6g}, "

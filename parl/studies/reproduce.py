@@ -15,8 +15,9 @@ from parl.runs.config import RUN_FIELDS, RunConfig, versions
 from parl.runs.directory import RunDir
 from parl.runs.hooks import Stop
 
-# what a line of metrics tells of the clock, not of learning
+# what a line of metrics tells of the clock and of rollout workers, not of learning
 TIMES = ("_s", "_share", "sps", "lag", "load")
+WORKERS = "pool/"
 
 
 class Verdict(NamedTuple):
@@ -107,14 +108,15 @@ def first_difference(
 ) -> tuple[int | None, list[str]]:
     """(environment steps of the first lines that differ, the names of what does); (None, []).
 
-    Lines that only one of the runs has are not compared, nor what tells of the clock.
+    Lines that only one of the runs has are not compared, nor what tells of the clock or of workers.
     """
+    of_learning = lambda name: not name.endswith(TIMES) and not name.startswith(WORKERS)
     by_step = {line["env_steps"]: line for line in now}
     for line in before:
         other = by_step.get(line["env_steps"])
         if other is None:
             continue
-        told = [name for name in line if not name.endswith(TIMES) and name in other]
+        told = [name for name in line if of_learning(name) and name in other]
         if odd := [name for name in told if line[name] != other[name]]:
             return int(line["env_steps"]), odd
     return None, []
@@ -125,7 +127,7 @@ def changes(run: RunDir, config: RunConfig) -> list[str]:
     saved = run.saved()
     meta = run.meta(saved[-1]) if saved else {}
     trained = meta.get("config", {})
-    here = {**config.settings, "algorithm": config.algorithm}
+    here = config.learned()
     found = [
         f"config.json has {name} {here[name]}, the run was trained with {trained[name]}"
         for name in here

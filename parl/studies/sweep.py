@@ -1,17 +1,18 @@
 """Sweeps: one algorithm with many settings, each trial a run of its own, all through one program.
 
-The trials run in this process, one after the other. Their hyperparameters are data of the compiled
-programs, so that only the first trial of each structure (widths, lengths) compiles, and each is bit
-for bit the run that `parl.train` makes with its settings.
+The trials run in this process. Their hyperparameters are data of the compiled programs, so that
+only the first trial of each structure (widths, lengths) compiles. One after the other, each is bit
+for bit the run that `parl.train` makes with its settings; together, they are rows of one program,
+see studies/together.py.
 """
 
 import json
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from parl import api
@@ -28,6 +29,7 @@ from parl.runs.directory import usable
 from parl.runs.saver import Diverged
 from parl.studies import population
 from parl.studies.space import Choices, Range, Space, read_space, trials_of
+from parl.studies.together import in_batches
 from parl.studies.trial import Trial, trained
 
 STUDY, DIVERGED = "study.json", "diverged.json"
@@ -56,6 +58,7 @@ def sweep(
     quiet: bool = False,
     sample_seed: int = 0,
     pbt: int = 0,
+    together: int = 0,
     **settings: Any,
 ) -> Study:
     """Trains an algorithm with many settings; a directory that holds a part of it is completed.
@@ -64,8 +67,10 @@ def sweep(
     tried, not given, every combination of its choices, and `sample_seed` draws them. `settings` are
     those of every trial, as for `parl.train`. Trials whose learning diverges are told and left.
     `address`, of a Ray cluster, has the trials run there side by side, unless `actors` use it.
-    With `pbt` the trials are a population, trained in that many parts: after each, the worst
-    quarter goes on from the best, with settings near theirs (see studies/population.py).
+    `together` trials at a time are rows of one program; 0: one after the other on a CPU, and on
+    other devices all at once. With `pbt` the trials are a population, trained in that many parts:
+    after each, the worst quarter goes on from the best, with settings near theirs (see
+    studies/population.py).
     Writes study.json, trials/N/, sweep.csv and sweep.png. Raises a ParlError for whatever does not
     fit, before anything runs.
     """
@@ -76,9 +81,11 @@ def sweep(
     with announced(quiet=quiet):
         api.prepare()
         recipe = recipe_of(algorithm, env).override(fixed)
+    together = at_once(together, settings)
     address = "local" if settings.get("actors") else settings.pop("address", "local")
-    if pbt and address != "local":
-        raise ConfigError("pbt trains its trials in one process: leave out --address.")
+    for name, given in {"pbt": pbt, "together": together > 1}.items():
+        if given and address != "local":
+            raise ConfigError(f"{name} trains its trials in one process: leave out --address.")
     space = read_space(over, recipe)
     if twice := sorted(space.keys() & settings.keys()):
         raise ConfigError(f"'{twice[0]}' is swept over and given as well: leave out one of them.")
@@ -92,12 +99,12 @@ def sweep(
     say = print if not quiet else lambda line: None
     if pbt:
         trials = population.train(
-            place, algorithm, env, space, chosen, pbt, settings, sample_seed, say
+            place, algorithm, env, space, chosen, pbt, settings, sample_seed, say, together
         )
     elif address != "local":
         trials = on_cluster(address, place, algorithm, env, chosen, settings, say)
     else:
-        trials = in_turn(place, algorithm, env, chosen, settings, say)
+        trials = here(place, algorithm, env, chosen, settings, say, together)
     study = Study(place, space, trials)
     from parl.studies.sweep_pictures import write  # only now: it loads matplotlib
 
@@ -105,16 +112,33 @@ def sweep(
     return study
 
 
-def in_turn(
-    place: Path, algorithm: Any, env: Any, chosen: list[dict[str, Any]], settings: dict, say: Any
+def at_once(together: int, settings: Mapping[str, Any]) -> int:
+    """How many trials are rows of one program; those that use a Ray cluster are none."""
+    together = checked("together", together, int, Setting(low=0, high=100_000))
+    if together or settings.get("actors") or settings.get("address"):
+        return together or 1
+    return 1 if jax.default_backend() == "cpu" else 100_000
+
+
+def here(
+    place: Path,
+    algorithm: Any,
+    env: Any,
+    chosen: list[dict[str, Any]],
+    settings: dict[str, Any],
+    say: Any,
+    together: int,
 ) -> list[Trial]:
-    """Trains one trial after the other and says what came of each."""
-    trials = []
-    for i, (path, each) in enumerate(zip(places(place, len(chosen)), chosen, strict=True)):
-        begin = time.monotonic()
-        trial = run_trial(path, algorithm, env, each, settings)
-        trials.append(trial)
-        say(f"trial {i + 1} of {len(chosen)}: {told(trial)} ({time.monotonic() - begin:.1f} s)")
+    """Trains the trials in this process and says what came of each."""
+    tasks = [
+        partial(run_trial, path, algorithm, env, each, settings)
+        for path, each in zip(places(place, len(chosen)), chosen, strict=True)
+    ]
+    trials: list[Trial] = []
+    for done, seconds in in_batches(tasks, together):
+        for trial in done:
+            trials.append(trial)
+            say(f"trial {len(trials)} of {len(chosen)}: {told(trial)} ({seconds:.1f} s)")
     return trials
 
 

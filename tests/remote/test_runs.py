@@ -8,6 +8,7 @@ import pytest
 from marks import slow
 
 import parl
+from parl.studies.reproduce import reproduce
 
 pytestmark = pytest.mark.usefixtures("cluster")
 TINY = {
@@ -61,6 +62,8 @@ ON_POLICY = {"hidden": (8,), "length": 16, "eval_episodes": 1}
 SEARCH = {"hidden": (8,), "length": 16, "batch_size": 8, "simulations": 2, "eval_episodes": 1}
 CASES: list[Any] = [
     ("dqn", "jax:CartPole-v1", TINY),
+    slow("ppo", "jax:CartPole-v1", ON_POLICY),
+    slow("sac", "jax:Pendulum-v1", TINY),
     slow("qmix", "jax:two_step", TINY),
     slow("mappo", "jax:simple_spread", ON_POLICY),
     slow("maddpg", "jax:simple_spread", TINY),
@@ -72,7 +75,7 @@ CASES: list[Any] = [
 def test_a_synchronous_run_is_the_run_without_ray(
     algorithm: str, env: str, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Bit for bit, and it keeps books too."""
+    """Bit for bit, both times that it is run, and it keeps books too."""
     settings = tiny | {"num_envs": 2, "steps": 640}
     ray = parl.train(algorithm, env, tmp_path / "ray", quiet=True, actors=1, **settings)
     host = parl.train(
@@ -81,6 +84,10 @@ def test_a_synchronous_run_is_the_run_without_ray(
     assert ray.result["params_sha256"] == host.result["params_sha256"]
     check_books(lines(ray))
     assert not any(name.startswith("pool/") for name in lines(host)[-1])
+    for run in (ray, host):
+        again = reproduce(run.path, quiet=True)
+        assert again.equal and again.sha256 == (run.result["params_sha256"],) * 2
+        assert again.parted is None and not again.reasons
     more = [parl.resume(run.path, steps=960, quiet=True) for run in (ray, host)]
     assert more[0].result["params_sha256"] == more[1].result["params_sha256"]
     check_books(lines(more[0]))

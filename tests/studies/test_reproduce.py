@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small import SMALL
@@ -22,7 +23,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_first_line_that_differs() -> None:
     before = [{"env_steps": 8, "loss": 1.0, "wall_s": 1.0}, {"env_steps": 16, "loss": 2.0}]
-    same = [{"env_steps": 8, "loss": 1.0, "wall_s": 3.0, "sps": 7}, {"env_steps": 24, "loss": 9.0}]
+    before[0]["pool/workers"] = 2
+    same = [
+        {"env_steps": 8, "loss": 1.0, "wall_s": 3.0, "pool/workers": 1},
+        {"env_steps": 24, "loss": 9.0},
+    ]
     other = [*same, {"env_steps": 16, "loss": 2.5, "other": 1}]
     assert first_difference(before, same) == (None, [])
     assert first_difference(before, other) == (16, ["loss"])
@@ -43,15 +48,35 @@ def test_a_run_is_equal_and_another_setting_is_named(
     file = run / "config.json"
     before = file.read_text()
     config = json.loads(before)
-    config["settings"]["gamma"] = 0.5
-    file.write_text(json.dumps(config))
-    try:
-        assert main(["reproduce", str(run), "--quiet"]) == 1
-    finally:
-        file.write_text(before)
-    said = capsys.readouterr().out
-    assert "not equal, from step 16 on" in said
-    assert "config.json has gamma 0.5, the run was trained with 0.98" in said
+    own, other = config["settings"] | {"gamma": 0.5}, "the run was trained with"
+    for changed, told in (
+        ({"settings": own}, f"config.json has gamma 0.5, {other} 0.98"),
+        ({"seed": 3}, f"config.json has seed 3, {other} 0"),
+    ):
+        file.write_text(json.dumps(config | changed))
+        try:
+            assert main(["reproduce", str(run), "--quiet"]) == 1
+        finally:
+            file.write_text(before)
+        said = capsys.readouterr().out
+        assert "not equal" in said and told in said
+    assert "from step 16 on" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "env"),
+    [("sac", "jax:Pendulum-v1"), ("dqn", "jax:CartPole-v1"), ("mappo", "jax:simple_spread")],
+)
+def test_fused_runs_are_equal(algorithm: str, env: str, tmp_path: Path) -> None:
+    """As are those on the host and on Ray actors, see tests/remote/test_runs.py."""
+    names = ("steps", "num_envs", "length", "hidden", "eval_episodes")
+    settings: dict[str, Any] = {name: SMALL[name] for name in names}
+    if algorithm != "mappo":
+        settings |= {"warmup": 32, "batch_size": 4, "capacity": 100}
+    first = parl.train(algorithm, env, tmp_path / "run", True, execution="fused", **settings)
+    again = reproduce(first.path, quiet=True)
+    assert again.equal and again.sha256 == (first.result["params_sha256"],) * 2
 
 
 def test_what_cannot_be_run_again(tmp_path: Path) -> None:

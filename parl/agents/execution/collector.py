@@ -126,7 +126,7 @@ class Collector:
         log_info: Sequence[str] = (),
         explore: bool = True,
     ):
-        self.envs, self.algorithm, self.seeds = list(envs), algorithm, seeds
+        self.envs, self.seeds = list(envs), seeds
         self.num_envs = envs[0].num_envs
         self.time = 0
         self.key = seeds.stack([jax.random.fold_in(k, worker) for k in self.seed_keys()])
@@ -135,9 +135,14 @@ class Collector:
         self.stopped: Callable[[], bool] = lambda: False  # whether `collect` is to end early
         self.begun: Begun | None = None
         self.restart()
-        self.data = as_data(algorithm)
-        kind = exact(envs[0].spec), seeds.form, jax.tree.structure(self.data)
-        self.programs = {random: act_program(random, explore, *kind) for random in (True, False)}
+        self.explore = explore
+        self.use(algorithm)
+
+    def use(self, algorithm: Algorithm) -> None:
+        """Acts with an algorithm from here on."""
+        self.algorithm, self.data = algorithm, as_data(algorithm)
+        kind = exact(self.envs[0].spec), self.seeds.form, jax.tree.structure(self.data)
+        self.programs = {x: act_program(x, self.explore, *kind) for x in (True, False)}
 
     def seed_keys(self) -> list[Any]:
         """The acting key of each seed."""
