@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from parl.core.types import Array
 
+NARROW = 16  # channels below which products with each shift alone would be slower
 PLAIN = contextvars.ContextVar("plain convolutions", default=False)
 
 
@@ -60,7 +61,8 @@ def shifted_products(x: Array, kernel: Array, stride: int) -> Array:
     """The same with matrix products; the stride divides K.
 
     Each block of stride x stride pixels becomes one pixel with stride^2 times the channels. This
-    leaves a convolution of stride 1: one matrix product for each of its shifts.
+    leaves a convolution of stride 1: one matrix product for each of its shifts, or where pixels
+    have few channels, one of all shifts side by side.
     """
     *lead, height, width, channels = x.shape
     shifts, block = kernel.shape[0] // stride, stride * stride * channels
@@ -71,11 +73,13 @@ def shifted_products(x: Array, kernel: Array, stride: int) -> Array:
     kernel = kernel.reshape(shifts, stride, shifts, stride, channels, -1)
     kernel = kernel.swapaxes(1, 2).reshape(shifts, shifts, block, -1)
     rows, columns = rows - shifts + 1, columns - shifts + 1
-    total: Array = jnp.zeros(())
-    for i in range(shifts):
-        for j in range(shifts):
-            total = total + x[..., i : i + rows, j : j + columns, :] @ kernel[i, j]
-    return total
+    shifted = [
+        x[..., i : i + rows, j : j + columns, :] for i in range(shifts) for j in range(shifts)
+    ]
+    if block < NARROW:
+        return jnp.concatenate(shifted, -1) @ kernel.reshape(shifts**2 * block, -1)
+    products = [part @ kernel[n // shifts, n % shifts] for n, part in enumerate(shifted)]
+    return sum(products[1:], products[0])
 
 
 class Layer(NamedTuple):
@@ -122,10 +126,12 @@ class NatureCNN(nn.Module):
     """The network of Mnih et al. 2015: images [..., H, W, C] -> features [..., 512].
 
     Bytes are divided by 255; floats, such as normalised images, are unchanged. Smaller and larger
-    images have other layers, see `layers_for`.
+    images have other layers, see `layers_for`. With `layer_norm` each activation is of normalised
+    channels or features.
     """
 
     features: int = 512
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -133,21 +139,33 @@ class NatureCNN(nn.Module):
         border = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
         for channels, kernel, stride, padded in layers_for(*image.shape[-3:-1]):
             x = jnp.pad(x, border) if padded else x
-            x = nn.relu(Conv(channels, kernel, stride)(x))
+            x = activated(Conv(channels, kernel, stride)(x), self.layer_norm)
         x = x.reshape(*image.shape[:-3], -1)
-        return nn.relu(nn.Dense(self.features, kernel_init=nn.initializers.he_normal())(x))
+        return activated(dense(self.features)(x), self.layer_norm)
 
 
 class GridCNN(nn.Module):
     """The network of MinAtar's authors: grids [..., H, W, C] -> features [..., 128].
 
     Young & Tian 2019, arXiv:1903.03176: one 3x3 convolution of 16 channels and one layer.
+    With `layer_norm` as in Gallici et al. 2024, arXiv:2407.04811.
     """
 
     features: int = 128
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
-        x = nn.relu(Conv(16, 3)(image))
+        x = activated(Conv(16, 3)(image), self.layer_norm)
         x = x.reshape(*image.shape[:-3], -1)
-        return nn.relu(nn.Dense(self.features, kernel_init=nn.initializers.he_normal())(x))
+        return activated(dense(self.features)(x), self.layer_norm)
+
+
+def activated(x: Array, layer_norm: bool) -> Array:
+    """ReLU of features, which are normalised over the last axis first if asked for."""
+    return nn.relu(nn.LayerNorm()(x) if layer_norm else x)
+
+
+def dense(features: int) -> nn.Dense:
+    """The layer behind the convolutions."""
+    return nn.Dense(features, kernel_init=nn.initializers.he_normal())

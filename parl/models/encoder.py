@@ -58,10 +58,12 @@ class Encoder(nn.Module):
     """Flattens boxes, one-hot encodes integers, convolves images, concatenates dicts.
 
     Bytes are divided by 255. A plain vector is unchanged and costs nothing. Images may have any
-    layout that `image_axes` recognises. Leading axes are free.
+    layout that `image_axes` recognises. Leading axes are free. With `layer_norm` the convolutions'
+    activations are of normalised channels.
     """
 
     space: Any  # a parl.core.spec.Space
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, obs: Any) -> Array:
@@ -71,7 +73,7 @@ class Encoder(nn.Module):
         """Features [..., F] of obs [..., *O]."""
         if isinstance(space, Box):
             if axes := image_axes(space):
-                return image_network(space)(pixels(space, axes, obs))
+                return image_network(space, self.layer_norm)(pixels(space, axes, obs))
             x, lead = jnp.asarray(obs, jnp.float32), jnp.ndim(obs) - len(space.shape)
             # Bytes that normalisation has turned into floats are scaled already.
             x = (
@@ -88,9 +90,10 @@ class Encoder(nn.Module):
         return jnp.concatenate([self.encode(space[n], obs[n]) for n in features(space)], -1)
 
 
-def image_network(space: Any) -> NatureCNN | GridCNN:
+def image_network(space: Any, layer_norm: bool = False) -> NatureCNN | GridCNN:
     """The network that encodes the images of a space, which may have masks beside."""
-    return GridCNN() if is_grid(inputs(space)) else NatureCNN()
+    network = GridCNN if is_grid(inputs(space)) else NatureCNN
+    return network(layer_norm=layer_norm)
 
 
 def pixels(space: Box, axes: tuple[int, ...], obs: Array) -> Array:

@@ -125,10 +125,12 @@ class DiscreteValues(nn.Module):
     outputs: int | None = None  # numbers for each action; None: one, without an axis
     form: Callable[[Array], ops.ValueDistribution] | None = None
     linear: Linear = nn.Dense
+    layer_norm: bool = False  # in the convolutions of images
 
     @nn.compact
     def __call__(self, obs: Any) -> Array | ops.ValueDistribution:
-        features = self.torso(Encoder(self.observation_space)(obs))
+        encoder = Encoder(self.observation_space, self.layer_norm)
+        features = self.torso(encoder(obs))
         x = action_outputs(features, self.num_actions, self.dueling, self.linear, self.outputs)
         return x if self.form is None else self.form(x)
 

@@ -48,6 +48,7 @@ class Recurrent(nn.Module):
     torso: MLP
     cell: nn.RNNCellBase | LRU  # of H features, e.g. nn.GRUCell(64)
     head: nn.Module
+    layer_norm: bool = False  # in the convolutions of images
 
     @nn.compact
     def __call__(self, obs: Any, first: Array, memory: Any, *inputs: Any) -> tuple[Any, Any]:
@@ -57,7 +58,8 @@ class Recurrent(nn.Module):
             memory, output = cell(memory, features)
             return memory, (output, memory)
 
-        features = self.torso(Encoder(self.observation_space)(obs))
+        encoder = Encoder(self.observation_space, self.layer_norm)
+        features = self.torso(encoder(obs))
         if isinstance(self.cell, LRU):
             output, memories = self.cell(features, first, memory)
         else:

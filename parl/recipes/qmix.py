@@ -86,9 +86,11 @@ class QMIXRecipe(SharedRecipe, OffPolicyRecipe):
         return QMixer()
 
 
-def value_head(num_actions: int, space: Any, torso: MLP) -> DiscreteValues:
+def value_head(
+    num_actions: int, space: Any, torso: MLP, layer_norm: bool = False
+) -> DiscreteValues:
     """Values of all actions."""
-    return DiscreteValues(space, num_actions, torso)
+    return DiscreteValues(space, num_actions, torso, layer_norm=layer_norm)
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,16 @@ def test_bytes_are_scaled_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "size, kernel, stride", [slow(84, 8, 4), slow(20, 4, 2), (9, 3, 1), slow(23, 6, 3)]
+    "size, kernel, stride, channels",
+    [slow(84, 8, 4, 3), slow(20, 4, 2, 3), (9, 3, 1, 3), (9, 3, 1, 16), slow(23, 6, 3, 3)],
 )
-def test_shifted_products_are_the_convolution(size: int, kernel: int, stride: int) -> None:
+def test_shifted_products_are_the_convolution(
+    size: int, kernel: int, stride: int, channels: int
+) -> None:
+    """Side by side where pixels have few channels, one by one where they have more."""
     random = np.random.default_rng(1)
-    x = random.normal(size=(2, size, size + 1, 3)).astype(np.float32)
-    w = random.normal(size=(kernel, kernel, 3, 5)).astype(np.float32)
+    x = random.normal(size=(2, size, size + 1, channels)).astype(np.float32)
+    w = random.normal(size=(kernel, kernel, channels, 5)).astype(np.float32)
     expected = convolution(x, w, stride)
     np.testing.assert_allclose(shifted_products(x, w, stride), expected, atol=2e-4)
     score = lambda conv: jax.grad(lambda x, w: (conv(x, w, stride) ** 2).sum(), (0, 1))(x, w)

@@ -379,6 +379,21 @@ def test_each_part_of_rainbow_is_a_switch_of_dqn() -> None:
     assert "double" not in soft.settings()
 
 
+@pytest.mark.parametrize("cell", ["none", "gru"])
+def test_pqn_normalises_every_layer_of_its_network_for_grids(cell: str) -> None:
+    """A convolution and a layer of 128, and then the values; with memory a cell between them."""
+    spec = SPECS["grid"]
+    recipe = make_recipe("pqn", spec).override({"recurrent": cell})
+    learner = recipe.learner(spec, 10_000_000, recipe.num_envs)
+    algorithm: Any = learner.algorithm
+    shapes = jax.eval_shape(lambda: algorithm.init(jax.random.key(0), spec)).net.params["params"]
+    encoder = shapes["Encoder_0"]["GridCNN_0"]
+    assert encoder["LayerNorm_0"]["scale"].shape == (16,), "of each pixel's channels"
+    assert encoder["LayerNorm_1"]["scale"].shape == encoder["Dense_0"]["bias"].shape == (128,)
+    if cell == "none":
+        assert sorted(shapes) == ["Dense_0", "Encoder_0"] and recipe.settings()["length"] == 32
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

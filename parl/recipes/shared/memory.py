@@ -12,9 +12,12 @@ from parl.models import CELLS, MLP, Recurrent, cell_output
 Head = Callable[[Any, MLP], Any]  # (observation space, torso) -> network
 
 
-def with_memory(space: Space, torso: MLP, head: Head, cell: str, size: int) -> Model:
+def with_memory(
+    space: Space, torso: MLP, head: Head, cell: str, size: int, layer_norm: bool = False
+) -> Model:
     """A head over a torso, with a recurrent cell of `size` features between them unless "none".
 
+    With a cell, `layer_norm` is of the convolutions before it; without one, the head has them.
     Raises ConfigError for an unknown cell.
     """
     if cell == "none":
@@ -22,7 +25,7 @@ def with_memory(space: Space, torso: MLP, head: Head, cell: str, size: int) -> M
     if cell not in CELLS:
         known = ", ".join(("none", *CELLS))
         raise ConfigError(f"setting 'recurrent' is '{cell}'; it can be {known}.")
-    return Recurrent(space, torso, CELLS[cell](size), head(cell_output(size), MLP(())))
+    return Recurrent(space, torso, CELLS[cell](size), head(cell_output(size), MLP(())), layer_norm)
 
 
 def windows_of(replay: Any, length: int, burn_in: int) -> Segments:
