@@ -1,6 +1,7 @@
 """Environment factories, from an id or the user's own environment."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from parl.envs.goals import pure_goals
 from parl.envs.jax_actions import own_actions
 from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.protocol import JaxEnv, VectorEnv
-from parl.envs.suites import made, suite_of
+from parl.envs.suites import INTERPRETER, made, suite_of
 from parl.envs.team import is_pettingzoo
 
 
@@ -30,6 +31,7 @@ class EnvFactory:
     fixed: int | None = None  # number of environments, if the vector's size is fixed
     made: bool = False  # whether the vector already exists, so that there is only one
     stored: bool = False  # whether it is known by its spec alone and cannot be stepped
+    elsewhere: bool = False  # whether its rows are stepped by another interpreter
 
 
 def make_factory(env: Any, id: str = "") -> EnvFactory:
@@ -87,6 +89,10 @@ def from_id(id: str) -> EnvFactory:
     """The factory for an id such as 'HalfCheetah-v5' or 'jax:CartPole-v1?max_steps=200'."""
     suite = suite_of(id)
     name, arguments = ids.split(id.removeprefix(suite.prefix) if suite else id)
+    if suite is not None and suite.prefix == INTERPRETER:
+        from parl.envs.adapters.interpreter import from_interpreter
+
+        return from_interpreter(id, name, arguments)
     if suite is not None:
         env = made(suite, id, name, arguments)
         if not suite.ours:
@@ -168,7 +174,16 @@ def randomized(factory: EnvFactory, texts: Sequence[str]) -> EnvFactory:
         )
     rows = partial(randomized_rows, factory.rows, ranges)
     rows(1, 0, 0, 0).reset()  # an unknown parameter is an error now
-    return dataclasses.replace(factory, vector=partial(all_rows, rows), rows=rows)
+    return with_rows(factory, rows)
+
+
+def with_rows(factory: EnvFactory, rows: Any) -> EnvFactory:
+    """The factory with other rows, in this process or in that of their interpreter."""
+    factory = dataclasses.replace(factory, vector=partial(all_rows, rows), rows=rows)
+    if not factory.elsewhere:
+        return factory
+    warn = lambda text: print(f"WARNING: {text}", file=sys.stderr)
+    return dataclasses.replace(factory, vector=in_processes(factory, 1, None, warn))
 
 
 def randomized_rows(rows: Any, ranges: Any, *place: int) -> VectorEnv:
@@ -256,14 +271,19 @@ def in_processes(
 
     `say` is told where one of these is started again.
     """
-    rows, spec = factory.rows, factory.spec
+    rows, spec, elsewhere = factory.rows, factory.spec, factory.elsewhere
     assert rows is not None
 
     def vector(num_envs: int, seed: int, first: int = 0) -> VectorEnv:
         from parl.envs.processes import ProcessVectorEnv  # only now: few runs need it
 
+        start = None
+        if elsewhere:
+            from parl.envs.adapters.interpreter import Beside
+
+            start = Beside
         make = partial(placed, rows, seed, first)
-        return ProcessVectorEnv(make, spec, num_envs, workers, deadline, say)
+        return ProcessVectorEnv(make, spec, num_envs, workers, deadline, say, start)
 
     return vector
 

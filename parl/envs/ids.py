@@ -58,6 +58,14 @@ def split(id: str) -> tuple[str, dict[str, Any]]:
     return name, found
 
 
+def apart(id: str) -> tuple[str, str]:
+    """(interpreter, the environment's own id) of an id; the interpreter is empty if it is ours."""
+    if not id.startswith("venv:"):
+        return "", id
+    path, _, name = id.removeprefix("venv:").partition("!")
+    return path, name
+
+
 def value_of(text: str) -> Any:
     """The YAML value of a text, or the text itself if it is not valid YAML."""
     try:

@@ -28,11 +28,18 @@ from parl.core.spec import EnvSpec
 from parl.envs import pulse
 from parl.envs.info import as_number
 from parl.envs.protocol import EnvState, Transition, VectorEnv
+from parl.envs.supervised import (
+    CLOSING,
+    LASTING,
+    SIGN,
+    Lost,
+    Stepper,
+    await_answer,
+    ended,
+    losses,
+)
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy threads of JAX in mid-air
-LASTING = 100  # steps after which earlier deaths of a process no longer count
-SIGN = 0.25  # seconds between two signs of life
-CLOSING = 5.0  # seconds for the environments to close
 OPEN: "weakref.WeakSet[ProcessVectorEnv]" = weakref.WeakSet()
 
 Rows = Callable[[int, int], VectorEnv]  # (rows, place of the first) to their environment
@@ -43,8 +50,9 @@ class ProcessVectorEnv:
 
     `rows(count, start)` makes those from `start` on, in its process; `deadline` is the seconds
     without a sign of life after which a process counts as hung, see pulse.py for the default. `say`
-    is told of each process that is started again. Raises EnvError where one dies or hangs more than
-    DEATHS times without LASTING steps in between, and whatever is wrong with the environments.
+    is told of each process that is started again, and `start` starts them. Raises EnvError where
+    one dies or hangs more than DEATHS times without LASTING steps in between, and whatever is wrong
+    with the environments.
     """
 
     def __init__(
@@ -55,19 +63,21 @@ class ProcessVectorEnv:
         workers: int,
         deadline: float | None = None,
         say: Callable[[str], None] = lambda text: None,
+        start: Callable[[Rows, slice, str, float | None], Stepper] | None = None,
     ):
         self.spec, self.num_envs = spec, num_envs
         self._rows, self._deadline, self._say = rows, deadline, say
+        self._start = start or Worker
         self._steps, self._obs = 0, None  # of this vector; what it returned last
         self._parameters: dict[str, Any] = {}  # as changed so far
         self._fresh: dict[int, Any] = {}  # of workers that were started again: new observations
         bounds = np.linspace(0, num_envs, workers + 1).astype(int).tolist()
         self._parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
-        self._workers: list[Worker] = []
+        self._workers: list[Stepper] = []
         OPEN.add(self)
         try:
             for part in self._parts:
-                self._workers.append(Worker(rows, part, spec.id, deadline))
+                self._workers.append(self._start(rows, part, spec.id, deadline))
             for worker in self._workers:
                 worker.answer(pulse.STARTUP)
         except BaseException:
@@ -200,7 +210,8 @@ class ProcessVectorEnv:
                 f"({deaths} of {pulse.DEATHS} times in a row)"
             )
             old.kill()
-            new = self._workers[index] = Worker(self._rows, part, self.spec.id, self._deadline)
+            new = self._start(self._rows, part, self.spec.id, self._deadline)
+            self._workers[index] = new
             new.deaths = deaths
             # the number of deaths: seeds that kill it are not to come again
             state = self._position(part.stop - part.start, self._steps + deaths)
@@ -248,37 +259,19 @@ def part_of(state: EnvState, part: slice) -> EnvState:
     return EnvState(arrays, meta | {"envs": meta["envs"][part]}, exact=True)
 
 
-class Lost(EnvError):
-    """A process that is gone or hangs; `reason` says which and why."""
-
-    def __init__(self, reason: str, hint: str = ""):
-        self.reason = reason
-        super().__init__(
-            f"{reason}{hint}; what was saved last is intact, go on from there with 'parl resume'."
-        )
-
-
-@contextlib.contextmanager
-def losses(lost: dict[int, Lost], index: int) -> Iterator[None]:
-    """Notes under its index where a process is lost."""
-    try:
-        yield
-    except Lost as error:
-        lost[index] = error
-
-
 class Worker:
-    """A process with some of the environments, as the one that started it sees it."""
+    """A process of this interpreter with some of the environments."""
 
     def __init__(self, rows: Rows, part: slice, id: str, deadline: float | None):
-        self.part, self.id, self.deadline, self.longest = part, id, deadline, 0.0
-        self.steps = self.deaths = 0  # of this process; of it and those before it, in a row
-        self.beats: Any = SPAWN.RawValue("Q")
+        self.id, self.deadline, self.longest = id, deadline, 0.0
+        self.steps = self.deaths = 0
+        self.name = f"environments {part.start} to {part.stop - 1}"
+        self.signs: Any = SPAWN.RawValue("Q")
         self.pipe, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(
             target=serve,
-            args=(rows, part.stop - part.start, part.start, theirs, self.beats, os.getpid()),
-            name=f"environments {part.start} to {part.stop - 1}",
+            args=(rows, part.stop - part.start, part.start, theirs, self.signs, os.getpid()),
+            name=self.name,
         )
         try:
             with on_cpu():
@@ -290,29 +283,29 @@ class Worker:
             ) from error
         theirs.close()
 
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.process.exitcode
+
+    def has_answered(self, seconds: float) -> bool:
+        return self.pipe.poll(seconds)
+
+    def beats(self) -> int:
+        return self.signs.value
+
     def send(self, call: str, argument: Any) -> None:
-        """Asks for something."""
         try:
             self.pipe.send((call, argument))
         except OSError as error:
             raise self.ended() from error
 
     def answer(self, more: float = 0.0) -> Any:
-        """What it answers. Raises Lost where it ends or hangs, or what went wrong there."""
-        seen, beats = time.monotonic(), self.beats.value
-        while not self.pipe.poll(SIGN):
-            if not self.process.is_alive() and not self.pipe.poll(0):
-                raise self.ended()
-            now = time.monotonic()
-            if self.beats.value != beats:
-                self.longest = max(self.longest, now - seen)
-                seen, beats = now, self.beats.value
-            if now - seen > pulse.patience(self.deadline, self.longest) + more:
-                raise Lost(
-                    f"{self.id}: the {self.process.name} hang, nothing was heard of them for "
-                    f"{now - seen:.0f} s (process {self.process.pid})"
-                )
         try:
+            await_answer(self, more)
             failure, answer = self.pipe.recv()
         except (EOFError, OSError) as error:
             raise self.ended() from error
@@ -321,37 +314,30 @@ class Worker:
         return answer
 
     def ask(self, call: str, argument: Any) -> Any:
-        """What it answers to a request."""
         self.send(call, argument)
         return self.answer()
 
     def ended(self) -> Lost:
         """The error of a process that is gone."""
         self.process.join(CLOSING)
-        code = self.process.exitcode
-        how = "ended"
-        if code is not None:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        hint = "" if code != 1 else (
-            "; where it could not start, a script needs its start below "
-            "if __name__ == '__main__':"
-        )  # fmt: skip
-        who = f"the process {self.process.pid} with {self.process.name}"
-        return Lost(f"{self.id}: {who} {how}", hint)
+        lost = ended(self)
+        if self.exit_code != 1:
+            return lost
+        return Lost(
+            lost.reason,
+            "; where it could not start, a script needs its start below if __name__ == '__main__':",
+        )
 
     def dismiss(self) -> None:
-        """Has it close its environments and end."""
         with contextlib.suppress(OSError, ValueError):
             self.pipe.send(("close", None))
 
     def kill(self) -> None:
-        """Ends it at once."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
     def end(self) -> None:
-        """Waits for its end, for a while."""
         process = self.process
         if process.pid is not None and not wait([process.sentinel], CLOSING):
             process.kill()

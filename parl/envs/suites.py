@@ -14,6 +14,7 @@ from parl.core.errors import ConfigError, EnvError, MissingPackage, ParlError, t
 from parl.core.loading import load
 
 GROUP = "parl.suites"
+INTERPRETER = "venv:"  # the prefix of environments that another interpreter steps
 
 
 class Suite(NamedTuple):
@@ -23,7 +24,7 @@ class Suite(NamedTuple):
     title: str
     module: str  # what must be importable
     pip: str  # what to install
-    make: str = ""  # module:function of a name and arguments; empty for ids of Gymnasium
+    make: str = ""  # module:function of a name and arguments; empty where factory.py makes it
     ours: bool = True  # whether it comes with PARL; else the title is the package's name
 
 
@@ -74,6 +75,12 @@ SUITES = [
     Suite("jumanji:", "Jumanji", "jumanji", "jumanji", "parl.envs.adapters.jumanji_suite:Jumanji"),
     Suite(
         "navix:", "NAVIX, MiniGrid in JAX", "navix", "navix", "parl.envs.adapters.navix_suite:Navix"
+    ),
+    Suite(
+        INTERPRETER,
+        "Gymnasium of another interpreter, venv:/path/to/python!id",
+        "gymnasium",
+        "gymnasium",
     ),
     Suite("craftax:", "Craftax", "craftax", "craftax", "parl.envs.adapters.craftax_suite:Craftax"),
 ]

@@ -22,6 +22,7 @@ from parl.deploy.contract import Contract, Leaf
 from parl.deploy.submit import sandbox
 from parl.deploy.submit.competitions import Competition, competition
 from parl.deploy.submit.packages import Package, Parts, unpacked
+from parl.envs.ids import apart
 
 FILE = "SUBMISSION.json"
 RAWS = 24  # observations that are played
@@ -66,7 +67,9 @@ def submit(place: Path, name: str, out: Path, settings: Settings) -> Submission:
         raise ConfigError(f"{place} does not act as it was written: {wrong[0]}")
     found = contracts.read(place)
     source = adapter_of(settings.adapter, chosen)
-    python = sandbox.interpreter(settings.python, sys.executable)
+    own, _ = apart(found.values["environment"]["id"])
+    default = own if own and shutil.which(own) else sys.executable
+    python = sandbox.interpreter(settings.python, default)
     parts = Parts(
         (place / contracts.CONTRACT).read_bytes(),
         (place / contracts.WEIGHTS).read_bytes(),
@@ -166,7 +169,7 @@ def job_of(
         "module": chosen.module,
         "game": chosen.game,
         "games": settings.games,
-        "environment": found.values["environment"]["id"],
+        "environment": apart(found.values["environment"]["id"])[1],
         "space": space_of(found) if settings.adapter is None else None,
         "raws": json.dumps(raws).encode(),
         "samples": (place / samples.FILE).read_bytes(),

@@ -111,16 +111,7 @@ class GymnasiumVectorEnv:
         if self._obs is None:
             raise EnvError(f"{self._spec.id} has to be reset before its first step.")
         self._steps += 1
-        actions = self._split(self._checked(np.asarray(action)))
-        results: list[Any] = []
-        try:
-            for step, one in zip(self._step_functions, actions, strict=True):
-                results.append(step(one))
-                beat()
-        except EnvError:
-            raise
-        except checks.FAILURES as error:
-            raise self._failed("step", len(results), error) from error
+        results = self._results(action)
         values, rewards, terminations, truncations, infos = checks.unzipped(results, self._id)
         terminated = checks.flags_of(terminations, "terminated", self._id)  # [B]
         truncated = checks.flags_of(truncations, "truncated", self._id)  # [B]
@@ -141,6 +132,20 @@ class GymnasiumVectorEnv:
             self._obs = self._batch(fresh, told)
         self._check_legal()
         return Transition(self._obs, reward, terminated, truncated, next_obs)
+
+    def _results(self, action: Any) -> list[Any]:
+        """What each environment returned from a step."""
+        actions = self._split(self._checked(np.asarray(action)))
+        results: list[Any] = []
+        try:
+            for step, one in zip(self._step_functions, actions, strict=True):
+                results.append(step(one))
+                beat()
+        except EnvError:
+            raise
+        except checks.FAILURES as error:
+            raise self._failed("step", len(results), error) from error
+        return results
 
     def get_state(self) -> EnvState:
         """The exact state of classic-control and MuJoCo environments; of others, only a position.

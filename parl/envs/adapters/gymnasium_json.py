@@ -7,29 +7,15 @@ from gymnasium import spaces
 
 from parl.core.errors import SpaceError
 from parl.core.numbers import from_json, to_json
+from parl.envs.adapters import interpreter_side
 
 
 def describe(space: spaces.Space) -> dict[str, Any]:
     """The space as JSON. Raises SpaceError for one without a fixed shape."""
-    kind = {"type": type(space).__name__}
-    match space:
-        case spaces.Box():
-            low = np.where(space.bounded_below, space.low.astype(object), -np.inf)
-            high = np.where(space.bounded_above, space.high.astype(object), np.inf)
-            bounds = {"low": to_json(low), "high": to_json(high)}
-            return kind | bounds | {"shape": list(space.shape), "dtype": str(space.dtype)}
-        case spaces.Discrete():
-            return kind | {"n": int(space.n), "start": int(space.start)}
-        case spaces.MultiDiscrete():
-            start = np.broadcast_to(getattr(space, "start", 0), space.shape).tolist()
-            return kind | {"nvec": space.nvec.tolist(), "start": start, "dtype": str(space.dtype)}
-        case spaces.MultiBinary():
-            return kind | {"n": space.n if isinstance(space.n, int) else list(space.shape)}
-        case spaces.Dict():
-            return kind | {"parts": [[name, describe(part)] for name, part in space.items()]}
-        case spaces.Tuple():
-            return kind | {"parts": [describe(part) for part in space]}
-    raise SpaceError(f"{kind['type']} spaces have no fixed shape and are not supported.")
+    try:
+        return interpreter_side.describe(space, to_json)
+    except interpreter_side.Unfit as error:
+        raise SpaceError(str(error)) from error
 
 
 def space_of(values: dict[str, Any]) -> spaces.Space:
