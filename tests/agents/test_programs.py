@@ -1,17 +1,18 @@
 """Programs that all runs of a process share: what differs between runs is data."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 import pytest
 from compiling import compilations
-from marks import slow
+from marks import quick, slow
 from tiny import CARTPOLE, ENVS, LENGTH, NUM_ENVS, SETTINGS, Case, make, make_learner, params_of
 
 import parl
 from parl.agents.execution.fused import Fused
+from parl.agents.execution.joined import joined
 from parl.agents.execution.protocol import Seeds
 from parl.core.programs import as_data, forget, is_value, shared
 from parl.core.spec import Discrete
@@ -43,6 +44,48 @@ def test_two_resolves_of_a_recipe_have_one_structure(algorithm: str) -> None:
     assert structures[0] == structures[1] == structures[2]
     assert jax.tree.leaves(one) == jax.tree.leaves(two) != jax.tree.leaves(other)
     assert 0.0123 in jax.tree.leaves(other)
+
+
+# numbers that shape the program, so that a sweep has one for each value: they say what is computed,
+# or how a distribution's support lies
+SHAPING = {"dropout", "her_share", "huber_delta", "noise_color", "priority", "return_bound"}
+SHAPING |= {"target_kl", "value_max", "value_min", "weight_decay"}
+
+
+@pytest.mark.parametrize("algorithm", quick(RECIPES, "ppo", "crossq"))
+def test_every_number_can_be_swept(algorithm: str) -> None:
+    """As a leaf of the learner, or with a program for each value."""
+    learner = lambda **settings: resolve(
+        RunConfig(algorithm, env_for(algorithm), steps=10_000, settings=settings)
+    )
+    parts = learner()
+    structure, leaves = jax.tree.structure(parts.learner), jax.tree.leaves(parts.learner)
+    for name, kind in parts.recipe.types().items():
+        if float not in (get_args(kind) or (kind,)):
+            continue
+        declared, value = parts.recipe.declared(name), parts.recipe.settings()[name]
+        low, high = declared.low or 0.0, 1.0 if declared.high is None else declared.high
+        other = next(x for x in (low + 0.37 * (high - low), 0.0123) if x != value)
+        changed = learner(**{name: other})
+        assert changed.recipe.settings()[name] == other
+        if name not in SHAPING:
+            assert jax.tree.structure(changed.learner) == structure, name
+            assert jax.tree.leaves(changed.learner) != leaves, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", SETTINGS)
+def test_rows_with_numbers_of_their_own_are_one_program(algorithm: str) -> None:
+    """All leaves are batched; tracing finds what cannot be."""
+    case = Case(algorithm, "fused", 1)
+    alone = make(case)
+    run = joined([make(case), make(case, learning_rate=0.0123)])
+    assert all(leaf.shape[:1] == (2,) for leaf in jax.tree.leaves(run.data))
+    for program in run.programs.values():
+        after, _ = jax.eval_shape(program, run.data, run.run, 3)
+        shapes = lambda tree: [leaf.shape for leaf in jax.tree.leaves(tree)]
+        own = alone.state.algorithm_state
+        assert shapes(after.learner.algorithm_state) == [(2, *x) for x in shapes(own)]
 
 
 @pytest.mark.parametrize("execution", ["fused", slow("host")])
