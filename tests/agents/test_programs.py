@@ -49,7 +49,7 @@ def test_two_resolves_of_a_recipe_have_one_structure(algorithm: str) -> None:
 # numbers that shape the program, so that a sweep has one for each value: they say what is computed,
 # or how a distribution's support lies
 SHAPING = {"dropout", "her_share", "huber_delta", "noise_color", "priority", "return_bound"}
-SHAPING |= {"target_kl", "value_max", "value_min", "weight_decay"}
+SHAPING |= {"noise_theta", "target_kl", "value_max", "value_min", "weight_decay"}
 
 
 @pytest.mark.parametrize("algorithm", quick(RECIPES, "ppo", "crossq"))
@@ -64,8 +64,8 @@ def test_every_number_can_be_swept(algorithm: str) -> None:
         if float not in (get_args(kind) or (kind,)):
             continue
         declared, value = parts.recipe.declared(name), parts.recipe.settings()[name]
-        low, high = declared.low or 0.0, 1.0 if declared.high is None else declared.high
-        other = next(x for x in (low + 0.37 * (high - low), 0.0123) if x != value)
+        low, high = max(declared.low, 0.0), min(declared.high, 1.0)
+        other = next(x for x in (low + 0.37 * (high - low), low + 0.0123) if x != value)
         changed = learner(**{name: other})
         assert changed.recipe.settings()[name] == other
         if name not in SHAPING:
