@@ -14,7 +14,7 @@ from flax import struct
 
 from parl import ops
 from parl.algorithms.shared.optimizers import Optimizer, clipped
-from parl.algorithms.shared.search import NetworkPolicy
+from parl.algorithms.shared.search import NetworkPolicy, with_random_moves
 from parl.core.algorithm import Algorithm
 from parl.core.bound import bound
 from parl.core.model import Model
@@ -52,7 +52,7 @@ class AZ(Algorithm):
     lambda_: float = 1.0
     value_cost: float = 1.0
     max_grad_norm: float = 10.0
-    random_moves: float = 0.0  # share of uniformly drawn moves while learning
+    random_moves: float = 0.1  # share of uniformly drawn moves while learning
 
     @property
     def tolerates_lag(self) -> bool:
@@ -78,16 +78,14 @@ class AZ(Algorithm):
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
         """Adds extras `search_policy` [B, A], `search_value` [B] and `random` [B] bool."""
-        k_search, k_which, k_random = jax.random.split(key, 3)
+        k_search, k_random = jax.random.split(key)
         found = self.search(policy, obs, k_search, explore)
         if not explore:
             return joint_action(obs, found.action), memory, {}
         legal = seen_by_mover(obs)["legal"]
-        random = jax.random.bernoulli(k_which, self.random_moves, found.action.shape)
-        any_move = ops.uniform_choice(k_random, legal)
-        action = joint_action(obs, jnp.where(random, any_move, found.action))
+        action, random = with_random_moves(k_random, found.action, legal, self.random_moves)
         told = {"search_policy": found.policy, "search_value": found.value, "random": random}
-        return action, memory, told
+        return joint_action(obs, action), memory, told
 
     def search(self, policy: Params, obs: Any, key: Array, explore: bool) -> Search:
         """Searches from what the mover sees; without `explore` it takes no chances."""
@@ -104,6 +102,7 @@ class AZ(Algorithm):
             legal=seen_by_mover(obs)["legal"],
             considered=self.considered,
             noise=1.0 if explore else 0.0,
+            least_range=2.0,  # from a loss to a win
         )
 
     def items(self, rollout: Rollout) -> dict[str, Array]:

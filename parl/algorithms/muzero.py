@@ -16,7 +16,7 @@ from flax import struct
 from parl import ops
 from parl.algorithms.shared.minibatches import swap_axes
 from parl.algorithms.shared.optimizers import Optimizer, clipped
-from parl.algorithms.shared.search import NetworkPolicy
+from parl.algorithms.shared.search import NetworkPolicy, with_random_moves
 from parl.core.algorithm import Algorithm
 from parl.core.bound import bound
 from parl.core.model import Model
@@ -53,13 +53,15 @@ class MuZero(Algorithm):
     simulations: int = static(default=16)  # of a search while learning, and of replayed steps
     eval_simulations: int = static(default=32)  # of a greedy action
     considered: int = static(default=16)  # actions that are tried at the root at most
+    least_range: float = static(default=1.0)  # of the values that a search tells apart in full
     unroll: int = static(default=5)  # K
     horizon: int = static(default=5)  # steps of the returns
     value_min: float = static(default=-1_000.0)  # of returns and rewards that are represented
     value_max: float = static(default=1_000.0)
     learning_rate: float = 1e-3
     gamma: float = 0.997
-    tau: float = 0.05
+    random_moves: float = 0.2  # share of uniformly drawn actions while learning
+    tau: float = 0.01
     value_cost: float = 0.25
     max_grad_norm: float = 10.0
 
@@ -95,9 +97,15 @@ class MuZero(Algorithm):
     def act(
         self, policy: Params, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
-        count = self.simulations if explore else self.eval_simulations
-        found = self.search(policy, obs, key, count, 1.0 if explore else 0.0)
-        return found.action, memory, {}
+        if not explore:
+            found = self.search(policy, obs, key, self.eval_simulations, 0.0)
+            return found.action, memory, {}
+        k_search, k_random = jax.random.split(key)
+        found = self.search(policy, obs, k_search, self.simulations, 1.0)
+        legal = ops.legal_actions(obs)
+        allowed = jnp.ones(found.policy.shape, bool) if legal is None else legal
+        action, _ = with_random_moves(k_random, found.action, allowed, self.random_moves)
+        return action, memory, {}
 
     def search(
         self, params: Params, obs: Any, key: Array, simulations: int, noise: float
@@ -121,6 +129,7 @@ class MuZero(Algorithm):
             legal=legal,
             considered=self.considered,
             noise=noise,
+            least_range=self.least_range,
         )
 
     def encode(self, params: Params, obs: Any) -> Array:

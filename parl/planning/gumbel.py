@@ -6,6 +6,7 @@ actions.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -50,12 +51,15 @@ def gumbel_search(
     legal: Array | None = None,
     considered: int = 16,
     noise: float = 1.0,
+    least_range: float = 1e-8,
 ) -> Search:
     """Searches from `root` with `simulations` calls of `model`.
 
     `legal` [B, A] restricts the first action; below, the model's logits must be low where actions
     are illegal. At most `considered` actions are tried at the root. The Gumbel noise is scaled by
-    `noise`; with 0 the action is deterministic. Raises MissingPackage without mctx.
+    `noise`; with 0 the action is deterministic. The completed values of a node's actions are
+    scaled by their range, as in the paper, or by `least_range` where they lie closer
+    together: else differences without meaning decide. Raises MissingPackage without mctx.
     """
     try:
         import mctx  # only now: few runs search
@@ -77,6 +81,7 @@ def gumbel_search(
         invalid_actions=None if legal is None else ~legal,
         max_num_considered_actions=considered,
         gumbel_scale=noise,
+        qtransform=partial(mctx.qtransform_completed_by_mix_value, epsilon=least_range),  # pyright: ignore[reportArgumentType]
     )
     value = found.search_tree.summary().value
     weights = jax.lax.stop_gradient(found.action_weights)

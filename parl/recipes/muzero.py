@@ -1,7 +1,9 @@
-"""Gumbel MuZero with small networks: 16 simulations, and one update per 8 steps.
+"""Gumbel MuZero with small networks: 16 simulations, and one update per 4 steps.
 
 The unroll of 5 steps, the transform of values and the weight of their loss are those of
-Schrittwieser et al. 2020 and 2021; all policies are found anew, as there in the limit.
+Schrittwieser et al. 2020 and 2021; all policies are found anew, as there in the limit. With few
+actions and values that still say little, the search would settle on one action for good: values
+that differ by less than `least_range` count by what they differ, and some moves are random.
 """
 
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class MuZeroRecipe(OffPolicyRecipe):
     n_step: int = 5
     num_envs: int = 16
     length: int = 16
-    updates: int = 32
+    updates: int = 64
     batch_size: int = 64  # windows
     warmup: int = 1_000
     capacity: int = 100_000
