@@ -345,6 +345,18 @@ def check_ring(ring: ReplayState, used: dict[str, Any], empty: ReplayState) -> N
         raise DamagedCheckpoint("the rows of its replay do not have this run's shapes")
 
 
+def shapes(algorithm: Algorithm, spec: EnvSpec, length: int, num_envs: int) -> tuple[Any, Rollout]:
+    """(Shapes of an algorithm's state, of a rollout [length, num_envs, ...]); traced."""
+    found: dict[str, Rollout] = {}
+
+    def start(key: Array) -> Any:
+        state = algorithm.init(key, spec)
+        found["rollout"] = example_rollout(algorithm, state, spec, length, num_envs)
+        return state
+
+    return jax.eval_shape(start, jax.random.key(0)), found["rollout"]
+
+
 def example_rollout(
     algorithm: Algorithm, algorithm_state: Any, spec: EnvSpec, length: int, num_envs: int
 ) -> Rollout:

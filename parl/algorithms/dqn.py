@@ -14,10 +14,12 @@ import optax
 from flax import struct
 
 from parl import ops
-from parl.algorithms.shared.q_learning import QLearning, greedy
+from parl.algorithms.shared.q_learning import QLearning, QPolicy, greedy
+from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Step, descend, static
 from parl.models import modes
+from parl.ops.noise import ladder
 
 
 class DQNState(struct.PyTreeNode):
@@ -36,6 +38,7 @@ class DQN(QLearning):
     target_period: int = 1000  # updates between two updates of the target
     tau: float = 1.0  # step size of the target towards the network; 1 copies
     huber_delta: float = 1.0  # errors are squared below it, linear beyond
+    epsilon_spread: float = 0.0  # an environment explores with epsilon^(1 + spread place)
 
     @property
     def tolerates_lag(self) -> bool:
@@ -52,6 +55,11 @@ class DQN(QLearning):
             env_steps=jnp.zeros((), jnp.int32),
             updates=jnp.zeros((), jnp.int32),
         )
+
+    def exploring(self, policy: QPolicy, place: Array) -> tuple[Algorithm, Any]:
+        """Every environment has an epsilon of its own: Horgan et al. 2018, section 4.1."""
+        epsilon = policy.epsilon * ladder(policy.epsilon, self.epsilon_spread, place)
+        return self, policy.replace(epsilon=epsilon)
 
     def update(self, state: DQNState, batch: Step, key: Array) -> tuple[DQNState, Metrics]:
         net, metrics = descend(self.transformation, self.loss, state.net, state.target, batch, key)

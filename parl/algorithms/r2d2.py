@@ -11,7 +11,7 @@ import jax
 from parl import ops
 from parl.algorithms.dqn import DQN, DQNState
 from parl.algorithms.shared import windows
-from parl.algorithms.shared.q_learning import QPolicy, greedy, spread_epsilons
+from parl.algorithms.shared.q_learning import QPolicy, greedy
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Params, Rollout, Window, static
 from parl.models import recurrent
@@ -22,7 +22,6 @@ class R2D2(DQN):
 
     horizon: int = static(default=5)  # steps of the returns
     rescale: bool = static(default=True)  # whether the network predicts h(value)
-    epsilon_spread: float = 0.0  # environment i of B explores with epsilon^(1 + spread i / (B - 1))
 
     def init(self, key: Array, spec: EnvSpec) -> DQNState:
         return self.start(recurrent.init(self.q, key, spec.obs))
@@ -32,8 +31,6 @@ class R2D2(DQN):
     ) -> tuple[Array, Any, dict[str, Any]]:
         if not explore:
             return super().act(policy, obs, memory, key, explore)
-        size = jax.tree.leaves(obs)[0].shape[0]
-        policy = policy.replace(epsilon=spread_epsilons(policy.epsilon, self.epsilon_spread, size))
         action, after, _ = super().act(policy, obs, memory, key, explore)
         return action, after, {"memory": memory}
 

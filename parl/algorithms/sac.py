@@ -20,7 +20,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Step, descend, static
 from parl.models import modes
-from parl.ops.noise import Noise, White
+from parl.ops.noise import Noise, Scaled, White
 from parl.ops.value_distributions import ValueDistribution, as_values, least
 
 
@@ -46,6 +46,7 @@ class SAC(Algorithm):
     critic_learning_rate: float = 3e-4  # also of the temperature
     gamma: float = 0.99
     tau: float = 0.005
+    noise_spread: float = 0.0  # an environment's noise is 0.4^(spread place) of the policy's
     initial_temperature: float = 1.0
     target_entropy: float = -1.0
 
@@ -85,6 +86,10 @@ class SAC(Algorithm):
             return pi.mode(), memory, {}
         noise, memory = self.noise(key, memory, pi.mean.shape)
         return pi.from_noise(noise), memory, {}
+
+    def exploring(self, policy: Any, place: Array) -> tuple[Algorithm, Any]:
+        """Every environment has noise of its own size."""
+        return self.replace(noise=Scaled.apart(self.noise, self.noise_spread, place)), policy
 
     def update(self, state: SACState, batch: Step, key: Array) -> tuple[SACState, Metrics]:
         k_critic, k_policy, k_critic_net, k_policy_net = jax.random.split(key, 4)

@@ -19,7 +19,7 @@ from parl.core.model import Model
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Net, Params, Step, static
 from parl.models import modes
-from parl.ops.noise import Noise, White
+from parl.ops.noise import Noise, Scaled, White
 from parl.ops.value_distributions import as_values, least
 
 
@@ -45,6 +45,7 @@ class TD3(Algorithm):
     gamma: float = 0.99
     tau: float = 0.005
     exploration: float = 0.1  # standard deviation of exploration noise, in action units
+    noise_spread: float = 0.0  # an environment's noise is 0.4^(spread place) of it
     smoothing: float = 0.2  # standard deviation of target noise
     smoothing_clip: float = 0.5
 
@@ -81,6 +82,10 @@ class TD3(Algorithm):
             return action, memory, {}
         noise, memory = self.noise(key, memory, action.shape)
         return jnp.clip(action + self.exploration * noise, -1.0, 1.0), memory, {}
+
+    def exploring(self, policy: Any, place: Array) -> tuple[Algorithm, Any]:
+        """Every environment has noise of its own size."""
+        return self.replace(noise=Scaled.apart(self.noise, self.noise_spread, place)), policy
 
     def update(self, state: TD3State, batch: Step, key: Array) -> tuple[TD3State, Metrics]:
         k_critic, k_policy = jax.random.split(key)

@@ -33,6 +33,14 @@ class Algorithm(struct.PyTreeNode):
         """
         raise NotImplementedError  # abstract
 
+    def exploring(self, policy: Any, place: Array) -> "tuple[Algorithm, Any]":
+        """(the algorithm, its policy) as environments explore with it that do so unlike each other.
+
+        `place` [B] is where each stands among all environments of a run, from 0 to 1. Default: all
+        explore alike.
+        """
+        return self, policy
+
     def strategy(self, policy: Any, obs: Any, memory: Any) -> tuple[Strategy, Any]:
         """(how the policy is to be played by several agents of discrete actions, the next memory).
 

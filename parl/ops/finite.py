@@ -19,7 +19,9 @@ def is_usable(tree: Any, axes: int = 0) -> Any:
     leaves = jax.tree.leaves(tree)
     floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     fits = lambda x: (
-        (abs(x.astype("float32")) <= LARGEST_SQUARED).reshape(*x.shape[:axes], -1).all(-1)
+        (abs(x.astype("float32", copy=False)) <= LARGEST_SQUARED)
+        .reshape(*x.shape[:axes], -1)
+        .all(-1)
     )
     usable: Any = np.ones(leaves[0].shape[:axes], bool)
     for leaf in floats:

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from parl.core.types import Array
+from parl.ops.tree import expand_like
+
+LADDER = 0.4  # base of the noises of many environments
 
 
 class Noise(Protocol):
@@ -37,6 +40,35 @@ class White:
 
     def __call__(self, key: Array, memory: Any, shape: tuple[int, ...]) -> tuple[Array, Any]:
         return jax.random.normal(key, shape), memory
+
+
+def ladder(base: Array | float, spread: Array | float, place: Array) -> Array:
+    """base^(spread place) [B], for places [B] from 0 to 1: from 1 down to base^spread.
+
+    Environment i of N, at place i / (N - 1), explores with epsilon times that of epsilon: Horgan et
+    al. 2018, arXiv:1803.00933, section 4.1, where epsilon is 0.4 and the spread 7.
+    """
+    return base ** (spread * place)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """The noise of another process times `factor` [B], one for each environment."""
+
+    inner: Noise
+    factor: Array
+
+    @classmethod
+    def apart(cls, inner: Noise, spread: Array | float, place: Array) -> "Scaled":
+        """From all of the noise at place 0 down to 0.4^spread of it at place 1."""
+        return cls(inner, ladder(LADDER, spread, place))
+
+    def start(self, batch_shape: tuple[int, ...]) -> Any:
+        return self.inner.start(batch_shape)
+
+    def __call__(self, key: Array, memory: Any, shape: tuple[int, ...]) -> tuple[Array, Any]:
+        noise, memory = self.inner(key, memory, shape)
+        return expand_like(self.factor, noise) * noise, memory
 
 
 @dataclass(frozen=True)

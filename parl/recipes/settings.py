@@ -104,6 +104,10 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             "How much less each environment explores than the one before: the exponents of the "
             "share of random actions are 1 for the first to 1 plus this for the last."
         ),
+        "noise_spread": rate(
+            "How much less each environment explores than the one before: exploration noise is "
+            "whole for the first down to 0.4 to the power of this for the last."
+        ),
         "exploration": rate("Standard deviation of exploration noise; actions lie in [-1, 1]."),
         "noise_color": rate("Exponent of the noise's spectrum: 0 white, 1 pink, 2 red.", high=4.0),
         "noise_theta": share("Theta of Ornstein-Uhlenbeck noise; 0 for noise of --noise-color."),

@@ -55,7 +55,9 @@ class Asynchronous:
         max_in_flight: int,
         max_policy_lag: int | None,
         min_workers: int,
+        leaves: tuple[int, ...] | None = None,
     ):
+        self.leaves = leaves  # of rollouts that are brought
         self.supervisor, self.books, self.restart = supervisor, books, restart
         self.errors = ERRORS if restart.errors is None else restart.errors
         self.max_in_flight, self.max_policy_lag = max_in_flight, max_policy_lag
@@ -124,7 +126,7 @@ class Asynchronous:
         if slot.given_up or slot.retiring or self.queue_bytes > QUEUE_BYTES:
             return
         for _ in range(self.max_in_flight - waiting - len(slot.collecting)):
-            self.supervisor.submit(slot, Collect(length, random, weights))
+            self.supervisor.submit(slot, Collect(length, random, weights, leaves=self.leaves))
 
     def on(self, event: Event) -> None:
         """Handles an event of one worker."""

@@ -25,6 +25,49 @@ class Ledger:
         assert self.produced == places, f"the ledger does not add up: {self}"
 
 
+@dataclass
+class Stored:
+    """Steps by what became of them in a shard of replay; integers that always satisfy
+
+    sent = writing + held + replaced + lost
+    """
+
+    sent: int = 0
+    writing: int = 0  # on their way
+    held: int = 0
+    replaced: int = 0  # by newer ones
+    lost: int = 0  # with a process that died, or before they were written
+
+    def send(self, steps: int) -> None:
+        """Steps are on their way."""
+        self.sent += steps
+        self.writing += steps
+
+    def arrive(self, steps: int, capacity: int) -> None:
+        """Steps on their way are held, in the place of older ones where there is no room."""
+        self.writing -= steps
+        self.held += steps
+        over = max(self.held - capacity, 0)
+        self.held -= over
+        self.replaced += over
+
+    def miss(self, steps: int) -> None:
+        """Steps on their way were lost."""
+        self.writing -= steps
+        self.lost += steps
+
+    def die(self) -> None:
+        """All that is there is lost, and all on its way."""
+        self.lost += self.held + self.writing
+        self.held = self.writing = 0
+
+    def report(self) -> dict[str, int]:
+        """Plain integers, after checking that they add up."""
+        places = self.writing + self.held + self.replaced + self.lost
+        assert self.sent == places, f"the ledger of a shard does not add up: {self}"
+        return asdict(self)
+
+
 class Books:
     """The ledger in fragments and in environment steps."""
 

@@ -47,7 +47,8 @@ class RolloutPool:
     async mode begins with so many, and ends with fewer left. max_memory: bytes of a worker's
     process beyond which it is replaced. say: is told what is waited for. room: seconds to wait for
     CPUs of a full cluster. traced: fragments whose traces are written. env: variables of the
-    workers' processes.
+    workers' processes. leaves: in async mode, which of a rollout's leaves are brought; the rollout
+    itself stays where it is, see `Kept`. By default it is brought.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RolloutPool:
         room: float = WAIT_FOR_CPUS_S,
         traced: Traced | None = None,
         env: Mapping[str, str] | None = None,
+        leaves: tuple[int, ...] | None = None,
     ):
         if num_workers < 1 or max_in_flight < 1 or not 1 <= min_workers <= num_workers:
             raise ConfigError(
@@ -104,7 +106,7 @@ class RolloutPool:
             self.sync = Synchronous(*common)
         else:
             flow = max_in_flight, max_policy_lag, min_workers
-            self.asynchronous = Asynchronous(*common, *flow)
+            self.asynchronous = Asynchronous(*common, *flow, leaves)
 
     def ready(self) -> None:
         """Waits until fragments can be collected: for all workers in sync mode, else min_workers.

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -20,6 +21,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from parl.core.checkpoint import is_alive
 from parl.core.errors import ClusterLost
+from parl.core.types import Rollout
 from parl.remote.connect import (
     cluster_lost,
     cluster_lost_now,
@@ -163,6 +165,14 @@ class Shared(NamedTuple):
     reference: Any
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A rollout in Ray's object store."""
+
+    reference: Any
+    nbytes: int
+
+
 class Place(NamedTuple):
     """Where a worker is."""
 
@@ -201,6 +211,9 @@ class RayWorker(Worker):
 
     def fetch(self, handle: Any) -> Any:
         return ray.get(handle.reference) if isinstance(handle, Shared) else handle
+
+    def keep(self, rollout: Rollout) -> Any:
+        return Stored(ray.put(rollout), sum(leaf.nbytes for leaf in jax.tree.leaves(rollout)))
 
 
 class QueuedRayWorker(RayWorker):
@@ -243,13 +256,18 @@ class RayProcess:
 
     def kill(self) -> None:
         """Ends the process whatever it is doing, also where it cannot answer Ray."""
-        place = place_of(self)
-        if place is not None and place.host == socket.gethostname():
-            with suppress(ProcessLookupError):  # it has ended
-                os.kill(place.pid, signal.SIGKILL)
+        end(self.actor, place_of(self))
         if not cluster_lost():  # which Ray would wait for
-            ray.kill(self.actor, no_restart=True)
             forget(self.key)
+
+
+def end(actor: Any, place: Place | None) -> None:
+    """Ends an actor's process, also where it cannot answer Ray but is on this machine."""
+    if place is not None and place.host == socket.gethostname():
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(place.pid, signal.SIGKILL)
+    if not cluster_lost():  # which Ray would wait for
+        ray.kill(actor, no_restart=True)
 
 
 def reason(error: Exception) -> str:
@@ -261,8 +279,8 @@ def reason(error: Exception) -> str:
     return f"it could not be made on its machine: {said[-1]}{hint}"
 
 
-def place_of(process: Process) -> Place | None:
-    """Where a worker is; None where that is not known, as before it has started."""
+def place_of(process: Any) -> Place | None:
+    """Where a process is; None where that is not known, as before it has started."""
     with suppress(RayError):
         found: Any = ray.get(process.started, timeout=0)
         return found

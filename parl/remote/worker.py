@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from parl.agents.execution.collector import Collector, CollectorState, Fragment
+from parl.agents.execution.collector import Collector, CollectorState, Fragment, Kept
 from parl.core.errors import ConfigError, EnvError, Halted
+from parl.core.types import Rollout
 from parl.remote.boundary import Guarded, check_fragment, contiguous
 from parl.remote.chaos import Fault, faulty
 from parl.remote.failure import Failure, describe
@@ -48,6 +49,7 @@ class Collect(NamedTuple):
     capture: bool = False  # send the collector's state along
     fault: Fault | None = None
     trace: bool = False  # send a trace of the work along
+    leaves: tuple[int, ...] | None = None  # of the rollout that are needed; None: all of it
 
 
 class Capture(NamedTuple):
@@ -137,6 +139,10 @@ class Worker:
             fragment = collector.collect(self.policy, request.length, request.random)
         check_fragment(fragment, collector, request.length)
         fragment = jax.tree.map(contiguous, fragment)
+        if request.leaves is not None:
+            leaves = jax.tree.leaves(fragment.rollout)
+            needed = [leaves[i] for i in request.leaves]
+            fragment = fragment._replace(rollout=Kept(self.keep(fragment.rollout), needed))
         start = time.perf_counter()
         state = collector.get_state() if request.capture else None
         seconds = time.perf_counter() - start
@@ -171,6 +177,10 @@ class Worker:
     def fetch(self, handle: Any) -> Any:
         """The policy behind a handle."""
         return handle
+
+    def keep(self, rollout: Rollout) -> Any:
+        """How others get a rollout that is not sent."""
+        return rollout
 
     @property
     def running(self) -> Collector:

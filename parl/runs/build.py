@@ -8,6 +8,7 @@ import jax
 
 from parl import ops
 from parl.agents.execution.protocol import init_learner
+from parl.agents.execution.sharded import ShardedLearner
 from parl.agents.learner import Learner, LearnerState, OffPolicy
 from parl.agents.replay.sampling import out_of_order
 from parl.core.algorithm import Algorithm
@@ -37,6 +38,7 @@ from parl.runs.layout import (
     Layout,
     at_least_one_env_per_worker,
     check_vector,
+    exploring_apart,
     in_turn,
     layout_of,
     run_seeds,
@@ -90,6 +92,8 @@ def resolve(
     if data is not None:
         check_learns(algorithm, recipe, config.data)
         recipe = for_data(recipe, config, data, factory.spec)
+    if config.replay_shards:
+        recipe = exploring_apart(recipe)
     recipe = at_least_one_env_per_worker(recipe.override(config.settings), config.workers)
     if factory.fixed and "num_envs" not in config.settings:
         recipe = recipe.override({"num_envs": factory.fixed * config.workers})
@@ -198,6 +202,9 @@ def learner_of(
     learner = learner.replace(in_turn=in_turn(config, recipe))
     if layout.mode == "async" and isinstance(learner, OffPolicy):
         learner = learner.replace(replay=out_of_order(learner.replay))
+    if config.replay_shards:
+        assert isinstance(learner, OffPolicy)
+        learner = ShardedLearner.of(learner, config.replay_shards)
     rollouts = max(config.admit_every // (envs * recipe.length), 1)
     return with_opponent(learner, config.opponent, spec, rival, config.pool_size, rollouts)
 

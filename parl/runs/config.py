@@ -96,6 +96,10 @@ class RunSettings:
     sync."""
     max_policy_lag: int | None = declared(None, low=0)
     """Drop asynchronous rollouts whose policy is more than this many versions old."""
+    replay_shards: int | None = declared(None, low=1, high=1_000)
+    """Ray actors that hold replay together, each a share of --capacity in its memory. Rollout
+    actors write to them; batches are drawn from all as from one replay, 32 or more in a call. For
+    off-policy algorithms, asynchronously with --actors, which then explore unlike each other."""
     env_workers: int = declared(0, low=0, high=1_024)
     """Local processes that step the environments of host execution, if these are slow; 0: the
     run's own process. Results are the same."""
@@ -234,6 +238,23 @@ class RunConfig(RunSettings):
         self.check_clients()
         self.check_actors()
         self.check_learners()
+        self.check_shards()
+
+    def check_shards(self) -> None:
+        """Raises ConfigError for settings that do not go together with a replay in shards."""
+        if self.replay_shards is None:
+            return
+        if self.mode == "sync":
+            raise ConfigError("replay_shards are for asynchronous runs: leave out mode sync.")
+        if self.learners > 1:
+            raise ConfigError("replay_shards serve one learner: leave them out, or --learners.")
+        if self.checkpoint_replay == "yes":
+            raise ConfigError(
+                "a replay in shards is in no checkpoint: leave out checkpoint_replay yes."
+            )
+        for name in ("data", "record", "teacher", "opponent"):
+            if getattr(self, name):
+                raise ConfigError(f"{name} is for a replay in one process: drop replay_shards.")
 
     def check_learners(self) -> None:
         """Raises ConfigError for settings of several learners that do not go together."""
@@ -293,6 +314,7 @@ class RunConfig(RunSettings):
             f"worker_files {' '.join(self.worker_files)}": bool(self.worker_files),
             f"deadline {self.deadline}": self.deadline is not None and not self.env_workers,
             f"learners {self.learners}": self.learners > 1,
+            f"replay_shards {self.replay_shards}": self.replay_shards is not None,
         }
         for what, is_said in said.items():
             if is_said and not self.actors:

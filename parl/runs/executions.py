@@ -11,10 +11,11 @@ from parl.agents.execution.fused import Fused
 from parl.agents.execution.offline import Offline
 from parl.agents.execution.pool import InlinePool
 from parl.agents.execution.pooled import Pooled
-from parl.agents.execution.protocol import Execution, Seeds
+from parl.agents.execution.protocol import Execution, Seeds, places
+from parl.agents.execution.sharded import Form, Sharded, ShardedLearner
 from parl.agents.execution.streamed import Streamed
 from parl.agents.execution.then_online import ThenOnline
-from parl.agents.learner import FromData
+from parl.agents.learner import FromData, shapes
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint
 from parl.core.errors import ConfigError
@@ -42,6 +43,7 @@ def make_execution(
     checkpoint, from which several learners go on where one of them dies.
     """
     check_goals(parts)
+    check_room(parts)
     if parts.data is None:
         return make_online(parts, say, out, warn, latest=latest)
     say("reading the data")
@@ -76,6 +78,14 @@ def check_goals(parts: Parts) -> None:
         f"her has to know what {spec.id} pays for another goal: it needs compute_reward("
         "achieved_goal, desired_goal, info), written in JAX or a rule of the goals' distance."
     )
+
+
+def check_room(parts: Parts) -> None:
+    """Raises ConfigError if a shard of replay cannot hold what a rollout actor brings."""
+    learner = parts.learner
+    if isinstance(learner, ShardedLearner):
+        shape = parts.recipe.length, parts.layout.envs_per_worker
+        learner.room(shapes(learner.algorithm, parts.factory.spec, *shape)[1])
 
 
 def make_online(
@@ -136,31 +146,46 @@ def with_actors(
     config, layout, learner = parts.config, parts.layout, parts.learner
     share, spec, seeds = layout.envs_per_worker, parts.factory.spec, run_seeds(config)
     shape = layout.envs_per_iteration, parts.recipe.length
+    form = None
+    if isinstance(learner, ShardedLearner):
+        form = Form.of(learner.algorithm, spec, parts.recipe.length, layout.envs_per_iteration)
+    env = variables(config.worker_env)
     pool = RolloutPool(
         make,
         workers,
         share,
         parts.recipe.length,
         mode="async" if layout.mode == "async" else "sync",
-        max_in_flight=1,  # a second one would be of an older policy, and gains little
+        # a second one would be of an older policy, and gains little where it is learned from once
+        max_in_flight=1 if form is None else 2,
         max_policy_lag=config.max_policy_lag,
         deadline=config.deadline or "auto",
         seed=config.seed,
         min_workers=max(-(-config.min_actors // config.learners), 1),
-        env=variables(config.worker_env),
+        env=env,
         say=say,
         traced=traced,
+        leaves=form and form.observed,
     )
     run: Any = (learner, seeds, *shape, data, config.averaging)
+    shards, fragments = None, layout.envs_per_iteration // share // config.learners
     try:
-        if layout.mode == "sync":
+        if form is not None:
+            from parl.runs.shards import shards_of  # only now: it loads Ray
+
+            assert isinstance(learner, ShardedLearner)
+            shards = shards_of(parts, say, env)
+            execution = Sharded(pool, shards, form, fragments, spec, learner, seeds, *shape)
+            shards.ready()
+        elif layout.mode == "sync":
             execution = Pooled(pool, spec, *run)
         else:
-            fragments = layout.envs_per_iteration // share // config.learners
             execution = Streamed(pool, fragments, spec, *run)
         pool.ready()
     except BaseException:
         pool.close()
+        if shards is not None:
+            shards.close()
         raise
     return execution
 
@@ -206,4 +231,5 @@ def make_collector(
         vector(num_envs, env_seed(seed, worker), (k * workers + worker % workers) * num_envs)
         for k, seed in enumerate(seeds.values)
     ]
-    return Collector(envs, algorithm, seeds, worker, log_info)
+    place = places(num_envs, worker % workers * num_envs, workers * num_envs)
+    return Collector(envs, algorithm, seeds, worker, log_info, place=place)

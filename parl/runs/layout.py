@@ -11,6 +11,10 @@ from parl.envs.factory import EnvFactory
 from parl.recipes.base import OffPolicyRecipe, OnPolicyRecipe, Recipe
 from parl.runs.config import RunConfig
 
+EPSILON, SPREAD = 0.4, 7.0  # of many environments: 0.4^(1 + 7 i / (N - 1)) of environment i of N
+NOISES = 3.0  # whose noise is 0.4^(3 i / (N - 1)) of the whole
+CALL = 32  # batches that are drawn from shards in one call, at least
+
 
 class Layout(NamedTuple):
     """Who collects, and how much of it one iteration learns from."""
@@ -74,17 +78,34 @@ def layout_of(config: RunConfig, algorithm: str, recipe: Recipe, factory: EnvFac
             f"fused execution needs an environment in JAX, which {factory.spec.id} is not; "
             "use --execution host."
         )
+    if config.replay_shards and not isinstance(recipe, OffPolicyRecipe):
+        raise ConfigError(
+            f"{algorithm} learns on-policy and has no replay: leave out --replay-shards, or use "
+            "an off-policy algorithm such as dqn or sac."
+        )
     mode = mode_of(config, algorithm, recipe)
     updates = recipe.updates if isinstance(recipe, OffPolicyRecipe) else 1
-    parts = 1  # into which an iteration is divided
-    if mode == "async" and isinstance(recipe, OffPolicyRecipe):
+    parts, rounds = 1, 1  # into which an iteration is divided, or which are one
+    if config.replay_shards:
+        parts, rounds = for_calls(updates, workers)
+    elif mode == "async" and isinstance(recipe, OffPolicyRecipe):
         # as few workers' fragments as leave a whole number of updates, at best one; on-policy
         # batches stay
         parts = math.gcd(updates, workers // config.learners)
     if config.learners > 1:
         check_learners(config, execution, recipe)
     envs = recipe.num_envs
-    return Layout(execution, mode, workers, envs // workers, envs // parts, updates // parts)
+    per_iteration = envs * rounds // parts, updates * rounds // parts
+    return Layout(execution, mode, workers, envs // workers, *per_iteration)
+
+
+def for_calls(updates: int, workers: int) -> tuple[int, int]:
+    """(parts, rounds) that make iterations of at least CALL updates, or hardly more.
+
+    An iteration of all workers' fragments is divided into parts, or as many rounds are one.
+    """
+    divisors = [d for d in range(1, workers + 1) if updates % d == 0 and workers % d == 0]
+    return max(d for d in divisors if d == 1 or updates // d >= CALL), -(-CALL // updates)
 
 
 def check_learners(config: RunConfig, execution: str, recipe: Recipe) -> None:
@@ -144,6 +165,11 @@ def mode_of(config: RunConfig, algorithm: str, recipe: Recipe) -> str:
     if mode == "auto":
         made_for_it = tolerant and isinstance(recipe, OnPolicyRecipe)
         mode = "async" if config.actors and made_for_it and not config.clients else "sync"
+        mode = "async" if config.replay_shards else mode
+    if mode == "async" and not tolerant and config.replay_shards:
+        raise ConfigError(
+            f"{algorithm} cannot learn from rollouts of older policies: leave out --replay-shards."
+        )
     if mode == "async" and not tolerant:
         raise ConfigError(
             f"{algorithm} cannot learn from rollouts of older policies: "
@@ -167,6 +193,18 @@ def at_least_one_env_per_worker(recipe: Recipe, workers: int) -> Recipe:
     if isinstance(recipe, OffPolicyRecipe):
         more["updates"] = math.ceil(recipe.updates * workers / recipe.num_envs)
     return recipe.override(more)
+
+
+def exploring_apart(recipe: Recipe) -> Recipe:
+    """The recipe with environments that explore unlike each other, if it has not said so already.
+
+    Shares of random actions are those of Horgan et al. 2018, arXiv:1803.00933, section 4.1.
+    """
+    said = recipe.settings()
+    if said.get("epsilon_spread") == 0 and said["epsilon_start"] > 0:
+        epsilon = {"epsilon_start": EPSILON, "epsilon_end": EPSILON, "epsilon_spread": SPREAD}
+        recipe = recipe.override(epsilon)
+    return recipe.override({"noise_spread": NOISES}) if said.get("noise_spread") == 0 else recipe
 
 
 def run_seeds(config: RunConfig) -> Seeds:

@@ -73,7 +73,8 @@ def differences(trainer: Trainer, found: Checkpoint) -> list[str]:
     odd = []
     if not meta.get("exact", True):
         odd.append("its environments begin new episodes")
-    if trainer.execution.state.replay is not None and not found.under("replay"):
+    has_replay = trainer.execution.state.replay is not None or "shards" in meta
+    if has_replay and not found.under("replay"):
         odd.append("it has no replay, which fills anew before learning goes on")
     if (before := meta.get("devices", devices)) != devices:
         odd.append(f"it was saved on {device_words(before)}, now on {device_words(devices)}")

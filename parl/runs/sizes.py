@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from parl.agents.execution.protocol import Seeds
-from parl.agents.learner import Learner, OffPolicy, example_rollout
+from parl.agents.learner import Learner, OffPolicy, shapes
 from parl.core.errors import ConfigError
 from parl.core.memory import available_memory
 from parl.core.spec import EnvSpec, example
@@ -84,7 +83,7 @@ def needed(
     config: RunConfig, spec: EnvSpec, learner: Learner, num_envs: int, length: int, on_host: bool
 ) -> list[Need]:
     """The memory needed by the large parts of a run, from traced shapes."""
-    train, rollout = shapes(learner, spec, num_envs, length)
+    train, rollout = shapes(learner.algorithm, spec, length, num_envs)
     seeds = config.num_seeds
     of_seeds = f" of {seeds:,} seeds" if seeds > 1 else ""
     fewer = ", or --num-seeds" if seeds > 1 else ""
@@ -113,18 +112,6 @@ def needed(
             )
         )
     return needs
-
-
-def shapes(learner: Learner, spec: EnvSpec, num_envs: int, length: int) -> tuple[Any, Any]:
-    """Shapes of an algorithm's state and of a rollout; nothing is computed."""
-    found = {}
-
-    def start(key: Any) -> Any:
-        train = learner.algorithm.init(key, spec)
-        found["rollout"] = example_rollout(learner.algorithm, train, spec, length, num_envs)
-        return train
-
-    return jax.eval_shape(start, Seeds((0,)).keys().init), found["rollout"]
 
 
 def bytes_of(tree: Any) -> int:

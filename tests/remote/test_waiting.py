@@ -167,7 +167,9 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
         def close(self):
             living.remove(self)
 
-    monkeypatch.setattr("parl.runs.executions.Collector", lambda envs, *_: ToyCollector(envs[0]))
+    monkeypatch.setattr(
+        "parl.runs.executions.Collector", lambda envs, *_, **__: ToyCollector(envs[0])
+    )
     make = partial(make_collector, vector, None, Seeds((0,)), 3, (), 3)
     pool = RolloutPool(make, 3, 3, 10, mode="async", backend="inline", seed=5)
     pool.publish(np.float32(0.5), 0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from parl import ops
 from parl.agents.execution.ended import Ended, both, nothing
-from parl.agents.execution.protocol import Seeds, act, no_legal_action
+from parl.agents.execution.protocol import Seeds, act, no_legal_action, places
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import named_leaves, to_numpy
 from parl.core.errors import CheckpointError, Halted
@@ -28,6 +28,13 @@ class Fragment(NamedTuple):
 
     rollout: Rollout  # leaves [*lead, T, B, ...], memory [*lead, B, ...]
     ended: Ended  # [*lead] each
+
+
+class Kept(NamedTuple):
+    """A rollout that stays where it is, in the place of one in a Fragment."""
+
+    rollout: Any  # how to get it
+    leaves: list[np.ndarray]  # those of its leaves that are needed here, in their order
 
 
 class CollectorState(NamedTuple):
@@ -100,22 +107,33 @@ def before_learning(state: CollectorState, fragment: Fragment) -> CollectorState
 
 @shared
 def act_program(random: bool, explore: bool, spec: ExactSpec, seeds: Seeds, structure: Any) -> Any:
-    """(algorithm, policy, obs, first, memory, key, time) -> what `act` gives.
+    """(algorithm, policy, obs, first, memory, key, time, place) -> what `act` gives.
 
     For algorithms of a structure.
     """
 
     def acting(
-        algorithm: Algorithm, policy: Any, obs: Any, first: Any, memory: Any, key: Any, time: Any
+        algorithm: Algorithm,
+        policy: Any,
+        obs: Any,
+        first: Any,
+        memory: Any,
+        key: Any,
+        time: Any,
+        place: Any,
     ) -> Any:
         key = jax.random.fold_in(key, time)
-        return act(algorithm, spec.spec, policy, obs, first, memory, key, random, explore)
+        return act(algorithm, spec.spec, policy, obs, first, memory, key, random, explore, place)
 
-    return jax.jit(seeds.vmap(acting, (seeds.learner_axis, 0, 0, 0, 0, 0, None)))
+    return jax.jit(seeds.vmap(acting, (seeds.learner_axis, 0, 0, 0, 0, 0, None, None)))
 
 
 class Collector:
-    """Steps one vector environment per seed with one policy per seed."""
+    """Steps one vector environment per seed with one policy per seed.
+
+    `place` [B] is where its environments stand among all of a run, see `places`; by default they
+    are all.
+    """
 
     def __init__(
         self,
@@ -125,9 +143,11 @@ class Collector:
         worker: int = 0,
         log_info: Sequence[str] = (),
         explore: bool = True,
+        place: np.ndarray | None = None,
     ):
         self.envs, self.seeds = list(envs), seeds
         self.num_envs = envs[0].num_envs
+        self.place = places(self.num_envs) if place is None else place
         self.time = 0
         self.key = seeds.stack([jax.random.fold_in(k, worker) for k in self.seed_keys()])
         self.memory = algorithm.memory((*seeds.lead, self.num_envs))
@@ -184,6 +204,7 @@ class Collector:
                 self.memory,
                 self.key,
                 np.int32(self.time),
+                self.place,
             )
             action = jax.tree.map(np.asarray, action)
             new = self.step(action)
@@ -204,7 +225,7 @@ class Collector:
 
     def structure(self, program: Any, policy: Any) -> Any:
         """That of a step as it is recorded."""
-        args = self.obs, self.first, self.memory, self.key, np.int32(self.time)
+        args = self.obs, self.first, self.memory, self.key, np.int32(self.time), self.place
         action, _, extras = jax.eval_shape(program, self.data, policy, *args)
         return jax.tree.structure((self.obs, action, 0, 0, self.obs, 0, 0, extras))
 

@@ -124,7 +124,8 @@ class Pooled:
                 clock = np.int32(self.iteration)
                 learned = self.learn(self.data, self.state, rollout, self.keys, clock)
                 self.state, policy, info = learned
-                metrics.append(info)
+                if info:
+                    metrics.append(info)
             self.iteration += 1
             jax.block_until_ready(policy)  # publishing waits for it anyway, and is told apart
             with spent.on("publish"):

@@ -290,18 +290,30 @@ def act(
     key: Array,
     random: bool,
     explore: bool = True,
+    place: Any = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Actions for obs [B, *O], with memory reset at the start of an episode.
 
-    `random` replaces the policy's actions by uniform ones, for warm-up.
+    `random` replaces the policy's actions by uniform ones, for warm-up. `place` [B] is where the
+    environments stand among all of a run, see `places`; by default they are all.
     """
     memory = ops.where_first(first, algorithm.memory(first.shape), memory)
+    if explore:
+        place = places(first.shape[0]) if place is None else place
+        algorithm, policy = algorithm.exploring(policy, place)
     action, memory, extras = algorithm.act(policy, obs, memory, key, explore)
     if random:
         legal = ops.legal_actions(obs)
         shape = (*first.shape, *spec.agent_shape)
         action = ops.uniform_action(key, spec.action_space, shape, legal)
     return action, memory, extras
+
+
+def places(count: int, first: int = 0, total: int = 0) -> np.ndarray:
+    """[count] from 0 to 1: where environments stand that begin with `first` of `total`."""
+    return np.linspace(first, first + count - 1, count, dtype=np.float32) / max(
+        (total or count) - 1, 1
+    )
 
 
 def no_legal_action(spec: EnvSpec) -> EnvError:

@@ -5,6 +5,7 @@ Drawing descends from the top with one gather of WIDTH numbers per level for all
 tree would take seven times as many steps.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,18 +58,44 @@ class Priorities(struct.PyTreeNode):
     def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
         """Indices [*shape] int32, drawn with probability proportional to priority."""
         place = np.zeros(shape, np.int32)
-        for level, k in zip(
-            reversed(self.levels), jax.random.split(key, len(self.levels)), strict=True
+        for level, share in zip(
+            reversed(self.levels), uniforms(key, len(self.levels), shape), strict=True
         ):
-            nodes = level.reshape(-1, WIDTH)[place]  # [*shape, WIDTH]
-            sums = nodes.cumsum(-1)
-            mark = jax.random.uniform(k, shape) * sums[..., -1]
-            mark = jnp.minimum(mark, jnp.nextafter(sums[..., -1], 0.0))  # it may be rounded up
             if isinstance(level, np.ndarray):
-                mark = np.asarray(mark)
-            child = (sums <= mark[..., None]).sum(-1).clip(0, WIDTH - 1)
-            place = place * WIDTH + child
+                child = child_on_host(level.reshape(-1, WIDTH), place, np.asarray(share))
+            else:
+                sums = level.reshape(-1, WIDTH)[place].cumsum(-1)  # [*shape, WIDTH]
+                child = (sums <= below(share, sums[..., -1], jnp)[..., None]).sum(-1)
+            place = place * WIDTH + child.clip(0, WIDTH - 1)
         return place.astype("int32")
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def uniforms(key: Array, count: int, shape: tuple[int, ...]) -> list[Array]:
+    """`count` arrays of `shape`, uniform in [0, 1)."""
+    return [jax.random.uniform(k, shape) for k in jax.random.split(key, count)]
+
+
+def below(share: Any, total: Any, xp: Any) -> Any:
+    """share * total, which may be rounded up to the total, below it."""
+    return xp.minimum(share * total, xp.nextafter(total, xp.zeros_like(total)))
+
+
+def child_on_host(nodes: np.ndarray, place: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """How many children of node `place` [...] end at or before a share of its sum.
+
+    By bisection: comparing with all WIDTH children takes ten times as long.
+    """
+    if place.size < len(nodes):
+        nodes, place = nodes[place.ravel()], np.arange(place.size).reshape(place.shape)
+    sums = nodes.cumsum(-1)
+    mark, sums = below(share, sums[place, -1], np), sums.ravel()
+    child = np.zeros(place.shape, np.int64)
+    start, step = place * WIDTH - 1, WIDTH // 2
+    while step:
+        child += step * (sums[start + child + step] <= mark)
+        step //= 2
+    return child + (sums[start + child + 1] <= mark)
 
 
 def written(level: Any, index: Any, values: Any) -> Any:

@@ -91,27 +91,28 @@ class NStep(Sampler):
 
     def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Step:
         steps = self.inner.at(state, window(state, index, self.n), change)
-        return self.joined(steps, stored(state, index, self.n))
+        return joined(steps, stored(state, index, self.n), self.gamma)
 
-    def joined(self, steps: Step, there: Array) -> Step:
-        """Joins windows [n, ...] into steps [...]; `there` [n, ...] marks rows that are stored."""
-        steps = jax.tree.map(jnp.asarray, steps)
-        within = together(steps, there)  # [n, ...]
-        factor = jnp.where(within, self.gamma * steps.discount, 1.0)  # [n, ...]
-        before = jnp.concatenate([jnp.ones_like(factor[:1]), factor[:-1]]).cumprod(0)
-        weight = ops.expand_like(within * before, steps.reward)  # 0 beyond the window's end
-        end = within.sum(0) - 1
 
-        def at_end(x: Array) -> Array:
-            place = ops.expand_like(end, x[0])[None]
-            return jnp.take_along_axis(x, place, 0)[0]
+@jax.jit
+def joined(steps: Step, there: Array, gamma: Array) -> Step:
+    """Joins windows [n, ...] into steps [...]; `there` [n, ...] marks rows that are stored."""
+    within = together(steps, there)  # [n, ...]
+    factor = jnp.where(within, gamma * steps.discount, 1.0)  # [n, ...]
+    before = jnp.concatenate([jnp.ones_like(factor[:1]), factor[:-1]]).cumprod(0)
+    weight = ops.expand_like(within * before, steps.reward)  # 0 beyond the window's end
+    end = within.sum(0) - 1
 
-        return jax.tree.map(lambda x: x[0], steps)._replace(
-            reward=ops.weighted(weight, steps.reward).sum(0),
-            discount=steps.discount[0] * factor[1:].prod(0),
-            next_obs=jax.tree.map(at_end, steps.next_obs),
-            last=at_end(steps.last),
-        )
+    def at_end(x: Array) -> Array:
+        place = ops.expand_like(end, x[0])[None]
+        return jnp.take_along_axis(x, place, 0)[0]
+
+    return jax.tree.map(lambda x: x[0], steps)._replace(
+        reward=ops.weighted(weight, steps.reward).sum(0),
+        discount=steps.discount[0] * factor[1:].prod(0),
+        next_obs=jax.tree.map(at_end, steps.next_obs),
+        last=at_end(steps.last),
+    )
 
 
 class NextAction(Sampler):
@@ -132,13 +133,14 @@ class Prioritized(Sampler):
     """Draws items in proportion to (td_error + epsilon)^alpha; new items get the largest so far.
 
     Schaul et al. 2016, arXiv:1511.05952, section 3. Steps get `weight` in their extras, the
-    importance weight (1 / (N P))^beta divided by the largest in the batch. The algorithm must
-    report `td_error` [B] for each batch.
+    importance weight (1 / (N P))^beta divided by the largest in the batch, unless whoever joins
+    batches of several replays does that. The algorithm must report `td_error` [B] for each batch.
     """
 
     alpha: float = 0.6
     beta: float = 0.4
     epsilon: float = 1e-3
+    normalized: bool = static(default=True)  # whether weights are divided by the largest
 
     def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
         state = self.inner.init(items, lead, stride)
@@ -165,10 +167,12 @@ class Prioritized(Sampler):
     def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Step:
         steps = self.inner.at(state, index, change)
         priority = state.priorities[index]
+        xp = np if self.on_host else jnp
         known = priority > 0  # priority 0: replaced by another item
-        share = jnp.where(known, priority, 1.0) / state.priorities.total
-        weight = jnp.where(known, (state.size * share) ** -self.beta, 0.0)
-        weight = weight / jnp.maximum(weight.max(-1, keepdims=True), 1e-30)
+        share = xp.where(known, priority, 1.0) / xp.maximum(state.priorities.total, 1e-30)
+        weight = xp.where(known, (state.size * share) ** -self.beta, 0.0)
+        if self.normalized:
+            weight = weight / xp.maximum(weight.max(-1, keepdims=True), 1e-30)
         return steps._replace(extras={**steps.extras, "weight": weight})
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
@@ -176,15 +180,15 @@ class Prioritized(Sampler):
             raise ConfigError(
                 "this algorithm reports no td_error to prioritise by; set priority 0."
             )
-        usable = self.usable(state, index)
-        new = jnp.where(usable, self.priority(td_error), 0.0)
+        usable, xp = self.usable(state, index), np if self.on_host else jnp
+        new = xp.where(usable, self.priority(xp.asarray(td_error), xp), 0.0)
         return state.replace(priorities=state.priorities.set(index, new))
 
-    def priority(self, td_error: Array) -> Array:
+    def priority(self, td_error: Any, xp: Any = jnp) -> Any:
         """(|td_error| + epsilon)^alpha; errors that are not finite or beyond LARGEST count as 0.
 
         Such an update was discarded, so the item should rarely be drawn again.
         """
-        size = jnp.abs(td_error)
-        size = jnp.where(size <= LARGEST, size, 0.0)
-        return jnp.minimum((size + self.epsilon) ** self.alpha, HUGE)
+        size = xp.abs(td_error)
+        size = xp.where(size <= LARGEST, size, 0.0)
+        return xp.minimum((size + self.epsilon) ** self.alpha, HUGE)

@@ -82,12 +82,3 @@ class QLearning(Algorithm):
 def greedy(q: Array, legal: Array | None) -> Array:
     """The best legal actions [...] int32 by values [..., A]."""
     return jnp.argmax(q if legal is None else ops.mask_illegal(q, legal), -1).astype(jnp.int32)
-
-
-def spread_epsilons(epsilon: Array, spread: Array | float, size: int) -> Array:
-    """epsilon^(1 + spread i / (size - 1)) of environment i, [size]; a single one has epsilon.
-
-    Horgan et al. 2018, arXiv:1803.00933, section 4.1.
-    """
-    place = jnp.arange(size) / max(size - 1, 1)
-    return epsilon ** (1 + spread * place)

@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from parl import ops
 from parl.algorithms.wrappers.base import AlgorithmWrapper
+from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, Strategy, Window, static
 
@@ -155,6 +156,10 @@ class Normalized(AlgorithmWrapper):
         self, policy: NormalizedPolicy, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
         return self.inner.act(policy.inner, normalize(policy.obs, obs), memory, key, explore)
+
+    def exploring(self, policy: NormalizedPolicy, place: Array) -> tuple[Algorithm, Any]:
+        inner, own = self.inner.exploring(policy.inner, place)
+        return self.replace(inner=inner), policy.replace(inner=own)
 
     def strategy(self, policy: NormalizedPolicy, obs: Any, memory: Any) -> tuple[Strategy, Any]:
         return self.inner.strategy(policy.inner, normalize(policy.obs, obs), memory)

@@ -14,6 +14,7 @@ from flax import struct
 from parl import ops
 from parl.algorithms.shared import windows
 from parl.algorithms.wrappers.base import AlgorithmWrapper
+from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Params, Rollout, Step, Window
 from parl.models.histories import AtStep, InWindow, WithHistory
@@ -67,6 +68,10 @@ class Remembering(AlgorithmWrapper):
         if explore:
             extras = extras | {"memory": memory.networks}
         return action, Memories(inner, after), extras
+
+    def exploring(self, policy: RememberingPolicy, place: Array) -> tuple[Algorithm, Any]:
+        inner, own = self.inner.exploring(policy.inner, place)
+        return self.replace(inner=inner), policy.replace(inner=own)
 
     def observe(self, state: Any, rollout: Rollout) -> Any:
         return self.inner.observe(state, rollout)

@@ -12,6 +12,7 @@ from flax import struct
 
 from parl.algorithms.shared.critics import every_n
 from parl.algorithms.wrappers.base import AlgorithmWrapper
+from parl.core.algorithm import Algorithm
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Strategy, static
 
@@ -42,6 +43,10 @@ class Resetting(AlgorithmWrapper):
         self, policy: Any, obs: Any, memory: Any, key: Array, explore: bool
     ) -> tuple[Any, Any, dict[str, Any]]:
         return self.inner.act(policy, obs, memory, key, explore)
+
+    def exploring(self, policy: Any, place: Array) -> tuple[Algorithm, Any]:
+        inner, policy = self.inner.exploring(policy, place)
+        return self.replace(inner=inner), policy
 
     def strategy(self, policy: Any, obs: Any, memory: Any) -> tuple[Strategy, Any]:
         return self.inner.strategy(policy, obs, memory)
