@@ -104,11 +104,13 @@ def tflite_backend(place: Path, program: str = "greedy") -> Backend:
     return by_rows(found, act)
 
 
-def jax_backend(whole: "Acting", maps: "dict[str, EnvAction]") -> Backend:
-    """`act` in JAX as a form: all that it gives, by name."""
+def jax_backend(
+    whole: "Acting", maps: "dict[str, EnvAction]", program: Callable[..., Any] | None = None
+) -> Backend:
+    """`act` in JAX as a form: all that it gives, by name; `program` is that of `whole.call`."""
     import jax
 
-    call, key = jax.jit(whole.call), np.array([0, 0], np.uint32)
+    call, key = program or jax.jit(whole.call), np.array([0, 0], np.uint32)
     names = [*whole.obs, *whole.memory]
 
     def act(given: dict[str, Any], batch: int) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 Nothing is compiled for them: the shapes of a policy are traced, its numbers are drawn.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 import parl
 from parl.core.actions import number_map
@@ -25,7 +27,9 @@ def drawn(algorithm: Any, spec: parl.EnvSpec, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, x: Any) -> np.ndarray:
-        numbers = 0.4 * rng.standard_normal(x.shape)
+        # as wide as a network's are: sums of many inputs would be too large to compare closely
+        wide = min(0.4, 1 / np.sqrt(max(np.prod(x.shape[:-1]), 1)))
+        numbers = wide * rng.standard_normal(x.shape)
         name = jax.tree_util.keystr(path[-1:]).lower()
         if any(word in name for word in POSITIVE):
             numbers = 0.5 + np.abs(numbers)
@@ -54,6 +58,24 @@ def box_spec(low: Any, high: Any, shape: tuple[int, ...] = (3,), dtype: str = "f
     """An environment of vectors whose actions have these bounds."""
     space, action_map = number_map(low, high, shape, np.dtype(dtype))
     return parl.EnvSpec("bounds", parl.Box((5,)), space, action_map=action_map)
+
+
+PROGRAMS: dict[str, Any] = {}  # compiled, by the text of what was traced
+
+
+def shared(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as a program that it shares with those that differ in their constants alone."""
+    traced: dict[Any, Any] = {}  # by the shapes of the arguments
+
+    def program(*given: Any) -> Any:
+        shapes = tuple((x.shape, x.dtype) for x in given)
+        if shapes not in traced:
+            traced[shapes] = jax.make_jaxpr(call)(*given)
+        closed = traced[shapes]
+        run = lambda consts, given: jaxpr_as_fun(closed.replace(consts=consts))(*given)
+        return PROGRAMS.setdefault(str(closed), jax.jit(run))(closed.consts, given)
+
+    return program
 
 
 def parts(found: Source, **settings: Any) -> Parts:

@@ -49,7 +49,7 @@ def failures(found: Source, parts: Parts) -> list[str]:
     program = parts.programs["greedy"]
     rows = sequences(observed.adversarial(found.spec, parts.whole, 100, 0))
     start = {name: x[0] for name, x in parts.whole.memory.items()}
-    act = jax_backend(parts.whole, parts.maps)
+    act = jax_backend(parts.whole, parts.maps, policies.shared(parts.whole.call))
     case = parity.case("adversarial", act, parts.traced, rows, start)
     report = parity.compare("numpy", Runner(program), program, parts.start, [case])
     assert report["adversarial"]["observations"] == 100

@@ -56,7 +56,7 @@ LUX = Competition(
 GRID = Competition(
     "l2rpn", packages.grid, 5.0, 60.0, 300 * MB, 8 * GB, ("grid2op", "lightsim2grid", "scipy"),
     "upload {file} on the competition's page at codabench.org (My Submissions)", module="grid2op",
-    game="l2rpn_case14_sandbox",
+    game="rte_case14_realistic",
 )  # fmt: skip
 MYO = Competition(
     "myochallenge", packages.myo, 1.0, 60.0, 1 * GB, 4 * GB,

@@ -333,24 +333,36 @@ def score(rewards: list[Any], seat: int) -> float:
 def grid_games(probe: Any, report: dict[str, Any]) -> None:
     """Episodes of grid2op on its bundled chronics."""
     grid2op: Any = importlib.import_module("grid2op")
-    env = grid2op.make(probe.job["game"], test=True)
+    given: dict[str, Any] = {"test": True}
+    if importlib.util.find_spec("lightsim2grid") is not None:  # the quick solver of power flows
+        given["backend"] = importlib.import_module("lightsim2grid").LightSimBackend()
+    env = grid2op.make(probe.job["game"], **given)
     report["tested_with"] = f"{probe.job['game']} of grid2op {grid2op.__version__}"
-    survived, returns = [], []
-    for number in range(probe.job["games"]):
+
+    def survived(number: int, act: Any) -> tuple[int, float]:
+        """(steps, return) of an episode of the chronic of this number."""
         env.seed(number)
+        env.set_id(number)
         obs, total, steps, over = env.reset(), 0.0, 0, False
-        reward = 0.0
-        probe.reset()
         while not over:
-            move = probe.act(obs, env.action_space)
-            obs, reward, over, info = env.step(move)
+            obs, reward, over, info = env.step(act(obs))
             if info["is_ambiguous"] or info["is_illegal"]:
                 kind = "ambiguous" if info["is_ambiguous"] else "illegal"
                 probe.watch.note("illegal action", f"step {steps} of episode {number} is {kind}")
             total, steps = total + float(reward), steps + 1
-        survived.append(steps)
-        returns.append(total)
-    report["played"] = {"games": len(returns), "steps_survived": survived, "returns": returns}
+        return steps, total
+
+    played, idle = [], []
+    for number in range(probe.job["games"]):
+        probe.reset()
+        played.append(survived(number, lambda obs: probe.act(obs, env.action_space)))
+        idle.append(survived(number, lambda obs: env.action_space({})))
+    report["played"] = {
+        "games": len(played),
+        "steps_survived": [steps for steps, _ in played],
+        "by_doing_nothing": [steps for steps, _ in idle],
+        "returns": [total for _, total in played],
+    }
 
 
 REAL = {"plain": gymnasium_games, "kaggle": kaggle_games, "l2rpn": grid_games}

@@ -25,7 +25,8 @@ PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty"
              "os.spawn", "pty.spawn")  # fmt: skip
 FILES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate",
          "os.chmod", "shutil.rmtree")  # fmt: skip
-DEVICES = ("/dev/null", "/dev/urandom", "/proc/self", "/sys/devices/system/cpu", "/etc/localtime")
+DEVICES = ("/dev/null", "/dev/urandom", "/proc/self", "/sys/devices/system/cpu", "/etc/localtime",
+           "/usr/share/zoneinfo")  # fmt: skip
 KILLED_AFTER = 3.0  # times what an action may take
 
 
