@@ -1,6 +1,7 @@
 """The Python face: hand-written loops, own models, saved agents, evaluation."""
 
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import gymnasium
@@ -80,7 +81,8 @@ def test_the_same_seed_plays_the_same_loop(played: parl.Agent) -> None:
 def test_predict_is_greedy_for_one_observation_and_a_batch(played: parl.Agent) -> None:
     obs = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     params = played.get_weights().params
-    expected = np.argmax(Network().apply(params, obs), -1)
+    values: Any = Network().apply(params, obs)
+    expected = np.argmax(values, -1)
     np.testing.assert_array_equal(played.predict(obs), expected)
     assert played.predict(obs[3]) == expected[3] and played.predict(obs[3]).shape == ()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import gymnasium
 import jax
@@ -96,7 +97,7 @@ def test_a_curriculum_is_learned_in_and_resumed_bit_for_bit(env, seeds, tmp_path
 def test_parameters_are_data_of_one_program():
     env, key = Pay(), jax.random.key(0)
     vector = jax_vector.reset(env, key, 3)
-    step = jax.jit(lambda vector: jax_vector.autostep(env, vector, jnp.zeros(3, jnp.int32)))
+    step: Any = jax.jit(lambda vector: jax_vector.autostep(env, vector, jnp.zeros(3, jnp.int32)))
     for pay, level in ((2.0, 1), (3.0, 2)):
         vector = jax_vector.changed(env, vector, {"pay": pay, "level": level})
         vector, new = step(vector)

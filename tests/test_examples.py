@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,7 +179,8 @@ def test_a_package_outside_adds_what_is_its_own(tmp_path, monkeypatch, capsys):
     assert Path("watched.txt").read_text().split() == ["64", "128", "192"]
     assert Path("lines.txt").read_text().split()[-1] == "192"
     assert main(["eval", "host", "--episodes", "2"]) == 0
-    assert parl.load("host").algorithm.caution == 0.2
+    loaded: Any = parl.load("host").algorithm
+    assert loaded.caution == 0.2
     assert capsys.readouterr().err == ""
 
 

@@ -26,7 +26,8 @@ from parl.recipes import RECIPES, fits, make_recipe, recipe_class
 from parl.runs.build import resolve
 from parl.runs.config import RunConfig
 
-Box, INF = spaces.Box, np.inf
+Box: Any = spaces.Box
+INF = np.inf
 
 
 class Env(gymnasium.Env):
@@ -91,7 +92,7 @@ ACTIONS = [
     (Box(0, 10, (1,), np.int64), [0.33], [7]),
     (spaces.Discrete(3, start=5), 1, 6),
     (spaces.MultiDiscrete([3, 4], start=[1, -1]), [2, 0], [3, -1]),
-    (spaces.MultiDiscrete([[2, 3], [4, 5]]), [1, 2, 3, 4], [[1, 2], [3, 4]]),
+    (spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])), [1, 2, 3, 4], [[1, 2], [3, 4]]),
     (spaces.MultiBinary((2, 2)), [1, 0, 0, 1], [[1, 0], [0, 1]]),
 ]
 
@@ -117,7 +118,7 @@ OBSERVATIONS = [
     Box(-1, 1, ()),
     Box(-1, 1, (2, 2), np.float64),
     spaces.Discrete(4, start=-2),
-    spaces.MultiDiscrete([[2, 3], [3, 2]]),
+    spaces.MultiDiscrete(np.array([[2, 3], [3, 2]])),
     spaces.Tuple((spaces.Discrete(4), Box(-1, 1, (2,)))),
     spaces.Dict(x=Box(-1, 1, (2,)), y=spaces.Dict(z=spaces.Discrete(3, start=1))),
 ]
@@ -185,7 +186,7 @@ def test_parts_have_to_be_there_and_of_one_batch() -> None:
 
 
 def test_lists_are_observations_and_the_networks_action_is_kept_where_clipping_loses_it() -> None:
-    made, _ = agent(np.float32([2.5]), act=Box(2, 10, (1,)))
+    made, _ = agent(np.array([2.5], np.float32), act=Box(2, 10, (1,)))
     assert made.sample([0, 0, 0]) == 10
     assert set(made.extras) == {"log_prob", "action"} and made.extras["action"] == 2.5
     made.learn(parl.transition([0, 0, 0], 10, 1.0, [0, 0, 0], False, False, made.extras))
@@ -234,7 +235,7 @@ def test_an_action_that_is_not_the_environments_is_one_sentence() -> None:
 
 def test_a_spec_of_ones_own_has_its_bounds() -> None:
     spec = parl.EnvSpec("mine", parl.Box((3,)), parl.Box((1,), low=0.0, high=10.0))
-    made = parl.Agent(Fixed(np.float32([0.5])), spec)
+    made = parl.Agent(Fixed(np.array([0.5], np.float32)), spec)
     np.testing.assert_array_equal(made.predict(np.zeros(3)), [7.5])
 
 
@@ -253,8 +254,8 @@ class Masked(Fixed):
 class Tuples(gymnasium.Env):
     """Two agents with tuples of spaces."""
 
-    observation_space = spaces.Tuple((Box(-1, 1, (2,)), Box(-1, 1, (3,))))
-    action_space = spaces.Tuple((spaces.Discrete(2, start=3), spaces.Discrete(4)))
+    observation_space: Any = spaces.Tuple((Box(-1, 1, (2,)), Box(-1, 1, (3,))))
+    action_space: Any = spaces.Tuple((spaces.Discrete(2, start=3), spaces.Discrete(4)))
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         return self.observation_space.sample(), {}
@@ -391,7 +392,7 @@ def test_what_cannot_be_learned_from_is_one_sentence() -> None:
     with pytest.raises(SpaceError, match=r"action \[0\.5\] is not one of the space"):
         q_agent().learn(parl.transition(see, 0.5, 1.0, see, False, False))
     steps = rollout(0, 2).steps
-    wide = Rollout(Step(*[np.asarray(x, float) for x in steps[:-1]], {}), ())
+    wide = Rollout(jax.tree.map(lambda x: np.asarray(x, float), steps), ())
     assert q_agent(warmup=9).learn(wide) == {}, "numbers of any type"
 
 
@@ -436,6 +437,7 @@ def test_save_refuses_a_directory_with_other_things(tmp_path: Path) -> None:
     for place in (tmp_path / "notes.txt" / "agent", tmp_path / "notes.txt" / "agents" / "one"):
         with pytest.raises(CheckpointError, match=r"^could not save the agent to .*: Not a dir"):
             made.save(place)
+    place: Any
     for place, words in (("x\0y", "NUL"), ("n" * 300, "longer than 255 bytes"), (3, "be text")):
         with pytest.raises(ConfigError, match=words):
             made.save(place)
@@ -483,10 +485,12 @@ def test_a_run_is_loaded_without_its_environment_and_saved_again(tmp_path: Path)
     for k in (2, 5, -1):
         with pytest.raises(ConfigError, match=r"2 seeds.*from 0 to 1"):
             parl.load(run.path, seed_index=k)
+    k: Any
     for k in (True, "1", 0.5, None):
         with pytest.raises(ConfigError, match=r"^setting 'seed_index' must be int, not "):
             parl.load(run.path, seed_index=k)
-    second = parl.load(run.path, seed_index=np.int64(1))
+    one: Any = np.int64(1)
+    second = parl.load(run.path, seed_index=one)
     np.testing.assert_array_equal(second.predict(obs), agents[1].predict(obs))
     with pytest.raises(ConfigError, match="no checkpoint is called 'True'"):
         parl.load(run.path, checkpoint=True)

@@ -26,8 +26,8 @@ class Reach(gymnasium.Env):
     )
 
     def observed(self) -> dict[str, Any]:
-        at = np.float32([self.at])
-        return {"observation": at, "achieved_goal": at, "desired_goal": np.float32([3])}
+        at = np.array([self.at], np.float32)
+        return {"observation": at, "achieved_goal": at, "desired_goal": np.array([3], np.float32)}
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         super().reset(seed=seed)

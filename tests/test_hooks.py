@@ -1,6 +1,8 @@
 """Hooks get plain values, change nothing of what is learned, and may end a run."""
 
+import importlib
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from parl.cli import main
 from parl.core.errors import ConfigError
 from parl.runs.hooks import HookError, Hooks, Stop, loaded, stop_at, tell
 
-TINY = {
+TINY: dict[str, Any] = {
     "env": "jax:CartPole-v1",
     "num_envs": 2,
     "length": 8,
@@ -31,7 +33,9 @@ def plain(tmp_path_factory):
 def test_a_run_tells_what_it_does_and_learns_the_same(plain, tmp_path):
     told = []
     names = "on_start", "on_record", "on_evaluation", "on_checkpoint", "on_end"
-    hooks = {name: lambda values, name=name: told.append((name, values)) for name in names}
+    hooks: dict[str, Any] = {
+        name: lambda values, name=name: told.append((name, values)) for name in names
+    }
     run = parl.train("ppo", out=tmp_path / "run", **TINY, **hooks)
     assert run.result["params_sha256"] == plain.result["params_sha256"]
     assert told[0][0] == "on_start" and told[0][1]["config"]["algorithm"] == "ppo"
@@ -58,7 +62,13 @@ def test_a_hook_ends_a_run_that_can_be_resumed(plain, tmp_path):
 
 def test_a_run_ends_at_the_end_of_its_warm_up(tmp_path):
     """Nothing is compiled for learning that does not come."""
-    small = {"warmup": 32, "length": 8, "updates": 1, "capacity": 64, "batch_size": 8}
+    small: dict[str, Any] = {
+        "warmup": 32,
+        "length": 8,
+        "updates": 1,
+        "capacity": 64,
+        "batch_size": 8,
+    }
     run = parl.train(
         "dqn",
         "jax:CartPole-v1",
@@ -98,7 +108,7 @@ def test_settings_end_and_log_a_run(tmp_path, monkeypatch, capsys):
     ]
     flags = ["train", "ppo", *small, "--hidden", "8", "--quiet", "--log", "own_sink:take"]
     assert main([*flags, "--out", "a", "--stop-at", "1"]) == 0
-    import own_sink
+    own_sink = importlib.import_module("own_sink")
 
     assert [line["env_steps"] for line in own_sink.lines][-1] == 32
     assert "ended early: the return" in capsys.readouterr().out

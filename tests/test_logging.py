@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import struct
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,8 @@ from tensorboardX.proto import event_pb2
 from parl.core.errors import ParlError
 from parl.report.metrics import RunLog, plain, read_metrics
 
+PROTOCOL: Any = event_pb2  # its classes are made when it is imported
+
 
 def events(directory):
     """All events below a directory, by file and in order, parsed from their TFRecords."""
@@ -18,7 +21,7 @@ def events(directory):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
-            yield event_pb2.Event.FromString(data[12 : 12 + length])
+            yield PROTOCOL.Event.FromString(data[12 : 12 + length])
             data = data[16 + length :]
 
 
@@ -105,7 +108,7 @@ def test_tensorboard_mirrors_scalars(tmp_path):
     ]
     version, session, *_ = events(tmp_path)
     assert version.file_version == "brain.Event:2"
-    assert session.step == 0 and session.session_log.status == event_pb2.SessionLog.START
+    assert session.step == 0 and session.session_log.status == PROTOCOL.SessionLog.START
 
 
 def test_tensorboard_is_told_the_settings(tmp_path):
@@ -149,6 +152,7 @@ def test_a_full_disk_under_tensorboard(tmp_path, monkeypatch):
     def fail():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    assert log.mirror is not None
     monkeypatch.setattr(log.mirror.events, "flush", fail)
     with pytest.raises(ParlError, match="tensorboard: No space left on device"):
         log.write({"env_steps": 16, "x": 1})

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,7 @@ def test_paths_that_no_file_system_has(out: str) -> None:
 
 
 def test_values_of_the_python_face(tmp_path: Path) -> None:
+    bad: dict[str, Any]
     for bad in ({"episodes": 0}, {"episodes": "3"}, {"seed": -1}, {"max_steps": 0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             parl.evaluate(tmp_path, **bad)

@@ -25,7 +25,12 @@ from parl.runs.sides import check_team, is_divided
 
 ENV = "jax:tic_tac_toe"
 TINY = {"hidden": (4,), "num_envs": 8, "length": 9, "epochs": 1, "minibatches": 1}
-RUN = TINY | {"steps": 144, "eval_every": 72, "eval_episodes": 4, "absolute_episodes": 8}
+RUN: dict[str, Any] = TINY | {
+    "steps": 144,
+    "eval_every": 72,
+    "eval_episodes": 4,
+    "absolute_episodes": 8,
+}
 
 
 class Ordered(Algorithm):

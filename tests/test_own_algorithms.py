@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -77,7 +78,8 @@ def test_a_recipe_of_the_users_own_by_its_name(lab, capsys):
     assert main(["resume", "run", "--steps", "128", "--quiet"]) == 0
     assert json.loads((lab / "run" / "result.json").read_text())["env_steps"] == 128
     assert main(["eval", "run", "--episodes", "2"]) == 0
-    assert parl.load("run").algorithm.bonus == 0.5
+    loaded: Any = parl.load("run").algorithm
+    assert loaded.bonus == 0.5
     assert capsys.readouterr().err == ""
 
 
@@ -98,7 +100,7 @@ def test_an_algorithm_with_its_network_trains_and_is_asked_for_again(tmp_path):
 def test_a_learner_brings_its_own_replay(tmp_path):
     learner = parl.OffPolicy(DQN(q=Q()), parl.Replay(64), batch_size=4, updates=2, warmup=8)
     recipe = make_recipe(learner, SPEC)
-    made = recipe.learner(SPEC, 100, 1)
+    made: Any = recipe.learner(SPEC, 100, 1)
     assert (made.replay, made.batch_size, made.updates, made.warmup) == (learner.replay, 4, 2, 8)
     assert recipe.length == 2  # one update for each step
     assert "capacity" not in recipe.types() and "learning_rate" in recipe.types()
@@ -108,7 +110,8 @@ def test_collecting_is_that_of_the_nearest_recipe():
     class Mine(DQN):
         pass
 
-    recipe, ours = make_recipe(Mine(q=Q()), SPEC), DQNRecipe.for_env(SPEC)
+    recipe: Any = make_recipe(Mine(q=Q()), SPEC)
+    ours: Any = DQNRecipe.for_env(SPEC)
     assert recipe.batch_size == ours.batch_size and recipe.capacity == ours.capacity
     assert not recipe.normalize_obs  # the network is the user's: it sees what the environment says
 

@@ -1,5 +1,8 @@
 """Opponents and functions of the user's own: by module:attribute, or as objects."""
 
+import importlib
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,7 +57,7 @@ def lab(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_named_opponent_is_found_again(lab):
-    import own_rivals
+    own_rivals = importlib.import_module("own_rivals")
 
     path = lab / "a"
     run = parl.train("ippo", out=path, opponent="own_rivals:first_free", **RUN)
@@ -85,7 +88,7 @@ def test_players_of_every_kind():
     assert own_player(uniform, SPEC).algorithm is uniform
     first = own_player(lambda obs, key: obs["legal"].argmax(-1).astype(jnp.int32), SPEC)
     obs = {"legal": jnp.array([[[False, True], [True, True]]])}
-    assert first.algorithm.act((), obs, (), None, False)[0].tolist() == [[1, 0]]
+    assert first.algorithm.act((), obs, (), jax.random.key(0), False)[0].tolist() == [[1, 0]]
 
 
 class Lazy(Algorithm):
@@ -109,7 +112,7 @@ def test_what_cannot_play_is_one_sentence(own, said):
 
 @pytest.mark.slow
 def test_named_functions_are_heard_again_and_lost_ones_are_told(lab, capsys):
-    import own_rivals
+    own_rivals = importlib.import_module("own_rivals")
 
     small = {name: x for name, x in RUN.items() if name not in ("env", "absolute_episodes")}
     run = parl.train(

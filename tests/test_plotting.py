@@ -98,7 +98,8 @@ def test_the_style(tmp_path):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("environment steps", "episode return")
     assert "2,000" in [label.get_text() for label in axes.get_xticklabels()]
     assert not axes.spines["top"].get_visible() and not axes.spines["right"].get_visible()
-    assert not axes.get_legend().get_frame_on()
+    legend = axes.get_legend()
+    assert legend is not None and not legend.get_frame_on()
 
 
 def test_several_seeds(tmp_path):
@@ -213,7 +214,7 @@ def test_curves(tmp_path):
         "theirs (3 seeds)": ([2000, 4000], [6, 20]),
         "one": ([100, 200], [1, 10]),
     }
-    bands = [c.get_paths()[0].vertices for c in figure.axes[0].collections]
+    bands = [np.asarray(c.get_paths()[0].vertices) for c in figure.axes[0].collections]
     assert len(bands) == 2
     low, high = ops.stratified_bootstrap(scores[:, 1])[1:]
     last = bands[0][bands[0][:, 0] == 200, 1]

@@ -1,6 +1,7 @@
 """Where compiled programs are kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ def test_compiled_programs_lie_where_only_their_owner_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = cache_folder()
+    folder: Any = cache_folder()
     assert folder == tmp_path / "parl" / f"xla-{processor()}"
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o770)

@@ -41,9 +41,10 @@ def terminal(monkeypatch):
 
 def shown(progress, width):
     """The live display as text."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=False)
     console.print(Display(progress))
-    return console.file.getvalue().rstrip("\n").split("\n")
+    return file.getvalue().rstrip("\n").split("\n")
 
 
 def test_plain_lines(clock):
@@ -55,7 +56,7 @@ def test_plain_lines(clock):
         clock.now += 9
         progress.update(20_000, 1.0, 1.0)  # too soon
         clock.now += 1
-        progress.update(40_960, 12_345.4, np.float32(187.25), {"loss": jnp.float32(0.5)})
+        progress.update(40_960, 12_345.4, 187.25, {"loss": jnp.float32(0.5)})
         progress.phase("evaluating")
         clock.now += 3
         progress.evaluated(40_960, 455.0, 12.34, 10)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from marks import quick, slow
@@ -116,7 +117,7 @@ def test_signals_save_and_say_how_to_go_on(signum, code, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_resume_from_the_command_line_extends_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    settings = OFF_POLICY | {"anneal": False}  # a schedule would be stretched
+    settings: dict[str, Any] = OFF_POLICY | {"anneal": False}  # a schedule would be stretched
     parl.train("dqn", "jax:CartPole-v1", out, quiet=True, steps=2_000, **settings)
     assert main(["resume", str(out), "--steps", "3000"]) == 0
     result = json.loads((out / "result.json").read_text())

@@ -123,8 +123,9 @@ def test_a_schedule_for_a_run_that_is_not_longer_is_refused(schedule: str) -> No
 
 def test_only_schedules_begin_anew() -> None:
     optimizer = optax.adam(optax.linear_schedule(1.0, 0.0, 10))
-    state = optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)))[1]
-    (adam, scale), (adam_before, scale_before) = restarted(state), state
+    state: Any = optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)))[1]
+    both: Any = restarted(state)
+    (adam, scale), (adam_before, scale_before) = both, state
     assert int(scale.count) == 0 and int(scale_before.count) == 1
     assert int(adam.count) == 1 and np.array_equal(adam.mu, adam_before.mu)
 
@@ -167,7 +168,8 @@ def test_an_extended_run_that_is_interrupted_stays_what_it_is(name, schedule, tm
 
 @pytest.mark.slow
 def test_an_extended_cartpole_reaches_what_the_fresh_run_reaches(tmp_path: Path) -> None:
-    short, long = {"steps": 20_480}, {"steps": 102_400}
+    short: dict[str, Any] = {"steps": 20_480}
+    long: dict[str, Any] = {"steps": 102_400}
     fresh = parl.train("ppo", "jax:CartPole-v1", tmp_path / "fresh", quiet=True, **long)
     run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", quiet=True, **short)
     longer = parl.resume(run.path, **long, quiet=True)

@@ -4,6 +4,7 @@ import csv
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small import SMALL
@@ -12,7 +13,7 @@ import parl
 from parl.core.errors import MissingPackage
 from parl.report.sinks import Sink, Tracker, numbers
 
-QUIET = SMALL | {"quiet": True}
+QUIET: dict[str, Any] = SMALL | {"quiet": True}
 
 
 def test_numbers_of_a_line() -> None:

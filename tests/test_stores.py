@@ -152,7 +152,9 @@ def test_what_writes_to_no_store_says_so(command: list[str], capsys: Any) -> Non
 # -- copying --------------------------------------------------------------------------------------
 
 
-def test_a_copy_has_the_run_and_what_changes(tmp_path: Path, uri: str) -> None:
+def test_a_copy_has_the_run_and_what_changes(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, store = make_run(tmp_path / "run", 0, 10), Store(uri)
     copy = Copy(run.path, store)
     (run.path / "metrics.jsonl").write_text('{"env_steps": 10}\n{"env_st')
@@ -163,7 +165,7 @@ def test_a_copy_has_the_run_and_what_changes(tmp_path: Path, uri: str) -> None:
         "checkpoints/10/manifest.json",
     }
     sent = []
-    store.put_file = lambda name, file, each: sent.append(name)
+    monkeypatch.setattr(store, "put_file", lambda name, file, each: sent.append(name))
     run.amend(10, {"due": None})  # changes the manifest alone
     save(run, 20)
     run.remove([0])
@@ -213,7 +215,7 @@ def test_a_store_that_fails_anywhere_keeps_a_good_checkpoint(tmp_path: Path, uri
 
 
 def test_a_run_that_saves_faster_than_its_store_leaves_a_good_checkpoint(
-    tmp_path: Path, uri: str
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one checkpoint is sent, all of them are replaced by newer ones."""
     run, store = make_run(tmp_path / "run", 0), Store(uri)
@@ -224,7 +226,7 @@ def test_a_run_that_saves_faster_than_its_store_leaves_a_good_checkpoint(
         save(run, max(run.saved()) + 10)
         run.remove(run.saved()[:-1])
 
-    store.put_file = meanwhile
+    monkeypatch.setattr(store, "put_file", meanwhile)
     for _ in range(3):
         copy.update()
         there = fetch.steps_in(store.names())
@@ -233,7 +235,7 @@ def test_a_run_that_saves_faster_than_its_store_leaves_a_good_checkpoint(
         back.mkdir(exist_ok=True)
         fetch.fetch_run(store, back, store.names(), replay=True)
         assert RunDir(back).latest("mine").meta["env_steps"] == there[-1]
-    store.put_file = put_file
+    monkeypatch.setattr(store, "put_file", put_file)
     copy.update()
     assert fetch.steps_in(store.names()) == run.saved()
 
@@ -259,7 +261,8 @@ def test_a_large_replay_goes_in_pieces_that_are_sent_once(
     run.remove([10])
     run.sweep()
     sent, put_file = [], store.put_file
-    store.put_file = lambda name, *rest: (sent.append(name), put_file(name, *rest))
+    both = lambda name, *rest: (sent.append(name), put_file(name, *rest))
+    monkeypatch.setattr(store, "put_file", both)
     copy.update()
     assert len([name for name in sent if name.startswith("replay/")]) == 1
     pieces = {name for name in store.names() if name.startswith("replay/")}

@@ -158,7 +158,7 @@ def test_ten_bad_updates_in_a_row_end_a_run_at_its_last_good_checkpoint(
     """Three updates are good, and seven bad ones are not the end yet."""
     updates = lambda state: tree_get_all_with_path(state, "count")[0][1]
     break_ppo(monkeypatch, lambda state, key: updates(state) >= 3)
-    settings = TINY | {"epochs": 1, "minibatches": 1}
+    settings: dict[str, Any] = TINY | {"epochs": 1, "minibatches": 1}
     run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", quiet=True, **settings)
     assert run.result["skipped_updates"] == 7
     assert RunDir(run.path).saved()[-2:] == [768, 2_560], "none while it was unclear"

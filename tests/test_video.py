@@ -25,7 +25,7 @@ DATA = Path(__file__).parent / "data" / "runs"
 def test_every_environment_of_ours_draws_its_states(name: str) -> None:
     env: Any = make_factory(f"jax:{name}").jax
     states = [jax.device_get(env.reset(jax.random.key(seed))[0]) for seed in (0, 1)]
-    pictures = [picture_of(env, state) for state in states]
+    pictures: list[Any] = [picture_of(env, state) for state in states]
     assert all(x is not None and x.shape == (320, 320, 3) for x in pictures)
     assert all(x.dtype == np.uint8 for x in pictures)
     if name not in ("tic_tac_toe", "connect_four", "two_step", "climbing", "penalty"):
@@ -34,12 +34,13 @@ def test_every_environment_of_ours_draws_its_states(name: str) -> None:
 
 def test_a_fused_environment(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     run, out = DATA / "ppo-fused", tmp_path / "a.gif"
-    found = parl.evaluate(run, 2, seed=3)
-    played = parl.video(run, out, episodes=2, seed=3)
+    found: Any = parl.evaluate(run, 2, seed=3)
+    played: Any = parl.video(run, out, episodes=2, seed=3)
     np.testing.assert_allclose(played.returns, found.returns, rtol=1e-6)
     assert [len(frames) for frames in played.episodes] == [n + 1 for n in found.lengths]
     frames = np.stack(played.episodes[0])
     assert (frames[1:] != frames[:-1]).any((1, 2, 3)).mean() > 0.8  # all but the slowest steps
+    film: Any
     with Image.open(out) as film:  # equal frames in a row are one that stays
         milliseconds = []
         for place in range(film.n_frames):
@@ -48,7 +49,7 @@ def test_a_fused_environment(tmp_path: Path, capsys: Any, monkeypatch: Any) -> N
     assert sum(milliseconds) == pytest.approx(33 * (sum(found.lengths) + 2), rel=0.1)
     monkeypatch.setenv(CHILD, "1")  # this process has nothing to fear of a renderer
     assert main(["video", str(run), "--out", str(tmp_path / "a.png"), "--seed", "3"]) == 0
-    one = parl.evaluate(run, 1, seed=3)
+    one: Any = parl.evaluate(run, 1, seed=3)
     assert capsys.readouterr().out.startswith(f"return {one.returns[0]:g} in {one.lengths[0]} ")
     with Image.open(tmp_path / "a.png") as strip:
         assert strip.size == (6 * 320, 320)
@@ -81,7 +82,7 @@ class Blank:
 def test_what_cannot_be_drawn_says_what_to_write(tmp_path: Path, monkeypatch: Any) -> None:
     from parl.runs import video
 
-    env = make_factory(Blank()).jax
+    env: Any = make_factory(Blank()).jax
     with pytest.raises(EnvError, match=r"jax:blank cannot be drawn: give it a method draw"):
         video.drawn(env, np.zeros(1))
     with pytest.raises(ConfigError, match="must end in one of"):

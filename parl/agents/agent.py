@@ -5,7 +5,7 @@ environment's spaces.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 import jax
 import numpy as np
@@ -37,7 +37,7 @@ COUNTERS = ("env_steps", "updates", "acts")
 def transition(
     obs: Any,
     action: Any,
-    reward: float,
+    reward: SupportsFloat,
     next_obs: Any,
     terminated: bool,
     truncated: bool,

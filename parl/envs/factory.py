@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from parl.core.errors import ConfigError, EnvError
 from parl.core.spec import EnvSpec
@@ -19,12 +19,18 @@ from parl.envs.suites import INTERPRETER, made, suite_of
 from parl.envs.team import is_pettingzoo
 
 
+class MakeVector(Protocol):
+    """(num_envs, seed, index of the first in the run) -> environments."""
+
+    def __call__(self, num_envs: int, seed: int, first: int = 0, /) -> VectorEnv: ...
+
+
 @dataclass(frozen=True)
 class EnvFactory:
     """Makes the environments of one run, in any process."""
 
     spec: EnvSpec
-    vector: Callable[[int, int, int], VectorEnv]  # (num_envs, seed, index of the first)
+    vector: MakeVector
     jax: JaxEnv | None = None  # the environment itself, if it is pure JAX
     id: str = ""  # the id that makes it again; empty for an unnamed environment of the user
     rows: Callable[[int, int, int, int], VectorEnv] | None = None  # (count, seed, first, start)

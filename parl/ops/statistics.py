@@ -3,25 +3,25 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import stdtrit
+from numpy.typing import ArrayLike
 
 
-def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
+def iqm(scores: ArrayLike, axis: int | None = None) -> np.ndarray:
     """Interquartile mean: the mean without the lowest and the highest floor(n / 4) scores.
 
     Over all entries of [seeds, tasks] or [seeds], or over one axis; section 4.3.
     """
-    scores = np.asarray(scores, float)
-    scores = scores.reshape(-1) if axis is None else np.moveaxis(scores, axis, -1)
-    n = scores.shape[-1]
-    if n == 0 or np.isnan(scores).any():
+    values = np.asarray(scores, float)
+    values = values.reshape(-1) if axis is None else np.moveaxis(values, axis, -1)
+    n = values.shape[-1]
+    if n == 0 or np.isnan(values).any():
         raise ValueError("The interquartile mean needs at least one score, and no NaN.")
     cut = n // 4
-    return np.sort(scores, axis=-1)[..., cut : n - cut].mean(axis=-1)
+    return np.sort(values, axis=-1)[..., cut : n - cut].mean(axis=-1)
 
 
 def stratified_bootstrap(
-    scores: np.ndarray,
+    scores: ArrayLike,
     statistic: Callable[..., np.ndarray] = iqm,
     confidence: float = 0.95,
     samples: int = 2000,
@@ -33,16 +33,16 @@ def stratified_bootstrap(
     the central share `confidence` of the resampled statistics. `statistic(x, axis)` reduces one
     axis over all seeds and tasks: iqm, np.mean, np.median.
     """
-    scores = np.asarray(scores, float)
-    if scores.ndim not in (1, 2) or scores.size == 0:
-        raise ValueError(f"scores {scores.shape} must be [seeds, tasks] or [seeds], and not empty.")
-    scores = scores.reshape(len(scores), -1)
-    seeds, tasks = scores.shape
+    values = np.asarray(scores, float)
+    if values.ndim not in (1, 2) or values.size == 0:
+        raise ValueError(f"scores {values.shape} must be [seeds, tasks] or [seeds], and not empty.")
+    values = values.reshape(len(values), -1)
+    seeds, tasks = values.shape
     draws = np.random.default_rng(seed).integers(seeds, size=(samples, seeds, tasks))
-    resampled = scores[draws, np.arange(tasks)].reshape(samples, -1)
+    resampled = values[draws, np.arange(tasks)].reshape(samples, -1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(statistic(resampled, axis=-1), (tail, 1 - tail))
-    return float(statistic(scores.reshape(-1), axis=-1)), float(low), float(high)
+    return float(statistic(values.reshape(-1), axis=-1)), float(low), float(high)
 
 
 def t_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -54,6 +54,8 @@ def t_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[float, flo
     count, mean = len(scores), float(scores.mean())
     if count < 2:
         return mean, mean, mean
+    from scipy.special import stdtrit  # only now: it takes a while to load
+
     reach = stdtrit(count - 1, (1 + confidence) / 2) * scores.std(ddof=1) / np.sqrt(count)
     return mean, float(mean - reach), float(mean + reach)
 

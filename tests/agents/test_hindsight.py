@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("compiled_replay")
 def steps(start: int, count: int, last: Any = (), discount: float = 1.0) -> Step:
     """Steps t of environments 0 and 1, at the place t + 100 e, that go on to the next place."""
     t, e = (x.ravel() for x in np.meshgrid(np.arange(start, start + count), [0, 1], indexing="ij"))
-    at = np.float32(t + 100 * e)[:, None]
+    at = np.asarray(t + 100 * e, np.float32)[:, None]
     goal = np.full_like(at, -5.0)
     seen = lambda place: {"observation": place, "achieved_goal": place, "desired_goal": goal}
     ended = np.isin(t, last)

@@ -28,7 +28,7 @@ def numbered(last: list[bool], discount: list[float] | None = None) -> Data:
     n = np.arange(count, dtype=np.float32)
     ends = np.array(last)
     first = np.append(True, ends[:-1])
-    factor = np.ones(count, np.float32) if discount is None else np.float32(discount)
+    factor = np.ones(count, np.float32) if discount is None else np.asarray(discount, np.float32)
     steps = Step(n[:, None], n[:, None], n, factor, n[:, None] + 1, first, ends, {})
     layout = Layout.of(steps)
     return Data(layout.pack(steps, np), layout, "")
@@ -74,15 +74,9 @@ def test_all_data_begin_with_one_priority_and_learn_theirs() -> None:
 
 def mixed(share: float, batch: int) -> tuple[FromData, LearnerState]:
     learner = FromData(None, Replay(4), batch, 2, share=share)  # pyright: ignore
-    items = Step(
-        *[np.full((4, 1), 100.0, np.float32)] * 2,
-        *[np.zeros(4, np.float32)] * 2,
-        np.zeros((4, 1), np.float32),
-        np.ones(4, bool),
-        np.ones(4, bool),
-        {},
-    )
-    items = items._replace(reward=np.full(4, 100.0, np.float32))
+    full, none = np.full((4, 1), 100.0, np.float32), np.zeros((4, 1), np.float32)
+    flag = np.ones(4, bool)
+    items: Any = Step(full, full, full[:, 0], none[:, 0], none, flag, flag, {})
     ring = learner.replay.add(learner.replay.init(items), items)
     return learner, LearnerState({}, ring, data=filled(learner.replay, numbered([False] * 5)))
 
@@ -104,7 +98,8 @@ def test_a_share_of_nothing_is_learning_online_bit_for_bit() -> None:
     held = Replay(1).filled({k: jnp.asarray(x) for k, x in data.rows.items()}, data.layout, ())
     learner = from_data(make_learner("sac"), 0.0)
     with_data = Fused(PENDULUM, learner, SEEDS[1], 2, 8, held)
-    plain.advance(4), with_data.advance(4)
+    for run in (plain, with_data):
+        run.advance(4)
     assert_equal(
         {k: np.asarray(x) for k, x in params_of(plain).items()},
         {k: np.asarray(x) for k, x in params_of(with_data).items()},
@@ -131,16 +126,17 @@ def test_a_run_goes_on_online_and_resumes_in_either_phase(tmp_path: Path) -> Non
         whole.advance(max(at - 2, 0))  # no-op in the first phase
         saved = save(whole, tmp_path / str(at))
         assert not any(name.startswith("run/learner/data/rows") for name in saved.arrays)
-        whole.advance(1), whole.advance(1)
         fresh.restore(saved)
-        fresh.advance(1), fresh.advance(1)
+        for _ in range(2):
+            whole.advance(1)
+            fresh.advance(1)
         assert_equal(*({k: np.asarray(x) for k, x in params_of(x).items()} for x in (whole, fresh)))
 
 
 def test_prioritised_data_resume_bit_for_bit(tmp_path: Path) -> None:
     case = Case("dqn", "offline", 2)
-    runs = [make(case, priority=0.6, n_step=3, normalize_obs=True) for _ in "ab"]
-    assert_resumes(*runs, tmp_path)
+    new = lambda: make(case, priority=0.6, n_step=3, normalize_obs=True)
+    assert_resumes(new(), new(), tmp_path)
 
 
 def test_data_in_host_memory_teach_the_same() -> None:

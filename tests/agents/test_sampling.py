@@ -25,11 +25,11 @@ def steps(start: int, count: int, last: Any = (), terminal: Any = (), envs: int 
     """`count` steps of two environments, time-major: rewards t + 10 e, observations likewise."""
     t, e = np.meshgrid(np.arange(start, start + count), np.arange(envs), indexing="ij")
     t, e = t.ravel(), e.ravel()
-    number = np.float32(t + 10 * e)
+    number = np.asarray(t + 10 * e, np.float32)
     ended = np.array([(a, b) in set(last) for a, b in zip(t, e, strict=True)])
     opened = np.array([(a - 1, b) in set(last) or a == 0 for a, b in zip(t, e, strict=True)])
     over = np.array([(a, b) in set(terminal) for a, b in zip(t, e, strict=True)])
-    obs, discount = number[:, None], np.float32(~over)
+    obs, discount = number[:, None], np.asarray(~over, np.float32)
     return Step(obs, number[:, None], number, discount, obs + 0.5, opened, ended, {})
 
 
@@ -288,14 +288,15 @@ def test_no_program_copies_the_replay(wrap: Any) -> None:
     learner: Any = OffPolicy(Errors(), wrap(Replay(capacity)), batch_size=4)
     state = learner.init(jnp.zeros(()), ROLLOUT)
     compiled = jax.jit(learner.learn, donate_argnums=0).lower(state, ROLLOUT, KEY).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < capacity
+    used: Any = compiled.memory_analysis()
+    assert used.temp_size_in_bytes < capacity
     assert not re.findall(rf"\[{capacity},\d+\]\S* copy\(", str(compiled.as_text()))
 
 
 def test_a_window_ends_where_an_agent_is_cut_alone() -> None:
     """Agent 0 is cut with step 1: what it saw last ends the windows of steps 0 and 1."""
     alive = np.array([[True, True], [True, True], [False, True], [False, True]])
-    seen = lambda alive, time: {"alive": alive, "view": np.float32(time)[:, None]}
+    seen = lambda alive, time: {"alive": alive, "view": np.asarray(time, np.float32)[:, None]}
     time, one, no = np.arange(4), np.ones(4, np.float32), np.zeros(4, bool)
     reward = np.stack([[1, 2, 0, 0], [4, 8, 16, 32]], 1).astype(np.float32)
     next_alive = alive.copy()

@@ -112,7 +112,7 @@ def rollout(moves: list[int], values: list[float], random: list[bool]) -> Rollou
     for move, value, drawn in zip(moves, values, random, strict=True):
         new = env.step(np.where(obs["turn"], move, 0).astype(np.int32))
         policy = np.eye(9, dtype=np.float32)[[move]]
-        extras = {"search_policy": policy, "search_value": np.float32([value])}
+        extras = {"search_policy": policy, "search_value": np.array([value], np.float32)}
         extras["random"] = np.array([drawn])
         discount = 1 - new.terminated.astype(np.float32)
         steps.append(
@@ -208,7 +208,8 @@ def test_it_learns_from_its_own_moves_against_a_pool(tmp_path: Any) -> None:
     batch = rollout(MOVES, VALUES, [False] * 7)
     known = {"side": np.ones((7, 1), int), "opponent": np.zeros((7, 1), int)}
     steps = batch.steps._replace(extras=batch.steps.extras | known)
-    items = game.items(Rollout(steps, SelfPlayMemory((), (), known["side"][0], ())))
+    memory: Any = SelfPlayMemory((), (), known["side"][0], ())  # pyright: ignore[reportArgumentType]
+    items = game.items(Rollout(steps, memory))
     assert items["active"].tolist() == [False, True, False, True, False, False, True]
 
 

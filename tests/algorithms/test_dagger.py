@@ -13,6 +13,7 @@ from parl.algorithms.bc import BC
 from parl.algorithms.dagger import DAgger, DAggerPolicy, Teacher
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
+from parl.core.spec import Discrete
 from parl.core.types import Rollout, Step
 from parl.envs.classic.cartpole import CartPole
 from parl.models import MLP, CategoricalPolicy
@@ -36,7 +37,7 @@ TEACHER = Teacher(Balances(), jnp.float32(0.0))
 def test_replay_holds_the_teachers_actions() -> None:
     """Actions of a Box within the bounds."""
     obs = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    actor = CategoricalPolicy(ENV.spec.observation_space, ENV.spec.action_space, MLP((2,)))
+    actor = CategoricalPolicy(ENV.spec.observation_space, Discrete(2), MLP((2,)))
     algorithm = DAgger(BC(actor=actor), TEACHER)
     state = algorithm.init(jax.random.key(0), ENV.spec)
     key = jax.random.key(1)
@@ -51,7 +52,7 @@ def test_replay_holds_the_teachers_actions() -> None:
 @pytest.mark.parametrize(("share", "theirs"), [(0.0, 0.0), (1.0, 1.0), (0.25, 0.25)])
 def test_the_teacher_acts_with_its_share(share: float, theirs: float) -> None:
     """Here it always pushes right, the learner left; evaluated, the learner alone acts."""
-    actor = CategoricalPolicy(ENV.spec.observation_space, ENV.spec.action_space, MLP((2,)))
+    actor = CategoricalPolicy(ENV.spec.observation_space, Discrete(2), MLP((2,)))
     algorithm = DAgger(BC(actor=actor), Teacher(Balances(), jnp.float32(-1e6)))
     params = actor.init(jax.random.key(0), ENV.spec.obs)
     params = jax.tree.map(jnp.zeros_like, params)

@@ -24,7 +24,8 @@ ACTOR = Function(
 
 
 def make(**settings: Any) -> ES:
-    return ES(actor=ACTOR, **({"noise_size": 1000} | settings))
+    given: dict[str, Any] = {"noise_size": 1000} | settings
+    return ES(actor=ACTOR, **given)
 
 
 # -- equations ------------------------------------------------------------------------------------

@@ -24,10 +24,10 @@ from parl.models.control import BoundedNormalPolicy, DeterministicPolicy
 
 SPEC = EnvSpec("x", Box((3,)), Box((2,), low=-1.0, high=1.0))
 TORSO, KEY = MLP((5,)), jax.random.key(0)
-CRITIC = Ensemble(Critic(SPEC.observation_space, TORSO), 2)
+CRITIC: Any = Ensemble(Critic(SPEC.observation_space, TORSO), 2)
 ACTOR = DeterministicPolicy(SPEC.observation_space, 2, TORSO)
 STOCHASTIC = TanhNormalPolicy(SPEC.observation_space, 2, TORSO)
-BOUNDED = BoundedNormalPolicy(SPEC.observation_space, 2, TORSO)
+BOUNDED: Any = BoundedNormalPolicy(SPEC.observation_space, 2, TORSO)
 VALUE = Value(SPEC.observation_space, TORSO)
 
 
@@ -85,7 +85,7 @@ def test_cql_without_conservatism_is_sac() -> None:
 
 def test_policy_loss_of_td3_bc_by_hand() -> None:
     q, data = jnp.array([[2.0, -4.0], [9.0, 9.0]]), batch(2)
-    action = data.action + np.float32([[0.5, 0.5], [0.0, 1.0]])
+    action = data.action + np.array([[0.5, 0.5], [0.0, 1.0]], np.float32)
     away = (0.25 + 0.5) / 2  # the mean over components, then over the batch
     got = TD3BC(penalty=0.4).policy_loss(q, action, data)
     assert got == pytest.approx(1.0 + 0.4 * 3.0 * away)  # mean |q| is 3
@@ -95,7 +95,7 @@ def test_policy_loss_of_td3_bc_by_hand() -> None:
 
 def test_cost_of_rebrac_counts_only_actions_that_are_known() -> None:
     data = batch(4)
-    next_action = data.extras["next_action"] + np.float32([0.5, 1.0])
+    next_action = data.extras["next_action"] + np.array([0.5, 1.0], np.float32)
     cost = ReBRAC(critic_penalty=2.0).next_cost(jnp.asarray(next_action), data)
     np.testing.assert_allclose(cost, np.where(data.extras["next_known"], 2.5, 0.0), rtol=1e-5)
 
@@ -112,15 +112,15 @@ class Uniform:
     def init(self, key: Any, *inputs: Any) -> Any:
         return {"params": {"w": jnp.zeros(())}}
 
-    def apply(self, params: Any, obs: Any, action: Any, method: Any = None) -> Any:
-        return params["params"]["w"] * action[..., 0][None]
+    def apply(self, params: Any, *inputs: Any, **kwargs: Any) -> Any:
+        return params["params"]["w"] * inputs[1][..., 0][None]
 
 
 class Wide(Uniform):
     """A policy that is nearly uniform."""
 
-    def apply(self, params: Any, obs: Any, *rest: Any, method: Any = None) -> Any:
-        return ops.TanhNormal(jnp.zeros((*obs.shape[:-1], 2)), jnp.float32(-0.1))
+    def apply(self, params: Any, *inputs: Any, **kwargs: Any) -> Any:
+        return ops.TanhNormal(jnp.zeros((*inputs[0].shape[:-1], 2)), jnp.float32(-0.1))
 
 
 def test_the_gap_of_cql_is_the_log_sum_exp_less_the_data() -> None:

@@ -75,6 +75,12 @@ def observed(algorithm: Normalized) -> Any:
     return state
 
 
+def updated(algorithm: Normalized, state: Any, batch: Any) -> tuple[Any, Any]:
+    """(the state after an update, the batch that the inner algorithm saw)."""
+    new, metrics = algorithm.update(state, batch, jax.random.key(0))
+    return new, metrics["batch"]
+
+
 @pytest.fixture(scope="module")
 def state() -> Any:
     return observed(BOTH)
@@ -106,16 +112,16 @@ def test_streamed_moments_are_those_of_all_the_data(state: Any) -> None:
 
 
 def test_blocks_of_any_size_give_the_same_moments() -> None:
-    pieces, whole = Stats.zeros((3,)), Stats.zeros((3,)).merge(ALL_X)
+    pieces, whole = Stats.zeros((3,)), Stats.zeros((3,)).merge(jnp.asarray(ALL_X))
     for block in np.split(ALL_X, [1, 2, 50, 51, 300]):
-        pieces = pieces.merge(block)
+        pieces = pieces.merge(jnp.asarray(block))
     np.testing.assert_allclose(pieces.mean, whole.mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(pieces.m2, whole.m2, rtol=1e-4)
 
 
 def test_before_any_data_nothing_is_changed() -> None:
     x = np.array([1.0, -2.0, 3.0])
-    np.testing.assert_allclose(Stats.zeros((3,))(x), x, rtol=1e-6)
+    np.testing.assert_allclose(Stats.zeros((3,))(jnp.asarray(x)), x, rtol=1e-6)
 
 
 def test_values_are_centred_scaled_and_clipped() -> None:
@@ -144,8 +150,8 @@ def test_float32_does_not_cancel_far_from_zero() -> None:
 
 def test_update_sees_normal_steps(state: Any) -> None:
     rollout = ROLLOUTS[0]
-    new, metrics = BOTH.update(state, rollout, jax.random.key(0))
-    seen, raw = metrics["batch"].steps, rollout.steps
+    new, batch = updated(BOTH, state, rollout)
+    seen, raw = batch.steps, rollout.steps
     for ours, theirs in ((seen.obs, raw.obs), (seen.next_obs, raw.next_obs)):
         for name, data in ("image", ALL_IMAGES), ("x", ALL_X):
             expected = (theirs[name] - data.mean(0)) / data.std(0)
@@ -155,21 +161,20 @@ def test_update_sees_normal_steps(state: Any) -> None:
             assert ours[name].dtype == theirs[name].dtype
     std = returns(joined(ROLLOUTS)).std()  # they go on from rollout to rollout
     np.testing.assert_allclose(seen.reward, (raw.reward / std).clip(-10, 10), rtol=1e-3)
-    assert seen.first is raw.first and metrics["batch"].memory == ()
+    assert seen.first is raw.first and batch.memory == ()
     assert new.inner == state.inner + 1
     assert new.obs is state.obs and new.reward is state.reward, "an update moves no statistics"
 
 
 def test_a_batch_of_items_is_normalised_too(state: Any) -> None:
     batch = jax.tree.map(lambda x: x[0], ROLLOUTS[0].steps)
-    _, metrics = BOTH.update(state, batch, jax.random.key(0))
-    whole = BOTH.update(state, ROLLOUTS[0], jax.random.key(0))[1]["batch"].steps
-    np.testing.assert_allclose(metrics["batch"].obs["x"], whole.obs["x"][0], rtol=1e-6)
-    np.testing.assert_allclose(metrics["batch"].reward, whole.reward[0], rtol=1e-6)
+    seen, whole = updated(BOTH, state, batch)[1], updated(BOTH, state, ROLLOUTS[0])[1].steps
+    np.testing.assert_allclose(seen.obs["x"], whole.obs["x"][0], rtol=1e-6)
+    np.testing.assert_allclose(seen.reward, whole.reward[0], rtol=1e-6)
 
 
 def test_rewards_are_scaled_and_never_shifted(state: Any) -> None:
-    seen = BOTH.update(state, ROLLOUTS[0], jax.random.key(0))[1]["batch"].steps.reward
+    seen = updated(BOTH, state, ROLLOUTS[0])[1].steps.reward
     ratio = np.asarray(seen) / ROLLOUTS[0].steps.reward
     np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-5)
 
@@ -206,7 +211,7 @@ def test_switches(state: Any) -> None:
     end = observed(only_reward)
     assert end.obs == {}
     np.testing.assert_array_equal(end.reward.m2, state.reward.m2)
-    seen = only_reward.update(end, ROLLOUTS[0], jax.random.key(0))[1]["batch"].steps
+    seen = updated(only_reward, end, ROLLOUTS[0])[1].steps
     np.testing.assert_array_equal(seen.obs["x"], ROLLOUTS[0].steps.obs["x"])
 
 
@@ -225,7 +230,9 @@ def test_observations_that_are_one_array() -> None:
     rollout = Rollout(rollout.steps._replace(obs=rollout.steps.obs["x"]), ())
     state = algorithm.observe(state, rollout)
     np.testing.assert_allclose(state.obs[""].mean, rollout.steps.obs.mean((0, 1)), rtol=1e-4)
-    seen, _, _ = algorithm.act(algorithm.policy(state), rollout.steps.obs[0], (), None, False)
+    seen, _, _ = algorithm.act(
+        algorithm.policy(state), rollout.steps.obs[0], (), jax.random.key(0), False
+    )
     assert np.abs(seen).max() < 4
 
 
@@ -324,10 +331,10 @@ def test_rewards_are_scaled_so_that_returns_stay_within_a_bound() -> None:
     """Returns of mean 90 and some spread: the largest over 2 is more than the deviation."""
     state = carried(ROLLOUTS[:3])
     assert state.largest / 2 > state.reward.std
-    seen = CARRIED.update(state, ROLLOUTS[1], jax.random.key(0))[1]["batch"].steps.reward
+    seen = updated(CARRIED, state, ROLLOUTS[1])[1].steps.reward
     np.testing.assert_allclose(seen, ROLLOUTS[1].steps.reward * 2 / state.largest, rtol=1e-5)
     loose = CARRIED.replace(return_bound=1e6)
-    seen = loose.update(state, ROLLOUTS[1], jax.random.key(0))[1]["batch"].steps.reward
+    seen = updated(loose, state, ROLLOUTS[1])[1].steps.reward
     np.testing.assert_allclose(seen, ROLLOUTS[1].steps.reward / state.reward.std, rtol=1e-5)
 
 

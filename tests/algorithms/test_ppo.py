@@ -135,7 +135,8 @@ def assert_close(a: Any, b: Any) -> None:
 
 def count(state: ActorCriticState) -> int:
     """Steps that the optimiser made."""
-    return int(state.net.opt[1][0].count)
+    opt: Any = state.net.opt
+    return int(opt[1][0].count)
 
 
 def test_updates_raise_the_probability_of_what_was_better(rollout: Rollout) -> None:
@@ -180,6 +181,7 @@ def test_annealing_is_linear_and_ends_at_zero() -> None:
     optimizer, grads = algorithm.transformation, jnp.full(1, 0.1)
     state, sizes = optimizer.init(grads), []
     for _ in range(10):
+        update: Any
         update, state = optimizer.update(grads, state)
         sizes.append(-float(update[0]))
     # Adam's step on a constant gradient is the rate; 8 steps are 2 updates of 2 x 2
@@ -198,7 +200,7 @@ def test_the_global_norm_is_clipped() -> None:
     """Through Adam the clip shows in its moments: mu = 0.1 * clipped gradient."""
     optimizer = make(max_grad_norm=0.5).transformation
     grads = jnp.array([3.0, 4.0])
-    _, state = optimizer.update(grads, optimizer.init(grads))
+    state: Any = optimizer.update(grads, optimizer.init(grads))[1]
     np.testing.assert_allclose(state[1][0].mu, [0.1 * 0.3, 0.1 * 0.4], rtol=1e-5)
 
 

@@ -23,7 +23,9 @@ B, BURN_IN, T = 4, 2, 3
 def algorithm(name: str, **settings: Any) -> Remembering:
     changes = {"recurrent": "gru", "memory_size": 5, "hidden": (6,), "warmup": 0}
     recipe = make_recipe(name, SPEC).override(changes | settings)
-    return recipe.learner(SPEC, 1_000, 1).algorithm
+    made = recipe.learner(SPEC, 1_000, 1).algorithm
+    assert isinstance(made, Remembering)
+    return made
 
 
 def played(rule: Remembering, state: Any) -> Rollout:

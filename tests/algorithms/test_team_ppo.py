@@ -192,7 +192,8 @@ def test_a_team_goes_on_without_its_dead() -> None:
     flag, one = np.zeros((2, 1), bool), np.ones((2, 1), np.float32)
     obs, next_obs = {"alive": alive}, {"alive": next_alive}
     steps = Step(obs, flag, reward, one, next_obs, flag, flag, {})
-    value, next_value = np.zeros((2, 1, 2), np.float32), np.full((2, 1, 2), 8.0, np.float32)
+    value: Any = np.zeros((2, 1, 2), np.float32)
+    next_value: Any = np.full((2, 1, 2), 8.0, np.float32)
     next_value[..., 0] = 1e6  # of a dead agent
     move = lambda **s: PPO(gamma=0.5, lambda_=1.0, **s).transitions(steps, value, next_value)
     alone, team = move(), move(team_reward=True)

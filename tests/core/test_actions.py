@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from parl.core.spec import Box, Discrete, MultiDiscrete
 from parl.envs.adapters.gymnasium_spaces import convert_actions
 
 INF = np.inf
-Space = spaces.Box
+Space: Any = spaces.Box
 
 
 def arrays(low, high, dtype=np.float32):
@@ -50,7 +51,7 @@ def test_numbers_become_the_environments(name: str) -> None:
 def test_components_have_their_own_bounds_and_axes() -> None:
     space = arrays([[0, -INF, -1], [-INF, 2, 5]], [[INF, 1, 1], [INF, 2, 9]])
     network, action_map = convert_actions(space)
-    assert network == Box((6,))
+    assert isinstance(network, Box) and network == Box((6,))
     np.testing.assert_array_equal(network.low, [-1, -INF, -1, -INF, -1, -1])
     np.testing.assert_array_equal(network.high, [INF, 1, 1, INF, 1, 1])
     (taken,) = action_map.split(np.array([[0.5, 0.5, 0.5, 7, 0.5, 0.5]], np.float32))
@@ -75,7 +76,7 @@ ODD = {
     "discrete": spaces.Discrete(3, start=5),
     "below 0": spaces.Discrete(3, start=-4),
     "multi": spaces.MultiDiscrete([3, 4], start=[1, -2]),
-    "matrix": spaces.MultiDiscrete([[2, 3], [4, 5]]),
+    "matrix": spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
     "flags": spaces.MultiBinary(3),
     "flag matrix": spaces.MultiBinary((2, 2)),
 }
@@ -94,6 +95,7 @@ def network_actions(space: Box | Discrete | MultiDiscrete, count: int) -> np.nda
 @pytest.mark.parametrize("name", ODD)
 def test_no_action_leaves_the_space_and_the_map_survives_json(name: str) -> None:
     space = ODD[name]
+    network: Any
     network, action_map = convert_actions(space)
     actions = network_actions(network, 200)
     with warnings.catch_warnings():

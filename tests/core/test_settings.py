@@ -85,7 +85,8 @@ def test_bounds_of_recipes(algorithm: str, name: str, bad: tuple, good: tuple) -
 
 @pytest.mark.parametrize("algorithm", RECIPES)
 def test_every_setting_of_a_recipe_is_explained_and_its_own_are_within_bounds(algorithm) -> None:
-    recipe: Any = recipe_class(algorithm)()
+    made: Any = recipe_class(algorithm)
+    recipe = made()
     silent = [name for name in recipe.types() if not recipe.declared(name).doc]
     assert not silent, "settings want a line in parl/recipes/settings.py"
     assert recipe.override(recipe.settings()) == recipe

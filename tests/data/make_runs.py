@@ -77,7 +77,8 @@ def main(out: Path) -> None:
         )
         saved = sorted(int(path.name) for path in (run / "checkpoints").iterdir())
         middle = min(saved, key=lambda step: abs(step - half))
-        np.savez(run / "end.npz", **learned(run / "checkpoints" / str(saved[-1])))
+        end: dict[str, Any] = learned(run / "checkpoints" / str(saved[-1]))
+        np.savez(run / "end.npz", **end)
         for step in saved:
             if step != middle:
                 shutil.rmtree(run / "checkpoints" / str(step))

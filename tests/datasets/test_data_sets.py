@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,7 +73,7 @@ def test_what_is_read_is_what_was_played(recorded: Path) -> None:
         assert len(each.observations) == each.size + 1
         assert abs(each.observations[0]).max() <= 0.05  # an episode's start
         for t in range(each.size):
-            state = CartPoleState(each.observations[t], np.int32(t))
+            state = CartPoleState(each.observations[t], jnp.int32(t))
             _, obs, reward, terminated, truncated = step(state, each.actions[t], None)
             np.testing.assert_allclose(each.observations[t + 1], obs, rtol=1e-6, atol=1e-7)
             assert each.rewards[t] == reward and each.terminated[t] == terminated
@@ -101,7 +102,12 @@ def test_a_recording_that_was_broken_off_goes_on_as_if_nothing_was(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record, "SHARD_STEPS", 240)  # 8 episodes of 30 steps
-    given = {"episodes": 20, "sample": True, "seed": 1, "env": "jax:CartPole-v1?max_steps=30"}
+    given: dict[str, Any] = {
+        "episodes": 20,
+        "sample": True,
+        "seed": 1,
+        "env": "jax:CartPole-v1?max_steps=30",
+    }
     whole = parl.record(RUNS / "ppo-fused", tmp_path / "whole", **given)
     assert [shard.episodes for shard in whole.card.shards] == [8, 8, 4]
     half = tmp_path / "half"
@@ -117,8 +123,9 @@ def test_a_recording_that_was_broken_off_goes_on_as_if_nothing_was(
     with pytest.raises(DataError, match="is still being written, or its recording was broken off"):
         open_data(half)
     writer.lock.close()
+    other: dict[str, Any] = given | {"seed": 2}
     with pytest.raises(ConfigError, match="holds the beginning of another data set"):
-        parl.record(RUNS / "ppo-fused", half, **given | {"seed": 2})
+        parl.record(RUNS / "ppo-fused", half, **other)
     done = parl.record(RUNS / "ppo-fused", half, **given)
     assert done.card.sha256 == whole.card.sha256
     with pytest.raises(ConfigError, match="already holds a data set"):
@@ -181,7 +188,7 @@ def flat(path: Path, timeouts: bool = True, following: bool = False, **changes: 
     obs = np.stack([n, n // 3 * 100], 1)
     columns: dict[str, Any] = {"observations": obs, "actions": n[:, None] / 10, "rewards": n}
     if following:
-        columns["next_observations"] = obs + np.float32([1, 0])
+        columns["next_observations"] = obs + np.array([1, 0], np.float32)
     with h5py.File(path, "w") as file:
         for name, x in (columns | ends | changes).items():
             if x is not None:

@@ -67,7 +67,8 @@ def test_a_run_resumes_from_the_same_data_only(
 
 
 def test_what_a_run_on_data_refuses(pendulum: Path, tmp_path: Path) -> None:
-    data, out = {"data": str(pendulum)}, tmp_path / "run"
+    data: dict[str, Any] = {"data": str(pendulum)}
+    out = tmp_path / "run"
     with pytest.raises(ConfigError, match="ppo learns only from what its own policy has just done"):
         parl.train("ppo", "Pendulum-v1", out, **data)
     with pytest.raises(ConfigError, match="online_steps need an environment to step: add --env"):

@@ -163,7 +163,8 @@ def test_the_action_is_what_the_adapter_hands_over(env: Bounds, tmp_path: Path) 
     for obs in 300 * np.random.default_rng(0).standard_normal((20, 1, 3)):
         outputs = Runner(program)({"obs": obs.astype(np.float32)}, 1)
         vector.step(outputs["action"])
-        handed = np.asarray(vector.envs[0].unwrapped.handed)
+        inner: Any = vector.envs[0].unwrapped
+        handed = np.asarray(inner.handed)
         assert outputs["env_action"].dtype == handed.dtype
         np.testing.assert_allclose(outputs["env_action"][0], handed, rtol=1e-6, atol=1e-6)
 
@@ -173,7 +174,7 @@ def test_observations_are_taken_as_the_environment_shows_them(tmp_path: Path) ->
     space = spaces.Dict(
         {
             "kind": spaces.Discrete(3, start=5),
-            "grid": spaces.MultiDiscrete([[2, 3], [4, 5]]),
+            "grid": spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
             "pair": spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.MultiBinary(3)]),
             "action_mask": spaces.Box(0, 1, (4,), np.int8),
         }
@@ -373,7 +374,8 @@ def test_weights_that_are_pickled_or_huge_are_refused(gru: Path, tmp_path: Path)
     name = next(iter(arrays))
     bombs = np.array([print], object), np.zeros(10**7, arrays[name].dtype)
     for bomb in bombs:
-        np.savez_compressed(copy / "weights.npz", **(arrays | {name: bomb}))
+        written: dict[str, Any] = arrays | {name: bomb}
+        np.savez_compressed(copy / "weights.npz", **written)
         data = (copy / "weights.npz").read_bytes()
         files = values["files"] | {"weights.npz": contract.digest(data)}
         (copy / "contract.json").write_bytes(contract.sealed(values | {"files": files}))

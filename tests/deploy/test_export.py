@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -110,14 +111,14 @@ class Head(nnx.Module):
         self.scale = nnx.RMSNorm(8, rngs=rngs)
         self.last = nnx.Linear(8, size, rngs=rngs)
 
-    def __call__(self, obs: jax.Array) -> jax.Array:
+    def __call__(self, obs: jax.Array) -> Any:
         return self.last(nnx.leaky_relu(self.scale(self.first(obs))))
 
 
 class Actor(Head):
     """The same as a distribution."""
 
-    def __call__(self, obs: jax.Array) -> Categorical:
+    def __call__(self, obs: jax.Array) -> Any:
         return Categorical(super().__call__(obs))
 
 

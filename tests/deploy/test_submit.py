@@ -34,7 +34,8 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submitted(
     place: Path, out: Path, name: str = "plain", **settings: Any
 ) -> submission.Submission:
-    return submission.submit(place, name, out, submission.Settings(**{"games": 0} | settings))
+    given: dict[str, Any] = {"games": 0} | settings
+    return submission.submit(place, name, out, submission.Settings(**given))
 
 
 def names(done: submission.Submission) -> set[str]:
@@ -253,8 +254,8 @@ def test_a_policy_that_is_not_the_artefacts_is_named(masked: Path, tmp_path: Pat
 def test_the_fallback_is_the_first_legal_choice(masked: Path) -> None:
     actor = parl.Policy.load(masked)
     obs = {"view": np.zeros(5), "legal": np.array([0, 0, 1, 1, 0, 1], bool)}
-    action = player.safe_action(actor, obs, None)
-    assert action == 2 and action.dtype == actor.act(obs)[0].dtype
+    action: Any = player.safe_action(actor, obs, None)
+    assert action.dtype == actor.act(obs)[0].dtype and action == 2
 
 
 def test_the_fallback_of_numbers_is_the_middle(tmp_path: Path) -> None:

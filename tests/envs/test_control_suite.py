@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_the_spec_of_a_task():
     spec = make_factory("dmc:cheetah-run").spec
     assert spec.id == "dmc:cheetah-run" and spec.max_steps == 1000
     assert spec.observation_space == Box((17,))
-    assert spec.action_space == Box((6,)) and float(spec.action_space.high) == 1.0
+    act: Any = spec.action_space
+    assert act == Box((6,)) and float(act.high) == 1.0
     assert make_factory("dmc:cheetah-run?repeat=2").spec.max_steps == 500
     assert make_factory("dmc:cheetah-run?repeat=3").spec.max_steps == 334
     assert make_factory("dmc:finger-turn_hard").spec.id == "dmc:finger-turn_hard"
@@ -94,7 +96,7 @@ def test_steps_are_those_of_the_suite(repeat):
 
 
 def test_a_discount_of_zero_terminates():
-    env = make_factory("dmc:lqr-lqr_2_1").vector(1, 0)
+    env: Any = make_factory("dmc:lqr-lqr_2_1").vector(1, 0)
     assert env.spec.max_steps is None
     inner = env.envs[0].unwrapped
     env.reset()

@@ -197,7 +197,8 @@ def test_images_of_floats_up_to_255_become_fractions() -> None:
     space = spaces.Box(0, 255, (12, 12, 3), np.float32)
     make = that(observation_space=space, reset=lambda self, **k: (np.full((12, 12, 3), 51.0), {}))
     env = GymnasiumVectorEnv(make, 1, 0)
-    assert env.spec.observation_space == Box((12, 12, 3)) and env.spec.observation_space.high == 1
+    space: Any = env.spec.observation_space
+    assert space == Box((12, 12, 3)) and space.high == 1
     np.testing.assert_allclose(env.reset(), 0.2, rtol=1e-6)
 
 

@@ -27,14 +27,14 @@ def test_bits_are_flipped_until_they_are_the_goal() -> None:
     env, bits = BitFlip(4), jnp.float32
     state, obs = env.reset(KEY)
     state = state.replace(bits=bits([0, 1, 1, 0]), goal=bits([1, 1, 1, 1]))
-    state, obs, reward, terminated, truncated = env.step(state, np.int32(0), KEY)
+    state, obs, reward, terminated, truncated = env.step(state, jnp.int32(0), KEY)
     np.testing.assert_array_equal(obs["observation"], [1, 1, 1, 0])
     np.testing.assert_array_equal(obs["achieved_goal"], obs["observation"])
     np.testing.assert_array_equal(obs["desired_goal"], [1, 1, 1, 1])
     assert (reward, terminated, truncated) == (-1, False, False)
-    state, _, reward, terminated, _ = env.step(state, np.int32(3), KEY)
+    state, _, reward, terminated, _ = env.step(state, jnp.int32(3), KEY)
     assert (reward, terminated) == (0, True)
-    truncated = env.step(state.replace(time=np.int32(3)), np.int32(0), KEY)[4]
+    truncated = env.step(state.replace(time=np.int32(3)), jnp.int32(0), KEY)[4]
     assert truncated
 
 
@@ -49,8 +49,8 @@ def test_names_of_bit_flip() -> None:
 def test_a_pure_environment_judges_goals_of_any_leading_axes() -> None:
     goals = make_factory("jax:BitFlip-3").spec.goals
     assert goals is not None and goals.terminated is not None
-    achieved = np.float32([[[0, 1, 1], [1, 1, 1]]])  # [1, 2, 3]
-    desired = np.float32([1, 1, 1])
+    achieved = np.array([[[0, 1, 1], [1, 1, 1]]], np.float32)  # [1, 2, 3]
+    desired = np.array([1, 1, 1], np.float32)
     np.testing.assert_array_equal(goals.reward(achieved, desired), [[-1, 0]])
     np.testing.assert_array_equal(goals.terminated(achieved, desired), [[False, True]])
     again = make_factory("jax:BitFlip-3").spec.goals
@@ -92,7 +92,9 @@ def test_whether_goals_end_episodes(ends: bool) -> None:
     goals = found_goals(env, goal_spec(2))
     assert goals is not None and (goals.terminated is not None) == ends
     if goals.terminated is not None:
-        told = goals.terminated(np.float32([[0, 0.4], [0, 0.6]]), np.float32([0, 0]))
+        told = goals.terminated(
+            np.array([[0, 0.4], [0, 0.6]], np.float32), np.array([0, 0], np.float32)
+        )
         np.testing.assert_array_equal(told, [1.0, 0.0])
 
 

@@ -1,6 +1,7 @@
 import json
 import sys
 import time
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -92,7 +93,7 @@ def equal(a, b):
 
 
 def test_time_limit_truncates_and_keeps_the_final_observation():
-    env = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1", max_episode_steps=5), 2, seed=3)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1", max_episode_steps=5), 2, seed=3)
     assert env.spec.max_steps == 5
     obs = env.reset()
     hands = []
@@ -117,7 +118,7 @@ def test_time_limit_truncates_and_keeps_the_final_observation():
 
 def test_termination_is_not_truncation_and_only_ended_environments_are_reset():
     lengths = iter([3, 5])
-    env = GymnasiumVectorEnv(lambda: Toy(length=next(lengths)), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(length=next(lengths)), 2, seed=0)
     env.reset()
     ends = [env.step(np.zeros(2, np.int32)) for _ in range(6)]
     assert [out.terminated.tolist() for out in ends] == [
@@ -132,7 +133,7 @@ def test_termination_is_not_truncation_and_only_ended_environments_are_reset():
 
 
 def test_environments_are_seeded_at_the_first_reset_only():
-    env = GymnasiumVectorEnv(lambda: Toy(length=1), 2, seed=7)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(length=1), 2, seed=7)
     env.reset()
     env.step(np.zeros(2, np.int32))
     env.reset()
@@ -142,7 +143,7 @@ def test_environments_are_seeded_at_the_first_reset_only():
 
 
 def test_returned_arrays_are_never_written_again():
-    env = GymnasiumVectorEnv(make_gymnasium("CartPole-v1"), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("CartPole-v1"), 2, seed=0)
     env.reset()
     steps = [env.step(action) for action in actions_for(env.spec, 60, 2)]
     copies = [np.copy(out.next_obs) for out in steps]
@@ -162,14 +163,14 @@ def test_an_observation_buffer_that_the_environment_reuses_is_copied():
             self.obs += 1
             return super().step(action)
 
-    env = GymnasiumVectorEnv(lambda: Reusing(length=2), 1, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Reusing(length=2), 1, seed=0)
     env.reset()
     first, second = env.step(np.zeros(1, np.int32)), env.step(np.zeros(1, np.int32))
     assert first.next_obs[0, 0] == 1 and second.next_obs[0, 0] == 2 and second.obs[0, 0] == 0
 
 
 def test_close_closes_all():
-    env = GymnasiumVectorEnv(Toy, 2, seed=0)
+    env: Any = GymnasiumVectorEnv(Toy, 2, seed=0)
     closed = []
     for toy in env.envs:
         toy.close = lambda: closed.append(1)
@@ -178,7 +179,7 @@ def test_close_closes_all():
 
 
 def test_stepping_costs_little():
-    env = GymnasiumVectorEnv(Toy, 8, seed=0)
+    env: Any = GymnasiumVectorEnv(Toy, 8, seed=0)
     env.reset()
     action = np.zeros(8, np.int32)
     start = time.thread_time()  # what others compute at the time does not count
@@ -191,7 +192,7 @@ def test_stepping_costs_little():
 
 
 def test_box_actions_are_clipped_and_stretched_to_the_bounds():
-    env = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1"), 6, seed=0)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1"), 6, seed=0)
     assert env.spec.action_space == Box((1,)) and env.spec.action_space.high == 1
     batch = np.array([[-1], [-0.5], [0], [1], [7], [-7]], np.float32)
     np.testing.assert_array_equal(
@@ -211,7 +212,7 @@ def test_box_actions_are_clipped_and_stretched_to_the_bounds():
 )
 def test_box_bounds(low, high, action, expected, bound):
     space = spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
-    env = GymnasiumVectorEnv(lambda: Toy(action_space=space), 1, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(action_space=space), 1, seed=0)
     env.reset()
     env.step(np.array([action], np.float32))
     (sent,) = env.envs[0].actions
@@ -223,7 +224,7 @@ def test_box_bounds(low, high, action, expected, bound):
 
 def test_discrete_actions_respect_the_start():
     toy = Toy(action_space=spaces.Discrete(3, start=-1))
-    env = GymnasiumVectorEnv(lambda: toy, 1, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: toy, 1, seed=0)
     env.reset()
     for action in range(3):
         env.step(np.array([action], np.int32))
@@ -240,7 +241,7 @@ def test_discrete_actions_respect_the_start():
 )
 def test_integer_vectors_as_actions(space, nvec, action, expected):
     toy = Toy(action_space=space)
-    env = GymnasiumVectorEnv(lambda: toy, 1, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: toy, 1, seed=0)
     assert env.spec.action_space == MultiDiscrete(nvec)
     env.reset()
     env.step(np.array([action], np.int32))
@@ -249,14 +250,14 @@ def test_integer_vectors_as_actions(space, nvec, action, expected):
 
 
 def test_a_batch_of_the_wrong_shape_is_refused():
-    env = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1"), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1"), 2, seed=0)
     env.reset()
     with pytest.raises(EnvError, match=r"takes actions of shape \(2, 1\), not \(2,\)"):
         env.step(np.zeros(2, np.float32))
 
 
 def test_a_nan_action_is_refused():
-    env = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1"), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("Pendulum-v1"), 2, seed=0)
     env.reset()
     with pytest.raises(EnvError, match="given a NaN or infinite action at step 1"):
         env.step(np.array([[0], [np.nan]], np.float32))
@@ -314,7 +315,7 @@ def test_observation_spaces(space, obs, converted, expected):
             return {name: batched(part) for name, part in tree.items()}
         return np.stack([tree, tree])
 
-    env = GymnasiumVectorEnv(lambda: Toy(space, obs=obs, length=2), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(space, obs=obs, length=2), 2, seed=0)
     assert env.spec.observation_space == converted == convert_space(space)
     assert equal(env.reset(), batched(expected))
     for _ in range(3):
@@ -323,9 +324,11 @@ def test_observation_spaces(space, obs, converted, expected):
 
 
 def test_bounds_of_an_observation_box_are_scalars_where_they_are_equal():
-    image = convert_space(spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    image: Any = convert_space(spaces.Box(0, 255, (8, 8, 3), np.uint8))
     assert (image.low, image.high) == (0, 255)
-    vector = convert_space(spaces.Box(np.array([0.0, 1.0]), np.array([2.0, 2.0]), dtype=np.float64))
+    vector: Any = convert_space(
+        spaces.Box(np.array([0.0, 1.0]), np.array([2.0, 2.0]), dtype=np.float64)
+    )
     np.testing.assert_array_equal(vector.low, [0, 1])
 
 
@@ -347,7 +350,7 @@ def test_action_spaces_that_are_refused(space):
 
 
 def test_nan_observation():
-    env = GymnasiumVectorEnv(lambda: Toy(obs=np.zeros(2)), 4, seed=0, id="Toy-v3")
+    env: Any = GymnasiumVectorEnv(lambda: Toy(obs=np.zeros(2)), 4, seed=0, id="Toy-v3")
     env.reset()
     for _ in range(6):
         env.step(np.zeros(4, np.int32))
@@ -361,13 +364,13 @@ def test_nan_observation():
 def test_nan_in_a_nested_observation():
     space = spaces.Dict(a=spaces.Dict(b=spaces.Box(-1, 1, (1,))), n=spaces.Discrete(2))
     obs = {"a": {"b": np.array([np.nan], np.float32)}, "n": 0}
-    env = GymnasiumVectorEnv(lambda: Toy(space, obs=obs), 1, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(space, obs=obs), 1, seed=0)
     with pytest.raises(EnvError, match="NaN observation in environment 0 at step 0"):
         env.reset()
 
 
 def test_infinite_reward():
-    env = GymnasiumVectorEnv(Toy, 2, seed=0)
+    env: Any = GymnasiumVectorEnv(Toy, 2, seed=0)
     env.reset()
     env.envs[1].reward = -np.inf
     with pytest.raises(EnvError, match=r"^Toy returned an infinite reward in environment 1"):
@@ -375,12 +378,12 @@ def test_infinite_reward():
 
 
 def test_large_but_finite_numbers_pass():
-    env = GymnasiumVectorEnv(lambda: Toy(obs=np.full(2, 1e30)), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(obs=np.full(2, 1e30)), 2, seed=0)
     assert env.reset()[0, 0] == np.float32(1e30)
 
 
 def test_exceptions_of_the_environment_carry_its_id():
-    env = GymnasiumVectorEnv(Toy, 2, seed=0, id="Toy-v3")
+    env: Any = GymnasiumVectorEnv(Toy, 2, seed=0, id="Toy-v3")
     env.reset()
     env.envs[1].fails = RuntimeError("the physics broke")
     with pytest.raises(
@@ -396,13 +399,13 @@ def test_exceptions_of_the_environment_carry_its_id():
 
 
 def test_an_observation_outside_its_declared_shape():
-    env = GymnasiumVectorEnv(lambda: Toy(obs=np.zeros(3)), 2, seed=0)
+    env: Any = GymnasiumVectorEnv(lambda: Toy(obs=np.zeros(3)), 2, seed=0)
     with pytest.raises(EnvError, match=r"does not fit its space: its shape is \(3,\) instead of"):
         env.reset()
 
 
 def test_step_before_reset():
-    env = GymnasiumVectorEnv(Toy, 1, seed=0)
+    env: Any = GymnasiumVectorEnv(Toy, 1, seed=0)
     with pytest.raises(EnvError, match="has to be reset"):
         env.step(np.zeros(1, np.int32))
 
@@ -488,7 +491,7 @@ def test_state_is_exact(id):
 
 
 def test_a_captured_state_does_not_change_afterwards():
-    env = GymnasiumVectorEnv(make_gymnasium("Hopper-v5"), 1, seed=0)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("Hopper-v5"), 1, seed=0)
     env.reset()
     state = env.get_state()
     copies = {name: array.copy() for name, array in state.arrays.items()}
@@ -505,13 +508,14 @@ def test_other_environments_start_fresh_episodes_with_new_seeds():
     def make():
         return Toy(length=2)
 
-    env = GymnasiumVectorEnv(make, 2, seed=5)
+    env: Any = GymnasiumVectorEnv(make, 2, seed=5)
     env.reset()
     for _ in range(3):
         env.step(np.zeros(2, np.int32))
     state = env.get_state()
     assert not state.exact
-    first, again, later = (GymnasiumVectorEnv(make, 2, seed=5) for _ in range(3))
+    others: list[Any] = [GymnasiumVectorEnv(make, 2, seed=5) for _ in range(3)]
+    first, again, later = others
     first.set_state(through_json(state))
     again.set_state(through_json(state))
     later.set_state(state._replace(meta={**state.meta, "steps": 4}))
@@ -524,14 +528,16 @@ def test_other_environments_start_fresh_episodes_with_new_seeds():
 
 def test_a_wrapper_with_a_state_of_its_own_is_not_exact():
     make = make_gymnasium("CartPole-v1")
-    env = GymnasiumVectorEnv(lambda: gymnasium.wrappers.NormalizeObservation(make()), 1, seed=0)
+    env: Any = GymnasiumVectorEnv(
+        lambda: gymnasium.wrappers.NormalizeObservation(make()), 1, seed=0
+    )
     env.reset()
     assert not env.get_state().exact
 
 
 @pytest.mark.parametrize("change", ["id", "num_envs", "meta", "arrays", "shape", "layers"])
 def test_foreign_states_are_refused(change):
-    env = GymnasiumVectorEnv(make_gymnasium("Hopper-v5"), 1, seed=0)
+    env: Any = GymnasiumVectorEnv(make_gymnasium("Hopper-v5"), 1, seed=0)
     env.reset()
     state = through_json(env.get_state())
     match change:

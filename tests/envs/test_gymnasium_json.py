@@ -1,6 +1,7 @@
 """Spaces survive JSON, whatever their bounds."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ def arrays(low: list, high: list, dtype: type, given: type | None = None) -> Box
     return Box(np.array(low, given or dtype), np.array(high, given or dtype), dtype=dtype)
 
 
+BOOL: Any = np.bool_
 SPACES = [
     Box(-1, 1, (3,)),
     Box(0, 255, (8, 8, 3), np.uint8),
@@ -31,10 +33,10 @@ SPACES = [
     arrays([0, -3], [4, 2], np.int16),
     arrays([1, MOST - 4], [3, MOST], np.int64),
     Box(0, 1, (), np.float16),
-    Box(0, 1, (3,), np.bool_),
-    Box(np.array([0, 1], bool), np.array([1, 1], bool), dtype=np.bool_),
+    Box(0, 1, (3,), BOOL),
+    Box(np.array([0, 1], bool), np.array([1, 1], bool), dtype=BOOL),
     spaces.Discrete(3, start=-1),
-    spaces.MultiDiscrete([[2, 3], [4, 5]]),
+    spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
     spaces.MultiDiscrete([3, 4], start=[1, 2], dtype=np.int32),
     spaces.MultiBinary(3),
     spaces.MultiBinary((2, 2)),

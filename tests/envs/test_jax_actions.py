@@ -22,8 +22,9 @@ class Own:
     def reset(self, key: Any) -> Any:
         return jnp.int32(0), jnp.zeros(1)
 
-    def step(self, time: Any, action: Any, key: Any) -> Any:
+    def step(self, state: Any, action: Any, key: Any) -> Any:
         assert action.shape == self.spec.action_space.shape  # type: ignore[union-attr]
+        time = state
         return time + 1, jnp.zeros(1), action.sum(), jnp.bool_(False), time >= 2
 
 

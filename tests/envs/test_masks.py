@@ -70,12 +70,13 @@ def informed(**how: Any) -> Masked:
     return Masked(X, lambda x, m: (x, {"action_mask": m}), **how)
 
 
+BOOL: Any = bool
 ONE = [
     entry(spaces.MultiBinary(4)),
     entry(spaces.Box(0, 1, (4,), np.int8)),
     entry(spaces.Box(0, 1, (4,), np.uint8), form=lambda m: m.astype(np.uint8)),
     entry(spaces.Box(0, 1, (4,), np.int64), form=lambda m: m.astype(np.int64)),
-    entry(spaces.Box(0, 1, (4,), bool), form=lambda m: m.astype(bool)),
+    entry(spaces.Box(0, 1, (4,), BOOL), form=lambda m: m.astype(bool)),
     entry(spaces.Box(0, 1, (4,)), form=lambda m: m.astype(np.float32)),
     entry(spaces.Box(0, 1, (2, 2), np.float64), form=lambda m: m.reshape(2, 2).astype(float)),
     entry(spaces.MultiDiscrete([2] * 4)),
@@ -97,7 +98,7 @@ SEVERAL = [
 
 @pytest.mark.parametrize("make", ONE)
 def test_a_mask_becomes_booleans(make: Any) -> None:
-    env = GymnasiumVectorEnv(make, 2, 0)
+    env: Any = GymnasiumVectorEnv(make, 2, 0)
     assert env.spec.has_mask and env.spec.action_space == FOUR
     space: Any = env.spec.observation_space
     assert space["legal"] == Box((4,), "bool")
@@ -112,7 +113,7 @@ def test_a_mask_becomes_booleans(make: Any) -> None:
 
 @pytest.mark.parametrize("make", SEVERAL)
 def test_masks_of_several_choices_stand_after_one_another(make: Any) -> None:
-    env = GymnasiumVectorEnv(lambda: make(act=PAIRS), 2, 0)
+    env: Any = GymnasiumVectorEnv(lambda: make(act=PAIRS), 2, 0)
     assert env.spec.action_space == MultiDiscrete((2, 3))
     obs = env.reset()
     np.testing.assert_array_equal(obs["legal"], np.stack([game.legal for game in env.envs]))
@@ -120,7 +121,7 @@ def test_masks_of_several_choices_stand_after_one_another(make: Any) -> None:
 
 def test_what_is_no_mask_is_an_observation() -> None:
     space = spaces.Dict(x=X, task=spaces.Dict(legal=spaces.MultiBinary(3)))
-    env = GymnasiumVectorEnv(
+    env: Any = GymnasiumVectorEnv(
         lambda: Masked(space, lambda x, m: ({"x": x, "task": {"legal": m[:3]}}, {})), 1, 0
     )
     assert env.spec.observation_space == {
@@ -132,7 +133,7 @@ def test_what_is_no_mask_is_an_observation() -> None:
         lambda x, m: ({"x": x, "legal": np.ones(4, np.int8)}, {"action_mask": m}),
         spaces.Box(-1, 1, (1,)),
     )
-    env = GymnasiumVectorEnv(box, 1, 0)
+    env: Any = GymnasiumVectorEnv(box, 1, 0)
     assert env.spec.observation_space == {"x": Box((2,)), "legal": Box((4,))}
     assert not env.spec.has_mask
 
@@ -170,7 +171,7 @@ def test_no_legal_action_is_an_error_at_its_step(act: Any) -> None:
             return self.shown(np.zeros(2, np.float32), self.legal)
 
     shown = lambda x, m: (x, {"action_mask": m})
-    env = GymnasiumVectorEnv(lambda: Stuck(X, shown, act), 2, 0)
+    env: Any = GymnasiumVectorEnv(lambda: Stuck(X, shown, act), 2, 0)
     obs = env.reset()
     shape = (2, 2) if act is PAIRS else (2,)
     for _ in range(2):
@@ -189,7 +190,7 @@ def test_info_has_to_tell_the_mask_always() -> None:
         def step(self, action: Any) -> Any:
             return *super().step(action)[:4], {}
 
-    env = GymnasiumVectorEnv(lambda: Forgetful(X, lambda x, m: (x, {"action_mask": m})), 1, 0)
+    env: Any = GymnasiumVectorEnv(lambda: Forgetful(X, lambda x, m: (x, {"action_mask": m})), 1, 0)
     env.reset()
     with pytest.raises(
         EnvError, match=r"gave info\['action_mask'\] at its first reset, but not in"
@@ -218,7 +219,7 @@ def test_taxi_tells_its_mask() -> None:
 )
 def test_algorithms_keep_to_the_mask(name: str, make: Any, act: Any) -> None:
     """When they explore, at random and greedily."""
-    envs = GymnasiumVectorEnv(lambda: make(act=act), 4, 0)
+    envs: Any = GymnasiumVectorEnv(lambda: make(act=act), 4, 0)
     name, _, cell = name.partition("-")
     recipe = make_recipe(name, envs.spec).override(
         {"hidden": (8,)} | ({"recurrent": cell} if cell else {})

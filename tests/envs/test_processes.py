@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -141,7 +142,7 @@ class DiesOnce(Count):
     def __init__(self, path):
         self.path, self.time = path, 0
 
-    def step(self, action):
+    def step(self, action) -> Any:
         self.time += 1
         if self.time == 20 and not self.path.exists():
             self.path.touch()
@@ -152,8 +153,9 @@ class DiesOnce(Count):
 @pytest.mark.slow
 def test_a_run_survives_the_death_of_a_worker(tmp_path, capsys):
     make = functools.partial(DiesOnce, tmp_path / "died")
-    told = {"env_id": "dying", "env_workers": 2, "num_envs": 2, "steps": 64} | RUN
-    run = parl.train("ppo", make, out=tmp_path / "run", **told | {"quiet": False})
+    told: dict[str, Any] = {"env_id": "dying", "env_workers": 2, "num_envs": 2, "steps": 64}
+    told |= RUN | {"quiet": False}
+    run = parl.train("ppo", make, out=tmp_path / "run", **told)
     assert (tmp_path / "died").exists() and run.result["env_steps"] == 64
     assert "dying: the process" in (said := capsys.readouterr().err) and "start again" in said
     records = read_metrics(tmp_path / "run")

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -38,7 +39,7 @@ def make_vector(bads):
 
 
 def test_only_the_environment_that_raises_starts_anew():
-    env = make_vector([6, 1000])
+    env: Any = make_vector([6, 1000])
     env.reset()
     rows = []
     for _ in range(8):
@@ -60,7 +61,7 @@ def test_only_the_environment_that_raises_starts_anew():
 
 def test_one_that_always_raises_is_not_rebuilt_for_ever():
     made = Fragile.made
-    env = make_vector([1, 1000])
+    env: Any = make_vector([1, 1000])
     env.reset()
     for _ in range(3):
         env.step(np.zeros(2, np.int32))

@@ -48,7 +48,7 @@ def test_each_agent_is_what_its_network_alone_would_be(sets: tuple[int, ...]) ->
     for i in range(N):
         own = params if not sets else jax.tree.map(lambda x, i=i: x[sets[i]], params)
         view = jnp.concatenate([OBS["view"][:, i], jnp.tile(jnp.eye(N)[i], (2, 1))], -1)
-        alone = policy(SIZE + N).apply(own, {"view": view, "legal": OBS["legal"][:, i]})
+        alone: Any = policy(SIZE + N).apply(own, {"view": view, "legal": OBS["legal"][:, i]})
         np.testing.assert_allclose(logits[:, i], alone.logits, rtol=1e-5, atol=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_axes_ahead_of_the_batch_stay_ahead() -> None:
 
 
 def test_one_value_for_each_agent() -> None:
-    model = Value({"state": Box((5,))}, MLP((4,)), agents=N)
+    model: Any = Value({"state": Box((5,))}, MLP((4,)), agents=N)
     assert model.apply(model.init(jax.random.key(0), OBS), OBS).shape == (2, N)
 
 

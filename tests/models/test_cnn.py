@@ -1,5 +1,7 @@
 """Convolutional networks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +54,7 @@ def test_large_images_take_more_layers() -> None:
 
 @pytest.mark.parametrize("lead", [slow(()), slow((2,)), (2, 3)])
 def test_any_leading_axes(lead: tuple[int, ...]) -> None:
-    net = NatureCNN(features=5)
+    net: Any = NatureCNN(features=5)
     image = np.random.default_rng(0).integers(256, size=(*lead, 6, 6, 1)).astype(np.uint8)
     params = net.init(jax.random.key(0), image)
     out = net.apply(params, image)
@@ -62,7 +64,7 @@ def test_any_leading_axes(lead: tuple[int, ...]) -> None:
 
 
 def test_bytes_are_scaled_to_one() -> None:
-    net = NatureCNN(features=5)
+    net: Any = NatureCNN(features=5)
     image = np.full((1, 6, 6, 1), 255, np.uint8)
     params = net.init(jax.random.key(0), image)
     # all layers are piecewise linear without bias at initialisation: 255 is 5 times 51
@@ -84,8 +86,8 @@ def test_shifted_products_are_the_convolution(
 ) -> None:
     """Side by side where pixels have few channels, one by one where they have more."""
     random = np.random.default_rng(1)
-    x = random.normal(size=(2, size, size + 1, channels)).astype(np.float32)
-    w = random.normal(size=(kernel, kernel, channels, 5)).astype(np.float32)
+    x = jnp.asarray(random.normal(size=(2, size, size + 1, channels)), jnp.float32)
+    w = jnp.asarray(random.normal(size=(kernel, kernel, channels, 5)), jnp.float32)
     expected = convolution(x, w, stride)
     np.testing.assert_allclose(shifted_products(x, w, stride), expected, atol=2e-4)
     score = lambda conv: jax.grad(lambda x, w: (conv(x, w, stride) ** 2).sum(), (0, 1))(x, w)
@@ -96,5 +98,5 @@ def test_shifted_products_are_the_convolution(
 def test_a_stride_that_does_not_divide_the_kernel() -> None:
     x = np.random.default_rng(2).normal(size=(7, 7, 1)).astype(np.float32)
     out, params = Conv(2, kernel=3, stride=2).init_with_output(jax.random.key(0), x)
-    kernel = params["params"]["kernel"]
+    kernel: Any = params["params"]["kernel"]
     np.testing.assert_allclose(out[2, 1], np.einsum("ijc,ijco->o", x[4:7, 2:5], kernel), rtol=1e-4)

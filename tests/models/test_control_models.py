@@ -39,7 +39,7 @@ def test_shapes(name: str, lead: tuple[int, ...]) -> None:
     assert shape(Critic(space, TORSO), obs, action) == lead
     assert shape(Critic(space, TORSO, 7, Quantiles), obs, action).atoms == (*lead, 7)
     form = partial(Histogram, low=-5.0, high=5.0)
-    ensemble = Ensemble(Critic(space, TORSO, 7, form, partial(SimBaV2Head, width=3)), 3)
+    ensemble: Any = Ensemble(Critic(space, TORSO, 7, form, partial(SimBaV2Head, width=3)), 3)
     assert shape(ensemble, obs, action).logits == (3, *lead, 7)
 
 
@@ -54,7 +54,7 @@ def fixed(kernels: list[Any]) -> Any:
 
 def test_log_std_is_squashed_between_its_bounds() -> None:
     """-10 + 12 * (1 + tanh x) / 2: -4 at 0, the bounds far away."""
-    net = SquashedNormalPolicy(VECTOR, 1, MLP(()))
+    net: Any = SquashedNormalPolicy(VECTOR, 1, MLP(()))
     params = fixed([[[0.0], [2.0], [0.0]], [[1.0], [0.0], [0.0]]])
     obs = np.array([[0.0, 1, 0], [50.0, 0, 0], [-50.0, 0, 0], [1.0, 3, 0]], np.float32)
     pi: Any = net.apply(params, obs)
@@ -63,14 +63,14 @@ def test_log_std_is_squashed_between_its_bounds() -> None:
 
 
 def test_deterministic_policy_is_bounded() -> None:
-    net = DeterministicPolicy(VECTOR, 1, MLP(()))
+    net: Any = DeterministicPolicy(VECTOR, 1, MLP(()))
     params = fixed([[[1.0], [0.0], [0.0]]])
     obs = np.array([[0.5, 0, 0], [100.0, 0, 0]], np.float32)
     np.testing.assert_allclose(net.apply(params, obs), [[np.tanh(0.5)], [1.0]], rtol=1e-6)
 
 
 def test_a_critic_sees_observation_and_action() -> None:
-    net = Critic(VECTOR, MLP(()))
+    net: Any = Critic(VECTOR, MLP(()))
     params = fixed([[[1.0], [0.0], [0.0], [10.0]]])
     q = net.apply(params, np.ones((2, 3), np.float32), np.array([[1.0], [2.0]], np.float32))
     np.testing.assert_allclose(q, [11, 21])
@@ -82,5 +82,5 @@ def test_initial_weights() -> None:
     assert 0.099 < np.abs(kernel).max() <= 0.1
     np.testing.assert_allclose(np.std(kernel), 0.1 / np.sqrt(3), rtol=0.02)
     x = np.ones((1, 8), np.float32)
-    kernel = ORTHOGONAL(3).init(jax.random.key(0), x)["params"]["kernel"]
-    np.testing.assert_allclose(kernel.T @ kernel, np.eye(3), atol=1e-5)
+    last: Any = ORTHOGONAL(3).init(jax.random.key(0), x)["params"]["kernel"]
+    np.testing.assert_allclose(last.T @ last, np.eye(3), atol=1e-5)

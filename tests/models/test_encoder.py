@@ -14,7 +14,7 @@ from parl.models.encoder import is_image
 
 
 def encode(space: Any, obs: Any) -> np.ndarray:
-    net = Encoder(space)
+    net: Any = Encoder(space)
     return np.asarray(net.apply(net.init(jax.random.key(0), obs), obs))
 
 
@@ -55,7 +55,8 @@ def test_images_in_a_dict_pass_the_convolutions() -> None:
 def test_grids_of_truth_values_pass_a_small_convolution() -> None:
     """MinAtar's network: 8 x 8 x 16 features before the layer of 128; masks are no grids."""
     space = {"grid": Box((10, 10, 4), "bool"), "legal": Box((5,), "bool")}
-    net, obs = Encoder(space["grid"]), draw(space["grid"], (3,))
+    net: Any = Encoder(space["grid"])
+    obs = draw(space["grid"], (3,))
     params = net.init(jax.random.key(0), obs)
     sizes = sorted(x.size for x in jax.tree.leaves(params))
     assert sizes == [16, 128, 9 * 4 * 16, 8 * 8 * 16 * 128]
@@ -87,7 +88,7 @@ def test_a_vector_costs_no_parameters() -> None:
 def test_any_leading_axes(name: str, lead: tuple[int, ...]) -> None:
     space = SPACES[name]
     obs = draw(space, lead)
-    net = Encoder(space)
+    net: Any = Encoder(space)
     params = net.init(jax.random.key(0), obs)
     features = net.apply(params, obs)
     assert features.shape[:-1] == lead and features.ndim == len(lead) + 1
@@ -148,14 +149,14 @@ def test_layouts_of_images(shape: tuple[int, ...], axes: tuple[int, ...]) -> Non
 
 def test_every_layout_shows_the_same_picture() -> None:
     last = np.random.default_rng(0).integers(256, size=(2, 16, 20, 3)).astype(np.uint8)
-    net = Encoder(Box(last.shape[1:], "uint8"))
+    net: Any = Encoder(Box(last.shape[1:], "uint8"))
     params = net.init(jax.random.key(0), last)
     expected = np.asarray(net.apply(params, last))
     first = np.moveaxis(last, -1, 1)
     for obs in (first, np.moveaxis(last, -1, 1)[..., None]):
-        seen = Encoder(Box(obs.shape[1:], "uint8", 0, 255)).apply(params, obs)
+        seen: Any = Encoder(Box(obs.shape[1:], "uint8", 0, 255)).apply(params, obs)
         np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-5)
-    fractions = Encoder(Box(first.shape[1:], "float32", 0, 1)).apply(
+    fractions: Any = Encoder(Box(first.shape[1:], "float32", 0, 1)).apply(
         params, first / np.float32(255)
     )
     np.testing.assert_allclose(fractions, expected, rtol=1e-3, atol=1e-5)
@@ -167,7 +168,7 @@ def test_every_layout_shows_the_same_picture() -> None:
 
 def test_bytes_of_zero_and_one_are_not_divided() -> None:
     planes = np.random.default_rng(0).integers(2, size=(1, 8, 8, 2)).astype(np.uint8)
-    net = Encoder(Box((8, 8, 2), "uint8", 0, 1))
+    net: Any = Encoder(Box((8, 8, 2), "uint8", 0, 1))
     params = net.init(jax.random.key(0), planes)
     floats = Encoder(Box((8, 8, 2), "float32", 0, 1)).apply(params, planes.astype(np.float32))
     np.testing.assert_array_equal(net.apply(params, planes), floats)
@@ -176,7 +177,7 @@ def test_bytes_of_zero_and_one_are_not_divided() -> None:
 def test_what_was_achieved_is_no_feature_where_a_goal_is_asked_for() -> None:
     parts = ("achieved_goal", "desired_goal", "observation")
     space = {name: Box((1,)) for name in parts}
-    obs = {name: np.float32([[i]]) for i, name in enumerate(parts)}
+    obs = {name: np.array([[i]], np.float32) for i, name in enumerate(parts)}
     np.testing.assert_array_equal(encode(space, obs), [[1, 2]])
     del space["desired_goal"]
     np.testing.assert_array_equal(encode(space, obs), [[0, 2]])

@@ -1,6 +1,7 @@
 """Several networks evaluated as one."""
 
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +12,8 @@ from parl.ops.value_distributions import Quantiles
 
 
 def test_equals_its_members_one_by_one() -> None:
-    member = Critic(Box((3,)), MLP((4,)))
-    ensemble = Ensemble(member, size=3)
+    member: Any = Critic(Box((3,)), MLP((4,)))
+    ensemble: Any = Ensemble(member, size=3)
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(5, 3)).astype(np.float32)
     action = rng.normal(size=(5, 2)).astype(np.float32)
@@ -26,7 +27,7 @@ def test_equals_its_members_one_by_one() -> None:
 
 
 def test_members_start_apart_and_any_leading_axes() -> None:
-    ensemble = Ensemble(MLP((4,)), size=2)
+    ensemble: Any = Ensemble(MLP((4,)), size=2)
     x = np.ones((2, 5, 3), np.float32)
     params = ensemble.init(jax.random.key(0), x[0, :1])
     kernel = jax.tree.leaves(params)[-1]
@@ -37,7 +38,7 @@ def test_members_start_apart_and_any_leading_axes() -> None:
 
 def test_members_are_one_matrix_product_a_layer() -> None:
     """The first layer as one wide matrix, the others as one batched product, no loop."""
-    ensemble = Ensemble(Critic(Box((3,)), MLP((16, 16))), size=5)
+    ensemble: Any = Ensemble(Critic(Box((3,)), MLP((16, 16))), size=5)
     obs, action = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
     params = ensemble.init(jax.random.key(0), obs, action)
     text = str(jax.jit(ensemble.apply).lower(params, obs, action).compile().as_text())
@@ -46,7 +47,7 @@ def test_members_are_one_matrix_product_a_layer() -> None:
 
 
 def test_fewer_parameters_make_a_smaller_ensemble() -> None:
-    ensemble = Ensemble(MLP((4,)), size=5)
+    ensemble: Any = Ensemble(MLP((4,)), size=5)
     x = np.ones((2, 3), np.float32)
     params = ensemble.init(jax.random.key(0), x)
     some = jax.tree.map(lambda p: p[np.array([3, 1])], params)
@@ -54,7 +55,7 @@ def test_fewer_parameters_make_a_smaller_ensemble() -> None:
 
 
 def test_members_may_return_distributions() -> None:
-    ensemble = Ensemble(Critic(Box((3,)), MLP((4,)), 7, Quantiles), size=3)
+    ensemble: Any = Ensemble(Critic(Box((3,)), MLP((4,)), 7, Quantiles), size=3)
     obs, action = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
     values = ensemble.apply(ensemble.init(jax.random.key(0), obs, action), obs, action)
     assert isinstance(values, Quantiles) and values.atoms.shape == (3, 8, 7)

@@ -64,7 +64,7 @@ def test_the_mask_changes_nothing_else() -> None:
     """Legal logits are those of an observation where all is legal: the mask is no feature."""
     space = SPACES["dict"]
     obs = draw(space, (8,))
-    net = CategoricalPolicy(space, Discrete(4), TORSO)
+    net: Any = CategoricalPolicy(space, Discrete(4), TORSO)
     params, pi = run(net, obs)
     free = net.apply(params, obs | {"legal": np.ones_like(obs["legal"])})
     np.testing.assert_array_equal(pi.logits[obs["legal"]], free.logits[obs["legal"]])
@@ -104,7 +104,7 @@ def test_policies_start_near_uniform() -> None:
 
 
 def test_tanh_normal_clips_its_log_std() -> None:
-    net = TanhNormalPolicy(VECTOR, 2, MLP(()), log_std_min=-20, log_std_max=2)
+    net: Any = TanhNormalPolicy(VECTOR, 2, MLP(()), log_std_min=-20, log_std_max=2)
     kernel = np.zeros((3, 4), np.float32)
     kernel[0, 2:] = [100.0, 1.0]  # log_std = (100 x, x); mean = 0
     params = {"params": {"Dense_0": {"kernel": kernel, "bias": np.zeros(4, np.float32)}}}
@@ -112,13 +112,13 @@ def test_tanh_normal_clips_its_log_std() -> None:
     pi = net.apply(params, obs)
     np.testing.assert_array_equal(pi.log_std, [[2, 1], [-20, -1]])
     np.testing.assert_array_equal(pi.mean, np.zeros((2, 2)))
-    narrow = TanhNormalPolicy(VECTOR, 2, MLP(()), log_std_min=-0.5, log_std_max=0.5)
+    narrow: Any = TanhNormalPolicy(VECTOR, 2, MLP(()), log_std_min=-0.5, log_std_max=0.5)
     np.testing.assert_array_equal(narrow.apply(params, obs).log_std, [[0.5, 0.5], [-0.5, -0.5]])
 
 
 def test_dueling_values_average_to_the_state_value() -> None:
     """Wang et al. 2016, eq. 9: mean_a Q = V, and Q - V is the centred advantage."""
-    net = DiscreteValues(VECTOR, 3, MLP(()), dueling=True)
+    net: Any = DiscreteValues(VECTOR, 3, MLP(()), dueling=True)
     obs = draw(VECTOR, (6,))
     params = jax.device_get(net.init(jax.random.key(0), obs))
     layers = params["params"]
@@ -151,7 +151,7 @@ def test_dueling_of_distributions_is_value_by_value() -> None:
 
 
 def test_implicit_quantiles_at_drawn_and_at_even_levels() -> None:
-    net = ImplicitValues(VECTOR, 3, MLP((4,)), MLP((5,)), quantiles=2, waves=3)
+    net: Any = ImplicitValues(VECTOR, 3, MLP((4,)), MLP((5,)), quantiles=2, waves=3)
     obs = draw(VECTOR, (6,))
     params, even = run(net, obs)
     assert even.atoms.shape == (6, 3, 2)
@@ -169,7 +169,7 @@ def test_implicit_quantiles_at_drawn_and_at_even_levels() -> None:
 
 
 def test_action_value_sees_the_action() -> None:
-    net = Critic(VECTOR, MLP(()))
+    net: Any = Critic(VECTOR, MLP(()))
     obs, action = draw(VECTOR, (6,)), draw(Box((2,)), (6,))
     params, q = run(net, obs, action)
     kernel = np.asarray(params["params"]["Dense_0"]["kernel"])

@@ -1,5 +1,7 @@
 """Mixers: what they make of the agents' values."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +31,14 @@ def test_qmix_is_monotone_in_every_agents_value() -> None:
 
 def test_qmix_expects_little_of_far_states_before_it_has_seen_any() -> None:
     """Absolute values make the joint value of drawn weights positive where the state is large."""
-    mixer, states = QMixer(), 10 * jax.random.normal(jax.random.key(2), (500, 54))
+    mixer: Any = QMixer()
+    states = 10 * jax.random.normal(jax.random.key(2), (500, 54))
     params = mixer.init(jax.random.key(0), jnp.zeros((500, 3)), states)
     assert jnp.abs(mixer.apply(params, jnp.zeros((500, 3)), states)).mean() < 5
 
 
 def test_leading_axes_are_free() -> None:
-    mixer = QMixer(features=4, hidden=5)
+    mixer: Any = QMixer(features=4, hidden=5)
     params = mixer.init(jax.random.key(0), Q, STATE)
     once = mixer.apply(params, Q, STATE)
     many = mixer.apply(params, jnp.stack([Q] * 3), jnp.stack([STATE] * 3))

@@ -1,5 +1,7 @@
 """Multi-layer perceptrons."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from parl.models import MLP
 
 
 def test_is_the_written_out_product() -> None:
-    net = MLP((4, 2), jnp.tanh)
+    net: Any = MLP((4, 2), jnp.tanh)
     x = np.array([[1.0, -2.0, 0.5]], np.float32)
     params = net.init(jax.random.key(0), x)
     p = jax.device_get(params["params"])
@@ -20,7 +22,7 @@ def test_is_the_written_out_product() -> None:
 
 
 def test_leading_axes_are_free_and_no_layers_is_the_identity() -> None:
-    net = MLP((4, 2))
+    net: Any = MLP((4, 2))
     x = np.arange(24, dtype=np.float32).reshape(2, 4, 3) / 24
     params = net.init(jax.random.key(0), x[0, :1])
     out = net.apply(params, x)

@@ -204,6 +204,6 @@ def test_any_leading_axes(net: nn.Module) -> None:
 
 def test_a_unit_layer_with_a_bias() -> None:
     layer = UnitDense(2, use_bias=True)
-    params = layer.init(KEY, X)
+    params: Any = layer.init(KEY, X)
     assert params["params"]["bias"].shape == (2,)
     assert "bias" not in UnitDense(2).init(KEY, X)["params"]

@@ -1,6 +1,7 @@
 """Worked numbers, properties under masks and at the edges, and distrax against ours."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,12 +179,12 @@ def test_distributions_are_pytrees():
 
 
 # Against distrax, on two rows each.
-LOGITS_P = np.array([[0.3, -1.2, 2.0], [0.0, 0.5, -0.5]], "f4")
-LOGITS_Q = np.array([[1.0, 0.4, -0.7], [-2.0, 0.1, 0.6]], "f4")
+LOGITS_P: Any = np.array([[0.3, -1.2, 2.0], [0.0, 0.5, -0.5]], "f4")
+LOGITS_Q: Any = np.array([[1.0, 0.4, -0.7], [-2.0, 0.1, 0.6]], "f4")
 MEAN_P, MEAN_Q = np.array([[[0.1, -0.8], [1.3, 0.4]], [[-0.2, 0.5], [0.9, 1.1]]], "f4")
 LOG_STD_P, LOG_STD_Q = np.array([[[-0.5, 0.2], [0.0, -1.0]], [[0.3, -0.1], [-0.6, 0.4]]], "f4")
-CHOICE = np.array([2, 1], "i4")
-ACTION = np.array([[0.5, -0.9], [-0.3, 0.95]], "f4")
+CHOICE: Any = np.array([2, 1], "i4")
+ACTION: Any = np.array([[0.5, -0.9], [-0.3, 0.95]], "f4")
 
 DISTRAX = {
     "categorical_log_prob": [-0.201671, -0.68027],

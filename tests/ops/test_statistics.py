@@ -25,7 +25,8 @@ def test_iqm_over_one_axis():
 @pytest.mark.parametrize("shape", [(3,), (7,), (10, 5), (3, 3)])
 def test_iqm_is_the_trimmed_mean_of_scipy(shape):
     scores = np.random.default_rng(0).normal(size=shape)
-    np.testing.assert_allclose(ops.iqm(scores), stats.trim_mean(scores, 0.25, axis=None))
+    flat = stats.trim_mean(np.ravel(scores), 0.25)
+    np.testing.assert_allclose(ops.iqm(scores), flat)
 
 
 def test_iqm_refuses_nan_and_nothing():

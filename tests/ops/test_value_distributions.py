@@ -316,6 +316,8 @@ def test_targets_and_losses_of_rlax() -> None:
     loss = lambda x, taus: jax.vmap(rlax.quantile_regression_loss, (0, 0, 0, None))(
         x, taus, wanted, 1.0
     )
-    close(ImplicitQuantiles(jnp.asarray(atoms), taus).loss(wanted), loss(atoms, taus) / 5)
+    close(
+        ImplicitQuantiles(jnp.asarray(atoms), jnp.asarray(taus)).loss(wanted), loss(atoms, taus) / 5
+    )
     even = np.broadcast_to((np.arange(5) + 0.5) / 5, (4, 5)).astype(np.float32)
     close(Quantiles(jnp.asarray(atoms)).loss(wanted), loss(atoms, even) / 5)

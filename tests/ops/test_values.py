@@ -36,7 +36,7 @@ def test_no_legal_action_at_all_gives_no_nan():
 
 def test_select():
     np.testing.assert_array_equal(ops.select(Q, jnp.array([2, 0])), [2, 0])
-    assert ops.select(jnp.arange(24.0).reshape(2, 3, 4), np.ones((2, 3), np.int32)).tolist() == [
+    assert ops.select(jnp.arange(24.0).reshape(2, 3, 4), jnp.ones((2, 3), jnp.int32)).tolist() == [
         [1, 5, 9],
         [13, 17, 21],
     ]

@@ -225,8 +225,8 @@ def test_settings_by_kind_of_environment() -> None:
 
 def test_normalisation_wraps_the_algorithm_with_its_discount() -> None:
     recipe = make_recipe("ppo", SPECS["continuous"]).override({"gamma": 0.9})
-    rule = recipe.learner(SPECS["continuous"], 10_000, 8).algorithm
-    assert isinstance(rule, Normalized) and rule.gamma == 0.9 and rule.inner.gamma == 0.9
+    rule: Any = recipe.learner(SPECS["continuous"], 10_000, 8).algorithm
+    assert rule.gamma == 0.9 and rule.inner.gamma == 0.9 and isinstance(rule, Normalized)
     plain = recipe.override({"normalize_obs": False, "normalize_reward": False})
     assert not isinstance(plain.learner(SPECS["continuous"], 10_000, 8).algorithm, Normalized)
 
@@ -416,7 +416,8 @@ def test_values_that_there_are_not(changes: dict[str, Any], said: str) -> None:
 def test_how_replay_is_sampled_is_two_settings() -> None:
     spec, gamma = SPECS["continuous"], 0.9
     recipe = make_recipe("sac", spec).override({"capacity": 777, "gamma": gamma})
-    replay = lambda **changes: recipe.override(changes).learner(spec, 10_000, 1).replay
+    learner: Any = lambda changes: recipe.override(changes).learner(spec, 10_000, 1)
+    replay = lambda **changes: learner(changes).replay
     assert replay(n_step=3) == NStep(Replay(777), 3, gamma)
     assert replay(priority=0.6) == Prioritized(Replay(777), 0.6)
     both = replay(n_step=5, priority=0.5, replay_on_host=True)

@@ -1,6 +1,7 @@
 """Makers of workers and policies for the tests of parl.remote; workers import them from here."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -126,7 +127,7 @@ def build_toy(num_envs, fault, at, broken_worker, index):
     return ToyCollector(ToyEnv(num_envs, index, fault if broken else None, at))
 
 
-def toy_maker(num_envs=3, fault=None, at=5, broken_worker=None):
+def toy_maker(num_envs=3, fault=None, at=5, broken_worker=None) -> Any:
     return partial(build_toy, num_envs, fault, at, broken_worker)
 
 

@@ -94,7 +94,9 @@ class Fake:
             raise RankLost(reason)
         if name == "advance":
             self.value += arguments[0]
-            return [Told(Report({"loss": np.float32(1)}, nothing()), (0, 0), {"trained": 1})] * 2
+            return [
+                Told(Report({"loss": np.ones((), np.float32)}, nothing()), (0, 0), {"trained": 1})
+            ] * 2
         if name == "restore":
             self.value = int(arguments[0].arrays["run/iteration"])
         return [self.value, None]
@@ -112,7 +114,7 @@ def group(ranks: Any, **options: Any) -> Group:
 
 
 def saved_at(iteration: int) -> Checkpoint:
-    return Checkpoint(Path("x"), {}, {"run/iteration": np.int64(iteration)})
+    return Checkpoint(Path("x"), {}, {"run/iteration": np.asarray(iteration)})
 
 
 def test_orders_since_the_checkpoint_are_repeated() -> None:
@@ -213,7 +215,7 @@ def test_batches_that_do_not_divide(
 ) -> None:
     from parl.runs.build import resolve
 
-    of_run = {"actors": 2, "learners": 2} | {
+    of_run: dict[str, Any] = {"actors": 2, "learners": 2} | {
         name: settings.pop(name)
         for name in ("actors", "sync", "flat_gradients")
         if name in settings

@@ -42,6 +42,7 @@ def test_packets_that_are_late():
         reach = lambda: hosts.start(0, *PROBE, log="probe").wait(20)
         assert links.wait_for(lambda: reach() == 0, 20) is not None
         seconds = [float(x) for x in hosts.run(0, sys.executable, "-c", TIMED).split()]
+    assert hosts.relay is not None
     assert len(seconds) == 10 and min(seconds) >= 0.1 and hosts.relay.returncode == -9
 
 

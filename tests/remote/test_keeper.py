@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -46,7 +47,7 @@ def test_a_node_that_ends_is_started_again(monkeypatch, home):  # noqa: F811
         if len(began) == 3:
             raise KeyboardInterrupt
         program = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
-        process = subprocess.Popen(
+        process: Any = subprocess.Popen(
             [sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True
         )
         left.append(psutil.Process(int(process.stdout.readline())))
@@ -96,12 +97,12 @@ def test_a_node_ends_with_its_head(how, monkeypatch):
     )
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
-        process = subprocess.Popen(
+        process: Any = subprocess.Popen(
             [sys.executable, "-c", fast, address, sys.executable, "-c", NODE],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         left = psutil.Process(int(process.stdout.readline()))
-        node = left.parent()
+        node: Any = left.parent()
         time.sleep(0.3)
         assert process.poll() is None and node.ppid() == process.pid
         if how == "SIGTERM":

@@ -34,7 +34,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def with_learners(algorithm: str, out: Path, **more: Any) -> parl.Run:
     env, settings = RUNS[algorithm]
-    options = {"actors": 2, "learners": 2} | settings | more
+    options: dict[str, Any] = {"actors": 2, "learners": 2} | settings | more
     return parl.train(algorithm, env, out, quiet=True, curve=False, **options)
 
 

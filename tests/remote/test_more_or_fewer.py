@@ -1,6 +1,7 @@
 """As many workers as there is room for, between a least and a most; machines that are to leave."""
 
 import time
+from typing import Any
 
 import pytest
 from makers import toy_maker
@@ -15,9 +16,11 @@ from parl.runs.executions import variables
 
 
 def test_a_least_and_a_most():
-    settings = RunSettings(actors="8:64")
+    given: Any = "8:64"
+    settings = RunSettings(actors=given)
     assert (settings.min_actors, settings.actors) == (8, 64)
     assert (RunSettings(actors=3).min_actors, RunSettings(actors=3).actors) == (0, 3)
+    text: Any
     for text in ("8:", ":8", "9:8", "0:8", "a:b", "8:64:9", "many"):
         with pytest.raises(ConfigError, match=f"MIN:MAX such as 8:64, not '{text}'"):
             RunSettings(actors=text)
@@ -55,7 +58,12 @@ def test_variables_of_workers():
 
 
 def make_pool(least):
-    shape = {"mode": "async", "backend": "inline", "room": 50.0, "min_workers": least}
+    shape: dict[str, Any] = {
+        "mode": "async",
+        "backend": "inline",
+        "room": 50.0,
+        "min_workers": least,
+    }
     return RolloutPool(toy_maker(), 3, 3, 10, **shape)
 
 
@@ -82,7 +90,7 @@ def test_workers_of_a_machine_that_leaves_are_replaced_after_their_fragments(mon
     supervisor = pool.supervisor
     stream = pool.stream()
     next(stream)
-    before = [slot.process for slot in supervisor.slots]
+    before: list[Any] = [slot.process for slot in supervisor.slots]
     for count, process in enumerate(before):
         process.key = b"%d" % count
     monkeypatch.setattr(pool.backend, "leaving", lambda processes: ({b"1"}, False))

@@ -1,5 +1,7 @@
 """Small parts of parl.remote that need neither Ray nor a pool."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -119,7 +121,8 @@ def test_chaos_in_words():
 def test_guarded_delegates():
     from makers import ToyEnv
 
-    env = Guarded(ToyEnv(3, 0))
+    toy: Any = ToyEnv(3, 0)
+    env = Guarded(toy)
     assert env.num_envs == 3
     assert env.spec.id == "Toy-v0"
     assert env.reset().shape == (3, 2)

@@ -3,6 +3,7 @@ import queue
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ class Counter:
         if start < 0:
             raise ValueError("start is negative")
         self.count = start
-        self.big = None
+        self.big: Any = None
 
     def add(self, n=1):
         self.count += n

@@ -76,7 +76,7 @@ def test_a_synchronous_run_is_the_run_without_ray(
     algorithm: str, env: str, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     """Bit for bit, both times that it is run, and it keeps books too."""
-    settings = tiny | {"num_envs": 2, "steps": 640}
+    settings: dict[str, Any] = tiny | {"num_envs": 2, "steps": 640}
     ray = parl.train(algorithm, env, tmp_path / "ray", quiet=True, actors=1, **settings)
     host = parl.train(
         algorithm, env, tmp_path / "host", quiet=True, execution="host", **settings

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def make_pool(monkeypatch):
     monkeypatch.setattr("parl.remote.supervisor.STARTUP", 30.0)
     pools = []
 
-    def make(backend="ray", maker=None, num_workers=2, **settings):
+    def make(backend: Any = "ray", maker=None, num_workers=2, **settings):
         pool = RolloutPool(maker or toy_maker(), num_workers, 3, 10, backend=backend, **settings)
         pools.append(pool)
         pool.publish(POLICY, 0)

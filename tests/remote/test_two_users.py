@@ -6,7 +6,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -52,9 +54,20 @@ def nobodys_python() -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class User:
+    """Runs Python programs of one user, with a home of its own."""
+
+    run: Callable[..., subprocess.CompletedProcess[str]]
+    home: Path
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(*words)
+
+
 @contextmanager
 def user(python: list[str], uid: int):
-    """Runs Python programs of one user, with a home of its own."""
+    """A user of this machine."""
     home = tempfile.mkdtemp(prefix="parl-user-")
     os.chown(home, uid, uid)
     kept = {name: x for name, x in os.environ.items() if not name.startswith(("RAY_", "XDG_"))}
@@ -65,9 +78,8 @@ def user(python: list[str], uid: int):
             [*python, *words], env=env, cwd=home, capture_output=True, text=True, timeout=200
         )
 
-    run.home = Path(home)
     try:
-        yield run
+        yield User(run, Path(home))
     finally:
         run("-m", "parl.cli", "cluster", "stop")
         shutil.rmtree(home, ignore_errors=True)
@@ -101,7 +113,7 @@ def test_two_users_do_not_see_each_other():
         ], done.stderr  # fmt: skip
         done = mine("-c", ATTEMPT.format(address=address))
         assert done.stdout.splitlines() == [f"found {address}", "1.0 /tmp/parl-ray-0/ray"]
-        tokens = [(run.home / ".ray" / "auth_token").read_text() for run in (mine, other)]
+        tokens = [(one.home / ".ray" / "auth_token").read_text() for one in (mine, other)]
         assert tokens[0] != tokens[1]
         for place in (mine.home / ".ray" / "auth_token", Path("/tmp/parl-ray-0/ray")):
             assert subprocess.run([*AS, "ls", str(place)], capture_output=True).returncode != 0

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from importlib import import_module
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,8 @@ def test_fragments_that_are_broken_off_go_on_bit_for_bit():
     whole, broken = pools
     expected = [whole.collect() for _ in range(2)]
     steps = iter(range(9))
-    broken.supervisor.slots[1].process.worker.collector.stopped = lambda: next(steps) >= 4
+    process: Any = broken.supervisor.slots[1].process
+    process.worker.collector.stopped = lambda: next(steps) >= 4
     with pytest.raises(Halted):
         broken.collect()
     states = broken.get_states()
@@ -170,7 +172,8 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
     monkeypatch.setattr(
         "parl.runs.executions.Collector", lambda envs, *_, **__: ToyCollector(envs[0])
     )
-    make = partial(make_collector, vector, None, Seeds((0,)), 3, (), 3)
+    algorithm: Any = None  # which this collector does without
+    make = partial(make_collector, vector, algorithm, Seeds((0,)), 3, (), 3)
     pool = RolloutPool(make, 3, 3, 10, mode="async", backend="inline", seed=5)
     pool.publish(np.float32(0.5), 0)
     before = {slot.index: set() for slot in pool.supervisor.slots}
@@ -178,8 +181,9 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
         for _ in islice(pool.stream(), 40):
             assert len({env.first for env in living}) == len(living)
             for slot in pool.supervisor.slots:
-                if slot.process.worker.collector:  # it has not just failed
-                    (env,) = slot.process.worker.collector.envs
+                process: Any = slot.process
+                if process.worker.collector:  # it has not just failed
+                    (env,) = process.worker.collector.envs
                     before[slot.index].add(env.first)
     assert before == {0: {0}, 1: {3}, 2: {6}}
     assert faults.injected["kill"] > 3 < faults.injected["raise_"]
@@ -187,7 +191,7 @@ def test_every_environment_keeps_an_index_of_its_own(monkeypatch):
 
 def test_workers_in_reserve_have_places_of_their_own():
     pool = RolloutPool(toy_maker(), 2, 3, 10, mode="async", backend="inline", spares=2)
-    supervisor = pool.supervisor
+    supervisor: Any = pool.supervisor
     for _ in range(5):
         places = [spare.worker.index % 4 for spare in supervisor.spares]
         assert sorted(places) == [2, 3]

@@ -13,7 +13,7 @@ from parl import ConfigError
 from parl.cli.main import main
 from parl.recipes.ppo import PPORecipe
 from parl.studies import find
-from parl.studies.space import Choices, Range, read_space, trials_of
+from parl.studies.space import Choices, Range, Space, read_space, trials_of
 from parl.studies.sweep import Study, importance
 from parl.studies.trial import Trial
 
@@ -58,7 +58,7 @@ def test_a_space_that_does_not_fit_is_one_sentence(over: Any, said: str) -> None
 
 
 def test_choices_alone_are_a_grid() -> None:
-    space = {"a": Choices((1, 2)), "b": Choices(("x", "y", "z"))}
+    space: Space = {"a": Choices((1, 2)), "b": Choices(("x", "y", "z"))}
     found = [tuple(trial.values()) for trial in trials_of(space, None)]
     assert found == [(1, "x"), (1, "y"), (1, "z"), (2, "x"), (2, "y"), (2, "z")]
 
@@ -82,7 +82,7 @@ def test_each_part_of_each_range_is_used_once() -> None:
 
 def test_importance_is_the_share_of_variance_by_hand() -> None:
     """Ranks 0 to 7; `a` splits them into halves: within 10, total 42, so 1 - (10/6) / (42/7)."""
-    space = {"a": Choices((0, 1)), "b": Choices((0, 1))}
+    space: Space = {"a": Choices((0, 1)), "b": Choices((0, 1))}
     trials = [
         Trial(Path(), {"a": i // 4, "b": i % 2}, {"return": {"mean": float(i)}}) for i in range(8)
     ]
