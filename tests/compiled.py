@@ -55,4 +55,4 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array | np.ndarray | np.generic)
+    return isinstance(x, jax.Array | np.ndarray | np.generic) and x.dtype != object

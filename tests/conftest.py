@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import mmap
 import os
+import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -94,9 +95,25 @@ OPS = (
 CALLERS = ("algorithms", "models", "ops")  # folders of tests that do
 
 
+# those return what they were given, an optimiser, or keep what they return
+UNCHANGED = ("replace", "memory", "policy", "optimizer", "policy_rule", "discounted")
+
+
+def descendants(kind: type) -> list[type]:
+    """The classes below a class, as far as they are loaded."""
+    below = kind.__subclasses__()
+    return below + [each for one in below for each in descendants(one)]
+
+
+def functions_of(kind: type) -> list[str]:
+    """Names of an algorithm's own functions of arrays."""
+    own = {name: x for name, x in vars(kind).items() if isinstance(x, types.FunctionType)}
+    return [name for name in own if name[0] != "_" and name not in UNCHANGED]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def calls_are_compiled(compilation_cache: None, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Networks and these functions are programs, as in every run, where tests call them alone."""
+    """Networks, algorithms and ops are programs, as in every run, where tests call them alone."""
     if request.path.parent.name not in CALLERS:
         yield
         return
@@ -104,9 +121,11 @@ def calls_are_compiled(compilation_cache: None, request: pytest.FixtureRequest) 
     from flax import linen
 
     from parl import ops
+    from parl.core.algorithm import Algorithm
     from parl.models import Agents
 
     methods = [(kind, name) for kind in (linen.Module, Agents) for name in ("init", "apply")]
+    methods += [(kind, name) for kind in descendants(Algorithm) for name in functions_of(kind)]
     with pytest.MonkeyPatch.context() as patch:
         for place, name in [*methods, *((ops, name) for name in OPS)]:
             patch.setattr(place, name, compiled(getattr(place, name)))

@@ -144,8 +144,8 @@ def test_a_reservoir_keeps_a_uniform_sample_of_what_was_wanted() -> None:
     share = counts[::2] / 2000
     np.testing.assert_allclose(share, 1 / 6, atol=5 * np.sqrt(1 / 6 * 5 / 6 / 2000))
     assert all(len(set(row)) == 10 for row in kept)  # no row is kept twice
-    one = jax.tree.map(lambda x: x[0], state)
-    batch = replay.sample(one, KEY, (3, 2))
+    one = jax.tree.map(lambda x: x[0], jax.device_get(state))
+    batch = jax.jit(replay.sample, static_argnums=2)(one, KEY, (3, 2))
     assert batch.items["x"].shape == (3, 2) and batch.rows["x"].shape == (3, 5)
     assert set(np.asarray(batch.rows["x"]).ravel()) <= set(kept[0])
     assert set(np.asarray(batch.items["x"]).ravel()) <= set(range(112, 120))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from critical import KEY, SPEC
@@ -81,7 +82,8 @@ def real(kind: Any, **settings: Any) -> Any:
 def test_exploration_is_shifted_and_the_greedy_action_is_not() -> None:
     rule, sac = real(OAC), real(SAC)
     state, obs = rule.init(KEY, SPEC), jnp.linspace(0.5, 1, 5)[:, None]
-    act = lambda rule, explore: rule.act(rule.policy(state), obs, (), KEY, explore)[0]
+    acting = lambda rule, explore: rule.act(rule.policy(state), obs, (), KEY, explore)[0]
+    act = jax.jit(acting, static_argnums=1)
     np.testing.assert_array_equal(act(rule, False), act(sac, False))
     assert (np.abs(act(rule, True) - act(sac, True)) > 1e-3).all()
     np.testing.assert_array_equal(act(rule.replace(shift=0.0), True), act(sac, True))

@@ -59,12 +59,12 @@ def test_lambda_returns_of_one_agent_by_hand() -> None:
 def test_lambda_returns_of_the_sum_by_hand() -> None:
     """Behind the first step: half of the best value 14, half of the return 30."""
     algorithm = PQNVDN(q=TABLE, mixer=Sum(), gamma=0.5, lambda_=0.5)
-    sample = algorithm.samples(PARAMS, two_steps())
+    sample = jax.jit(algorithm.samples)(PARAMS, two_steps())
     np.testing.assert_allclose(sample.target, [1 + 0.5 * (0.5 * 14 + 0.5 * 30), 30])
-    loss, _ = algorithm.loss(PARAMS, sample)
-    np.testing.assert_allclose(loss, 0.5 * ((5 - 12) ** 2 + (14 - 30) ** 2) / 2)
-    grad = jax.grad(lambda p: algorithm.loss(p, sample)[0])(PARAMS)["q"]
-    np.testing.assert_allclose(grad, ((5 - 12) * 5 + (14 - 30) * 14) / 2)
+    loss = jax.jit(jax.value_and_grad(lambda p: algorithm.loss(p, sample)[0]))
+    value, grad = loss(PARAMS)
+    np.testing.assert_allclose(value, 0.5 * ((5 - 12) ** 2 + (14 - 30) ** 2) / 2)
+    np.testing.assert_allclose(grad["q"], ((5 - 12) * 5 + (14 - 30) * 14) / 2)
 
 
 def test_who_does_not_act_changes_nothing() -> None:

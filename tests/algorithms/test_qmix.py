@@ -172,12 +172,13 @@ def test_segments_go_on_where_acting_was() -> None:
     params, memory = state.net.params["q"], jnp.ones((B, AGENTS, 3))
     item = algorithm.items(Rollout(steps, memory))
     assert item.steps.first.shape == (B, T) and item.memory.shape == (B, AGENTS, 3)
-    q, _ = algorithm.values(params, steps, memory)
-    opened, _ = algorithm.values(params, steps, 0 * memory)
+    values = jax.jit(algorithm.values)
+    q, _ = values(params, steps, memory)
+    opened, _ = values(params, steps, 0 * memory)
     assert steps.first[0].all(), "every environment starts with an episode"
     np.testing.assert_allclose(q, opened, rtol=1e-6)
     goes_on = steps._replace(first=np.zeros_like(steps.first))
-    assert np.abs(algorithm.values(params, goes_on, memory)[0] - q).max() > 1e-3
+    assert np.abs(values(params, goes_on, memory)[0] - q).max() > 1e-3
 
 
 def test_acting_is_each_agents_own_exploration() -> None:

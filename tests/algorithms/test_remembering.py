@@ -36,15 +36,15 @@ def played(rule: Remembering, state: Any) -> Rollout:
     first = np.concatenate([np.zeros((1, B), bool), last[:-1]])
     assert last[:-1].any() and not last.all(1).any()
     act = jax.jit(lambda *x: rule.act(*x, explore=True))
-    policy, memory, rows = rule.policy(state), rule.memory((B,)), []
-    memory = jax.tree.map(lambda x: x + 0.3, memory)
+    policy, rows, start = rule.policy(state), [], jax.device_get(rule.memory((B,)))
+    memory = jax.tree.map(lambda x: x + np.float32(0.3), start)
     for t in range(time):
-        reset = lambda new, old, t=t: jnp.where(first[t][:, None], new, old)
-        memory = jax.tree.map(reset, rule.memory((B,)), memory)
-        action, memory, extras = act(policy, obs[t], memory, jax.random.key(t))
+        reset = lambda new, old, t=t: np.where(first[t][:, None], new, old)
+        memory = jax.tree.map(reset, start, memory)
+        action, memory, extras = jax.device_get(act(policy, obs[t], memory, jax.random.key(t)))
         one = np.ones(B, np.float32)
         rows.append(Step(obs[t], action, one * t, one, obs[t + 1], first[t], last[t], extras))
-    return Rollout(jax.tree.map(lambda *x: jnp.stack(x), *rows), ())
+    return Rollout(jax.tree.map(lambda *x: np.stack(x), *rows), ())
 
 
 def window_of(rollout: Rollout) -> Window:
@@ -69,23 +69,23 @@ def test_networks_see_a_window_as_acting_saw_it(sac: Any) -> None:
     inner: Any = rule.inner
     actor = compiled(inner.actor.apply)
     pi, after = (actor(state.actor.params, obs) for obs in (batch.obs, batch.next_obs))
-    memories = rollout.steps.extras["memory"]
+    memories, step = rollout.steps.extras["memory"], compiled(inner.actor.step)
     for t in range(T):
         at = BURN_IN + t
         memory = jax.tree.map(lambda x, at=at: x[at], memories)
         seen = AtStep(rollout.steps.obs[at], memory)
-        own, next_memory = inner.actor.step(state.actor.params, seen)
+        own, next_memory = step(state.actor.params, seen)
         rows = slice(t * B, (t + 1) * B)
         np.testing.assert_allclose(pi.mean[rows], own.mean, rtol=1e-4, atol=1e-5)
         seen = AtStep(rollout.steps.next_obs[at], memory | {"actor": next_memory})
-        expected = inner.actor.step(state.actor.params, seen)[0]
+        expected = step(state.actor.params, seen)[0]
         np.testing.assert_allclose(after.mean[rows], expected.mean, rtol=1e-4, atol=1e-5)
         if t == 1:
             action = rollout.steps.action[at]
             q = compiled(inner.critic.apply)(state.critic.params, batch.obs, batch.action)
             assert q.shape == (2, T * B)
             seen = AtStep(rollout.steps.obs[at], memory)
-            alone = inner.critic.step(state.critic.params, seen, action)[0]
+            alone = compiled(inner.critic.step)(state.critic.params, seen, action)[0]
             np.testing.assert_allclose(q[:, rows], alone, rtol=1e-4, atol=1e-5)
 
 
