@@ -147,7 +147,7 @@ def room_for_programs() -> Iterator[None]:
     Each program takes several, and XLA ends the process where it gets no other one.
     """
     yield
-    if next(TESTS) % 8:  # counting tens of thousands of maps takes 30 ms
+    if next(TESTS) % 32:  # counting tens of thousands of maps takes 30 ms
         return
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MANY_MAPS:

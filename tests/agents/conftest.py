@@ -6,8 +6,10 @@ import jax
 import pytest
 from compiled import compiled
 
+from parl.agents.replay.hindsight import Hindsight
 from parl.agents.replay.ring import Replay
-from parl.agents.replay.sampling import Prioritized, Sampler
+from parl.agents.replay.sampling import NStep, Prioritized, Sampler
+from parl.agents.replay.segments import Segments
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,13 +25,11 @@ def keep_small_programs(compilation_cache: None) -> Iterator[None]:
 @pytest.fixture
 def compiled_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done with a replay on the device is one program, as in every run."""
-    for kind, names in {
-        Replay: ("add", "take", "index"),
-        Sampler: ("take",),
-        Prioritized: ("add", "index", "learned"),
-    }.items():
-        for name in names:
-            monkeypatch.setattr(kind, name, on_device(getattr(kind, name)))
+    kinds = Replay, Sampler, NStep, Prioritized, Hindsight, Segments
+    for kind in kinds:
+        for name in ("add", "take", "index", "draw", "at", "learned"):
+            if name in vars(kind):
+                monkeypatch.setattr(kind, name, on_device(getattr(kind, name)))
 
 
 def on_device(method: Callable[..., Any]) -> Callable[..., Any]:

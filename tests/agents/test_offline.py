@@ -8,7 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from same import assert_equal, assert_resumes
-from tiny import PENDULUM, SEEDS, Case, data_for, from_data, make, make_learner, params_of, save
+from tiny import (
+    CARTPOLE,
+    PENDULUM,
+    SEEDS,
+    Case,
+    data_for,
+    from_data,
+    make,
+    make_learner,
+    params_of,
+    save,
+)
 
 from parl.agents.execution.fused import Fused
 from parl.agents.execution.offline import Data, Offline
@@ -20,6 +31,7 @@ from parl.core.errors import CheckpointError
 from parl.core.types import Step
 
 SPEC = PENDULUM.spec
+pytestmark = pytest.mark.usefixtures("compiled_replay")
 
 
 def numbered(last: list[bool], discount: list[float] | None = None) -> Data:
@@ -92,12 +104,12 @@ def test_a_share_of_each_batch_is_of_the_data(share: float, of_data: int) -> Non
 
 def test_a_share_of_nothing_is_learning_online_bit_for_bit() -> None:
     """With the data at hand."""
-    case = Case("sac", "fused", 1)
+    case = Case("dqn", "fused", 1)
     plain: Any = make(case)
-    data = data_for(SPEC)
+    data = data_for(CARTPOLE.spec)
     held = Replay(1).filled({k: jnp.asarray(x) for k, x in data.rows.items()}, data.layout, ())
-    learner = from_data(make_learner("sac"), 0.0)
-    with_data = Fused(PENDULUM, learner, SEEDS[1], 2, 8, held)
+    learner = from_data(make_learner("dqn"), 0.0)
+    with_data = Fused(CARTPOLE, learner, SEEDS[1], 2, 8, held)
     for run in (plain, with_data):
         run.advance(4)
     assert_equal(

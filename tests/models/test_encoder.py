@@ -68,7 +68,8 @@ def test_grids_of_truth_values_pass_a_small_convolution() -> None:
 
 def test_normalised_convolutions_do_not_depend_on_the_scale_of_what_they_see() -> None:
     """PQN's network: a scale and an offset for each channel and feature, and none for vectors."""
-    net, obs = Encoder(Box((6, 6, 2), "bool"), layer_norm=True), np.ones((1, 6, 6, 2), np.float32)
+    net: Any = Encoder(Box((6, 6, 2), "bool"), layer_norm=True)
+    obs = np.ones((1, 6, 6, 2), np.float32)
     params = net.init(jax.random.key(0), obs)
     sizes = sorted(x.size for x in jax.tree.leaves(params))
     assert sizes == [16] * 3 + [128] * 3 + [9 * 2 * 16, 4 * 4 * 16 * 128]

@@ -21,9 +21,9 @@ GAMMA = 0.5
 def turns(last: Any = (4,), terminated: Any = (), known: Any = NEXT, lambda_: float = 0.5) -> Any:
     end = np.isin(np.arange(TIME), last)
     discount = 1.0 - np.isin(np.arange(TIME), terminated)
-    steps: list[Any] = [REWARD, discount.astype(np.float32), end, VALUE, NEXT_VALUE]
-    turn: Any = TURN
-    return ops.between_turns(turn, known, *steps, GAMMA, lambda_)
+    steps = REWARD, discount.astype(np.float32), end, VALUE, NEXT_VALUE
+    given: list[Any] = [TURN, known, *steps, GAMMA, lambda_]
+    return ops.between_turns(*given)
 
 
 def test_an_agents_transition_goes_from_move_to_move() -> None:
@@ -83,11 +83,11 @@ def test_where_all_act_nothing_changes() -> None:
     reward, value, next_value = rng.normal(size=(3, 7, 2, 3)).astype(np.float32)
     last = rng.random((7, 2)) < 0.3
     discount = np.where(last & (rng.random((7, 2)) < 0.5), 0.0, 1.0).astype(np.float32)
-    yes: Any = np.ones(reward.shape, bool)
-    given: list[Any] = [reward, discount, last, value, next_value]
-    moves: Any = ops.between_turns(yes, yes, *given, 0.9, 0.8)[:-1]
-    rest: list[Any] = [reward, 0.9 * discount, last, value, next_value]
-    plain = ops.gae(*rest, 0.8)
+    yes = np.ones(reward.shape, bool)
+    given: list[Any] = [yes, yes, reward, discount, last, value, next_value, 0.9, 0.8]
+    moves: list[Any] = [*ops.between_turns(*given)][:-1]
+    rest: list[Any] = [reward, 0.9 * discount, last, value, next_value, 0.8]
+    plain = ops.gae(*rest)
     np.testing.assert_allclose(ops.gae(*moves), plain, rtol=1e-5, atol=1e-6)
 
 
@@ -99,9 +99,10 @@ def test_death_ends_an_agents_return() -> None:
     value = np.array([[3.0], [4.0], [888.0], [888.0]], np.float32)
     known = np.concatenate([active[1:], [[False]]])
     last = np.array([False, False, False, True])
-    given: list[Any] = [active, known, reward, discount, last, value, np.roll(value, -1, 0)]
-    moves: Any
-    *moves, counts = ops.between_turns(*given, 0.5, 1.0)
+    steps = active, known, reward, discount, last, value, np.roll(value, -1, 0)
+    given: list[Any] = [*steps, 0.5, 1.0]
+    moves: list[Any] = [*ops.between_turns(*given)]
+    counts = moves.pop()
     np.testing.assert_array_equal(counts, active)
     advantage = ops.gae(*moves)
     np.testing.assert_allclose(advantage[:2, 0], [1 + 0.5 * 4 - 3 + 0.5 * (2 - 4), 2 - 4])

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from scipy import stats
 
 from parl import ops
 
@@ -25,6 +24,8 @@ def test_iqm_over_one_axis():
 @pytest.mark.parametrize("shape", [(3,), (7,), (10, 5), (3, 3)])
 def test_iqm_is_the_trimmed_mean_of_scipy(shape):
     scores = np.random.default_rng(0).normal(size=shape)
+    from scipy import stats  # only now: it takes a second to load
+
     flat = stats.trim_mean(np.ravel(scores), 0.25)
     np.testing.assert_allclose(ops.iqm(scores), flat)
 

@@ -67,7 +67,9 @@ def from_interpreter(id: str, place: str, arguments: dict[str, Any]) -> EnvFacto
     rows = functools.partial(interpreter_rows, *located(place), arguments, id)
     probe = rows(1, 0, 0, 0)
     probe.close()
-    return with_rows(EnvFactory(probe.spec, all_rows, elsewhere=True), rows)
+    return with_rows(
+        EnvFactory(probe.spec, functools.partial(all_rows, rows), elsewhere=True), rows
+    )
 
 
 def interpreter_rows(
