@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,17 +90,45 @@ def test_an_evaluation_is_reported_and_may_end_the_trial() -> None:
     assert told[:2] == [None, None] and isinstance(told[2], parl.Stop)
 
 
+def command(out: Path, steps: int, num_trials: int) -> list[str]:
+    """`parl tune` of a small ppo."""
+    flags = f"--steps {steps} --num-envs 2 --length 8 --minibatches 2 --epochs 1 --hidden 4"
+    words = [*TUNE, "ppo", "--env", "jax:CartPole-v1", *flags.split(), "--over", OVER]
+    return [*words, "--num-trials", str(num_trials), "--out", str(out), "--eval-episodes", "1"]
+
+
+TUNE = [sys.executable, "-W", "ignore", "-m", "parl.cli", "tune"]
+
+
+@pytest.mark.slow
+def test_another_process_goes_on_with_the_trial_of_a_killed_one(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    first = subprocess.Popen(command(out, 60_000, 2), stdout=subprocess.DEVNULL)
+    metrics = out / "trials" / "0000" / "metrics.jsonl"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 5):
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    assert not (out / "trials" / "0000" / "result.json").exists()
+    joined = subprocess.run([*TUNE, "--join", str(out)], capture_output=True, text=True)
+    assert joined.returncode == 0, joined.stderr
+    assert joined.stdout.startswith("trial 0 was broken off: it goes on\n")
+    assert sorted(path.name for path in (out / "trials").iterdir()) == ["0000", "0001"]
+    result = json.loads((metrics.parent / "result.json").read_text())
+    steps = [json.loads(line)["env_steps"] for line in metrics.read_text().splitlines()]
+    assert result["env_steps"] == steps[-1] == 60_000
+    assert steps == sorted(set(steps)) and (out / "best.yaml").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    flags = "--steps 640 --num-envs 2 --length 8 --minibatches 2 --epochs 1 --hidden 4"
-    command = [sys.executable, "-W", "ignore", "-m", "parl.cli", "tune"]
-    first = [*command, "ppo", "--env", "jax:CartPole-v1", *flags.split(), "--over", OVER]
-    first += ["--num-trials", "8", "--out", str(out), "--eval-episodes", "1"]
+    first = command(out, 640, 8)
     one = subprocess.Popen(first, stdout=subprocess.PIPE, text=True)
     while not (out / "journal.log").exists():
         assert one.poll() is None
-    joined = subprocess.run([*command, "--join", str(out)], capture_output=True, text=True)
+    joined = subprocess.run([*TUNE, "--join", str(out)], capture_output=True, text=True)
     said, _ = one.communicate(timeout=300)
     assert one.returncode == joined.returncode == 0
     runs = len(list((out / "trials").iterdir()))
