@@ -225,7 +225,18 @@ def test_changed_sections_of_the_readme_are_found() -> None:
 def build(source: Path, out: Path, execution: str = "off") -> str:
     """What Sphinx complains about; empty for a good build."""
     said = out.with_suffix(".warnings")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-w", str(said)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-j",
+        "2",
+        "-w",
+        str(said),
+    ]
     done = subprocess.run(
         [*command, str(source), str(out)],
         env={**os.environ, "PARL_DOCS_EXECUTION": execution},

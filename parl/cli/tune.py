@@ -28,6 +28,7 @@ journal, trials/, finals/, finals.json and best.yaml, a file for --config.
   --final-seeds K    with as many fresh seeds
   --out DIR          the study's directory; the same command completes it
   --join DIR         work on a study that another process began
+  --pbt PARTS        population-based training in place of the search, as 'parl sweep --pbt' does it
 
 All flags of 'parl train ALGO --env ID --help' go for every trial."""
 
@@ -71,6 +72,10 @@ def run(arguments: list[str]) -> int:
         from parl.studies import tune
 
         return show(tune.join(joined.join, joined.quiet))
+    if any(word.partition("=")[0] == "--pbt" for word in arguments):
+        from parl.cli import sweep
+
+        return sweep.run(arguments)
     command = read_command("tune", arguments, TuneFlags)
     from parl.studies import tune
 

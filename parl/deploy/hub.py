@@ -118,7 +118,7 @@ def pull(entry: str | Path, out: str | Path | None = None) -> Path:
     store = Store(located(entry))
     told = described(store)
     if told is None:
-        raise ConfigError(f"{entry} is in no hub: it has no {FILES}.")
+        raise ConfigError(f"{uri_of(entry) or entry} is in no hub: it has no {FILES}.")
     target = Path(store.uri.rpartition("/")[2]) if out is None else Path(out)
     if target.exists():
         raise ConfigError(f"{target} exists: choose another --out.")

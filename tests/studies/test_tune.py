@@ -1,6 +1,7 @@
 """Tuning: trials through Optuna's journal, pruned, gone on with, and judged on fresh seeds."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -98,6 +99,23 @@ def command(out: Path, steps: int, num_trials: int) -> list[str]:
 
 
 TUNE = [sys.executable, "-W", "ignore", "-m", "parl.cli", "tune"]
+
+
+@pytest.mark.slow
+def test_the_printed_recipe_for_ray_tune(tmp_path: Path) -> None:
+    pytest.importorskip("ray.tune", exc_type=ImportError)
+    page = Path(__file__).parents[2] / "docs" / "workbench.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (recipe,) = [block for block in blocks if "ray import tune" in block]
+    assert len([line for line in recipe.splitlines() if line.strip()]) <= 18
+    short = recipe.replace("steps=50_000", "steps=512").replace("num_samples=16", "num_samples=2")
+    assert short.count("=512") == short.count("=2,") == 1
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", short], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rate = re.search(r"\{'learning_rate': ([\d.e-]+)\}", done.stdout)
+    assert rate and 1e-5 <= float(rate[1]) <= 1e-2
 
 
 @pytest.mark.slow
