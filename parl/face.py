@@ -25,7 +25,8 @@ from parl.core.spec_json import spec_from_json, spec_to_json
 from parl.core.types import Rollout, Step
 from parl.envs.factory import make_factory, with_simulator
 from parl.envs.native import Alone, Seen, Translator, translator
-from parl.recipes import make_recipe, needs_simulator
+from parl.envs.rewards import shown, with_rewards_shown
+from parl.recipes import make_recipe, needs_simulator, sees_reward
 from parl.recipes.own import check_networks
 from parl.runs.build import check_same, recipe_for, ruled
 from parl.runs.preparation import prepare
@@ -59,6 +60,8 @@ class Agent(base.LearnerAgent):
         factory = make_factory(env)
         if isinstance(algorithm, str) and needs_simulator(algorithm):
             factory = with_simulator(factory)
+        if sees_reward(algorithm):
+            factory = with_rewards_shown(factory)
         name, recipe = recipe_for(algorithm, factory)
         once = {"updates": 1} if "updates" in recipe.types() else {}
         recipe = recipe.override(once | settings)
@@ -224,6 +227,8 @@ class Agent(base.LearnerAgent):
             env = config and config["env"]
         if spec is None:
             spec = make_factory(env).spec if env else spec_from_json(stored, saved.path)
+            if env and config and sees_reward(config["algorithm"]):
+                spec = shown(spec)
         if stored is not None:
             check_same(spec, spec_from_json(stored, saved.path))
         if algorithm is None and config is None:

@@ -518,6 +518,7 @@ def test_a_loaded_runs_agent_has_the_state_that_its_run_had(name: str) -> None:
     specs = [make_factory(id).spec for id in SERVED]
     spec = next(spec for spec in specs if fits(recipe_class(name), spec))
     parts = resolve(RunConfig(name, spec.id, steps=50_000))
+    spec = parts.factory.spec  # with what the algorithm asks for
     config = kept_config(parts)
     recipe = make_recipe(name, spec).override(config["settings"])
     learner = recipe.learner(spec, config["steps"], recipe.num_envs)

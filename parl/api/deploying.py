@@ -59,7 +59,7 @@ def export(
         played = env if env is not None else actor.config and actor.config["env"]
         place = place / "policy" if is_run and is_here else Path("policy")
     source = artefact.Source(
-        actor.algorithm, actor.weights, actor.spec, origin.environment(played), told
+        actor.algorithm, actor.weights, actor.spec, origin.environment(played, actor.spec), told
     )
     forms = (to,) if isinstance(to, str) else tuple(to)
     settings = artefact.Settings(forms, agent, sample, weights, episodes)
@@ -154,7 +154,11 @@ def distill(
     def source(place: str | Path, which: str | int) -> Source:
         actor = load(place, checkpoint=which)
         return Source(
-            actor.algorithm, actor.weights, actor.spec, origin.environment(config.env), {}
+            actor.algorithm,
+            actor.weights,
+            actor.spec,
+            origin.environment(config.env, actor.spec),
+            {},
         )
 
     places = {"teacher": source(run, checkpoint), "student": source(done.path, "latest")}

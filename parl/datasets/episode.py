@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from parl.core.errors import DataError
+from parl.core.rewards import shows_reward, with_reward
 from parl.core.spec import EnvSpec, example, in_words
 from parl.core.types import Step
 
@@ -60,7 +61,7 @@ def steps_of(episode: Episode, spec: EnvSpec, where: Any) -> Step:
     The last step has `last` set even if the episode was going on, with discount 1: nothing is known
     of what came after it.
     """
-    obs = observations(episode.observations, spec, where)
+    obs = observations(seen(episode, spec), spec, where)
     count, last = episode.size, episode.terminated | episode.truncated
     last, first = last.copy(), np.zeros(count, bool)
     last[-1], first[0] = True, True
@@ -74,6 +75,14 @@ def steps_of(episode: Episode, spec: EnvSpec, where: Any) -> Step:
         last,
         {},
     )
+
+
+def seen(episode: Episode, spec: EnvSpec) -> Any:
+    """Its observations, with the last rewards where the spec has them and the episode has not."""
+    obs, space = episode.observations, spec.observation_space
+    if not shows_reward(space) or shows_reward(obs):
+        return obs
+    return with_reward(obs, np.append(np.float32(0), episode.rewards)[:, None])
 
 
 def observations(given: Any, spec: EnvSpec, where: Any) -> Any:

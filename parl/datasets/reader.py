@@ -61,13 +61,13 @@ class DataSet:
                     count += hdf5.length_of(file[hdf5.name_of(index)], str(path))
         return count
 
-    def range_of_returns(self) -> float:
-        """The largest return of an episode less the smallest."""
+    def returns(self) -> tuple[float, float]:
+        """(the smallest return of an episode, the largest)."""
         told = self.card.returns
         if told:
-            return told["max"] - told["min"]
+            return told["min"], told["max"]
         totals = [episode.total for episode in self.episodes()]
-        return max(totals) - min(totals) if totals else 0.0
+        return (min(totals), max(totals)) if totals else (0.0, 0.0)
 
     def sha256(self) -> str:
         """The identity of the data, computed from the files.

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from parl.core.errors import ParlError
+from parl.core.rewards import shows_reward
+from parl.core.spec import EnvSpec
 from parl.envs.factory import EnvFactory, make_factory
+from parl.envs.rewards import with_rewards_shown
 from parl.runs.config import versions
 from parl.runs.directory import RunDir
 
@@ -40,12 +43,16 @@ def of_agent(agent: Any) -> dict[str, Any]:
     }
 
 
-def environment(env: Any) -> EnvFactory | None:
-    """The environment to play in; None, and a line that says so, where it cannot be made."""
+def environment(env: Any, spec: EnvSpec) -> EnvFactory | None:
+    """The environment that a policy of `spec` plays in.
+
+    None, and a line that says so, where it cannot be made.
+    """
     if env is None:
         return None
     try:
-        return make_factory(env)
+        factory = make_factory(env)
+        return with_rewards_shown(factory) if shows_reward(spec.observation_space) else factory
     except ParlError as error:
         print(f"WARNING: {error} No episodes are played.", file=sys.stderr)
         return None

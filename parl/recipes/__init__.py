@@ -66,6 +66,7 @@ RECIPES = {
     "cql": "parl.recipes.cql.CQLRecipe",
     "rebrac": "parl.recipes.rebrac.ReBRACRecipe",
     "rlpd": "parl.recipes.rlpd.RLPDRecipe",
+    "dt": "parl.recipes.dt.DTRecipe",
 }
 
 KINDS = {"Box": "continuous (Box)", "Discrete": "discrete", "MultiDiscrete": "MultiDiscrete"}
@@ -101,6 +102,7 @@ ELSEWHERE = {
     "gumbel_alphazero": "az",
     "gumbel_muzero": "muzero",
     "efficientzero": "muzero",
+    "decision_transformer": "dt",
 }
 
 
@@ -143,6 +145,12 @@ def needs_simulator(name: str) -> bool:
     """Whether the algorithm of this name searches with a game's rules."""
     name = plain_name(name)
     return name in RECIPES and recipe_class(name).needs_simulator
+
+
+def sees_reward(name: Any) -> bool:
+    """Whether the algorithm of this name acts on the last reward."""
+    name = plain_name(name) if isinstance(name, str) else name
+    return name in RECIPES and recipe_class(name).sees_reward
 
 
 def algorithm_name(chosen: Any) -> str:

@@ -36,6 +36,8 @@ class Recipe:
     # whether a CPU updates several seeds sooner one by one: a batch of all outgrows its caches
     seeds_in_turn: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False  # learns from a data set, never from an environment alone
+    only_data: ClassVar[bool] = False  # needs whole episodes, which environments give bit by bit
+    sees_reward: ClassVar[bool] = False  # acts on the last reward, see core/rewards.py
     for_two: ClassVar[bool] = False  # needs two players in turns, whose rewards sum to zero
     needs_simulator: ClassVar[bool] = False  # searches with a game's rules, see core/simulator.py
     opponent: ClassVar[str] = ""  # in games, unless another one is asked for

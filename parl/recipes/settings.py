@@ -169,6 +169,13 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "bins": Setting("Bins of the distribution of returns.", low=2, high=100_000),
         "return_bound": positive("Returns are scaled to stay within this."),
         "weight_decay": rate("Weight decay."),
+        "layers": count("Layers of the transformer.", high=1_000),
+        "heads": count("Heads of each layer's attention.", high=1_000),
+        "rate_warmup": natural("Updates in which the learning rate rises from 0."),
+        "target_return": choice("Return that the policy is asked for; by default the data's best."),
+        "return_scale": positive(
+            "Returns are seen divided by this; by default the data's largest."
+        ),
         "sharing": choice("Agents that share parameters: all, group (same role) or none."),
         "agent_id": choice("Append a one-hot index of the agent to the networks' input."),
         # games of hidden information

@@ -26,7 +26,8 @@ from parl.envs.factory import (
     stored_factory,
     with_simulator,
 )
-from parl.recipes import algorithm_name, make_recipe, needs_simulator
+from parl.envs.rewards import with_rewards_shown
+from parl.recipes import algorithm_name, make_recipe, needs_simulator, sees_reward
 from parl.recipes.auto import AUTO, pick
 from parl.recipes.base import Recipe
 from parl.runs.config import RunConfig
@@ -132,6 +133,8 @@ def judged_in(config: RunConfig, factory: EnvFactory) -> EnvFactory:
     other = make_factory(config.eval_env)
     if needs_simulator(config.algorithm):
         other = with_rules(other, factory.id)
+    if sees_reward(config.algorithm):
+        other = with_rewards_shown(other)
     for what in ("observation_space", "action_space", "num_agents"):
         here, there = getattr(factory.spec, what), getattr(other.spec, what)
         if here != there:
@@ -151,7 +154,8 @@ def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory
     searches = needs_simulator(config.algorithm)
     stored = spec_from_json(config.spec, "config.json") if config.spec else None
     if env is None and stored is not None and not (plays or searches):
-        return stored_factory(stored, config.env)
+        factory = stored_factory(stored, config.env)
+        return with_rewards_shown(factory) if sees_reward(config.algorithm) else factory
     if env is None and config.own_env:
         raise ConfigError(
             f"the run was made on an environment of your own, {config.env!r}: give it with env=..."
@@ -159,6 +163,8 @@ def opened(config: RunConfig, env: Any = None, plays: bool = True) -> EnvFactory
     factory = make_factory(config.env if env is None else env)
     if searches:
         factory = with_rules(factory, config.env)
+    if sees_reward(config.algorithm):
+        factory = with_rewards_shown(factory)
     if stored is not None:
         check_same(factory.spec, stored)
     return randomized(factory, config.randomize)

@@ -96,14 +96,24 @@ def takes_data(algorithm: str) -> bool:
 def for_data(recipe: Recipe, config: RunConfig, source: DataSet, spec: EnvSpec) -> Recipe:
     """The recipe for a run on data: no warm-up, and iterations of UPDATES without an environment.
 
-    A large data set lies in host memory. What was asked for stays.
+    A large data set lies in host memory. What was asked for stays. Raises ConfigError where steps
+    online would follow that the algorithm cannot learn from.
     """
+    if config.online_steps and recipe.only_data:
+        raise ConfigError(
+            f"{config.algorithm} learns from the whole episodes of a data set alone: leave out "
+            "--online-steps."
+        )
     changes: dict[str, Any] = {"warmup": 0}
     if not config.online_steps:
         changes |= {"num_envs": 1, "length": UPDATES, "updates": UPDATES}
         changes |= {"capacity": max(source.most_steps(), 1)}
     if "reward_scale" in recipe.types():
-        changes["reward_scale"] = SPAN / (source.range_of_returns() or SPAN)
+        least, most = source.returns()
+        changes["reward_scale"] = SPAN / (most - least or SPAN)
+    if "target_return" in recipe.types():
+        least, most = source.returns()
+        changes |= {"target_return": most, "return_scale": max(abs(least), abs(most)) or 1.0}
     if is_large(source, spec):
         changes["replay_on_host"] = True
     return recipe.override({k: x for k, x in changes.items() if k not in config.settings})

@@ -1,5 +1,6 @@
 """Records what a run's policy does as a data set."""
 
+import dataclasses
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from parl.agents.execution.collector import Collector
 from parl.agents.execution.protocol import Seeds
 from parl.core.checkpoint import named_leaves, params_sha256
 from parl.core.errors import ConfigError
+from parl.core.rewards import apart
 from parl.core.seeding import env_seed
 from parl.datasets.card import Card, card_for
 from parl.datasets.cutter import Cutter
@@ -99,7 +101,9 @@ def record(
     player = Player(parts, policy, seed, sample)
     known = {} if expert is None else {"expert": expert, "random": player.random_return()}
     told = {"policy": about, "versions": versions(), "commit": commit(), "reference": known}
-    with Writer(out, card_for(parts.factory.spec, parts.config.env, **told)) as writer:
+    spec = parts.factory.spec
+    plain = dataclasses.replace(spec, observation_space=apart(spec.observation_space)[0])
+    with Writer(out, card_for(plain, parts.config.env, **told)) as writer:
         while (left := amount.left(writer.card)) > 0:
             shard = player.episodes(len(writer.card.shards), left if amount.episodes else None)
             writer.add([*fitting(shard, left if amount.steps else None)])
@@ -147,8 +151,10 @@ class Player:
         collector, cutter = self.collector(number, num_envs), Cutter(spec, self.limit)
         try:
             while any(len(mine) < least for mine, least in zip(found, share, strict=True)):
-                rollout = collector.collect(self.policy, LENGTH, random).rollout
-                for mine, new in zip(found, cutter.add(rollout.steps), strict=True):
+                steps = collector.collect(self.policy, LENGTH, random).rollout.steps
+                obs, next_obs = apart(steps.obs)[0], apart(steps.next_obs)[0]
+                steps = steps._replace(obs=obs, next_obs=next_obs)
+                for mine, new in zip(found, cutter.add(steps), strict=True):
                     mine += new
         finally:
             collector.close()

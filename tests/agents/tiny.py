@@ -17,6 +17,7 @@ from parl.agents.execution.protocol import Execution, Seeds
 from parl.agents.learner import FromData, Learner, OffPolicy
 from parl.agents.replay.ring import Layout
 from parl.core import checkpoint
+from parl.core.algorithm import Algorithm
 from parl.core.seeding import env_seed
 from parl.core.spec import EnvSpec, example
 from parl.core.types import Step
@@ -30,6 +31,7 @@ from parl.envs.jax_vector import JaxVectorEnv
 from parl.envs.multi.board_games import TIC_TAC_TOE
 from parl.envs.multi.poker import KUHN
 from parl.recipes import make_recipe
+from parl.runs.data import items_of
 
 OFF_POLICY = {"capacity": 100, "batch_size": 4, "updates": 2, "warmup": 30}
 NARROW = OFF_POLICY | {"width": 4, "actor_width": 4, "blocks": 1, "actor_blocks": 1}
@@ -72,6 +74,7 @@ FROM_DATA: dict[str, dict[str, Any]] = {
     "cql": OFF_POLICY | {"samples": 2},
     "rebrac": OFF_POLICY,
     "rlpd": OFF_POLICY | {"num_critics": 3, "policy_period": 2},
+    "dt": OFF_POLICY | {"window": 4, "width": 4, "layers": 1, "heads": 2, "target_return": -50.0},
 }
 CONTROL |= FROM_DATA
 WINDOWS = OFF_POLICY | {"window": 7, "burn_in": 3, "memory_size": 3}
@@ -179,8 +182,8 @@ def make_env(case: Case, seed: int) -> Any:
     return GymnasiumVectorEnv(maker, NUM_ENVS, seed)
 
 
-def data_for(spec: EnvSpec, count: int = 60) -> Data:
-    """Episodes of 6 steps, of which every second one terminates, packed."""
+def data_for(spec: EnvSpec, algorithm: Algorithm | None = None, count: int = 60) -> Data:
+    """Episodes of 6 steps, of which every second one terminates, packed as an algorithm's items."""
     rng, place = np.random.default_rng(0), np.arange(count)
     filled = lambda x: rng.normal(size=x.shape).astype(x.dtype)
     obs, after = (jax.tree.map(filled, example(spec.observation_space, (count,))) for _ in "ab")
@@ -192,8 +195,9 @@ def data_for(spec: EnvSpec, count: int = 60) -> Data:
     discount = np.where(place % 12 == 11, 0.0, 1.0).astype(np.float32)
     reward = rng.normal(size=count).astype(np.float32)
     steps = Step(obs, action.astype(like.dtype), reward, discount, after, first, last, {})
-    layout = Layout.of(steps)
-    return Data(layout.pack(steps, np), layout, "0" * 64)
+    items = steps if algorithm is None else items_of(algorithm, steps)
+    layout = Layout.of(items)
+    return Data(layout.pack(items, np), layout, "0" * 64)
 
 
 def from_data(learner: Learner, share: float = 1.0) -> FromData:
@@ -207,7 +211,7 @@ def make(case: Case, **changes: Any) -> Execution:
     learner, seeds = make_learner(case.algorithm, **changes), SEEDS[case.num_seeds]
     if case.execution == "offline":
         spec = ENVS[case.algorithm].spec
-        return Offline(spec, from_data(learner), seeds, data_for(spec))
+        return Offline(spec, from_data(learner), seeds, data_for(spec, learner.algorithm))
     if case.execution == "fused":
         return Fused(ENVS[case.algorithm], learner, seeds, NUM_ENVS, LENGTH)
     envs = [make_env(case, env_seed(seed, 0)) for seed in seeds.values]

@@ -334,7 +334,7 @@ def test_merge_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["data", "merge", str(one.path), str(two.path), "--out", str(both)]) == 0
     found = open_data(both)
     wanted = [*one.episodes(), *two.episodes()]
-    assert found.range_of_returns() == 5.0  # from 0 + 1 to 0 + 1 + 2 + 3
+    assert found.returns() == (1.0, 6.0)  # 0 + 1 and 0 + 1 + 2 + 3
     assert found.card.steps == 9 and found.card.policy == {
         "merged": [one.card.sha256, two.card.sha256]
     }

@@ -12,6 +12,7 @@ from jax.extend.core import jaxpr_as_fun
 
 import parl
 from parl.core.actions import number_map
+from parl.core.rewards import showing_reward
 from parl.deploy.artefact import Parts, Settings, Source, parts_of
 from parl.envs.factory import make_factory
 from parl.models.recurrent import CELLS
@@ -112,6 +113,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "mappo gru groups": ("mappo", "jax:simple_tag", {"sharing": "group", "recurrent": "gru"}),
     "qmix gru": ("qmix", SPREAD, {"recurrent": "gru"}),
     "tdmpc2 Box": ("tdmpc2", PENDULUM, {"latent": 8}),
+    "dt": ("dt", seen(showing_reward(parl.Box((3,))), parl.Box((2,))), {"layers": 1, "window": 3}),
     "az turns": ("az", "jax:tic_tac_toe", {}),
     "ippo turns": ("ippo", "jax:tic_tac_toe", {}),
     "ppo gru": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "gru"}),

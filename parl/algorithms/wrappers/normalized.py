@@ -15,11 +15,12 @@ from jax.core import Tracer
 from parl import ops
 from parl.algorithms.wrappers.base import AlgorithmWrapper
 from parl.core.algorithm import Algorithm
+from parl.core.rewards import LAST_REWARD
 from parl.core.spec import EnvSpec
 from parl.core.types import Array, Metrics, Rollout, Step, Strategy, Window, static
 
 VIEW = "['view']"  # the leaf with each agent's own observation
-STATE = "['sim']"  # the leaf with a game's state for a search, which no network sees
+UNSEEN = "['sim']", f"['{LAST_REWARD}']"  # leaves that no network sees as they are
 CLIP_NORMALIZED = 10.0  # normalised values are clipped to this range
 COLUMNS = 256  # default number of environments whose returns continue across rollouts
 NUMBERS = ("float32", "uint8")  # dtypes that are normalised: not choices or masks
@@ -142,7 +143,7 @@ class Normalized(AlgorithmWrapper):
 
     def init(self, key: Array, spec: EnvSpec) -> NormalizedState:
         leaves = paths_of(spec.obs) if self.normalize_obs else []
-        seen = [(name, x) for name, x in leaves if x.dtype in NUMBERS and name != STATE]
+        seen = [(name, x) for name, x in leaves if x.dtype in NUMBERS and name not in UNSEEN]
         obs = {name: Stats.zeros(x.shape[1:]) for name, x in seen}
         state = NormalizedState(self.inner.init(key, spec), obs, Stats.zeros(()))
         if self.normalize_reward:
