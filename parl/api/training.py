@@ -67,7 +67,8 @@ def train(
     'jax:CartPole-v1', a JaxEnv, a function that makes a Gymnasium environment, or the name of one
     of these, as in 'my_lab.maze:Maze'; `env_id` is what the user's own is to be called. `settings`
     are those of the run, the fields of `RunSettings`, and any of the recipe's; `parl train --help`
-    explains them. `opponent` may be an object, too, such as an Agent, and so may `on_start`,
+    explains them; where one is the place of a run, such as `teacher`, that may be a path or what
+    `train` returned. `opponent` may be an object, too, such as an Agent, and so may `on_start`,
     `on_record`, `on_evaluation`, `on_checkpoint` and `on_end`: functions of one dict, see `Hooks`.
     `curve` is whether curve.png is drawn. With `data`, a data set, the algorithm learns from that:
     `env` only evaluates, or is left out, or is stepped for `online_steps` thereafter. Raises a
@@ -76,7 +77,7 @@ def train(
     clock = Clock()
     hooks, names = named({name: settings.pop(name) for name in HOOKS if name in settings})
     given: dict[str, Any] = {k: settings.pop(k) for k in RUN_FIELDS & settings.keys()} | names
-    given = {k: str(x) if isinstance(x, Path) else x for k, x in given.items()}
+    given = {k: as_text(x) for k, x in given.items()}
     rival, given["opponent"] = own_opponent(given.get("opponent"))
     chosen, own = dict(settings), own_env(env, env_id)
     name = algorithm_name(algorithm)
@@ -169,6 +170,12 @@ def resume(
         restore = partial(go_on, run=run, which=checkpoint, found=found)
         with conditions(config):
             return drive(parts, run, quiet, clock, told, restore, curve)
+
+
+def as_text(value: Any) -> Any:
+    """A path, or a finished run, as the text that config.json holds of it; all else unchanged."""
+    place = value.path if isinstance(value, Run) else value
+    return str(place) if isinstance(place, Path) else place
 
 
 def leave_cards(config: RunConfig) -> None:

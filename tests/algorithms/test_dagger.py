@@ -1,5 +1,6 @@
 """DAgger: the teacher's actions in the learner's states, and who acts when."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import parl
 from parl.agents.execution.fused import Fused
 from parl.agents.execution.protocol import Seeds
 from parl.algorithms.bc import BC
 from parl.algorithms.dagger import DAgger, DAggerPolicy, Teacher
+from parl.api.training import Run, as_text
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.spec import Discrete
@@ -19,9 +22,11 @@ from parl.envs.classic.cartpole import CartPole
 from parl.models import MLP, CategoricalPolicy
 from parl.recipes import make_recipe
 from parl.runs.config import RunConfig
+from parl.runs.directory import RunDir
 from parl.runs.teaching import check_taught
 
 ENV = CartPole(max_steps=200)
+RUNS = Path(__file__).parents[1] / "data" / "runs"
 
 
 class Balances(Algorithm):
@@ -89,3 +94,19 @@ def test_a_teacher_is_for_dagger_and_dagger_needs_one() -> None:
     other = make_recipe("dqn", ENV.spec).learner(ENV.spec, 1_000, 1)
     with pytest.raises(ConfigError, match="teacher is for dagger"):
         check_taught(other, RunConfig("dqn", "jax:CartPole-v1", teacher="x"))
+
+
+def test_a_teacher_may_be_a_path_or_a_finished_run(tmp_path: Path) -> None:
+    done = Run(RUNS / "ppo-fused", {})
+    assert as_text(done) == as_text(done.path) == as_text(str(done.path)) == str(done.path)
+    assert as_text(3) == 3 and as_text((8, 8)) == (8, 8)
+
+
+@pytest.mark.slow
+def test_a_finished_run_teaches(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"steps": 64, "warmup": 16, "hidden": (4,), "eval_episodes": 0}
+    for i, teacher in enumerate((RUNS / "ppo-fused", Run(RUNS / "ppo-fused", {}))):
+        run = parl.train(
+            "dagger", "jax:CartPole-v1", tmp_path / str(i), True, teacher=teacher, **given
+        )
+        assert RunDir(run.path).config().teacher == str(RUNS / "ppo-fused")

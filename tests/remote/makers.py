@@ -90,6 +90,19 @@ class ToyEnv:
         self.closed = True
 
 
+class PaidEnv(ToyEnv):
+    """Pays a parameter at each step, which its state does not hold."""
+
+    pay = 1.0
+
+    def step(self, action):
+        new = super().step(action)
+        return new._replace(reward=np.full(self.num_envs, self.pay, np.float32))
+
+    def change(self, parameters):
+        self.pay = parameters["pay"]
+
+
 class ToyCollector:
     """As much of a Collector as a pool needs; acts by a policy that is one number."""
 
@@ -118,6 +131,9 @@ class ToyCollector:
         self.obs = state.arrays["obs"]
         self.envs[0].set_state(state.envs[0])
 
+    def change(self, parameters):
+        self.envs[0].change(parameters)
+
     def close(self):
         self.envs[0].close()
 
@@ -129,6 +145,10 @@ def build_toy(num_envs, fault, at, broken_worker, index):
 
 def toy_maker(num_envs=3, fault=None, at=5, broken_worker=None) -> Any:
     return partial(build_toy, num_envs, fault, at, broken_worker)
+
+
+def build_paid(index):
+    return ToyCollector(PaidEnv(3, index))
 
 
 def build_bad(index):
