@@ -78,12 +78,15 @@ def record(
     env: Any = None,
     algorithm: Any = None,
     expert: float | None = None,
+    actors: int = 0,
+    address: str = "local",
 ) -> "Recorded":
     """Plays a run's policy and writes what it does as a data set into `out`, in Minari's layout.
 
     Either so many whole `episodes`, or exactly so many `steps`, of which the last episode is then
     cut. Actions are the likeliest, or drawn with `sample`. `expert` is the return that counts as
-    100 in normalised scores. A recording that was broken off is continued. `checkpoint`,
+    100 in normalised scores. A recording that was broken off is continued. With `actors` so many
+    processes of the Ray cluster at `address` play; the data set is the same. `checkpoint`,
     `seed_index`, `env` and `algorithm` are as in `load`. Raises a ParlError with one sentence for
     whatever does not fit.
     """
@@ -96,7 +99,8 @@ def record(
     prepare()
     amount = recording.Amount(episodes, steps)
     source = recording.Source(run_path(run), checkpoint, seed_index, env, algorithm)
-    return recording.record(source, path_of(out), amount, sample, seed, expert)
+    workers = recording.Workers(checked("actors", actors, int, Setting(low=0)), address)
+    return recording.record(source, path_of(out), amount, sample, seed, expert, workers)
 
 
 # of the recipe of dagger: long rounds with many updates after each, and a rate that falls to 0

@@ -31,6 +31,10 @@ class RecordFlags(Flags):
     """Which of a run's seeds."""
     env: str | None = None
     """Another environment with the same spaces."""
+    actors: int = declared(0, low=0, high=100_000)
+    """Ray rollout actors that play; 0: this process. The data set is the same."""
+    address: str = "local"
+    """Ray cluster of the --actors: local (one of its own), auto, or HOST:PORT."""
     expert: float | None = None
     """Return that counts as 100 in normalised scores."""
 
