@@ -18,15 +18,18 @@ def is_usable(tree: Any, axes: int = 0) -> Any:
     """
     leaves = jax.tree.leaves(tree)
     floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
-    fits = lambda x: (
-        (abs(x.astype("float32", copy=False)) <= LARGEST_SQUARED)
-        .reshape(*x.shape[:axes], -1)
-        .all(-1)
-    )
     usable: Any = np.ones(leaves[0].shape[:axes], bool)
     for leaf in floats:
-        usable = usable & fits(leaf)
+        usable = usable & fits(leaf.astype("float32", copy=False), axes)
     return usable
+
+
+def fits(x: Any, axes: int) -> Any:
+    """Whether no number of each entry of the first axes of x is NaN or too large."""
+    largest = LARGEST_SQUARED
+    if isinstance(x, np.ndarray) and x.size and -largest <= x.min() and x.max() <= largest:
+        return np.ones(x.shape[:axes], bool)  # all, as nearly always, which is known soonest
+    return (abs(x) <= largest).reshape(*x.shape[:axes], -1).all(-1)
 
 
 def weighted(weight: Array, x: Array) -> Array:

@@ -72,6 +72,7 @@ class Teller:
         self.key, self.printed, self.told = key, Printed(), Sign()
         self.busy, self.stepping = False, stepping  # whether a request is worked on
         self.beats, self.since, self.longest = 0, 0.0, 0.0
+        self.watched = False  # whether something should happen, since the last look
         self.halted = False  # whether the driver wants no fragment any more
         self.lock = threading.Lock()
         sys.stdout, sys.stderr = (Tee(s, self.printed) for s in (sys.stdout, sys.stderr))
@@ -87,11 +88,16 @@ class Teller:
                 self.halted = is_halted(self.key)
 
     def look(self) -> None:
-        """Notes how long nothing has happened, where something should."""
+        """Notes how long nothing had happened, where something should, once it has.
+
+        What has not happened yet may never: a hang must not lengthen its own deadline.
+        """
         now, beats = time.monotonic(), pulse.beats
-        if not self.busy or beats != self.beats or not self.stepping():
+        if self.watched and beats != self.beats:
+            self.longest = max(self.longest, now - self.since)
+        if not self.watched or beats != self.beats:
             self.beats, self.since = beats, now
-        self.longest = max(self.longest, now - self.since)
+        self.watched = self.busy and self.stepping()
 
     def tell(self) -> None:
         """Tells now. A store that does not answer is the driver's business."""

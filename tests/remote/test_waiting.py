@@ -1,5 +1,6 @@
 """What ends a wait for workers, and what they tell meanwhile; without Ray's processes."""
 
+import io
 import socket
 import threading
 import time
@@ -14,9 +15,10 @@ from makers import ToyCollector, ToyEnv, assert_same, make_policy, toy_maker, wo
 
 from parl.agents.execution.protocol import Seeds
 from parl.core.errors import ClusterLost, ConfigError, EnvError, Halted, RemoteError
+from parl.envs.pulse import patience
 from parl.remote import RolloutPool, chaos, remote_class
 from parl.remote.answers import Watch
-from parl.remote.lifeline import Printed
+from parl.remote.lifeline import Printed, Teller
 from parl.remote.sendable import unsendable
 from parl.runs.executions import make_collector
 
@@ -139,6 +141,32 @@ def leaving(index):
 def test_sys_exit_is_the_environments_error():
     with pytest.raises(EnvError, match=r"called sys\.exit\(3\)"):
         make_pool(leaving).collect()
+
+
+def test_a_hang_does_not_lengthen_its_own_deadline(monkeypatch):
+    """Steps of up to 4 s leave 40 s for the next one, however long that takes already."""
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("threading.Thread.start", lambda self: None)
+    teller, now = Teller(b"", lambda: True), [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    teller.busy = True
+    for now[0] in range(500):  # two steps, of 1 and 4 s, and one that hangs
+        monkeypatch.setattr("parl.envs.pulse.beats", (now[0] >= 1) + (now[0] >= 5))
+        teller.look()
+    assert patience(None, teller.longest) == 40
+    now[0] = 500
+    monkeypatch.setattr("parl.envs.pulse.beats", 3)
+    teller.look()
+    assert teller.longest == 495, "it came back"
+    teller.busy = False
+    for now[0] in (501, 2_000):
+        teller.look()
+    teller.busy = True
+    for now[0], beats in ((2_001, 3), (2_002, 4)):
+        monkeypatch.setattr("parl.envs.pulse.beats", beats)
+        teller.look()
+    assert teller.longest == 495, "idle times do not count"
 
 
 def test_whole_lines_are_kept():

@@ -50,7 +50,7 @@ class Priorities(struct.PyTreeNode):
         largest = (np if on_host else jnp).maximum(self.largest, priority.max())
         levels = [larger_of(self.levels[0], index, priority)]
         for level in self.levels[1:]:
-            index = index // WIDTH
+            index = np.unique(index // WIDTH) if on_host else index // WIDTH
             sums = levels[-1].reshape(-1, WIDTH)[index].sum(-1)
             levels.append(written(level, index, sums))
         return Priorities(tuple(levels), largest)

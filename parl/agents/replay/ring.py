@@ -184,11 +184,15 @@ class Replay(struct.PyTreeNode):
 
     def usable(self, state: ReplayState, index: Any) -> Any:
         """Whether the items in rows [...] are finite and usable: [...] bool."""
-        return ops.is_usable({name: row[index] for name, row in state.rows.items()}, index.ndim)
+        return ops.is_usable(self.gathered(state, index), index.ndim)
 
     def at(self, state: ReplayState, index: Any, change: Change = unchanged) -> Any:
         """The items in rows [...], usable or not, as `change` makes them of the stored ones."""
-        return change(state.layout.unpack({name: row[index] for name, row in state.rows.items()}))
+        return change(state.layout.unpack(self.gathered(state, index)))
+
+    def gathered(self, state: ReplayState, index: Any) -> dict[str, Any]:
+        """The packed rows [...] of an index [...]."""
+        return {name: row[index] for name, row in state.rows.items()}
 
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
         """Receives the TD errors [...] of the sampled rows [...]. Uniform replay ignores them."""
@@ -213,6 +217,9 @@ class NumpyReplay(Replay):
         for name, row in state.rows.items():
             row[state.cursor : state.cursor + state.count] = packed[name]
         return self.advanced(state, state.rows)
+
+    def gathered(self, state: ReplayState, index: Any) -> dict[str, Any]:
+        return {name: row.take(index, 0) for name, row in state.rows.items()}  # twice as fast
 
     def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
         return np.asarray(super().index(state, key, shape))
