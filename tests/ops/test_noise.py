@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parl.ops.noise import Colored, Noise, OrnsteinUhlenbeck, Repeated, White
+from parl.ops.noise import Colored, Noise, OrnsteinUhlenbeck, Repeated, Scaled, White
 
 RUNS, SIZE = 3000, 2
 
@@ -103,3 +103,15 @@ def test_memory_has_the_wanted_leading_axes() -> None:
         sample, after = jax.eval_shape(call)
         assert sample.shape == (3, 4, 2) and sample.dtype == jnp.float32
         assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, memory)
+
+
+def test_noise_of_many_environments() -> None:
+    """Whole for the first of four, then 0.4, 0.16 and 0.064 of it; all alike without a spread."""
+    place = np.arange(4) / 3
+    key, shape = jax.random.key(0), (4, 2)
+    whole, _ = White()(key, (), shape)
+    found, memory = Scaled.apart(White(), 3.0, jnp.asarray(place))(key, (), shape)
+    np.testing.assert_allclose(found / whole, [[1, 1], [0.4] * 2, [0.16] * 2, [0.064] * 2], 1e-5)
+    assert memory == ()
+    alike, _ = Scaled.apart(White(), 0.0, jnp.asarray(place))(key, (), shape)
+    np.testing.assert_array_equal(alike, whole)
