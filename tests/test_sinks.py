@@ -3,6 +3,10 @@
 import csv
 import json
 import sqlite3
+import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from small import SMALL
 import parl
 from parl.core.errors import MissingPackage
 from parl.report.sinks import Sink, Tracker, numbers
+from parl.report.wandb_record import entries, steps_in
 
 QUIET: dict[str, Any] = SMALL | {"quiet": True}
 
@@ -51,6 +56,56 @@ def test_each_step_is_written_once_over_a_resume(tmp_path: Path) -> None:
     assert recorder.lines == [(8, 4.0), (16, 8.0), (24, 12.0), (32, 16.0)]
     assert recorder.began == [{"env_steps": -1}, {"env_steps": 24, "id": "one"}]
     assert recorder.closed == [{"return_mean": 7.0}]
+
+
+def test_lines_that_a_killed_process_lost_are_written_again(tmp_path: Path) -> None:
+    recorder, steps = Recorder(), (8, 16, 24, 32)
+    lines = [{"env_steps": each, "loss": each / 2} for each in steps]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    (tmp_path / "csv.json").write_text('{"env_steps": 24}')
+
+    def begin(config: dict, path: Path, state: dict) -> Tracker:
+        state["env_steps"] = 8  # all that the tracker has on its disk
+        return recorder.begin(config, path, state)
+
+    sink = Sink("csv", begin)
+    sink.on_start({"path": str(tmp_path), "config": {}})
+    sink.on_record(lines[3])
+    assert recorder.lines == [(16, 8.0), (24, 12.0), (32, 16.0)]
+
+
+def test_entries_of_a_record_that_was_broken_off() -> None:
+    piece = lambda kind, data: struct.pack("<IHB", 0, len(data), kind) + data
+    start = b":W&B" + bytes(3) + piece(1, b"one")
+    room = 32_768 - len(start) - 7 - 7
+    begun = piece(2, b"a" * (room + 4))  # three bytes are left in the block: no head fits
+    rest = bytes(3) + piece(3, b"b" * 5) + piece(4, b"c") + piece(1, b"two") + piece(1, b"lost")
+    found = list(entries((start + begun + rest)[:-1]))
+    assert len(start + begun) == 32_768 - 3
+    assert found == [b"one", b"a" * (room + 4) + b"bbbbbc", b"two"]
+
+
+@pytest.mark.slow
+def test_wandb_has_each_step_once_after_a_kill(tmp_path: Path) -> None:
+    """Its service writes to the disk every 15 s, and a kill loses what came since."""
+    pytest.importorskip("wandb")
+    words = [sys.executable, "-W", "ignore", "-m", "parl.cli"]
+    flags = "--steps 80000 --num-envs 2 --length 8 --minibatches 1 --epochs 1 --hidden 4 --quiet"
+    run = tmp_path / "run"
+    train = [*words, "train", "ppo", "--env", "jax:CartPole-v1", *flags.split()]
+    train += ["--eval-episodes", "0", "--log", "wandb", "--out", str(run)]
+    metrics = run / "metrics.jsonl"
+    first = subprocess.Popen(train)
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 35):
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    subprocess.run([*words, "resume", str(run), "--quiet"], check=True)
+    files = sorted((run / "wandb").glob("offline-run-*/*.wandb"))
+    found = [step for file in files for step in steps_in(entries(file.read_bytes()))]
+    assert len(files) == 2
+    assert found == [json.loads(line)["env_steps"] for line in metrics.read_text().splitlines()]
 
 
 def test_a_tracker_that_fails_is_told_once(

@@ -9,16 +9,19 @@ import csv
 import importlib
 import io
 import json
+import netrc
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from parl.core.errors import MissingPackage
 from parl.core.files import write_text
 from parl.report.metrics import records_of
+from parl.report.wandb_record import last_step
 
 PROJECT = "parl"
 
@@ -57,15 +60,21 @@ class Sink:
             self.state = json.loads(self.file.read_text())
 
     def on_record(self, line: dict[str, Any]) -> None:
-        """Writes the numbers of a line, unless its step is written."""
-        steps = line["env_steps"]
-        if self.failed or steps <= self.state["env_steps"]:
+        """Writes the numbers of a line, unless its step is written.
+
+        And of earlier lines that a tracker was given and had not kept when its process was killed.
+        """
+        if self.failed:
             return
         with self.only_told():
+            missed: list[dict[str, Any]] = []
             if self.tracker is None:  # only now: a start that fails leaves nothing behind
                 self.tracker = self.begin(self.config, self.path, self.state)
-            self.tracker.write(numbers(line), steps)
-            self.state["env_steps"] = steps
+                missed = records_of(self.path)
+            for each in (*missed, line):
+                if self.state["env_steps"] < each["env_steps"] <= line["env_steps"]:
+                    self.tracker.write(numbers(each), each["env_steps"])
+                    self.state["env_steps"] = each["env_steps"]
             write_text(self.file, json.dumps(self.state) + "\n")
 
     def on_end(self, result: dict[str, Any]) -> None:
@@ -111,7 +120,7 @@ def package(name: str) -> Any:
 def wandb(config: dict[str, Any], path: Path, state: dict[str, Any]) -> Tracker:
     """A run of Weights & Biases, offline unless this machine is logged in or WANDB_MODE says so."""
     wandb = package("wandb")
-    known = "WANDB_MODE" in os.environ or "WANDB_API_KEY" in os.environ or wandb.api.api_key
+    known = "WANDB_MODE" in os.environ or "WANDB_API_KEY" in os.environ or is_logged_in()
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         id=config["run_id"],
@@ -123,11 +132,24 @@ def wandb(config: dict[str, Any], path: Path, state: dict[str, Any]) -> Tracker:
         settings=wandb.Settings(silent=True),
     )
 
+    if state["env_steps"] >= 0:  # what a process that was killed gave last may be lost
+        with contextlib.suppress(Exception):  # where that cannot be read, nothing is known to be
+            state["env_steps"] = last_step(path) if run.offline else run.step - 1
+
     def close(result: dict[str, float]) -> None:
         run.summary.update(result)
         run.finish()
 
     return Tracker(lambda line, steps: run.log(line, step=steps), close)
+
+
+def is_logged_in() -> bool:
+    """Whether `wandb login` left a key for its server in this user's netrc file."""
+    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    try:
+        return netrc.netrc().authenticators(urlsplit(server).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def mlflow(config: dict[str, Any], path: Path, state: dict[str, Any]) -> Tracker:
