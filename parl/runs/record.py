@@ -34,7 +34,7 @@ from parl.runs.layout import run_seeds
 from parl.runs.preparation import prepare
 
 RECORDING = 1_000_033  # keeps the seeds of recorded episodes apart from all others
-LENGTH = 128  # steps of each environment between two looks at what has ended
+LENGTH = 128  # most steps of each environment between two looks at what has ended
 RANDOM, RANDOM_EPISODES = 2**20, 20  # what random play is numbered as, and how much of it
 NUM_ENVS = 8  # stepped together
 PICTURES = (".mp4", ".gif", ".png")  # which parl.record wrote in version 0.2
@@ -219,12 +219,14 @@ class Player:
         num_envs = min(NUM_ENVS, episodes)
         share = np.full(num_envs, episodes // num_envs)
         share[: episodes % num_envs] += 1
+        limit = self.spec.max_steps or LONG
+        length = -(-limit // -(-limit // LENGTH))  # no step is played beyond the last episodes
         found: list[list[Episode]] = [[] for _ in range(num_envs)]
         collector, policy = self.collector(number, num_envs), jax.device_put(self.policy)
         cutter = Cutter(self.spec, Rules().limit(self.spec))
         try:
             while any(len(mine) < least for mine, least in zip(found, share, strict=True)):
-                steps = collector.collect(policy, LENGTH, random).rollout.steps
+                steps = collector.collect(policy, length, random).rollout.steps
                 obs, next_obs = apart(steps.obs)[0], apart(steps.next_obs)[0]
                 steps = steps._replace(obs=obs, next_obs=next_obs)
                 for mine, new in zip(found, cutter.add(steps), strict=True):
