@@ -37,7 +37,7 @@ RUN = Path("run")
 
 # what a process does in its place, before `parl` begins
 WAIT_AT = "(print('HERE', flush=True), time.sleep(600))"
-BUILD_WAITS = f"import parl.api.training as api; api.make_execution = lambda *_: {WAIT_AT}"
+BUILD_WAITS = f"import parl.runs.executions as e; e.making.set(lambda *_: {WAIT_AT})"
 PACE = """import parl.runs.trainer as t; advance = t.Trainer.advance
 def slowly(self, n): advance(self, n); time.sleep(0.3)
 t.Trainer.advance = slowly"""
