@@ -127,18 +127,18 @@ def test_targets_are_returns_on_the_scale_of_the_values() -> None:
 def test_environments_explore_less_and_less() -> None:
     """0.4^(1 + 7 i / 7) of eight actors, as in Ape-X; a single one has epsilon itself."""
     algorithm, policy = R2D2(q=Q, epsilon_spread=7.0), QPolicy(jnp.float32(1), jnp.float32(0.4))
-    epsilon = lambda *where: algorithm.exploring(policy, places(*where))[1].epsilon
+    epsilon = lambda *where: algorithm.exploring(policy, jnp.asarray(places(*where)))[1].epsilon
     np.testing.assert_allclose(epsilon(8), 0.4 ** np.arange(1.0, 9.0), rtol=1e-5)
     np.testing.assert_allclose(epsilon(1), [0.4], rtol=1e-6)
     np.testing.assert_allclose(epsilon(2, 6, 8), 0.4 ** np.array([7.0, 8.0]), rtol=1e-5)
-    alike = R2D2(q=Q).exploring(QPolicy(1, jnp.float32(0.4)), places(8))[1]
+    alike = R2D2(q=Q).exploring(QPolicy(1, jnp.float32(0.4)), jnp.asarray(places(8)))[1]
     np.testing.assert_array_equal(alike.epsilon, np.full(8, 0.4, np.float32))
 
 
 def test_acting_tells_its_memory_before_the_step() -> None:
     algorithm = R2D2(q=Q, epsilon_spread=30.0)
     policy, obs = QPolicy(jnp.float32(1), jnp.float32(0.5)), np.full((300, 1), 2.0)
-    algorithm, apart = algorithm.exploring(policy, places(300))
+    algorithm, apart = algorithm.exploring(policy, jnp.asarray(places(300)))
     action, after, extras = algorithm.act(apart, obs, jnp.full(300, 5.0), KEY, explore=True)
     assert np.all(extras["memory"] == 5) and np.all(after == 7)
     share = np.asarray(action == 1)

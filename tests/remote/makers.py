@@ -147,7 +147,7 @@ def toy_maker(num_envs=3, fault=None, at=5, broken_worker=None) -> Any:
     return partial(build_toy, num_envs, fault, at, broken_worker)
 
 
-def build_paid(index):
+def build_paid(index) -> Any:
     return ToyCollector(PaidEnv(3, index))
 
 

@@ -63,7 +63,7 @@ def harder(values: dict[str, Any]) -> Any:
 @pytest.mark.usefixtures("cluster")
 def test_a_curriculum_on_ray_is_the_one_without_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     def run(name: str, **options: Any) -> parl.Run:
-        given = RUN | {"on_evaluation": harder} | options
+        given: dict[str, Any] = RUN | {"on_evaluation": harder} | options
         return parl.train("ppo", "jax:CartPole-v1", tmp_path / name, **given)
 
     plain = run("plain", execution="host", on_evaluation=None)
