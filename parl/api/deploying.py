@@ -138,6 +138,12 @@ def distill(
 
     prepare()
     config = RunDir(run).config()
+    agents = load(run, checkpoint=checkpoint).spec.num_agents
+    if agents:
+        raise ConfigError(
+            f"distill teaches one agent, and {config.env} has {agents}: "
+            "parl export --weights int8 or int4 makes a team's policy smaller."
+        )
     rounds = checked("rounds", rounds, int, Setting(low=1))
     steps = checked("steps", steps, int, Setting(low=1))
     length = max(round(steps / rounds / DISTILLING["num_envs"]), 1)

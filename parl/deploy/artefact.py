@@ -141,6 +141,9 @@ FORMS: dict[str, Writer] = {
 }
 
 
+ACT_ITSELF = ("stablehlo", "tflite")  # forms that are made of `act`, not of its program
+
+
 def export(source: Source, out: str | Path, settings: Settings) -> Artefact:
     """Writes the artefact to the directory `out`, in place of an earlier one.
 
@@ -248,6 +251,7 @@ def fill(
     parts = parts._replace(programs=stored.programs)
     for form in forms:
         try:
+            check_settings(form, settings)
             written[form] = FORMS[form](place, parts)
         except (UnsupportedOperation, MissingPackage) as error:
             missing[form] = str(error)
@@ -257,6 +261,19 @@ def fill(
     (place / CARD).write_text(card(values, report, written))
     seal(place, values)
     return report
+
+
+def check_settings(form: str, settings: Settings) -> None:
+    """Raises UnsupportedOperation for what a form, which other forms have, has not."""
+    if form in ACT_ITSELF and settings.weights != "float32":
+        raise UnsupportedOperation(
+            f"{form} holds the weights as they were trained, not as {settings.weights}: export it "
+            "to a directory of its own, without --weights."
+        )
+    if form == "tflite" and settings.sample:
+        raise UnsupportedOperation(
+            "tflite acts greedily: export it to a directory of its own, without --sample."
+        )
 
 
 def illustrate(place: Path, report: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from parl.algorithms.ppo import PPO
 from parl.core.errors import ConfigError, MissingPackage
 from parl.deploy import observed, parity
 from parl.deploy.arrays import Runner
-from parl.deploy.artefact import Parts, Source
+from parl.deploy.artefact import Parts, Settings, Source, check_settings
 from parl.deploy.backends import jax_backend, tflite_backend
 from parl.deploy.builder import Builder, UnsupportedOperation
 from parl.deploy.export import tflite
@@ -177,6 +177,15 @@ def test_an_operation_that_there_is_not_is_named() -> None:
     spec = parl.EnvSpec("own", parl.Box((6,)), parl.Discrete(3))
     with pytest.raises(UnsupportedOperation, match="operation 'sort'"):
         policies.parts(policies.source(DQN(q=Sorting()), spec))
+
+
+def test_what_a_form_has_not_is_one_sentence() -> None:
+    with pytest.raises(UnsupportedOperation, match="stablehlo holds the weights as they were"):
+        check_settings("stablehlo", Settings(weights="int8"))
+    with pytest.raises(UnsupportedOperation, match=r"tflite acts greedily: .* without --sample"):
+        check_settings("tflite", Settings(sample=True))
+    check_settings("onnx", Settings(sample=True, weights="int8"))
+    check_settings("tflite", Settings())
 
 
 def test_an_agent_that_there_is_not_is_named() -> None:

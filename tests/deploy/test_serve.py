@@ -100,6 +100,45 @@ def test_kserve_in_json_and_in_binary(pendulum: Path) -> None:
     assert tail.tolist() == want.reshape(-1).tolist()
 
 
+def test_images_and_dicts_over_http(tmp_path: Path) -> None:
+    """In JSON as the environment shows them; in KServe's protocol an image is its bytes."""
+    place, rng = exported(tmp_path / "seen", "ppo dict with image"), np.random.default_rng(0)
+    app, actor = application(place), parl.Policy.load(place)
+    obs = {
+        "image": rng.integers(0, 256, (6, 12, 12, 3)).astype(np.uint8),
+        "place": rng.standard_normal((6, 4)).astype(np.float32),
+        "kind": np.arange(6) % 3,
+    }
+    want = actor.act(obs)[0].tolist()
+    assert len(set(want)) > 1
+    listed = {name: x.tolist() for name, x in obs.items()}
+    assert asked(app, "/act", {"obs": listed}).json["action"] == want
+    one = {name: x[0] for name, x in listed.items()}
+    assert asked(app, "/act", {"obs": one}).json["action"] == want[0]
+    named = {each["parameters"]["source"][-1]: each for each in inputs_of(app)}
+    data, head = b"", []
+    for name, x in obs.items():
+        given = x.astype(np.int32) if name == "kind" else x
+        told = {key: named[name][key] for key in ("name", "datatype")}
+        size = {"binary_data_size": given.nbytes}
+        head.append(told | {"shape": list(x.shape), "parameters": size})
+        data += given.tobytes()
+    assert named["image"]["datatype"] == "UINT8"
+    text = json.dumps({"inputs": head}).encode()
+    path, length = "/v2/models/seen/infer", str(len(text))
+    reply = asked(app, path, text + data, inference_header_content_length=length)
+    assert reply.json["outputs"][0]["data"] == want
+    lacking = asked(app, "/act", {"obs": {"image": one["image"], "kind": 0}})
+    assert lacking.status == 422 and "place" in lacking.error
+    wrong = asked(app, "/act", {"obs": one | {"image": one["image"][1:]}})
+    assert wrong.status == 422 and "(11, 12, 3) instead of (12, 12, 3)" in wrong.error
+
+
+def inputs_of(app: Application) -> Any:
+    """The tensors that the only policy takes."""
+    return asked(app, "/v2/models/seen").json["inputs"]
+
+
 def test_health_and_counts(pendulum: Path) -> None:
     app = application(pendulum)
     for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):

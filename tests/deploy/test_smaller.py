@@ -137,3 +137,11 @@ def test_a_distilled_run_is_a_run(
     assert not parl.export(out, tmp_path / "policy", episodes=2).failures
     with pytest.raises(ConfigError, match="not a run directory"):
         parl.resume(out, steps=320)
+
+
+@pytest.mark.slow
+def test_a_team_is_not_distilled(tmp_path: Path) -> None:
+    small = {"num_envs": 2, "length": 16, "hidden": (4,), "eval_episodes": 0}
+    team = parl.train("ippo", "jax:simple_spread", tmp_path / "team", True, steps=32, **small)
+    with pytest.raises(ConfigError, match="distill teaches one agent, and jax:simple_spread has 3"):
+        parl.distill(team.path, out=tmp_path / "small")

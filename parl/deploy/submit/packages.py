@@ -3,6 +3,7 @@
 Every package holds policy.py, player.py, contract.json and weights.npz, and the user's adapter.py.
 """
 
+import ast
 import base64
 import io
 import tarfile
@@ -144,7 +145,8 @@ def lux(parts: Parts) -> Package:
 
 def one_file(parts: Parts) -> str:
     """The head of a main.py that holds all files of a package, and makes its PLAYER."""
-    packed = base64.b85encode(zlib.compress(joined(parts.files), 9)).decode()
+    files = {n: bare(x) if n.endswith(".py") else x for n, x in parts.files.items()}
+    packed = base64.b85encode(zlib.compress(joined(files), 9)).decode()
     adapter = "None" if parts.adapter is None else 'module("adapter")'
     return f'''"""Plays with a policy that PARL exported: FILES holds it, and what runs it."""
 
@@ -176,6 +178,16 @@ def load():
 
 PLAYER = module("player").Player(load, {adapter}, {parts.limits})
 '''
+
+
+def bare(source: bytes) -> bytes:
+    """A module without comments and docstrings, for files whose size is limited."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, described) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree).encode()
 
 
 def grid(parts: Parts) -> Package:
