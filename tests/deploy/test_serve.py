@@ -105,9 +105,9 @@ def test_images_and_dicts_over_http(tmp_path: Path) -> None:
     place, rng = exported(tmp_path / "seen", "ppo dict with image"), np.random.default_rng(0)
     app, actor = application(place), parl.Policy.load(place)
     obs = {
-        "image": rng.integers(0, 256, (6, 12, 12, 3)).astype(np.uint8),
-        "place": rng.standard_normal((6, 4)).astype(np.float32),
-        "kind": np.arange(6) % 3,
+        "image": rng.integers(0, 256, (12, 12, 12, 3)).astype(np.uint8),
+        "place": 100 * rng.standard_normal((12, 4)).astype(np.float32),
+        "kind": np.arange(12) % 3,
     }
     want = actor.act(obs)[0].tolist()
     assert len(set(want)) > 1
