@@ -29,7 +29,7 @@ def drawn(algorithm: Any, spec: parl.EnvSpec, seed: int = 0) -> Any:
 
     def draw(path: Any, x: Any) -> np.ndarray:
         # as wide as a network's are: sums of many inputs would be too large to compare closely
-        wide = min(0.4, 1 / np.sqrt(max(np.prod(x.shape[:-1]), 1)))
+        wide = min(0.4, 1.4 / np.sqrt(np.prod(x.shape[:-1]))) if x.ndim > 1 else 0.1
         numbers = wide * rng.standard_normal(x.shape)
         name = jax.tree_util.keystr(path[-1:]).lower()
         if any(word in name for word in POSITIVE):

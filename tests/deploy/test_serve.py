@@ -118,8 +118,8 @@ def test_images_and_dicts_over_http(tmp_path: Path) -> None:
     named = {each["parameters"]["source"][-1]: each for each in inputs_of(app)}
     data, head = b"", []
     for name, x in obs.items():
-        given = x.astype(np.int32) if name == "kind" else x
         told = {key: named[name][key] for key in ("name", "datatype")}
+        given = x.astype({"INT32": "i4", "INT64": "i8"}.get(told["datatype"], x.dtype))
         size = {"binary_data_size": given.nbytes}
         head.append(told | {"shape": list(x.shape), "parameters": size})
         data += given.tobytes()
@@ -127,6 +127,7 @@ def test_images_and_dicts_over_http(tmp_path: Path) -> None:
     text = json.dumps({"inputs": head}).encode()
     path, length = "/v2/models/seen/infer", str(len(text))
     reply = asked(app, path, text + data, inference_header_content_length=length)
+    assert reply.status == 200, reply.error
     assert reply.json["outputs"][0]["data"] == want
     lacking = asked(app, "/act", {"obs": {"image": one["image"], "kind": 0}})
     assert lacking.status == 422 and "place" in lacking.error

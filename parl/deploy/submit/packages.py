@@ -184,8 +184,10 @@ def bare(source: bytes) -> bytes:
     """A module without comments and docstrings, for files whose size is limited."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        if isinstance(node, described) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree).encode()
 
