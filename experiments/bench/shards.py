@@ -77,9 +77,10 @@ def cpu(pids: list[int]) -> float:
     return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
 
 
-def measured(shards: Shards, updates: int, seconds: float, repeats: int) -> dict[str, float]:
+def measured(shards: Any, updates: int, seconds: float, repeats: int) -> dict[str, float]:
     """Batches per second, the best of some, and CPU milliseconds of a batch."""
-    pids = [ray.get(part.process.started).pid for part in shards.parts]
+    places: list[Any] = ray.get([part.process.started for part in shards.parts])
+    pids = [place.pid for place in places]
     shards.asked = None  # those that were asked for are of another size
     for _ in range(4):
         read(shards, updates, 0.5)
@@ -112,7 +113,7 @@ def in_process(prioritized: bool, updates: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--prioritized", action="store_true")
     parser.add_argument("--seconds", type=float, default=2.0)

@@ -9,7 +9,7 @@ from tiny import ENVS, LENGTH, SEEDS, make_learner
 from parl.agents.execution.collector import Collector
 from parl.agents.execution.sharded import Form, Sharded, ShardedLearner
 from parl.agents.execution.streamed import Streamed
-from parl.agents.learner import OffPolicy, shapes
+from parl.agents.learner import shapes
 from parl.agents.replay.shard import Shard
 from parl.core.seeding import env_seed
 from parl.envs.jax_vector import JaxVectorEnv
@@ -61,7 +61,6 @@ class Local:
 def make(sharded: bool) -> Any:
     """A run of two workers with an environment each, whose observations are normalised."""
     learner: Any = make_learner("dqn", normalize_obs=True, num_envs=2, warmup=32)
-    assert isinstance(learner, OffPolicy)
     if sharded:
         learner = ShardedLearner.of(learner, 1)
 
