@@ -92,6 +92,7 @@ def test_a_worker_sends_what_it_traced(tmp_path):
     assert any(name.startswith("$hooks.py") and "__init__" in name for name in names)
 
 
+@pytest.mark.slow
 def test_iterations_of_a_run_are_traced(tmp_path):
     small = {"num_envs": 2, "length": 4, "hidden": (4,), "epochs": 1, "minibatches": 1}
     settings = small | {"steps": 80, "eval_episodes": 0, "profile": "3:5"}

@@ -53,13 +53,13 @@ class MuZero(Algorithm):
     simulations: int = static(default=16)  # of a search while learning, and of replayed steps
     eval_simulations: int = static(default=32)  # of a greedy action
     considered: int = static(default=16)  # actions that are tried at the root at most
-    least_range: float = static(default=1.0)  # of the values that a search tells apart in full
     unroll: int = static(default=5)  # K
     horizon: int = static(default=5)  # steps of the returns
     value_min: float = static(default=-1_000.0)  # of returns and rewards that are represented
     value_max: float = static(default=1_000.0)
     learning_rate: float = 1e-3
     gamma: float = 0.997
+    least_range: float = 1.0  # of the values that a search tells apart in full
     random_moves: float = 0.2  # share of uniformly drawn actions while learning
     tau: float = 0.01
     value_cost: float = 0.25

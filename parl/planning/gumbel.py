@@ -51,7 +51,7 @@ def gumbel_search(
     legal: Array | None = None,
     considered: int = 16,
     noise: float = 1.0,
-    least_range: float = 1e-8,
+    least_range: float | Array = 1e-8,
 ) -> Search:
     """Searches from `root` with `simulations` calls of `model`.
 

@@ -50,7 +50,8 @@ class PSRORecipe(IPPORecipe):
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
         if spec.max_steps and spec.max_steps <= FEW_STEPS:
-            return cls(hidden=(32, 32), response_rollouts=30, measure_rollouts=20)
+            # many games, as an equilibrium of measured payoffs is no better than their measures
+            return cls(num_envs=512, hidden=(32, 32), response_rollouts=30, measure_rollouts=20)
         return cls()
 
     def learner(self, spec: EnvSpec, steps: int, num_envs: int) -> Learner:

@@ -131,6 +131,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "simulations": count("Simulations of the search before each action while learning."),
         "eval_simulations": count("Simulations of the search before each greedy action."),
         "considered": count("Actions that a search tries first, at most."),
+        "least_range": positive("Values of a position closer than this count by what they differ."),
         "unroll": count("Steps of the learned model that are trained together.", high=1_000),
         "random_moves": share("Share of moves drawn uniformly among legal ones while learning."),
         # planning with a model

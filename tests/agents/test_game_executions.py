@@ -17,7 +17,7 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("execution", ["fused", slow("host")])
-@pytest.mark.parametrize("name", quick(GAMES, "nfsp"))
+@pytest.mark.parametrize("name", quick(GAMES, "mmd"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     """Reservoirs, pools and payoffs included."""
     case = Case(name, execution, 1)
