@@ -26,7 +26,7 @@ class Ledger:
 
 
 @dataclass
-class Stored:
+class ShardLedger:
     """Steps by what became of them in a shard of replay; integers that always satisfy
 
     sent = writing + held + replaced + lost

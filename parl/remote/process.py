@@ -287,21 +287,40 @@ def place_of(process: Any) -> Place | None:
     return None
 
 
+def actor_options(scheduled: bool, env: Mapping[str, str] | None) -> dict[str, Any]:
+    """Ray's options of an actor that is started again by us alone.
+
+    A cluster of our own takes any number of them; a shared one, which is `scheduled`, by its CPUs.
+    """
+    return {
+        "num_cpus": int(scheduled),
+        "scheduling_strategy": "SPREAD" if scheduled else "DEFAULT",
+        "runtime_env": worker_env(more=env),
+        "max_restarts": 0,
+        "max_task_retries": 0,
+    }
+
+
+def answered(tickets: list[Any], timeout: float) -> list[Any]:
+    """The answered tickets, after at most `timeout` seconds without any.
+
+    Ray says first which one is there; then a second look finds all that are.
+    """
+    if timeout:
+        ray.wait(tickets, num_returns=1, timeout=timeout)
+    return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
+
+
 class OnRay:
     """Workers in Ray actors; `queued` ones have fragments that wait while they collect another."""
 
     def __init__(self, queued: bool, env: Mapping[str, str] | None = None) -> None:
         ensure_connected()
         self.scheduled, self.kind = not is_own(), QueuedRayWorker if queued else RayWorker
-        # a cluster of our own takes any number of workers; a shared one by its CPUs
         self.options: dict[str, Any] = {
-            "num_cpus": int(self.scheduled),
-            "scheduling_strategy": "SPREAD" if self.scheduled else "DEFAULT",
-            "runtime_env": worker_env(more=env),
+            **actor_options(self.scheduled, env),
             # with groups of calls Ray leaves the main thread idle
             "concurrency_groups": {"control": 1} if queued else None,
-            "max_restarts": 0,
-            "max_task_retries": 0,
         }
 
     def start(self, make_worker: MakeWorker, envs_per_worker: int) -> Process:
@@ -325,10 +344,7 @@ class OnRay:
             raise ClusterLost(first_line(error)) from error
 
     def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
-        # Ray says first which one is there; then a second look finds all that are
-        if timeout:
-            ray.wait(tickets, num_returns=1, timeout=timeout)
-        return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
+        return answered(tickets, timeout)
 
     def lost(self) -> str:
         return cluster_lost()

@@ -19,10 +19,18 @@ from parl.remote.connect import (
     is_own,
     own_node,
     quiet,
-    worker_env,
 )
 from parl.remote.failure import Failure, describe, revive
-from parl.remote.process import Place, Stored, end, end_with, place_of, reason
+from parl.remote.process import (
+    Place,
+    Stored,
+    actor_options,
+    answered,
+    end,
+    end_with,
+    place_of,
+    reason,
+)
 from parl.remote.shards import Died, Missing
 
 MakeShard = Callable[[int], Shard]
@@ -70,13 +78,7 @@ class OnRay:
     def __init__(self, make: MakeShard, env: Mapping[str, str] | None = None):
         ensure_connected()
         self.make, self.scheduled = make, not is_own()
-        self.kind: Any = ray.remote(
-            num_cpus=int(self.scheduled),
-            scheduling_strategy="SPREAD" if self.scheduled else "DEFAULT",
-            runtime_env=worker_env(more=env),
-            max_restarts=0,
-            max_task_retries=0,
-        )(Host)
+        self.kind: Any = ray.remote(**actor_options(self.scheduled, env))(Host)
 
     def start(self, number: int) -> Actor:
         try:
@@ -85,9 +87,7 @@ class OnRay:
             raise ClusterLost(first_line(error)) from error
 
     def wait(self, tickets: list[Any], timeout: float) -> list[Any]:
-        if timeout:
-            ray.wait(tickets, num_returns=1, timeout=timeout)
-        return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
+        return answered(tickets, timeout)
 
     def answer(self, ticket: Any) -> Any:
         try:

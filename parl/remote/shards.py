@@ -17,7 +17,7 @@ from parl.agents.replay.shard import Standing, Told, prioritized_of
 from parl.core.errors import CheckpointError, ClusterLost, Halted, RemoteError
 from parl.envs import pulse
 from parl.envs.pulse import DEATHS, PATIENCE, STARTUP
-from parl.remote.ledger import Stored
+from parl.remote.ledger import ShardLedger
 from parl.remote.supervisor import LOOK, Terms
 
 NOTHING = Standing()
@@ -84,7 +84,7 @@ class Part:
     since: float = 0.0  # when it answered last
     deaths: int = 0  # in a row, without an answer in between
     standing: Standing = NOTHING
-    ledger: Stored = field(default_factory=Stored)
+    ledger: ShardLedger = field(default_factory=ShardLedger)
 
     def call(self, name: str, *arguments: Any, steps: int = 0) -> Any:
         """Calls a method of the shard; returns the ticket."""
@@ -327,7 +327,7 @@ class Shards:
                 "resume it with as many."
             )
         for part, saved in zip(self.parts, state, strict=True):
-            part.ledger = Stored(**{name: int(count) for name, count in saved.items()})
+            part.ledger = ShardLedger(**{name: int(count) for name, count in saved.items()})
             part.ledger.die()
 
     def heed(self, stopped: Any) -> None:

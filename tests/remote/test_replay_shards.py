@@ -19,8 +19,8 @@ from parl.agents.replay.shard import Shard
 from parl.core.algorithm import Algorithm
 from parl.core.errors import CheckpointError, ClusterLost, ConfigError, Halted, RemoteError
 from parl.core.types import Rollout, Step
-from parl.remote.ledger import Stored
-from parl.remote.process import Stored as InStore
+from parl.remote.ledger import ShardLedger
+from parl.remote.process import Stored
 from parl.remote.shard_host import OnRay
 from parl.remote.shards import Died, Missing, Shards
 from parl.remote.supervisor import Terms
@@ -219,7 +219,7 @@ def test_ledgers_go_on_after_a_resume(shards: Any) -> None:
     with pytest.raises(CheckpointError, match="saved with 1 replay shards, not 2"):
         resumed.load_state_dict(shards.state_dict()[:1])
     with pytest.raises(AssertionError, match="does not add up"):
-        Stored(sent=3).report()
+        ShardLedger(sent=3).report()
 
 
 # -- settings --------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_a_shard_in_an_actor() -> None:
     try:
         for add in range(4):
             kept = rollout(STEPS * add)
-            shards.add(InStore(ray.put(kept), 0))
+            shards.add(Stored(ray.put(kept), 0))
         shards.settle()
         sample, batches = shards.draw(4, 20)
         shards.learned(sample, batches.reward)
