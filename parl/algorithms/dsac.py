@@ -43,7 +43,7 @@ class DSAC(SAC):
         pi = self.actor.apply(state.actor.params, batch.next_obs)
         next_q = modes.perturb(self.critic, state.target, batch.next_obs, key=k_next).min(0)
         next_value = ops.Point((pi.probs * next_q).sum(-1))
-        cost = -jnp.exp(state.alpha.params) * pi.entropy()
+        cost = self.next_cost(state, -pi.entropy())
         target = next_value.backup(batch.reward, self.gamma * batch.discount, cost)
         q, statistics = modes.train(self.critic, params, batch.obs, key=k_now)
         action = jnp.broadcast_to(batch.action, q.shape[:-1])  # the same for all critics

@@ -42,6 +42,7 @@ class SAC(Algorithm):
     noise: Noise = static(default=White())
     optimizer: Optimizer = static(default=optax.adam)
     policy_period: int = static(default=1)  # critic updates per policy update
+    entropy_backup: bool = static(default=True)  # whether next values include the entropy
     learning_rate: float = 3e-4  # of the actor
     critic_learning_rate: float = 3e-4  # also of the temperature
     gamma: float = 0.99
@@ -124,12 +125,15 @@ class SAC(Algorithm):
         values, next_values, statistics = self.critic_values(
             params, state.target, batch, next_action, k_net
         )
-        cost = jnp.exp(state.alpha.params) * log_prob
         target = self.next_value(next_values).backup(
-            batch.reward, self.gamma * batch.discount, cost
+            batch.reward, self.gamma * batch.discount, self.next_cost(state, log_prob)
         )
         loss, metrics = critic_regression(values, target, batch)
         return loss, (metrics, statistics)
+
+    def next_cost(self, state: SACState, log_prob: Array) -> Array | float:
+        """What is taken off the value of next actions of these log-probabilities [B]: eq. 3."""
+        return jnp.exp(state.alpha.params) * log_prob if self.entropy_backup else 0.0
 
     def critic_values(
         self, params: Params, target: Params, batch: Step, next_action: Array, key: Array

@@ -11,11 +11,13 @@ from parl import ops
 from parl.core.types import Array
 from parl.models.encoder import Encoder
 from parl.models.heads import Linear
-from parl.models.initialization import orthogonal
+from parl.models.initialization import Uniform, orthogonal
 from parl.ops.value_distributions import ValueDistribution
 
 GLOROT = nn.initializers.xavier_uniform()
 ORTHOGONAL = partial(nn.Dense, kernel_init=orthogonal(1.0))  # a Linear
+WITHIN_1E3 = partial(nn.Dense, kernel_init=Uniform(1e-3), bias_init=Uniform(1e-3))  # a Linear
+WITHIN_3E3 = partial(nn.Dense, kernel_init=Uniform(3e-3), bias_init=Uniform(3e-3))  # a Linear
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within 1 / sqrt(inputs)
 
 

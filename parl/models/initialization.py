@@ -10,6 +10,16 @@ from parl.core.types import Array
 
 
 @dataclass(frozen=True)
+class Uniform:
+    """Weights between -bound and bound; of one bound all are equal."""
+
+    bound: float
+
+    def __call__(self, key: Array, shape: Any, dtype: Any = jax.numpy.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -self.bound, self.bound)
+
+
+@dataclass(frozen=True)
 class Orthogonal:
     """Orthogonal weights times `scale`.
 

@@ -27,3 +27,8 @@ class MLP(nn.Module):
             x = self.linear(size, kernel_init=self.kernel_init)(x)
             x = self.activation(nn.LayerNorm()(x) if self.layer_norm else x)
         return x
+
+
+def normalised_relu(x: Array) -> Array:
+    """Layer norm of the positive parts [..., F] over F: an activation of an MLP."""
+    return nn.LayerNorm()(nn.relu(x))

@@ -1,6 +1,6 @@
-"""AWAC as in Nair et al. 2020, with two layers and batches of 256.
+"""AWAC, Nair et al. 2020, with the settings of CORL for locomotion: three layers, lambda 1 / 3.
 
-Weights are clipped at 100, as in most implementations, in place of a softmax over the batch.
+Weights are clipped at 100 in place of a softmax over the batch.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from parl.algorithms.awac import AWAC
 from parl.recipes.shared.regression import RegressionRecipe
 
-PAPER = AWAC()
+PAPER = AWAC(inverse_temperature=3.0)
 
 
 @dataclass(frozen=True)
@@ -16,4 +16,5 @@ class AWACRecipe(RegressionRecipe):
     """Advantage-weighted actor-critic."""
 
     algorithm: AWAC = PAPER
+    hidden: tuple[int, ...] = (256, 256, 256)
     anneal: bool = False

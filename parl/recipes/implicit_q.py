@@ -2,7 +2,7 @@
 
 For AntMaze the paper has an expectile of 0.9 and an inverse temperature of 10. The reward's
 scale follows from the data, as in the paper's code: returns get a range of 1,000. The actor's rate
-falls linearly, in the paper as a cosine.
+falls by half a cosine.
 """
 
 from dataclasses import dataclass

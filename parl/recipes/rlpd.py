@@ -1,7 +1,9 @@
 """RLPD as in Ball et al. 2023: many layer-normalised critics, half of each batch from data.
 
 `parl train rlpd --data DIR --env ID --steps 0 --online-steps N` learns online from the start, as
-the paper does. Its 20 updates per step are for sample efficiency.
+the paper does. Its 20 updates per step are for sample efficiency. Its code takes 5,000 random steps
+first (--warmup 5000), and leaves the entropy out of targets for sparse rewards
+(--no-entropy-backup).
 """
 
 from dataclasses import dataclass

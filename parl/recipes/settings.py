@@ -119,6 +119,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             "dimensions."
         ),
         "initial_temperature": positive("Initial weight of the entropy, which is then learned."),
+        "entropy_backup": choice("Values of the next state include the policy's entropy."),
         "temperature": positive("Temperature of the Gumbel-softmax for discrete actions."),
         "logit_cost": rate("Weight of the squared logits in the policy's loss."),
         "optimism": rate(

@@ -80,6 +80,14 @@ def test_soft_bellman_residual() -> None:
     np.testing.assert_allclose(metrics["td_error"], errors, rtol=1e-6)
 
 
+def test_targets_without_entropy() -> None:
+    """The same with next_v = 4: the target is 1 + 0.5 * 4 = 3."""
+    q = np.array([[1 + 0.5, 2 - 0.5], [2 - 0.5, 4 + 0.5]])
+    plain = ALGORITHM.replace(entropy_backup=False)
+    loss, _ = plain.critic_loss(CRITIC.params, initial(), BATCH, KEY, KEY)
+    np.testing.assert_allclose(loss, 0.5 * ((q - [3, -1]) ** 2).mean(-1).sum(), rtol=1e-6)
+
+
 def test_samples_can_be_weighed() -> None:
     """Errors -4, -4 of the first sample and 2.5, 5.5 of the second, weights 1 and 0.5."""
     batch = BATCH._replace(extras={"weight": np.array([1.0, 0.5], np.float32)})

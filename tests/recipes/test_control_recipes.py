@@ -16,6 +16,7 @@ from parl.algorithms.flashsac import FlashSAC
 from parl.algorithms.oac import OAC
 from parl.algorithms.redq import REDQ
 from parl.algorithms.sac import SAC
+from parl.algorithms.shared.optimizers import annealed_by_cosine
 from parl.algorithms.td3 import TD3
 from parl.algorithms.tqc import TQC
 from parl.algorithms.wrappers.normalized import Normalized
@@ -45,6 +46,7 @@ KINDS = {
     "simbav2": SAC,
     "flashsac": FlashSAC,
 }
+FROM_DATA = "bc", "td3_bc", "awac", "implicit_q", "cql", "rebrac", "rlpd"
 
 
 def rule(name: str, spec: EnvSpec = CHEETAH, **changes: Any) -> Any:
@@ -128,6 +130,52 @@ def test_settings_of_the_papers() -> None:
     assert settings["flashsac"]["batch_size"] == 512
     normalized = {name for name, s in settings.items() if s["normalize_obs"]}
     assert normalized == {"simba", "simbav2"}
+
+
+def test_networks_and_settings_of_what_learns_from_data() -> None:
+    wide, wider = dense(23, 256, 256, 1), dense(23, 256, 256, 256, 1)
+    assert weights("td3_bc", "critic") == weights("implicit_q", "critic") == 2 * wide
+    assert weights("awac", "critic") == weights("cql", "critic") == 2 * wider
+    assert weights("awac", "actor") == dense(17, 256, 256, 256, 6) + 6
+    assert weights("implicit_q", "value") == dense(17, 256, 256, 1)
+    assert weights("rebrac", "critic") == 2 * (wider + 3 * 2 * 256)  # layer norms
+    assert weights("rlpd", "critic") == 10 * (wide + 2 * 2 * 256)
+    assert weights("d4pg", "critic") == dense(23, 256, 256, 51)
+    settings = {name: make_recipe(name, CHEETAH).settings() for name in (*FROM_DATA, "d4pg")}
+    normalised = {name for name, s in settings.items() if s["normalize_obs"]}
+    assert normalised == {"bc", "td3_bc", "awac", "implicit_q", "cql"}
+    of = lambda name, *keys: tuple(settings[name][key] for key in keys)
+    assert of("cql", "entropy_backup", "conservatism", "samples", "target_entropy") == (
+        False, 5.0, 10, -6.0,
+    )  # fmt: skip
+    assert of("rlpd", "entropy_backup", "subset", "updates", "policy_period", "length") == (
+        True, 2, 20, 20, 1,
+    )  # fmt: skip
+    assert of("rebrac", "batch_size", "learning_rate", "policy_period") == (1_024, 1e-3, 2)
+    assert of("implicit_q", "expectile", "inverse_temperature", "largest_weight") == (0.7, 3, 100)
+    assert of("awac", "inverse_temperature", "largest_weight", "anneal") == (3, 100, False)
+    assert of("d4pg", "n_step", "bins", "policy_period", "smoothing", "exploration") == (
+        5, 51, 1, 0.0, 0.3,
+    )  # fmt: skip
+
+
+def test_rebrac_begins_with_small_last_layers() -> None:
+    state = rule("rebrac").init(jax.random.key(0), CHEETAH)
+    actor, critics = state.actor.params["params"], state.critic.params["params"]["member"]
+    for net, bound in ((actor, 1e-3), (critics, 3e-3)):
+        last = jax.tree.leaves(net["Dense_0"])
+        largest = max(np.abs(x).max() for x in last)
+        assert 0.9 * bound < largest <= bound
+        assert all(x.any() for x in last)
+
+
+def test_the_rate_of_implicit_q_falls_by_half_a_cosine() -> None:
+    rate = annealed_by_cosine(2.0, 100)
+    np.testing.assert_allclose(
+        [rate(n) for n in (0, 25, 50, 100)], [2, 1 + 0.5**0.5, 1, 0], atol=1e-6
+    )
+    assert annealed_by_cosine(2.0, 0) == 2.0
+    assert rule("implicit_q").anneal_updates == 100_000 and rule("awac").anneal_updates == 0
 
 
 def test_resets_are_inside_of_the_normalisation() -> None:

@@ -13,6 +13,11 @@ def annealed(rate: Any, steps: int) -> Any:
     return optax.linear_schedule(rate, 0.0, steps) if steps else rate
 
 
+def annealed_by_cosine(rate: Any, steps: int) -> Any:
+    """A rate that falls to 0 by half a cosine over so many steps; constant if 0."""
+    return optax.cosine_decay_schedule(rate, steps) if steps else rate
+
+
 def clipped(optimizer: optax.GradientTransformation, norm: Any) -> optax.GradientTransformation:
     """An optimiser behind a clip of the gradient's global norm."""
     return optax.chain(optax.clip_by_global_norm(norm), optimizer)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from parl.algorithms.shared.critics import learn
-from parl.algorithms.shared.optimizers import Optimizer, annealed
+from parl.algorithms.shared.optimizers import Optimizer, annealed_by_cosine
 from parl.core.algorithm import Algorithm
 from parl.core.model import Model
 from parl.core.types import Array, Metrics, Net, Params, Step, static
@@ -43,7 +43,7 @@ class WeightedRegression(Algorithm):
     @property
     def transformation(self) -> optax.GradientTransformation:
         """The actor's optimiser with its schedule."""
-        return self.optimizer(annealed(self.learning_rate, self.anneal_updates))
+        return self.optimizer(annealed_by_cosine(self.learning_rate, self.anneal_updates))
 
     def policy(self, state: Any) -> Params:
         return state.actor.params

@@ -1,15 +1,22 @@
-"""Base of the recipes whose policy is regressed on the actions of a data set."""
+"""Base of the recipes whose policy is regressed on the actions of a data set.
 
-from dataclasses import dataclass
+Observations are normalised by the moments of the data, as where the published rows of these
+algorithms were reproduced (CORL).
+"""
+
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import jax
 
 from parl.agents.learner import Learner
+from parl.core.settings import Setting
 from parl.core.spec import Box, EnvSpec
 from parl.models import MLP, Critic, Ensemble, orthogonal_torso
 from parl.models.control import BoundedNormalPolicy
 from parl.recipes.base import OffPolicyRecipe
+
+ANNEAL = Setting("The actor's learning rate falls to 0 by half a cosine until the run ends.")
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class RegressionRecipe(OffPolicyRecipe):
     hidden: tuple[int, ...] = (256, 256)
     num_critics: int = 2
     warmup: int = 0
-    anneal: bool = True  # the actor's learning rate falls to 0 at the end of the run
+    anneal: bool = field(default=True, metadata={"setting": ANNEAL})
+    normalize_obs: bool = True
 
     @classmethod
     def for_env(cls, spec: EnvSpec) -> Self:
