@@ -252,9 +252,14 @@ def parts_of(told: dict[str, Any], obs: Any, info: Any) -> tuple[dict[str, np.nd
             raise ConfigError(f"{name} of the observation is no array: {error}.") from error
         if x.dtype.name not in DATATYPES:
             raise ConfigError(f"{name} of the observation is of {x.dtype}, not of numbers.")
-        single = x.ndim == len(shape)
+        single = is_single(x.shape, shape, tuple(each["parameters"].get("frame", shape)))
         arrays[name] = x[None] if single else x
     return arrays, single
+
+
+def is_single(shape: tuple[int, ...], own: tuple[int, ...], frame: tuple[int, ...]) -> bool:
+    """Whether an array is one observation of the shape `own`, or one frame of it; else a batch."""
+    return shape in (own, frame) or (len(shape) == len(own) and shape[1:] != frame)
 
 
 def tensors(answer: dict[str, Any], tail: bytes) -> dict[str, np.ndarray]:

@@ -194,6 +194,7 @@ def stack_of(steps: Any, leaves: tuple[Leaf, ...]) -> Stack | None:
     last = steps[-1] if steps else {}
     if last.get("kind") != "stack" or len(leaves) != 1 or leaves[0].source:
         return None
+    require(leaves[0].counts is None and leaves[0].shift == 0, "its stack is of choices")
     shape, frames, axis = leaves[0].own_shape, whole(last["frames"]), whole(last["axis"])
     require(-len(shape) <= axis < len(shape) and shape[axis] == frames, "its stack does not fit")
     return Stack(frames, axis % len(shape), last.get("padding") == "zero")

@@ -18,11 +18,11 @@ from parl.deploy import contract as contracts
 from parl.deploy import threefry
 from parl.deploy.arrays import Runner
 from parl.deploy.contract import Contract
+from parl.deploy.frames import Frames
 from parl.deploy.reader import Reader, found
 from parl.deploy.team import Team
 
 MAX_ROWS = 1 << 20
-FRAMES, OPENS = "frames", "opens"  # in memory: the last frames, and where an episode opens
 
 
 class State(NamedTuple):
@@ -30,6 +30,11 @@ class State(NamedTuple):
 
     memory: dict[str, np.ndarray]  # [B, ...] by name
     time: int = 0  # steps so far, which sampling counts
+
+    @property
+    def rows(self) -> int:
+        """Environments whose episodes it is of; 1 where nothing is remembered."""
+        return next((len(x) for x in self.memory.values()), 1)
 
 
 class Policy:
@@ -42,6 +47,7 @@ class Policy:
         self.readers = [Reader(leaf) for leaf in contract.leaves if leaf.name in needed]
         self.starts = np.cumsum((0, *contract.choices[:-1]))
         self.team = Team(contract) if contract.members else None
+        self.frames = None if contract.stack is None else Frames(contract.stack, contract.leaves[0])
 
     @classmethod
     def load(cls, path: str | Path) -> "Policy":
@@ -58,11 +64,7 @@ class Policy:
         if not isinstance(batch, int) or not 0 < batch <= MAX_ROWS:
             raise ArtefactError(f"a batch is of 1 to {MAX_ROWS:,} environments, not {batch!r}.")
         memory = {name: np.repeat(x[None], batch, 0) for name, x in self.contract.start.items()}
-        if self.contract.stack is not None:
-            (leaf,) = self.contract.leaves
-            memory[FRAMES] = np.zeros((batch, *leaf.own_shape), leaf.dtype)
-            memory[OPENS] = np.ones(batch, bool)
-        return State(memory)
+        return State(memory if self.frames is None else memory | self.frames.start(batch))
 
     def reset(self, state: State, first: Any) -> State:
         """The state with the start of an episode where `first` [B] is true."""
@@ -87,9 +89,9 @@ class Policy:
             parts, movers = self.team.looked(obs, info)
             outputs, state = self.run(*self.batched(parts)[:2], state, seed)
             return self.team.answers(outputs, movers, obs), state
-        if self.contract.stack is not None:
-            obs, state = self.stacked(obs, state)
-        inputs, batch, single = self.observed(obs, info)
+        rows = 1 if state is None else state.rows
+        inputs, batch, single = self.observed(obs, info, rows)
+        inputs, state = self.stacked(inputs, self.fitting(state, batch))
         outputs, state = self.run(inputs, batch, state, seed)
         return action_of({name: x[0] if single else x for name, x in outputs.items()}), state
 
@@ -101,13 +103,7 @@ class Policy:
         seed: int | None = None,
     ) -> tuple[dict[str, np.ndarray], State]:
         """(all outputs by name, the next state) for what networks see [B, ...], by name."""
-        state = self.start(batch) if state is None else state
-        if any(len(x) != batch for x in state.memory.values()):
-            sizes = sorted({len(x) for x in state.memory.values()})
-            raise ArtefactError(
-                f"the state is of {sizes} environments, the observations of {batch}: make one with "
-                f"start({batch}) where episodes open."
-            )
+        state = self.fitting(state, batch)
         if seed is None:
             outputs = self.runners["greedy"](inputs | state.memory, batch)
         else:
@@ -115,6 +111,28 @@ class Policy:
             outputs = self.runners["sample"](inputs | state.memory | noise, batch)
         memory = {name: outputs.pop(name, x) for name, x in state.memory.items()}
         return outputs, State(memory, state.time + 1)
+
+    def fitting(self, state: State | None, batch: int) -> State:
+        """The state, or that of episodes that open. Raises ArtefactError for another batch's."""
+        if state is None:
+            return self.start(batch)
+        if any(len(x) != batch for x in state.memory.values()):
+            sizes = sorted({len(x) for x in state.memory.values()})
+            raise ArtefactError(
+                f"the state is of {sizes} environments, the observations of {batch}: make one with "
+                f"start({batch}) where episodes open."
+            )
+        return state
+
+    def stacked(
+        self, inputs: dict[str, np.ndarray], state: State
+    ) -> tuple[dict[str, np.ndarray], State]:
+        """(what networks see, the state); where frames are stacked, whole stacks, remembered."""
+        if self.frames is None:
+            return inputs, state
+        ((name, seen),) = inputs.items()
+        stack, memory = self.frames(seen, state.memory)
+        return {name: stack}, State(memory, state.time)
 
     def noise(self, key: np.ndarray, batch: int) -> dict[str, np.ndarray]:
         """The noise of a key [2], as JAX draws it."""
@@ -135,39 +153,28 @@ class Policy:
 
     # --- observations -------------------------------------------------------------------------
 
-    def observed(self, obs: Any, info: Any = None) -> tuple[dict[str, np.ndarray], int, bool]:
-        """(what networks see by name, B, whether one observation was given)."""
+    def observed(
+        self, obs: Any, info: Any = None, rows: int | None = 1
+    ) -> tuple[dict[str, np.ndarray], int, bool]:
+        """(what networks see by name, B, whether one observation was given).
+
+        Where frames are stacked they may be single ones, of as many environments as `rows`; None
+        where that is not known. `stacked` makes stacks of them.
+        """
         if self.team is not None and self.team.given(obs):
             return self.batched(self.team.looked(obs, info)[0])
-        return self.batched({r.leaf.name: found(r.leaf, obs, info) for r in self.readers})
+        return self.batched({r.leaf.name: found(r.leaf, obs, info) for r in self.readers}, rows)
 
-    def stacked(self, obs: Any, state: State | None) -> tuple[Any, State | None]:
-        """(stacks of the last frames, the state that keeps them), of frames of one or B games.
-
-        Anything else stays as it is.
-        """
-        stack, (memory, time) = self.contract.stack, self.start() if state is None else state
-        if stack is None or FRAMES not in memory:
-            return obs, state
-        value, before = np.asarray(obs), memory[FRAMES]
-        own, axis = before.shape[1:], stack.axis + 1
-        frame = own[: stack.axis] + own[stack.axis + 1 :]
-        single = len(before) == 1 and value.shape == frame
-        if not single and (value.shape != (len(before), *frame) or value.shape == own):
-            return obs, state
-        now = np.expand_dims(value[None] if single else value, axis)  # [B, ..., 1, ...]
-        filled = np.repeat(0 * now if stack.zero else now, stack.frames, axis)
-        opens = memory[OPENS].reshape(-1, *[1] * len(own))
-        older = np.take(np.where(opens, filled, before), range(1, stack.frames), axis)
-        frames = np.concatenate([older, now], axis)
-        kept = memory | {FRAMES: frames, OPENS: np.zeros(len(frames), bool)}
-        return frames[0] if single else frames, State(kept, time)
-
-    def batched(self, parts: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, bool]:
+    def batched(
+        self, parts: Mapping[str, Any], rows: int | None = 1
+    ) -> tuple[dict[str, np.ndarray], int, bool]:
         """As `observed`, for the parts of the environment's observation by their names."""
         inputs, sizes, single = {}, set(), False
         for reader in self.readers:
-            array, single = reader(parts[reader.leaf.name])
+            value, frames = parts[reader.leaf.name], self.frames
+            if frames is not None and frames.given(reader.array(value).shape, rows):
+                reader = frames.reader
+            array, single = reader(value)
             inputs[reader.leaf.name] = array
             sizes.add((len(array), single))
         if len(sizes) > 1:

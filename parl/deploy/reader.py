@@ -20,10 +20,7 @@ class Reader:
 
     def __call__(self, value: Any) -> tuple[np.ndarray, bool]:
         """(the array [B, *shape], whether one observation was given). Raises ArtefactError."""
-        try:
-            value = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise self.error(f"it is no array of numbers: {error}") from error
+        value = self.array(value)
         kind = value.dtype.kind
         if kind not in "biuf":
             raise self.error("it is not made of numbers")
@@ -38,6 +35,13 @@ class Reader:
                 value = value.astype(self.dtype, copy=False)
             return self.finite(value), single
         return self.fitted(self.finite(value) if kind == "f" else value), single
+
+    def array(self, value: Any) -> np.ndarray:
+        """The array of a value. Raises ArtefactError where there is none."""
+        try:
+            return np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise self.error(f"it is no array of numbers: {error}") from error
 
     def finite(self, value: np.ndarray) -> np.ndarray:
         """Numbers unchanged. Raises ArtefactError where they are NaN or infinite."""

@@ -49,7 +49,7 @@ def of_recipe(name: str, env: Any, **settings: Any) -> Source:
     spec = env if isinstance(env, parl.EnvSpec) else make_factory(env).spec
     recipe = make_recipe(name, spec)
     small = {"hidden": (8, 8), "actor_hidden": (8, 8), "width": 8, "actor_width": 8}
-    small |= {"noise_size": 100, "blocks": 1, "actor_blocks": 1}
+    small |= {"noise_size": 100, "blocks": 1, "actor_blocks": 1, "layers": 1, "window": 3}
     known = recipe.types()
     recipe = recipe.override({n: x for n, x in small.items() if n in known} | settings)
     return source(recipe.learner(spec, 0, recipe.num_envs).algorithm, spec)
@@ -66,15 +66,16 @@ PROGRAMS: dict[str, Any] = {}  # compiled, by the text of what was traced
 
 def shared(call: Callable[..., Any]) -> Callable[..., Any]:
     """A function as a program that it shares with those that differ in their constants alone."""
-    traced: dict[Any, Any] = {}  # by the shapes of the arguments
+    traced: dict[Any, Any] = {}  # (program, constants) by the shapes of the arguments
 
     def program(*given: Any) -> Any:
         shapes = tuple((x.shape, x.dtype) for x in given)
         if shapes not in traced:
-            traced[shapes] = jax.make_jaxpr(call)(*given)
-        closed = traced[shapes]
-        run = lambda consts, given: jaxpr_as_fun(closed.replace(consts=consts))(*given)
-        return PROGRAMS.setdefault(str(closed), jax.jit(run))(closed.consts, given)
+            closed = jax.make_jaxpr(call)(*given)
+            run = lambda consts, given: jaxpr_as_fun(closed.replace(consts=consts))(*given)
+            traced[shapes] = PROGRAMS.setdefault(str(closed), jax.jit(run)), closed.consts
+        run, consts = traced[shapes]
+        return run(consts, given)
 
     return program
 
@@ -113,7 +114,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "mappo gru groups": ("mappo", "jax:simple_tag", {"sharing": "group", "recurrent": "gru"}),
     "qmix gru": ("qmix", SPREAD, {"recurrent": "gru"}),
     "tdmpc2 Box": ("tdmpc2", PENDULUM, {"latent": 8}),
-    "dt": ("dt", seen(showing_reward(parl.Box((3,))), parl.Box((2,))), {"layers": 1, "window": 3}),
+    "dt": ("dt", seen(showing_reward(parl.Box((3,))), parl.Box((2,))), {}),
     "az turns": ("az", "jax:tic_tac_toe", {}),
     "ippo turns": ("ippo", "jax:tic_tac_toe", {}),
     "ppo gru": ("ppo", "jax:CartPoleMasked-v1", {"recurrent": "gru"}),

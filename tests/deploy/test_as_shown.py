@@ -1,6 +1,7 @@
 """Exported policies take what environments show: frames of a stack, several agents by name."""
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import parl
 from parl.core.errors import ArtefactError
 from parl.deploy import artefact, contract
 from parl.deploy.artefact import Settings, Source
+from parl.deploy.export import numpy as numpy_form
 from parl.deploy.observations import preprocessing_of
 from parl.envs.adapters.gymnasium_interface import describe_team
 from parl.envs.adapters.gymnasium_team import Team
@@ -100,6 +102,26 @@ def test_the_state_keeps_the_frames_of_a_stack(padding: Any, filmed: Path) -> No
     assert len(set(chosen)) > 1
     with pytest.raises(ArtefactError, match=r"its shape is \(3, 12, 12\)"):
         actor.act(np.zeros((3, 12, 12), np.uint8), actor.start())
+    four = np.random.default_rng(0).integers(0, 256, (4, 12, 12)).astype(np.uint8)
+    assert actor.act(four)[0].shape == ()  # one whole stack,
+    opened = actor.act(four, actor.start(4))[1].memory["frames"]  # or the frames of four games
+    assert opened.shape == (4, 4, 12, 12) and (opened[:, 0] == four * (padding == "reset")).all()
+    after = actor.act(four[0], actor.act(whole[0], actor.start())[1])[1].memory["frames"]
+    assert (after[0] == np.concatenate([whole[0, 1:], four[:1]])).all()
+
+
+def test_the_written_runtime_keeps_frames_too(filmed: Path) -> None:
+    numpy_form.write(filmed)
+    told: Any = importlib.util.spec_from_file_location("written_policy", filmed / "policy.py")
+    module = importlib.util.module_from_spec(told)
+    told.loader.exec_module(module)
+    written, actor = module.load(), parl.Policy.load(filmed)
+    films = np.random.default_rng(0).integers(0, 256, (6, 12, 12)).astype(np.uint8)
+    state, own = actor.start(), written.start()
+    for frame in films:
+        (action, state), (mine, own) = actor.act(frame, state), written.act(frame, own)
+        assert action == mine
+    assert (own.memory["frames"][0] == films[2:]).all()
 
 
 def test_a_stack_that_goes_on_to_be_changed_is_not_told() -> None:

@@ -18,6 +18,7 @@ from serving import LENGTH, ask, asked, changed, exported, reading, tensor
 import parl
 from parl.core.errors import ArtefactError
 from parl.deploy import artefact, contract
+from parl.deploy.client import parts_of
 from parl.deploy.policy import Policy
 from parl.deploy.serve import store
 from parl.deploy.serve.application import Application
@@ -303,6 +304,68 @@ def test_a_session_of_several_environments(gru: Path) -> None:
     assert odd.status == 422 and "1 entries for 4" in odd.error
     none = asked(app, "/act", {"obs": obs[0].tolist()})
     assert none.status == 422 and "name a session" in none.error
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artefact of a policy that sees the last three frames."""
+    place = exported(tmp_path_factory.mktemp("serve") / "frames", "ppo image")
+    values = json.loads((place / "contract.json").read_text())
+    stack = {"kind": "stack", "frames": 3, "axis": -1, "padding": "reset"}
+    (place / "contract.json").write_bytes(contract.sealed(values | {"preprocessing": [stack]}))
+    return place
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_session_keeps_the_frames_of_a_stack(frames: Path, quick: bool) -> None:
+    """Of one game in both protocols, and of two, the second of which opens anew."""
+    app, actor = application(frames, quick=quick), Policy.load(frames)
+    films = np.random.default_rng(2).integers(0, 256, (5, 2, 12, 12)).astype(np.uint8)
+    seen = np.repeat(films[0][..., None], 3, -1)  # what an environment with the stack would show
+    actions = []
+
+    async def step(t: int) -> Any:
+        first = True if t == 0 else [False, t == 3]
+        one = {"obs": films[t, 0].tolist(), "session": "one", "first": t == 0}
+        both = {"obs": films[t].tolist(), "session": "both", "first": first}
+        sequence = {"sequence_id": 1, "sequence_start": t == 0}
+        asked = {"inputs": [tensor(films[t, :1], "UINT8")], "parameters": sequence}
+        return await asyncio.gather(
+            ask(app, "/act", one),
+            ask(app, "/act", both),
+            ask(app, "/v2/models/frames/infer", asked),
+        )
+
+    for t in range(5):
+        if t:
+            seen = np.concatenate([seen[..., 1:], films[t][..., None]], -1)
+        if t == 3:
+            seen[1] = films[3, 1][..., None]
+        want = actor.act(seen)[0].tolist()
+        one, both, sequence = (each.json for each in asyncio.run(step(t)))
+        assert (one["action"], both["action"]) == (want[0], want)
+        assert sequence["outputs"][0]["data"] == want[:1]
+        actions += want
+    assert len(set(actions)) > 1
+    whole = {"obs": seen.tolist(), "session": "both"}  # a stack may follow, and frames a stack
+    assert asked(app, "/act", whole).json["action"] == want
+    seen = np.concatenate([seen[..., 1:], films[0][..., None]], -1)
+    again = asked(app, "/act", {"obs": films[0].tolist(), "session": "both"})
+    assert again.json["action"] == actor.act(seen)[0].tolist()
+
+
+def test_a_single_frame_needs_a_session(frames: Path) -> None:
+    app, film = application(frames), np.zeros((12, 12), np.uint8)
+    refused = asked(app, "/act", {"obs": film.tolist()})
+    assert refused.status == 422 and "sees the last 3 frames: name a session" in refused.error
+    assert asked(app, "/act", {"obs": np.zeros((12, 12, 3), int).tolist()}).status == 200
+    wrong = asked(app, "/act", {"obs": film[1:].tolist(), "session": "a", "first": True})
+    assert wrong.status == 422 and "its shape is (11, 12)" in wrong.error
+    told = asked(app, "/v2/models/frames").json
+    assert told["inputs"][0]["parameters"] == {"source": [], "frame": [12, 12]}
+    for x, single in ((film, True), (film[None], False), (film[..., None] + [0] * 3, True)):
+        ((sent,), one) = (lambda made: (made[0].values(), made[1]))(parts_of(told, x, None))
+        assert one == single and sent.shape == ((1, *x.shape) if single else x.shape)
 
 
 def test_sessions_are_bounded_and_expire(gru: Path) -> None:

@@ -4,9 +4,9 @@ import ast
 from pathlib import Path
 
 from parl.core import errors
-from parl.deploy import arrays, contract, policy, program, reader, shapes, team, threefry
+from parl.deploy import arrays, contract, frames, policy, program, reader, shapes, team, threefry
 
-MODULES = (errors, shapes, program, threefry, arrays, contract, reader, team, policy)
+MODULES = (errors, shapes, program, threefry, arrays, contract, reader, frames, team, policy)
 KEPT = {"ParlError", "ArtefactError"}  # of parl.core.errors
 HEAD = '''"""A policy that PARL exported. Beside this file lie contract.json and weights.npz.
 

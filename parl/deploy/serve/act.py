@@ -33,9 +33,9 @@ def read(body: bytes, head: Head) -> Asked:
     )
 
 
-def inputs(asked: Asked, served: Served) -> Inputs:
-    """What networks see. Raises ArtefactError."""
-    return Inputs(*served.policy.observed(asked.obs, asked.info))
+def inputs(asked: Asked, served: Served, rows: int | None) -> Inputs:
+    """What networks see, in a session of so many environments. Raises ArtefactError."""
+    return Inputs(*served.policy.observed(asked.obs, asked.info, rows))
 
 
 def answer(served: Served, outputs: dict[str, np.ndarray], asked: Asked, made: Inputs) -> Answer:

@@ -48,10 +48,12 @@ class Acting:
         session = self.session(served, asked, is_named)
         served = served if session is None else session.served
         try:
-            made: Inputs = protocol.inputs(asked, served)
+            rows = None if session is None else session.rows
+            made: Inputs = protocol.inputs(asked, served, rows)
         except ArtefactError as error:
             raise Refusal(422, str(error)) from None
         self.check_rows(made.rows, asked, session)
+        self.check_frames(made, asked, served)
         job = self.job(served, asked, session, made)
         outputs = await self.stepped(served, job, end - time.monotonic())
         if asked.end and asked.session is not None:
@@ -114,6 +116,18 @@ class Acting:
             )
         if isinstance(asked.first, list) and len(asked.first) != rows:
             raise Refusal(422, f"'first' has {len(asked.first)} entries for {rows} observations.")
+
+    def check_frames(self, made: Inputs, asked: Asked, served: Served) -> None:
+        """Raises Refusal for single frames that belong to no session."""
+        frames = served.policy.frames
+        if frames is None or asked.session is not None:
+            return
+        if any(frames.are_single(x) for x in made.arrays.values()):
+            raise Refusal(
+                422,
+                f"{served.title} sees the last {frames.stack.frames} frames: name a session, with "
+                "'first' true where its episode opens, or give whole stacks.",
+            )
 
     def job(self, served: Served, asked: Asked, session: Session | None, made: Inputs) -> Job:
         """The step that is asked for; a session that opens is opened. Raises Refusal."""

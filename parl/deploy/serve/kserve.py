@@ -59,10 +59,11 @@ def read(body: bytes, head: Head) -> Asked:
     )
 
 
-def inputs(asked: Asked, served: Served) -> Inputs:
+def inputs(asked: Asked, served: Served, rows: int | None) -> Inputs:
     """What networks see, and the outputs that are wanted. Raises Refusal, ArtefactError."""
     found = tensors(asked.obs.inputs, asked.obs.tail, served)
-    arrays, rows, single = served.policy.batched(found)
+    rows = len(next(iter(found.values()))) if rows is None else rows  # the batch is always told
+    arrays, rows, single = served.policy.batched(found, rows)
     if single:
         raise Refusal(422, "the first axis of every input is the batch, of 1 for one observation.")
     return Inputs(arrays, rows, False, wanted(asked, served))

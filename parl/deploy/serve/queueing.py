@@ -32,12 +32,13 @@ class Job(NamedTuple):
     first: Any = None  # [B] bool, where an episode opens; None: nowhere
     seed: int | None = None  # draw with it
 
-    def state(self, policy: Policy) -> State:
-        """What is remembered before the step."""
+    def ready(self, policy: Policy) -> tuple[dict[str, np.ndarray], State]:
+        """(what networks see, what is remembered before the step); frames are stacked."""
         if self.session is None:
-            return policy.start(self.rows)
+            return self.inputs, policy.start(self.rows)
         state = self.session.state
-        return state if self.first is None else policy.reset(state, self.first)
+        state = state if self.first is None else policy.reset(state, self.first)
+        return policy.stacked(self.inputs, state)
 
 
 # --- one step, and several together -----------------------------------------------------------
@@ -45,7 +46,8 @@ class Job(NamedTuple):
 
 def step(policy: Policy, job: Job) -> tuple[Outputs, State]:
     """(outputs, the next state) of a job. Raises Refusal where they are not finite."""
-    outputs, state = policy.run(job.inputs, job.rows, job.state(policy), job.seed)
+    inputs, state = job.ready(policy)
+    outputs, state = policy.run(inputs, job.rows, state, job.seed)
     return checked(outputs, state)
 
 
@@ -62,8 +64,9 @@ def checked(outputs: Outputs, state: State) -> tuple[Outputs, State]:
 
 def steps(policy: Policy, jobs: Sequence[Job]) -> list[tuple[Outputs, State] | Exception]:
     """`step` of greedy jobs in one call; what it raises, where it raises."""
-    states = [job.state(policy) for job in jobs]
-    inputs = joined([job.inputs for job in jobs])
+    ready = [job.ready(policy) for job in jobs]
+    states = [state for _, state in ready]
+    inputs = joined([seen for seen, _ in ready])
     rows = sum(job.rows for job in jobs)
     outputs, state = policy.run(inputs, rows, State(joined([s.memory for s in states])))
     results: list[tuple[Outputs, State] | Exception] = []

@@ -163,12 +163,13 @@ def metadata(name: str, version: str, backend: str, policy: Policy) -> dict[str,
     """What KServe's protocol says of a policy; what PARL's clients need besides is a parameter."""
     found = policy.contract
     ports = found.programs["greedy"].ports
+    frames = {} if policy.frames is None else {"frame": list(policy.frames.frame)}
     inputs = [
         {
             "name": leaf.name,
             "datatype": "INT64" if leaf.counts is not None else DATATYPES[leaf.dtype],
             "shape": [-1, *leaf.own_shape],
-            "parameters": {"source": list(leaf.source)},
+            "parameters": {"source": list(leaf.source)} | frames,
         }
         for leaf in (reader.leaf for reader in policy.readers)
     ]
