@@ -60,6 +60,7 @@ OWNERS = {
     "jumanji": {"envs"},
     "navix": {"envs"},
     "craftax": {"envs"},
+    "ogbench": {"envs"},
     "mctx": {"planning"},
     "matplotlib": {"report"},
     "tyro": {"cli"},

@@ -82,6 +82,13 @@ SUITES = [
         "gymnasium",
         "gymnasium",
     ),
+    Suite(
+        "ogbench:",
+        "OGBench, mazes and manipulation with goals",
+        "ogbench",
+        "ogbench 'mujoco<4'",
+        "parl.envs.adapters.ogbench_suite:make_ogbench",
+    ),
     Suite("craftax:", "Craftax", "craftax", "craftax", "parl.envs.adapters.craftax_suite:Craftax"),
 ]
 
