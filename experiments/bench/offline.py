@@ -1,6 +1,8 @@
-"""Updates on a data set beside the bare jitted update, side by side: their ratio.
+"""Updates on a data set beside the bare jitted update, and d3rlpy's: their ratios.
 
-python experiments/bench/offline.py [--updates 100] [--repeats 5]
+python experiments/bench/offline.py [--updates 100] [--repeats 5] [--d3rlpy PYTHON]
+
+PYTHON is the interpreter of a throw-away environment, see peers/d3rlpy_offline.py.
 """
 
 import argparse
@@ -10,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from compare import HERE, report
 
 from parl.agents.execution.offline import Data, Offline
 from parl.agents.execution.protocol import Seeds
@@ -78,11 +81,16 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--algorithms", nargs="*", default=["td3_bc", "implicit_q"])
+    parser.add_argument("--d3rlpy", default="")
     given = parser.parse_args()
     for algorithm in given.algorithms:
         ours, bare = compared(algorithm, given.updates, given.repeats)
         rate = given.updates / ours
         print(f"{algorithm}: {rate:.0f} updates/s on data, {bare / ours:.2f} of the bare update")
+        if given.d3rlpy:
+            script = str(HERE / "peers" / "d3rlpy_offline.py")
+            told = report([given.d3rlpy, script, algorithm, "--updates", str(given.updates)])
+            print(f"{algorithm}: {rate / told['updates_per_second']:.2f} of d3rlpy's")
 
 
 if __name__ == "__main__":

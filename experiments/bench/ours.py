@@ -111,7 +111,7 @@ def fused_ppo(arguments: argparse.Namespace) -> Timing:
     return recipe("ppo", "jax:CartPole-v1", settings, arguments)
 
 
-def multi_agent(arguments: argparse.Namespace) -> Timing:
+def own_settings(arguments: argparse.Namespace) -> Timing:
     """A recipe with the settings of --set and no others."""
     return recipe(arguments.job, arguments.env, chosen(arguments), arguments)
 
@@ -153,7 +153,7 @@ def bare(config: RunConfig, arguments: argparse.Namespace) -> Timing:
 def main() -> None:
     replayed = "sac td3 tqc crossq droq redq simba simbav2 flashsac dqn"
     jobs = dict.fromkeys(replayed.split(), off_policy) | {"ppo": ppo, "fused-ppo": fused_ppo}
-    jobs |= {"ippo": multi_agent, "qmix": multi_agent}
+    jobs |= dict.fromkeys(("ippo", "qmix", "pqn"), own_settings)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job", choices=jobs)
     parser.add_argument("--env", default="HalfCheetah-v5")
