@@ -36,15 +36,13 @@ class Episode(NamedTuple):
 
 
 def cut_after(episode: Episode, count: int) -> Episode:
-    """The first `count` steps of an episode, truncated there unless it terminated."""
-    truncated = episode.truncated[:count].copy()
-    truncated[-1] = ~episode.terminated[count - 1]
+    """The first `count` steps of an episode, where recording ended."""
     return Episode(
         jax.tree.map(lambda x: x[: count + 1], episode.observations),
         episode.actions[:count],
         episode.rewards[:count],
         episode.terminated[:count],
-        truncated,
+        episode.truncated[:count],
     )
 
 
