@@ -1,4 +1,7 @@
-"""Settings of the smallest run of PPO, whose program several tests share."""
+"""Settings of the smallest run of PPO, whose program several tests share.
+
+The learning rate is constant: a schedule over other steps is another program.
+"""
 
 from typing import Any
 
@@ -9,5 +12,6 @@ SMALL: dict[str, Any] = {
     "minibatches": 2,
     "epochs": 1,
     "hidden": (4,),
+    "anneal": False,
     "eval_episodes": 0,
 }

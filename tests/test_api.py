@@ -143,10 +143,10 @@ def test_on_policy_agent_takes_extras() -> None:
 def test_train_load_and_evaluate_with_own_jax_environment(tmp_path: Path) -> None:
     env = CartPole(max_steps=20)
     run = parl.train(
-        "ppo", env, tmp_path / "run", quiet=True, steps=512, hidden=(8,), eval_episodes=2,
+        "ppo", env, tmp_path / "run", quiet=True, steps=512, hidden=(8,), eval_episodes=3,
         num_seeds=2,
     )  # fmt: skip
-    assert run.result["seeds"] == [0, 1] and np.shape(run.result["returns"]) == (2, 2)
+    assert run.result["seeds"] == [0, 1] and np.shape(run.result["returns"]) == (2, 3)
     evaluation = parl.evaluate(run.path, episodes=3, seed=7, env=env)
     assert evaluation.returns.shape == (2, 3) and len(evaluation.mean) == 2
     assert (evaluation.returns <= 20).all() and (evaluation.returns >= 1).all()
@@ -187,7 +187,8 @@ def test_every_episode_of_an_evaluation_counts_once() -> None:
     spec_env = CartPole(max_steps=60)
     factory = from_jax(spec_env)
     algorithm = make_recipe("ppo", spec_env.spec).learner(spec_env.spec, 1, 1).algorithm
-    policy = algorithm.policy(algorithm.init(jax.random.key(2), spec_env.spec))
+    start = jax.jit(lambda key: algorithm.policy(algorithm.init(key, spec_env.spec)))
+    policy = start(jax.random.key(2))
     evaluator = Evaluator(factory, algorithm, 200)
     fused = evaluator(policy, 0).returns
     host = evaluator.play_host(policy, 0).returns

@@ -5,20 +5,15 @@ import json
 from typing import Any
 
 import pytest
+from small import SMALL
 
 import parl
 from parl.cli import main
 from parl.core.errors import ConfigError
 from parl.runs.hooks import HookError, Hooks, Stop, loaded, stop_at, tell
 
-TINY: dict[str, Any] = {
+TINY: dict[str, Any] = SMALL | {
     "env": "jax:CartPole-v1",
-    "num_envs": 2,
-    "length": 8,
-    "minibatches": 1,
-    "epochs": 1,
-    "hidden": (8,),
-    "steps": 64,
     "eval_every": 32,
     "eval_episodes": 2,
     "quiet": True,
@@ -106,7 +101,7 @@ def test_settings_end_and_log_a_run(tmp_path, monkeypatch, capsys):
         if name not in ("hidden", "quiet")
         for x in (f"--{name.replace('_', '-')}", str(value))
     ]
-    flags = ["train", "ppo", *small, "--hidden", "8", "--quiet", "--log", "own_sink:take"]
+    flags = ["train", "ppo", *small, "--hidden", "4", "--quiet", "--log", "own_sink:take"]
     assert main([*flags, "--out", "a", "--stop-at", "1"]) == 0
     own_sink = importlib.import_module("own_sink")
 

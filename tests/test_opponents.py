@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 import parl
 from parl.algorithms.wrappers.self_play import SelfPlay, SelfPlayMemory
@@ -74,13 +75,14 @@ def test_a_lost_game_reaches_the_losers_moves_on_either_seat() -> None:
     changes = TINY | {"gamma": 1.0, "lambda_": 1.0, "normalize_value": False}
     parts = resolve(RunConfig("ippo", ENV, steps=144, opponent="pool", settings=changes))
     game: Any = parts.learner.algorithm
-    params = game.init(jax.random.key(0), parts.factory.spec).inner.net.params
+    params = compiled(game.init)(jax.random.key(0), parts.factory.spec).inner.net.params
+    samples_of = compiled(game.inner.samples)
     batch = hand_played([0, 3, 1, 4, 2, 0, 8])
     for side in (0, 1):
         known = {"side": np.full((7, 1), side), "opponent": np.zeros((7, 1), int)}
         steps = batch.steps._replace(extras=batch.steps.extras | known)
         memory = SelfPlayMemory((), (), known["side"][0], known["opponent"][0])
-        samples = game.inner.samples(params, game.own(Rollout(steps, memory)))
+        samples = samples_of(params, game.own(Rollout(steps, memory)))
         active, target = np.array(samples.active), np.array(samples.target)
         assert not active[:, 1 - side].any()
         assert active[:5, side].tolist() == [(t + side) % 2 == 0 for t in range(5)]

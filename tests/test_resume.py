@@ -27,7 +27,7 @@ RUNS = {
     "sac-fused": ("sac", "jax:Pendulum-v1", 12_000, 1_000, OFF_POLICY),
     "dqn-fused": ("dqn", "jax:CartPole-v1", 20_000, 1_000, OFF_POLICY),
     "es-fused": ("es", "jax:CartPole-v1", 1_200_000, 8_000, POPULATION),
-    "ppo-host": ("ppo", "CartPole-v1", 20_000, 1_000, TINY),
+    "ppo-host": ("ppo", "CartPole-v1", 12_000, 1_000, TINY),
     "sac-host": ("sac", "Pendulum-v1", 5_000, 400, OFF_POLICY),
     "dqn-host": ("dqn", "CartPole-v1", 5_000, 400, OFF_POLICY),
     "es-host": ("es", "CartPole-v1", 80_000, 4_000, POPULATION),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from marks import slow
 from optax.tree_utils import tree_get_all_with_path
+from small import SMALL
 
 import parl
 from parl.algorithms.ppo import PPO
@@ -31,7 +32,7 @@ from parl.runs.meter import per_seed
 from parl.runs.saver import Diverged
 from parl.runs.trainer import Trainer
 
-TINY = {"hidden": (8,), "eval_episodes": 2, "steps": 2_560, "eval_every": 256}
+TINY: dict[str, Any] = SMALL | {"eval_episodes": 2, "steps": 160, "eval_every": 16}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def best_step(path: Path) -> int:
 
 def test_the_last_three_checkpoints_and_the_best_are_kept(run: parl.Run) -> None:
     saved = RunDir(run.path).saved()
-    assert saved == sorted({2_048, 2_304, 2_560, best_step(run.path)})
+    assert saved == sorted({128, 144, 160, best_step(run.path)})
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -64,9 +65,9 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
 def test_metrics_are_one_line_per_point_with_rising_steps(run: parl.Run) -> None:
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
     steps = [line["env_steps"] for line in lines]
-    assert steps == sorted(set(steps)) and steps[-1] == 2_560
+    assert steps == sorted(set(steps)) and steps[-1] == 160
     evaluated = [x["env_steps"] for x in lines if "eval/return_mean" in x]
-    assert evaluated == [256 * i for i in range(1, 11)]
+    assert evaluated == [16 * i for i in range(1, 11)]
     assert lines[-1]["updates"] == 10
     assert all(line["wall_s"] > 0 for line in lines)
     assert lines[0]["sps"] is None, "nothing but the iteration that compiles"
@@ -76,31 +77,31 @@ def test_metrics_are_one_line_per_point_with_rising_steps(run: parl.Run) -> None
 def test_a_corrupt_newest_checkpoint_gives_way_to_the_one_before(run, tmp_path, capsys) -> None:
     directory = RunDir(run.path)
     config = directory.config()
-    newest = directory.checkpoints / "2560" / "arrays.bin"
+    newest = directory.checkpoints / "160" / "arrays.bin"
     good = newest.read_bytes()
     newest.write_bytes(good[:-4] + b"\0\1\2\3")
     try:
-        assert directory.latest(config.run_id).meta["env_steps"] == 2_304
+        assert directory.latest(config.run_id).meta["env_steps"] == 144
         assert capsys.readouterr().err.startswith("WARNING: ")
     finally:
         newest.write_bytes(good)
-    assert directory.latest(config.run_id).meta["env_steps"] == 2_560
+    assert directory.latest(config.run_id).meta["env_steps"] == 160
 
 
 def test_a_checkpoint_of_another_run_or_name_is_refused(run: parl.Run) -> None:
     directory = RunDir(run.path)
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        directory.checked(2_560, "someone else's")
-    moved = (directory.checkpoints / "2304").rename(directory.checkpoints / "2305")
+        directory.checked(160, "someone else's")
+    moved = (directory.checkpoints / "144").rename(directory.checkpoints / "145")
     try:
         with pytest.raises(CheckpointError, match="under another name"):
-            directory.checked(2_305, directory.config().run_id)
+            directory.checked(145, directory.config().run_id)
     finally:
-        moved.rename(directory.checkpoints / "2304")
+        moved.rename(directory.checkpoints / "144")
 
 
 def test_manifest_says_whether_environments_continue_exactly(run: parl.Run) -> None:
-    manifest = json.loads((run.path / "checkpoints" / "2560" / "manifest.json").read_text())
+    manifest = json.loads((run.path / "checkpoints" / "160" / "manifest.json").read_text())
     assert manifest["meta"]["exact"] is True and manifest["schema"] == 2
     assert {"jax", "gymnasium", "python"} <= manifest["meta"]["versions"].keys()
     entry = manifest["arrays"][0]
@@ -112,7 +113,7 @@ def test_diverged_learning_stops_and_saves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"updates in a row became NaN or infinite; .*points/0, tr"):
         parl.train(
             "sac", "jax:Pendulum-v1", tmp_path / "run", quiet=True, learning_rate=1e30,
-            warmup=16, batch_size=8, capacity=400, **TINY,
+            warmup=16, batch_size=8, capacity=400, hidden=(8,), eval_episodes=2, steps=2_560,
         )  # fmt: skip
     assert RunDir(tmp_path / "run").saved() == [0]
 
@@ -161,12 +162,12 @@ def test_ten_bad_updates_in_a_row_end_a_run_at_its_last_good_checkpoint(
     settings: dict[str, Any] = TINY | {"epochs": 1, "minibatches": 1}
     run = parl.train("ppo", "jax:CartPole-v1", tmp_path / "run", quiet=True, **settings)
     assert run.result["skipped_updates"] == 7
-    assert RunDir(run.path).saved()[-2:] == [768, 2_560], "none while it was unclear"
-    with pytest.raises(Diverged, match=r"before step 3328: 10 updates .*checkpoints/2560, train"):
-        parl.resume(run.path, steps=10_000, quiet=True)
+    assert RunDir(run.path).saved()[-2:] == [48, 160], "none while it was unclear"
+    with pytest.raises(Diverged, match=r"before step 208: 10 updates .*checkpoints/160, train"):
+        parl.resume(run.path, steps=640, quiet=True)
     directory = RunDir(run.path)
-    assert directory.saved()[-1] == 2_560
-    saved = [directory.checked(step, directory.config().run_id).arrays for step in (768, 2_560)]
+    assert directory.saved()[-1] == 160
+    saved = [directory.checked(step, directory.config().run_id).arrays for step in (48, 160)]
     assert params_sha256(saved[0]) == params_sha256(saved[1])
 
 
@@ -210,7 +211,7 @@ def test_cut_off_between_a_save_and_its_evaluation_nothing_is_lost_or_repeated(
     complete = Trainer.complete
 
     def dies(self: Trainer) -> None:
-        if self.env_steps == 1_024 and self.books.resumed_at is None:
+        if self.env_steps == 64 and self.books.resumed_at is None:
             raise KeyboardInterrupt
         complete(self)
 
@@ -220,8 +221,8 @@ def test_cut_off_between_a_save_and_its_evaluation_nothing_is_lost_or_repeated(
         parl.train("ppo", "jax:CartPole-v1", out, quiet=True, **TINY)
     directory = RunDir(out)
     due = directory.latest(directory.config().run_id).meta["due"]
-    assert due["env_steps"] == directory.saved()[-1] == 1_024
-    assert [line["env_steps"] for line in read_metrics(out)][-1] < 1_024
+    assert due["env_steps"] == directory.saved()[-1] == 64
+    assert [line["env_steps"] for line in read_metrics(out)][-1] < 64
     result = parl.resume(out, quiet=True).result
     assert result["params_sha256"] == run.result["params_sha256"]
     times = {"wall_s", "sps", "start_s", "compile_s", "train_s", "eval_s", "save_s"}
@@ -237,7 +238,7 @@ def test_a_finished_run_is_given_back_as_it_is(run: parl.Run, capsys: Any) -> No
     before = {p: p.stat().st_mtime_ns for p in run.path.iterdir() if p.name != ".lock"}
     again = parl.resume(run.path)
     assert again.result == json.loads((run.path / "result.json").read_text())
-    assert "is finished, at step 2,560; --steps with more" in capsys.readouterr().err
+    assert "is finished, at step 160; --steps with more" in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for p in run.path.iterdir() if p.name != ".lock"} == before
 
 
@@ -245,9 +246,9 @@ def test_going_on_from_an_older_checkpoint_drops_the_newer_ones(
     run: parl.Run, tmp_path: Path, capsys: Any
 ) -> None:
     out = Path(shutil.copytree(run.path, tmp_path / "run"))
-    again = parl.resume(out, checkpoint=2_048, quiet=True)
-    newer = ", ".join(str(s) for s in RunDir(run.path).saved() if s > 2_048)
-    said = f"goes on from step 2048: checkpoints {newer} and metrics since then go."
+    again = parl.resume(out, checkpoint=128, quiet=True)
+    newer = ", ".join(str(s) for s in RunDir(run.path).saved() if s > 128)
+    said = f"goes on from step 128: checkpoints {newer} and metrics since then go."
     assert said in capsys.readouterr().err
     assert again.result["params_sha256"] == run.result["params_sha256"]
     steps = [line["env_steps"] for line in read_metrics(out)]

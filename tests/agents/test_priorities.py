@@ -6,11 +6,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from parl.agents.replay.priorities import WIDTH, Priorities
 
 COUNT = 3 * WIDTH * WIDTH // 2  # three levels
 ON_HOST = pytest.mark.parametrize("on_host", [False, True], ids=["device", "numpy"])
+
+
+@pytest.fixture(autouse=True)
+def compiled_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes and draws are programs there, as in every run."""
+
+    def either(method: Any) -> Any:
+        program = compiled(method)
+        on_host = lambda priorities: isinstance(priorities.levels[0], np.ndarray)
+        return lambda own, *args: (method if on_host(own) else program)(own, *args)
+
+    for name in ("set", "draw"):
+        monkeypatch.setattr(Priorities, name, either(getattr(Priorities, name)))
 
 
 def tree(on_host: bool, count: int = COUNT) -> Priorities:

@@ -106,6 +106,8 @@ saved = save(run, out / "saved")
 run.advance(ITERATIONS - 3)
 np.savez(out / "params.npz", **params_of(run))
 again = make(case)
+if case.execution == "fused":
+    again.programs[False] = learn
 again.restore(saved)
 again.advance(ITERATIONS - 3)
 for name, x in params_of(run).items():

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from parl.agents.execution.sharded import ShardedLearner, read_by
 from parl.agents.learner import OffPolicy
@@ -58,6 +57,8 @@ def prioritized() -> list[Shard]:
 
 def test_draws_by_priority_are_those_of_one_replay() -> None:
     """Chi-square of 40,000 draws of each against the probabilities i / 780, and of one another."""
+    from scipy import stats  # only now: it takes a second to load
+
     one = Prioritized(NumpyReplay(40), alpha=1.0, epsilon=0.0)
     state = one.init(one_step := jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout(0)[0]))
     assert one_step.reward.shape == (LENGTH,)
@@ -86,6 +87,8 @@ def test_weights_are_those_of_one_replay() -> None:
 
 
 def test_uniform_draws_are_by_size() -> None:
+    from scipy import stats
+
     shards = [shard(Replay(80), 2, seed) for seed in (1, 2)]
     for add, which in enumerate((0, 0, 0, 1)):
         shards[which].add(rollout(LENGTH * add), 1.0)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiled import compiled
-from scipy.optimize import linprog
 
 from parl import ops
 from parl.agents.replay.reservoir import Offered, Reservoir
@@ -33,6 +32,8 @@ SPEC = KUHN.spec
 
 def value_by_program(payoff: np.ndarray) -> float:
     """The value of a game to its row player, by linear programming."""
+    from scipy.optimize import linprog  # only now: it takes a while to load
+
     n, m = payoff.shape
     found = linprog(
         np.r_[np.zeros(n), -1.0],
