@@ -1,8 +1,9 @@
 """Updates on a data set beside the bare jitted update, and d3rlpy's: their ratios.
 
-python experiments/bench/offline.py [--updates 100] [--repeats 5] [--d3rlpy PYTHON]
+python experiments/bench/offline.py [--updates 100] [--repeats 5] [--cpu] [--d3rlpy PYTHON]
 
-PYTHON is the interpreter of a throw-away environment, see peers/d3rlpy_offline.py.
+PYTHON is the interpreter of a throw-away environment, see peers/d3rlpy_offline.py. With
+--cpu all seconds are the processor's, for a machine that others share.
 """
 
 import argparse
@@ -45,14 +46,14 @@ def made_up(count: int) -> Data:
     return Data(layout.pack(steps, np), layout, "")
 
 
-def seconds(work: Callable[[], Any]) -> float:
+def seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:
     """Of one call."""
-    begin = time.perf_counter()
+    begin = clock()
     work()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
-def compared(algorithm: str, updates: int, repeats: int) -> tuple[float, float]:
+def compared(algorithm: str, updates: int, repeats: int, clock: Any) -> tuple[float, float]:
     """(seconds of updates on data, of bare ones), the least of `repeats` each."""
     data, settings = made_up(STEPS), {"length": 10, "updates": 10, "warmup": 0, "num_envs": 1}
     recipe = make_recipe(algorithm, SPEC).override(settings)
@@ -71,7 +72,7 @@ def compared(algorithm: str, updates: int, repeats: int) -> tuple[float, float]:
 
     ours = lambda: run.advance(updates // 10)
     ours(), bare()
-    pairs = [(seconds(ours), seconds(bare)) for _ in range(repeats)]
+    pairs = [(seconds(ours, clock), seconds(bare, clock)) for _ in range(repeats)]
     return min(a for a, _ in pairs), min(b for _, b in pairs)
 
 
@@ -82,15 +83,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--algorithms", nargs="*", default=["td3_bc", "implicit_q"])
     parser.add_argument("--d3rlpy", default="")
+    parser.add_argument("--cpu", action="store_true")
     given = parser.parse_args()
+    clock = time.process_time if given.cpu else time.perf_counter
     for algorithm in given.algorithms:
-        ours, bare = compared(algorithm, given.updates, given.repeats)
+        ours, bare = compared(algorithm, given.updates, given.repeats, clock)
         rate = given.updates / ours
         print(f"{algorithm}: {rate:.0f} updates/s on data, {bare / ours:.2f} of the bare update")
         if given.d3rlpy:
             script = str(HERE / "peers" / "d3rlpy_offline.py")
-            told = report([given.d3rlpy, script, algorithm, "--updates", str(given.updates)])
-            print(f"{algorithm}: {rate / told['updates_per_second']:.2f} of d3rlpy's")
+            told = report([given.d3rlpy, script, algorithm, *(["--cpu"] if given.cpu else [])])
+            whole, alone = (told[f"updates_per_second{x}"] for x in ("", "_without_drawing"))
+            print(
+                f"{algorithm}: {rate / whole:.2f} of d3rlpy's, {rate / alone:.2f} if it draws none"
+            )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from parl.deploy.builder import UnsupportedOperation
 from parl.deploy.check import check
 from parl.deploy.demo import page, replay
 from parl.deploy.demo.twins import named, twin_of
+from parl.deploy.names import ACTION
 from parl.envs.factory import make_factory
 
 TWINS = Path(page.__file__).parent / "environments.mjs"
@@ -242,6 +244,24 @@ def test_episodes_are_replayed_in_small_pictures(tmp_path: Path, monkeypatch: An
     assert len(set(episode["frames"])) > 20
     assert all(frame.startswith("data:image/webp;base64,") for frame in episode["frames"])
     assert out.stat().st_size < page.LARGEST
+
+
+def test_a_policy_that_sees_rewards_is_shown_them(monkeypatch: Any) -> None:
+    """Nothing at first, then that of the step before."""
+    seen: list[dict[str, np.ndarray]] = []
+
+    def act(inputs: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+        seen.append(inputs)
+        return {ACTION: np.zeros((1, 1), np.float32)}
+
+    monkeypatch.setattr(replay, "Runner", lambda program: act)
+    monkeypatch.setattr(replay, "drawn", lambda env, state: np.zeros((2, 2, 3), np.uint8))
+    leaves = [SimpleNamespace(name=f"obs.{name}") for name in ("last_reward", "obs")]
+    told: Any = SimpleNamespace(leaves=leaves, programs={"greedy": None}, start={})
+    episode = replay.played_in(told, make_factory("jax:Pendulum-v1?max_steps=3"), 0)
+    paid = [inputs["obs.last_reward"].item() for inputs in seen]
+    np.testing.assert_allclose(paid, [0, *episode.rewards[:2]], atol=1e-4)
+    assert len(episode.rewards) == 3 and seen[0]["obs.obs"].shape == (1, 3)
 
 
 def test_more_pictures_than_there_is_room_for_are_left_out() -> None:

@@ -17,7 +17,7 @@ MAZE = "ogbench:pointmaze-medium-v0"
 
 
 def played(id: str, seed: int, steps: int = 20) -> list[Any]:
-    env = make_factory(id).vector(2, seed, 0)
+    env: Any = make_factory(id).vector(2, seed, 0)
     rng, found = np.random.default_rng(0), [env.reset()]
     for _ in range(steps):
         new = env.step(rng.uniform(-1, 1, (2, *np.shape(env.spec.action)[1:])).astype(np.float32))
@@ -42,13 +42,14 @@ def test_a_maze_shows_its_goal_and_says_how_it_judges() -> None:
 def test_one_seed_is_one_game() -> None:
     """Starts, goals and teleports too; NumPy's own numbers are left as they were."""
     np.random.seed(7)
-    told = np.random.get_state()[1]
+    told: Any = np.random.get_state()
     for id in (MAZE, "ogbench:pointmaze-teleport-v0"):
         one, same, other = played(id, 3), played(id, 3), played(id, 4)
         for a, b in zip(one, same, strict=True):
             np.testing.assert_equal(a, b)
         assert (one[0]["desired_goal"] != other[0]["desired_goal"]).any()
-    np.testing.assert_array_equal(np.random.get_state()[1], told)
+    now: Any = np.random.get_state()
+    np.testing.assert_array_equal(now[1], told[1])
 
 
 def test_an_episode_ends_at_the_goal() -> None:

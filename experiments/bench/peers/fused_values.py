@@ -65,13 +65,16 @@ MODULES = {"dqn": "dqn", "pqn": "pqn_gymnax"}
 def load_make_train(source, module):
     """``make_train`` of a module in a checkout."""
     jax.tree_map = jax.tree.map  # its name in the jax of that time
-    for package in ("wandb", "hydra", "omegaconf", "safetensors", "safetensors.flax"):
-        if not installed(package.partition(".")[0]) or package in sys.modules:
-            stand_in(package)
     same = lambda function: function
-    vars(sys.modules["hydra"]).update(main=lambda **_: same)
-    vars(sys.modules["omegaconf"]).update(OmegaConf=None)
-    vars(sys.modules["safetensors.flax"]).update(load_file=None, save_file=None)
+    if not installed("wandb"):
+        stand_in("wandb")
+    if not installed("hydra"):
+        stand_in("hydra", main=lambda **_: same)
+    if not installed("omegaconf"):
+        stand_in("omegaconf", OmegaConf=None)
+    if not installed("safetensors"):
+        stand_in("safetensors")
+        stand_in("safetensors.flax", load_file=None, save_file=None)
     folders = (source / "purejaxrl", source / "purejaxql", source)
     sys.path.insert(0, str(next(f for f in folders if (f / f"{module}.py").is_file())))
     return importlib.import_module(module).make_train

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from parl.core.errors import EnvError
+from parl.core.rewards import LAST_REWARD, with_reward
 from parl.core.seeding import EVALUATION, env_seed
 from parl.deploy.arrays import Runner
 from parl.deploy.compiler import names_of
@@ -74,14 +75,16 @@ def played_in(contract: Contract, factory: EnvFactory, seed: int) -> Episode:
     act, limit = Runner(contract.programs["greedy"]), RULES.limit(factory.spec)
     memory = {name: x[None] for name, x in contract.start.items()}
     game = InJax(factory.jax, seed) if factory.jax is not None else OnHost(factory, seed)
-    obs, rewards, step = game.obs, [], None
+    paid = any(leaf.name.endswith(f".{LAST_REWARD}") for leaf in contract.leaves)
+    shown = lambda obs, reward: with_reward(obs, np.full((1, 1), reward, "f4")) if paid else obs
+    obs, rewards, step = shown(game.obs, 0.0), [], None
     try:
         while step is None or not (step.terminated or step.truncated or len(rewards) >= limit):
             seen = dict(zip(names_of(obs), map(np.asarray, jax.tree.leaves(obs)), strict=True))
             outputs = act(seen | memory, 1)
             memory = {name: outputs[name] for name in memory}
             step = game.step(outputs[ACTION])
-            obs = step.obs
+            obs = shown(step.obs, step.reward)
             rewards.append(round(step.reward, 4))
     finally:
         game.close()
