@@ -47,7 +47,7 @@ RUNS = {
     "mappo gru groups": Trained(
         "mappo", "jax:simple_tag", {"recurrent": "gru", "sharing": "group"}
     ),
-    "qmix gru": Trained("qmix", SPREAD, {"recurrent": "gru"}, 3000, False),
+    "qmix gru": Trained("qmix", SPREAD, {"recurrent": "gru", "warmup": 1000}, 3000, False),
     "az masks and turns": Trained("az", "jax:tic_tac_toe", {"hidden": (64, 64)}, 4000, False),
 }
 

@@ -38,6 +38,7 @@ from parl.deploy.observations import choices_of, leaves_of, members_of, preproce
 from parl.deploy.observed import adversarial, recorded
 from parl.deploy.program import Program
 from parl.deploy.returns import difference, returns_of, summary
+from parl.deploy.rows import Rows
 from parl.envs.factory import EnvFactory
 from parl.report.parity_figure import parity_figure
 from parl.report.plotting import save
@@ -371,10 +372,21 @@ def cases_of(
 ) -> list[parity.Case]:
     """What forms are compared on: observations of episodes, where there are any, and others."""
     rows = {}
-    if source.factory is not None and settings.agent is None:
-        rows["recorded"] = recorded(source.factory, parts.whole, RECORDED, settings.seed)
+    if source.factory is not None:
+        rows["recorded"] = played_rows(source, source.factory, parts, settings)
     rows["adversarial"] = adversarial(source.spec, parts.whole, ADVERSARIAL, settings.seed)
     return [parity.case(name, act, parts.traced, each, start) for name, each in rows.items()]
+
+
+def played_rows(source: Source, factory: EnvFactory, parts: Parts, settings: Settings) -> Rows:
+    """Observations of episodes that the policy plays; those of one agent among all of its team."""
+    if settings.agent is None:
+        return recorded(factory, parts.whole, RECORDED, settings.seed)
+    index = index_of(source.spec, settings.agent)
+    team = acting(source.algorithm, source.policy, source.spec, explore=False)
+    rows = recorded(factory, team, RECORDED, settings.seed)
+    own = {name: x[:, :, index] for name, x in rows.obs.items() if name in parts.whole.obs}
+    return rows._replace(obs=own)
 
 
 def one_row(rows: Any) -> dict[str, np.ndarray]:

@@ -13,9 +13,15 @@ from parl.deploy.contract import Contract
 def check(path: str | Path) -> tuple[list[str], list[str]]:
     """(what was found good, what is wrong) with an artefact, a sentence each.
 
-    Its hashes are verified, then its samples go through every form that can be run here.
+    Its hashes are verified, then its samples go through every form that can be run here. Raises
+    ArtefactError where there is no artefact.
     """
-    found = contracts.read(path)
+    try:
+        found = contracts.read(path)
+    except ArtefactError as error:
+        if not (Path(path) / contracts.CONTRACT).is_file():
+            raise
+        return [], [str(error)]
     wrong = damaged(found)
     if wrong:
         return [], wrong

@@ -89,9 +89,11 @@ class Policy:
             parts, movers = self.team.looked(obs, info)
             outputs, state = self.run(*self.batched(parts)[:2], state, seed)
             return self.team.answers(outputs, movers, obs), state
-        rows = 1 if state is None else state.rows
-        inputs, batch, single = self.observed(obs, info, rows)
-        inputs, state = self.stacked(inputs, self.fitting(state, batch))
+        if self.frames is None:
+            inputs, batch, single = self.observed(obs, info)
+        else:
+            inputs, batch, single = self.observed(obs, info, 1 if state is None else state.rows)
+            inputs, state = self.stacked(inputs, self.fitting(state, batch))
         outputs, state = self.run(inputs, batch, state, seed)
         return action_of({name: x[0] if single else x for name, x in outputs.items()}), state
 

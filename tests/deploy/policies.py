@@ -49,7 +49,8 @@ def of_recipe(name: str, env: Any, **settings: Any) -> Source:
     spec = env if isinstance(env, parl.EnvSpec) else make_factory(env).spec
     recipe = make_recipe(name, spec)
     small = {"hidden": (8, 8), "actor_hidden": (8, 8), "width": 8, "actor_width": 8}
-    small |= {"noise_size": 100, "blocks": 1, "actor_blocks": 1, "layers": 1, "window": 3}
+    small |= {"noise_size": 100, "blocks": 1, "actor_blocks": 1}
+    small |= {"layers": 1, "window": 3} if name == "dt" else {}
     known = recipe.types()
     recipe = recipe.override({n: x for n, x in small.items() if n in known} | settings)
     return source(recipe.learner(spec, 0, recipe.num_envs).algorithm, spec)

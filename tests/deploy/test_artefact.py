@@ -24,6 +24,7 @@ from parl.deploy.observations import leaves_of
 from parl.deploy.program import Operation, Program
 from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
 from parl.envs.adapters.gymnasium_interface import face
+from parl.envs.factory import make_factory
 from parl.envs.native import Alone
 
 SETTINGS = Settings(episodes=0)
@@ -292,6 +293,14 @@ def test_a_mutation_breaks_parity(name: str, tmp_path: Path) -> None:
     assert any(line.startswith("numpy: ") and output in line for line in failures(report)), report
 
 
+def test_one_agent_is_compared_on_episodes_of_its_team(tmp_path: Path) -> None:
+    factory = make_factory(policies.SPREAD)
+    found = policies.of_recipe("ippo", factory.spec, recurrent="gru")._replace(factory=factory)
+    parts = policies.parts(found, agent="agent_1")
+    report = written(tmp_path / "one", found, parts, agent="agent_1")
+    assert report["forms"]["numpy"]["recorded"]["observations"] == 1000 and not failures(report)
+
+
 # --- damage -----------------------------------------------------------------------------------
 
 
@@ -307,8 +316,10 @@ def test_a_damaged_byte_is_found_by_the_file(gru: Path, tmp_path: Path) -> None:
         (copy / file).write_bytes(data)
     weights = (copy / "weights.npz").read_bytes()
     (copy / "weights.npz").write_bytes(weights[:-50])
-    with pytest.raises(ArtefactError, match=r"weights\.npz is damaged"):
-        check.check(copy)
+    good, (wrong,) = check.check(copy)
+    assert not good and "weights.npz is damaged: its sha256 is another one" in wrong
+    with pytest.raises(ArtefactError, match="holds no policy"):
+        check.check(tmp_path)
 
 
 ODD = [None, -1, 10**9, -(10**30), 0.5, "", "x", [], {}, [[]], True, "../../x", "__class__"]
