@@ -36,7 +36,7 @@ ALLOWED = {
     "planning": BASE,
     "algorithms": {*BASE, "models", "planning"},
     "agents": {*BASE, "envs"},  # protocols only: never a concrete algorithm or network
-    "remote": {*BASE, "envs", "agents"},
+    "remote": {*BASE, "envs", "agents", "report"},
     "recipes": {*BASE, "models", "algorithms", "agents"},
     "runs": RUN,
     "deploy": {*RUN, "runs"},

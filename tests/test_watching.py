@@ -12,7 +12,7 @@ import parl
 from parl.core.errors import ConfigError, MissingPackage
 from parl.remote.tracing import Traced, Tracing
 from parl.report.metrics import read_metrics
-from parl.report.prometheus import Exporter, gauges
+from parl.report.prometheus import Exporter, Newest, families, gauges
 from parl.runs.config import profiled
 from parl.runs.hooks import NextEnv
 from parl.runs.profile import Profiler
@@ -26,6 +26,20 @@ def test_gauges_of_a_line():
         "eval_return_mean": {"": 1.5},
         "return_mean": {"": 2.0, "5": 1.0, "7": 3.0},
     }
+
+
+def test_gauges_of_several_runs():
+    """One family a name, with a sample of each run that has it."""
+    labels = lambda run: {"run": run, "algorithm": "ppo", "env": "E", "driver": f"h:{run}"}
+    one = Newest(labels("a"), [0], {"env_steps": 8, "kl": 0.5}, 1.0)
+    found = list(families([one, Newest(labels("b"), [1, 2], {"env_steps": 9}, 2.0)]))
+    samples = {f.name: [(s.labels["driver"], s.value) for s in f.samples] for f in found}
+    assert samples == {
+        "parl_env_steps": [("h:a", 8.0), ("h:b", 9.0)],
+        "parl_kl": [("h:a", 0.5)],
+        "parl_line_time_seconds": [("h:a", 1.0), ("h:b", 2.0)],
+    }
+    assert list(families([])) == []
 
 
 def free_port():

@@ -2,14 +2,16 @@
 
     python experiments/bench/learners.py --out experiments/results/learners
 
-An update on D learners takes  t(D) = compute / D + s a(bytes, D),  where s all-reduces of so many
-bytes each take
+An update on D learners takes  t(D) = fixed + shared / D + s a(bytes, D),  where fixed is what does
+not depend on the size of the batch, and s all-reduces of so many bytes each take
 
     a(bytes, D) = latency (D - 1) + bytes / bandwidth * 2 (D - 1) / D,
 
-a ring's steps. Latency and bandwidth are measured between two processes with gloo on this machine,
-s and bytes are read from PPO's compiled update, and the model is compared with the time of real
-updates on one and on two processes. All ranks share this machine: take it on idle cores.
+a ring's steps. Fixed and shared are measured on one process with the whole batch and with a quarter
+of it, latency and bandwidth by bare all-reduces between two processes with gloo on this machine; s
+and bytes are read from PPO's compiled update. The model is compared with the time of real updates
+on one process with half of the batch, and on two. Each process has a core for itself: take it on
+idle cores. `--draw` makes the picture of what was measured before.
 """
 
 import argparse
@@ -25,10 +27,11 @@ from typing import Any, NamedTuple
 
 SYNCS = ("step", "flat", "update")
 REPEATS = 10
-SHORT = {"epochs": 2, "minibatches": 4, "num_envs": 8, "length": 128}
+SHORT = {"epochs": 2, "minibatches": 4, "length": 128}
+ENVS = (8, 4, 2)  # the whole batch, the half and a quarter
 SIZES = (1 << 10, 1 << 18, 1 << 22)  # bytes of an all-reduce
 UPDATES = (0.01, 0.1, 1.0)  # seconds of an update on one learner, in the picture
-LEARNERS = (1, 2, 4, 8, 16, 32)
+LEARNERS = (1, 2, 4, 8, 32)
 
 
 class Link(NamedTuple):
@@ -50,6 +53,28 @@ class Update(NamedTuple):
     size: float  # bytes of each, on average
 
 
+class Compute(NamedTuple):
+    """Seconds of an update without all-reduces."""
+
+    fixed: float  # whatever the batch is
+    shared: float  # of the whole batch
+
+    def of(self, share: float) -> float:
+        """With a share of the batch."""
+        return self.fixed + self.shared * share
+
+    @classmethod
+    def between(cls, whole: float, part: float, share: float) -> "Compute":
+        """From the times with the whole batch and with a share of it."""
+        shared = max(whole - part, 0.0) / (1 - share)
+        return cls(whole - shared, shared)
+
+    def as_long_as(self, seconds: float) -> "Compute":
+        """The same in proportion, for another time of the whole batch."""
+        factor = seconds / self.of(1.0)
+        return Compute(factor * self.fixed, factor * self.shared)
+
+
 def fitted(seconds: dict[int, float]) -> Link:
     """The link on which all-reduces of so many bytes between two take so long."""
     (small, a), (large, b) = min(seconds.items()), max(seconds.items())
@@ -57,9 +82,9 @@ def fitted(seconds: dict[int, float]) -> Link:
     return Link(max(a - small / bandwidth, 1e-6), bandwidth)
 
 
-def predicted(compute: float, update: Update, link: Link, learners: int) -> float:
+def predicted(compute: Compute, update: Update, link: Link, learners: int) -> float:
     """t(D) in seconds."""
-    return compute / learners + update.calls * link.all_reduce(update.size, learners)
+    return compute.of(1 / learners) + update.calls * link.all_reduce(update.size, learners)
 
 
 def all_reduces(text: str, trips: int) -> Update:
@@ -82,18 +107,19 @@ def all_reduces(text: str, trips: int) -> Update:
 
 def rank(index: int, ranks: int, meeting: str, width: int) -> dict[str, Any]:
     """Measures all-reduces and updates as one of `ranks` processes."""
+    os.sched_setaffinity(0, {index % (os.cpu_count() or 1)})
     import jax
 
     if ranks > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it
         jax.distributed.initialize(meeting, ranks, index, local_device_ids=[0])
-    found: dict[str, Any] = {
-        "updates": {s: updated(s, ranks, width) for s in SYNCS[: 1 + 2 * (ranks > 1)]}
+    if ranks == 1:
+        return {"seconds": [updated("step", 1, width, envs)["seconds"] for envs in ENVS]}
+    return {
+        "updates": {sync: updated(sync, ranks, width, ENVS[0]) for sync in SYNCS},
+        "seconds": {size: reduced(size) for size in SIZES},
     }
-    if ranks > 1:
-        found["seconds"] = {size: reduced(size) for size in SIZES}
-    return found
 
 
 def reduced(size: int) -> float:
@@ -115,8 +141,8 @@ def reduced(size: int) -> float:
     return fastest(lambda: program(x))
 
 
-def updated(sync: str, ranks: int, width: int) -> dict[str, Any]:
-    """The fastest update of PPO, and the all-reduces in it."""
+def updated(sync: str, ranks: int, width: int, envs: int) -> dict[str, Any]:
+    """The fastest update of PPO on so many environments, and the all-reduces in it."""
     import jax
     import numpy as np
 
@@ -132,12 +158,12 @@ def updated(sync: str, ranks: int, width: int) -> dict[str, Any]:
 
     averaging = {"step": None, "flat": Averaging(gradients=True), "update": Averaging()}[sync]
     spec = make_factory("jax:Pendulum-v1").spec
-    recipe = make_recipe("ppo", spec).override(SHORT | {"hidden": (width, width)})
-    learner, seeds = recipe.learner(spec, 100_000, 8), Seeds((0,))
-    state = init_learner(learner, spec, seeds, 128, 8)
-    mesh = batch_mesh(learner, 8)
+    recipe = make_recipe("ppo", spec).override(SHORT | {"hidden": (width, width), "num_envs": envs})
+    learner, seeds = recipe.learner(spec, 100_000, envs), Seeds((0,))
+    state = init_learner(learner, spec, seeds, 128, envs)
+    mesh = batch_mesh(learner, envs)
     algorithm = learner.algorithm
-    shapes = example_rollout(algorithm, state.algorithm_state, spec, 128, 8 // ranks)
+    shapes = example_rollout(algorithm, state.algorithm_state, spec, 128, envs // ranks)
     draw = np.random.default_rng(0)
     fill = lambda x: draw.normal(size=x.shape).astype(x.dtype)
     rollout = jax.tree.map(fill, shapes)
@@ -194,7 +220,7 @@ def measured(ranks: int, width: int) -> dict[str, Any]:
     return json.loads(said[0].splitlines()[-1])
 
 
-def picture(path: Path, link: Link, updates: dict[str, Update]) -> None:
+def picture(path: Path, link: Link, compute: Compute, updates: dict[str, Update]) -> None:
     """Draws how much sooner an update ends on D learners."""
     import matplotlib
 
@@ -202,14 +228,15 @@ def picture(path: Path, link: Link, updates: dict[str, Update]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(UPDATES), figsize=(12, 3.6), sharey=True)
-    for each, compute in zip(axes, UPDATES, strict=True):
+    for each, seconds in zip(axes, UPDATES, strict=True):
+        alike = compute.as_long_as(seconds)
         for sync, update in updates.items():
-            speed = [compute / predicted(compute, update, link, d) for d in LEARNERS]
+            speed = [seconds / predicted(alike, update, link, d) for d in LEARNERS]
             each.plot(LEARNERS, speed, marker="o", label=f"{sync}: {update.calls} all-reduces")
         each.plot(LEARNERS, LEARNERS, color="grey", linewidth=0.8)
         each.axhline(1.0, color="grey", linewidth=0.8, linestyle=":")
         each.set(
-            xscale="log", yscale="log", xlabel="learners", title=f"update of {1000 * compute:g} ms"
+            xscale="log", yscale="log", xlabel="learners", title=f"update of {1000 * seconds:g} ms"
         )
         each.set_xticks(LEARNERS, [str(d) for d in LEARNERS])
     axes[0].set_ylabel("times sooner (model)")
@@ -218,11 +245,42 @@ def picture(path: Path, link: Link, updates: dict[str, Update]) -> None:
     figure.savefig(path, dpi=120)
 
 
+def study(width: int) -> dict[str, Any]:
+    """What was measured on one process and on two, and what the model says of it."""
+    load = os.getloadavg()[0]
+    one, two = measured(1, width), measured(2, width)
+    whole, half, quarter = one["seconds"]
+    link = fitted({int(size): seconds for size, seconds in two["seconds"].items()})
+    compute = Compute.between(whole, quarter, ENVS[2] / ENVS[0])
+    rows = []
+    for sync, found in two["updates"].items():
+        update = Update(found["calls"], found["size"])
+        model = predicted(compute, update, link, 2)
+        times = {
+            "two_s": found["seconds"],
+            "model_s": model,
+            "model_of_real": model / found["seconds"],
+        }
+        rows.append({"sync": sync, **update._asdict(), **times})
+    return {
+        "load": load,
+        "cores": os.cpu_count(),
+        "width": width,
+        "one_s": dict(zip(("whole", "half", "quarter"), one["seconds"], strict=True)),
+        "half_model_of_real": compute.of(0.5) / half,
+        "compute": compute._asdict(),
+        "link": link._asdict(),
+        "all_reduce_s": two["seconds"],
+        "rows": rows,
+    }
+
+
 def main() -> None:
     """Measures, compares and draws; or is a rank."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("learners"))
     parser.add_argument("--width", type=int, default=256, help="of both hidden layers")
+    parser.add_argument("--draw", action="store_true", help="of the file in --out")
     parser.add_argument("--rank", type=int, default=None)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--meeting", default="")
@@ -230,25 +288,13 @@ def main() -> None:
     if given.rank is not None:
         print(json.dumps(rank(given.rank, given.ranks, given.meeting, given.width)))
         return
-    one, two = measured(1, given.width), measured(2, given.width)
-    link = fitted({int(size): seconds for size, seconds in two["seconds"].items()})
-    compute = one["updates"]["step"]["seconds"]
-    updates = {s: Update(each["calls"], each["size"]) for s, each in two["updates"].items()}
-    rows = [
-        {
-            "sync": sync,
-            **update._asdict(),
-            "one_s": compute,
-            "two_s": two["updates"][sync]["seconds"],
-            "model_s": predicted(compute, update, link, 2),
-        }
-        for sync, update in updates.items()
-    ]
+    path = given.out / "learners.json"
+    content = json.loads(path.read_text()) if given.draw else study(given.width)
     given.out.mkdir(parents=True, exist_ok=True)
-    content = {"load": os.getloadavg()[0], "cores": os.cpu_count(), "width": given.width}
-    content |= {"link": link._asdict(), "all_reduce_s": two["seconds"], "rows": rows}
-    (given.out / "learners.json").write_text(json.dumps(content, indent=1))
-    picture(given.out / "learners.png", link, updates)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    updates = {row["sync"]: Update(row["calls"], row["size"]) for row in content["rows"]}
+    link, compute = Link(**content["link"]), Compute(**content["compute"])
+    picture(given.out / "learners.png", link, compute, updates)
     print(json.dumps(content, indent=1))
 
 

@@ -31,6 +31,8 @@ class ClusterStartFlags(Flags):
     """Address to listen on; any but loopback needs RAY_AUTH_MODE=token."""
     num_cpus: int | None = declared(None, low=0)
     """CPUs to offer, one for each rollout worker; all of the machine's if not given."""
+    metrics_port: int | None = declared(None, low=1, high=65_535)
+    """Port on 127.0.0.1 where Prometheus gets the newest line of metrics of every run here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,10 @@ def run(arguments: list[str]) -> int:
     from parl.remote import cluster
 
     if action == "start":
-        address = cluster.start(flags.host, flags.port, flags.num_cpus).address
-        print(f"cluster at {address}; `parl cluster stop` ends it")
+        node = cluster.start(flags.host, flags.port, flags.num_cpus, flags.metrics_port)
+        print(f"cluster at {node.address}; `parl cluster stop` ends it")
+        if flags.metrics_port is not None:
+            print(f"metrics of its runs at http://127.0.0.1:{flags.metrics_port}/metrics")
     elif action == "join" and flags.keep:
         from parl.remote.keeper import keep
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from parl.core.errors import ConfigError, RemoteError
@@ -33,16 +34,23 @@ from parl.remote.nodes import (
 from parl.remote.occupants import Machine, Occupant, look
 from parl.remote.temporary import temporary
 from parl.remote.token import protect_token, supported
+from parl.report.prometheus import HOST, check_package
 
 PATIENCE = 60.0  # seconds that a node may take to come up
 READY = "Ray runtime started"  # what `ray start` says when the node is up
 
 
-def start(host: str = "127.0.0.1", port: int = 6379, num_cpus: int | None = None) -> Node:
+def start(
+    host: str = "127.0.0.1",
+    port: int = 6379,
+    num_cpus: int | None = None,
+    metrics_port: int | None = None,
+) -> Node:
     """Starts a cluster with this machine as its first node.
 
-    On loopback only this machine reaches it. Raises ConfigError for another `host` without token
-    authentication, and where host or port cannot be had.
+    On loopback only this machine reaches it. With `metrics_port` the runs on it are told to
+    Prometheus there, see watched.py. Raises ConfigError for another `host` without token
+    authentication, and where host or a port cannot be had; MissingPackage.
     """
     host = "127.0.0.1" if host in LOOPBACK else host
     loopback = host in LOOPBACK
@@ -57,9 +65,16 @@ def start(host: str = "127.0.0.1", port: int = 6379, num_cpus: int | None = None
             "RAY_AUTH_MODE=token, and make a token with `ray get-auth-token --generate`."
         )
     check_free(host, port)
+    address, around = f"{host}:{port}", []
+    if metrics_port is not None:
+        check_package()
+        check_free(HOST, metrics_port)
+        if metrics_port == port:
+            raise ConfigError(f"--port and --metrics-port are both {port}; choose another.")
+        around = [sys.executable, "-m", "parl.remote.watched", str(metrics_port), address]
     protect_token(make=loopback)
     options = ["--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false"]
-    return noted(launch(options, num_cpus, loopback), f"{host}:{port}")
+    return noted(launch(options, num_cpus, loopback, around), address)
 
 
 def join(address: str, num_cpus: int | None = None) -> Node:
@@ -70,7 +85,7 @@ def join(address: str, num_cpus: int | None = None) -> Node:
     """
     check_joins(address)
     check_answers(address)
-    return noted(launch(join_options(address), num_cpus, loopback=False, head=address), address)
+    return noted(launch(join_options(address), num_cpus, False, guarded(address)), address)
 
 
 def check_joins(address: str) -> None:
@@ -133,19 +148,22 @@ def stop() -> list[Node]:
     return nodes
 
 
+def guarded(address: str) -> list[str]:
+    """The program that runs a node, and ends it with all its processes once the head is silent."""
+    return [sys.executable, str(Path(__file__).with_name("guard.py")), address]
+
+
 def launch(
-    options: list[str], num_cpus: int | None, loopback: bool, head: str = ""
+    options: list[str], num_cpus: int | None, loopback: bool, around: Sequence[str] = ()
 ) -> subprocess.Popen[bytes]:
     """Runs `ray start` until it says that the node is up. Raises RemoteError.
 
-    A node of the cluster at `head` ends with all its processes once that is silent.
+    `around` begins the command line of a program that runs it and ends with it.
     """
     options = [*options, f"--temp-dir={temporary()}"]
     if num_cpus is not None:
         options = [*options, f"--num-cpus={num_cpus}"]
-    command = ray("start", "--block", "--disable-usage-stats", *options)
-    if head:
-        command = [sys.executable, str(Path(__file__).with_name("guard.py")), head, *command]
+    command = [*around, *ray("start", "--block", "--disable-usage-stats", *options)]
     log = state_file().with_suffix(".log")
     with open_private(log) as output:
         process = subprocess.Popen(

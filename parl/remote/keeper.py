@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from parl.core.errors import RemoteError
 from parl.remote.answers import INTERVAL, answers
-from parl.remote.cluster import check_joins, join_options, launch
+from parl.remote.cluster import check_joins, guarded, join_options, launch
 from parl.remote.nodes import family, kill, node_of, note, running
 
 import psutil  # isort: skip  Ray brings one and makes it importable
@@ -62,7 +62,7 @@ def stay(address: str, num_cpus: int | None, say: Callable[[str], None]) -> None
 
     Raises RemoteError where it does not come up.
     """
-    process = launch(join_options(address), num_cpus, loopback=False, head=address)
+    process = launch(join_options(address), num_cpus, False, guarded(address))
     try:
         say(f"a node of {address} runs here")
         vital = [each for each in family(process.pid) if name_of(each) == "raylet"]

@@ -6,7 +6,8 @@ store. All of it is read without joining the cluster.
 
 import json
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import ray
@@ -73,6 +74,12 @@ def draining() -> set[str]:
     return set()
 
 
+def living(state: GlobalState) -> list[dict[str, Any]]:
+    """The programs that live, as Ray lists them, those that came first first."""
+    jobs = [job for job in state.job_table() if not job["IsDead"]]
+    return sorted(jobs, key=lambda job: job["StartTime"])
+
+
 def occupants(state: GlobalState, client: Any) -> list[Occupant]:
     """The programs that live, those that came first first."""
     held, count = Counter[str](), Counter[str]()
@@ -81,22 +88,29 @@ def occupants(state: GlobalState, client: Any) -> list[Occupant]:
         actor = ActorTableData.FromString(entry)
         held[actor.job_id.hex()] += actor.required_resources.get("CPU", 0.0)
         count[actor.job_id.hex()] += 1
-    jobs = [job for job in state.job_table() if not job["IsDead"]]
+    jobs = living(state)
     keys = [RUN + job["JobID"].encode() for job in jobs]
     told = client.internal_kv_multi_get(keys, SPACE, timeout=PATIENCE) if keys else {}
     found = []
-    for key, job in sorted(zip(keys, jobs, strict=True), key=lambda pair: pair[1]["StartTime"]):
+    for key, job in zip(keys, jobs, strict=True):
         name, out = json.loads(told[key]) if key in told else (job["Entrypoint"], "")
         where = job["DriverIPAddress"], job["DriverPid"]
         found.append(Occupant(name, out, *where, count[job["JobID"]], held[job["JobID"]]))
     return found
 
 
-def look(address: str) -> tuple[list[Machine], list[Occupant]]:
-    """The nodes of a cluster and what holds them. Raises what Ray raises."""
+@contextmanager
+def state_of(address: str) -> Iterator[GlobalState]:
+    """What Ray knows of the cluster at host:port."""
     state = GlobalState()
     state._initialize_global_state(GcsClientOptions.create(address, None, True, False))
     try:
-        return machines(state), occupants(state, GcsClient(address=address))
+        yield state
     finally:
         state.disconnect()
+
+
+def look(address: str) -> tuple[list[Machine], list[Occupant]]:
+    """The nodes of a cluster and what holds them. Raises what Ray raises."""
+    with state_of(address) as state:
+        return machines(state), occupants(state, GcsClient(address=address))

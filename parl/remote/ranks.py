@@ -151,7 +151,8 @@ class Ranks:
         try:
             answer = ray.get(ticket)
         except RayError as error:
-            raise RankLost(f"learner {rank} died: {first_line(error)}") from error
+            reason = first_line(error).rstrip(".")
+            raise RankLost(f"learner {rank} died: {reason}") from error
         if isinstance(answer, Failure) and answer.kind in OF_JAX:
             raise RankLost(f"learner {rank}: {answer.message.partition(chr(10))[0]}")
         if isinstance(answer, Failure):

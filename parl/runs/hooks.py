@@ -102,6 +102,10 @@ def with_settings(hooks: Hooks, config: RunConfig) -> list[Hooks]:
     loggers = [logger(name) for name in config.log]
     if config.metrics_port is not None:
         loggers.append(listening(Exporter(config.metrics_port)))
+    if config.actors and config.address != "local":
+        from parl.remote.watched import Telling  # only now: it loads Ray
+
+        loggers.append(listening(Telling()))
     if config.stop_at is None:
         return [Hooks(**found), *loggers]
     return [Hooks(**found), *loggers, Hooks(on_evaluation=partial(stop_at, config.stop_at))]

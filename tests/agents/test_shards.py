@@ -14,7 +14,7 @@ from parl.agents.replay.reservoir import Reservoir
 from parl.agents.replay.ring import NumpyReplay, Replay
 from parl.agents.replay.sampling import NStep, Prioritized
 from parl.agents.replay.segments import Segments
-from parl.agents.replay.shard import Drawn, Shard, in_shards, padded
+from parl.agents.replay.shard import Drawn, KnowingReplay, Shard, in_shards, padded
 from parl.core.algorithm import Algorithm
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout, Step
@@ -145,7 +145,7 @@ def test_what_each_shard_holds() -> None:
     learner = ShardedLearner.of(OffPolicy(Algorithm(), Prioritized(NStep(Replay(1_000)))), 4)
     inner: Any = learner.replay
     assert not inner.normalized and inner.inner.n == 3
-    assert inner.inner.inner == NumpyReplay(250, in_order=False)
+    assert inner.inner.inner == KnowingReplay(250, in_order=False)
     assert learner.room(rollout(0)) == (8, 248)
     with pytest.raises(ConfigError, match="replay of 5 items cannot take 8 at once"):
         ShardedLearner.of(OffPolicy(Algorithm(), Replay(20)), 4).room(rollout(0))

@@ -78,10 +78,15 @@ def test_what_cannot_be(capsys, home):
         server.listen()
         port = str(server.getsockname()[1])
         said = sentence(capsys, "start", "--port", port)
+        other = str(free_port())
+        assert sentence(capsys, "start", "--port", other, "--metrics-port", port) == said
     assert said == (
         f"cannot listen at 127.0.0.1:{port}: [Errno 98] Address already in use; choose another."
     )
     assert "port must be 0-65535" in sentence(capsys, "start", "--port", "70000")
+    port = str(free_port())
+    said = sentence(capsys, "start", "--port", port, "--metrics-port", port)
+    assert said == f"--port and --metrics-port are both {port}; choose another."
     nothing = "no cluster started by `parl cluster` runs here."
     assert sentence(capsys, "status", code=1) == nothing
     assert sentence(capsys, "stop", code=1) == nothing
@@ -130,7 +135,22 @@ pool.close()
 """
 OCCUPIED = POOL.replace(
     "pool.close()",
-    """from parl.cli.cluster_table import show
+    """import urllib.request
+from parl.remote.watched import Telling
+telling = Telling()
+settings = {{"algorithm": "ppo", "env": "Toy-v0", "seed": 0, "num_seeds": 1}}
+telling.on_start({{"path": "/runs/toy", "config": settings}})
+telling.on_record({{"env_steps": 30}})
+scraped = []
+for _ in range(2):
+    with urllib.request.urlopen("http://127.0.0.1:{metrics}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    scraped.append([line for line in text.splitlines() if line.startswith("parl_env_steps")])
+    telling.on_end({{}})
+(line,), after = scraped
+assert line.startswith('parl_env_steps{{algorithm="ppo",driver="') and after == [], scraped
+assert line.endswith('env="Toy-v0",run="toy",seed=""}} 30.0'), line
+from parl.cli.cluster_table import show
 from parl.remote.occupants import introduce
 introduce("ppo on Toy-v0", "/runs/toy")
 show()
@@ -145,10 +165,14 @@ def listening(processes):
 
 
 def test_a_cluster_of_this_machine(capsys, home):
-    port = str(free_port())
+    port, metrics = str(free_port()), str(free_port())
     address = f"127.0.0.1:{port}"
-    assert main(["cluster", "start", "--port", port, "--num-cpus", "1"]) == 0
-    assert capsys.readouterr().out == f"cluster at {address}; `parl cluster stop` ends it\n"
+    words = ["cluster", "start", "--port", port, "--num-cpus", "1", "--metrics-port", metrics]
+    assert main(words) == 0
+    assert capsys.readouterr().out == (
+        f"cluster at {address}; `parl cluster stop` ends it\n"
+        f"metrics of its runs at http://127.0.0.1:{metrics}/metrics\n"
+    )
     assert stat.S_IMODE(cluster.state_file().stat().st_mode) == 0o600
     assert stat.S_IMODE((home / ".ray" / "auth_token").stat().st_mode) == 0o600
     ((pid, _, noted),) = json.loads(cluster.state_file().read_text())
@@ -156,7 +180,7 @@ def test_a_cluster_of_this_machine(capsys, home):
 
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert listening(family) == ["127.0.0.1"]
-    done = run(OCCUPIED.format(address=address), home)
+    done = run(OCCUPIED.format(address=address, metrics=metrics), home)
     assert done.stderr == ""
     first, *said = done.stdout.splitlines()
     assert first == "1.0 (10, 3, 2)"

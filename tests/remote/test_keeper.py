@@ -40,9 +40,9 @@ def test_a_node_that_ends_is_started_again(monkeypatch, home):  # noqa: F811
     """Twice it ends, with a process that it leaves behind; then the third one is kept."""
     left, began = [], []
 
-    def launch(options, num_cpus, loopback, head):
+    def launch(options, num_cpus, loopback, around):
         assert options == ["--address=10.0.0.7:6379"] and num_cpus == 3 and not loopback
-        assert head == "10.0.0.7:6379"
+        assert around[-1] == "10.0.0.7:6379"
         began.append(time.monotonic())
         if len(began) == 3:
             raise KeyboardInterrupt

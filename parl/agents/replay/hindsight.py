@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from parl.agents.replay.ring import ReplayState, instead
 from parl.agents.replay.sampling import Sampler
 from parl.agents.replay.windows import stored, unbroken, window
+from parl.core.draws import Source, split, uniform
 from parl.core.errors import ConfigError
 from parl.core.goals import ACHIEVED, DESIRED, Goals
 from parl.core.types import Array, Step, static
@@ -30,26 +30,26 @@ class Hindsight(Sampler):
     share: float = 0.8
     horizon: int = static(default=1_000)  # steps of an episode that are looked through for a goal
 
-    def draw(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        k_index, k_goal = jax.random.split(key)
+    def draw(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        k_index, k_goal = split(key)
         index = self.index(state, k_index, shape)
         rows = instead(index, self.usable(state, index))
         goal, chosen = self.later(state, rows, k_goal)
         return index, self.at(state, rows, partial(self.relabeled, goal=goal, chosen=chosen))
 
-    def later(self, state: ReplayState, index: Any, key: Array) -> tuple[Array, Array]:
+    def later(self, state: ReplayState, index: Any, key: Source) -> tuple[Array, Array]:
         """(goals [..., G] achieved later, whether to take them [...]) for the rows [...]."""
-        k_place, k_share = jax.random.split(key)
+        k_place, k_share = split(key)
         ahead = window(state, index, self.horizon)  # [H, ...]
         first, last = state.part(ahead, first_of), state.part(ahead, last_of)
         count = unbroken(first, last, stored(state, index, self.horizon)).sum(0)
-        place = jax.random.uniform(k_place, count.shape) * count
+        place = uniform(k_place, count.shape) * count
         place = jnp.minimum(place.astype(jnp.int32), count - 1)  # the product may be rounded up
         if self.on_host:
             place = np.asarray(place)
         goal = jnp.asarray(state.part((index + place * state.stride) % state.capacity, achieved_in))
         known = jnp.isfinite(goal).all(-1)
-        return goal, known & (jax.random.uniform(k_share, known.shape) < self.share)
+        return goal, known & (uniform(k_share, known.shape) < self.share)
 
     def relabeled(self, steps: Step, goal: Array, chosen: Array) -> Step:
         """Steps [..., *shape] with the goals [*shape, G] where `chosen` [*shape]."""

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from parl.core.draws import Source, split, uniform
 from parl.core.types import Array
 
 WIDTH = 128
@@ -55,12 +56,11 @@ class Priorities(struct.PyTreeNode):
             levels.append(written(level, index, sums))
         return Priorities(tuple(levels), largest)
 
-    def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
+    def draw(self, key: Source, shape: tuple[int, ...]) -> Any:
         """Indices [*shape] int32, drawn with probability proportional to priority."""
         place = np.zeros(shape, np.int32)
-        for level, share in zip(
-            reversed(self.levels), uniforms(key, len(self.levels), shape), strict=True
-        ):
+        shares = uniforms(key, len(self.levels), shape)
+        for level, share in zip(reversed(self.levels), shares, strict=True):
             if isinstance(level, np.ndarray):
                 child = child_on_host(level.reshape(-1, WIDTH), place, np.asarray(share))
             else:
@@ -70,10 +70,16 @@ class Priorities(struct.PyTreeNode):
         return place.astype("int32")
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def uniforms(key: Array, count: int, shape: tuple[int, ...]) -> list[Array]:
+def uniforms(key: Source, count: int, shape: tuple[int, ...]) -> Any:
     """`count` arrays of `shape`, uniform in [0, 1)."""
-    return [jax.random.uniform(k, shape) for k in jax.random.split(key, count)]
+    on_host = isinstance(key, np.random.Generator)
+    return uniform(key, (count, *shape)) if on_host else of_key(key, count, shape)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def of_key(key: Array, count: int, shape: tuple[int, ...]) -> list[Array]:
+    """The same from a key of JAX, in one program."""
+    return [uniform(k, shape) for k in split(key, count)]
 
 
 def below(share: Any, total: Any, xp: Any) -> Any:

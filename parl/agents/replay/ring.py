@@ -15,8 +15,9 @@ import numpy as np
 from flax import struct
 
 from parl import ops
+from parl.core.draws import Source, integers
 from parl.core.errors import ConfigError
-from parl.core.types import Array, static
+from parl.core.types import static
 
 
 class Layout(NamedTuple):
@@ -165,18 +166,18 @@ class Replay(struct.PyTreeNode):
         size = (state.size + state.count).clip(0, state.capacity)
         return state.replace(rows=rows, cursor=cursor, size=size)
 
-    def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def sample(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         """Items [*shape, ...] drawn with replacement."""
         return self.draw(state, key, shape)[1]
 
-    def draw(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    def draw(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """(rows [*shape] to report errors for, items [*shape, ...]), drawn with replacement."""
         index = self.index(state, key, shape)
         return index, self.take(state, index)
 
-    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def index(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         """Rows [*shape] to sample, drawn uniformly."""
-        return jax.random.randint(key, shape, 0, state.size)
+        return integers(key, shape, state.size)
 
     def take(self, state: ReplayState, index: Any) -> Any:
         """The items in rows [...]; unusable ones are replaced by others of the batch."""
@@ -213,15 +214,19 @@ class NumpyReplay(Replay):
 
     def add(self, state: ReplayState, items: Any) -> ReplayState:
         check_count(state, items)
-        packed = state.layout.pack(jax.tree.map(np.asarray, items), np)
+        packed = self.packed(state, items)
         for name, row in state.rows.items():
             row[state.cursor : state.cursor + state.count] = packed[name]
         return self.advanced(state, state.rows)
 
+    def packed(self, state: ReplayState, items: Any) -> dict[str, Any]:
+        """The rows of items [n, ...]."""
+        return state.layout.pack(jax.tree.map(np.asarray, items), np)
+
     def gathered(self, state: ReplayState, index: Any) -> dict[str, Any]:
         return {name: row.take(index, 0) for name, row in state.rows.items()}  # twice as fast
 
-    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def index(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         return np.asarray(super().index(state, key, shape))
 
     @property
@@ -247,6 +252,8 @@ def instead(index: Any, usable: Any) -> Any:
     if not np.ndim(index):
         return index
     on_host = isinstance(usable, np.ndarray)
+    if on_host and usable.all():  # as nearly always
+        return index
     xp, latest = (np, np.maximum.accumulate) if on_host else (jnp, jax.lax.cummax)
     own = xp.arange(index.shape[-1])
     place = latest(xp.where(usable, own, -1), axis=index.ndim - 1)

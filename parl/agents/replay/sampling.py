@@ -14,6 +14,7 @@ from parl import ops
 from parl.agents.replay.priorities import Priorities
 from parl.agents.replay.ring import Change, Replay, ReplayState, instead, unchanged
 from parl.agents.replay.windows import stored, together, window
+from parl.core.draws import Source
 from parl.core.errors import ConfigError
 from parl.core.types import Array, Step, static
 
@@ -35,7 +36,7 @@ class Sampler(struct.PyTreeNode):
     def add(self, state: ReplayState, items: Any) -> ReplayState:
         return self.inner.add(state, items)
 
-    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def index(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         return self.inner.index(state, key, shape)
 
     def take(self, state: ReplayState, index: Any) -> Any:
@@ -50,10 +51,10 @@ class Sampler(struct.PyTreeNode):
     def learned(self, state: ReplayState, index: Any, td_error: Any) -> ReplayState:
         return self.inner.learned(state, index, td_error)
 
-    def sample(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def sample(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         return self.draw(state, key, shape)[1]
 
-    def draw(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    def draw(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> tuple[Any, Any]:
         index = self.index(state, key, shape)
         return index, self.take(state, index)
 
@@ -160,7 +161,7 @@ class Prioritized(Sampler):
         new = state.priorities.set(state.cursor + jnp.arange(count), state.priorities.largest)
         return self.inner.add(state, items).replace(priorities=new)
 
-    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def index(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         drawn = state.priorities.draw(key, shape)
         return (np if self.on_host else jnp).minimum(drawn, state.size - 1)
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from parl.agents.replay.ring import Change, ReplayState, unchanged
 from parl.agents.replay.sampling import Sampler
+from parl.core.draws import Source, integers
 from parl.core.errors import ConfigError
-from parl.core.types import Array, Window, static
+from parl.core.types import Window, static
 
 
 class Segments(Sampler):
@@ -53,12 +54,12 @@ class Segments(Sampler):
         check_burn_in(self.length, self.burn_in)
         return self.inner.filled(rows, layout, lead)
 
-    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
+    def index(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
         """The first rows [*shape] of windows, drawn uniformly among the whole ones."""
         span = (self.length - 1) * state.stride
         starts = (state.size - span).clip(1) if state.in_order else state.count - span  # of a run
         runs = 1 if state.in_order else state.size // state.count
-        number = jax.random.randint(key, shape, 0, runs * starts)
+        number = integers(key, shape, runs * starts)
         number = np.asarray(number) if self.on_host else number
         row = number // starts * state.count + number % starts
         return (oldest(state) + row) % state.capacity

@@ -9,16 +9,34 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from parl import ops
 from parl.agents.learner import OffPolicy
 from parl.agents.replay.hindsight import Hindsight
 from parl.agents.replay.priorities import Priorities
-from parl.agents.replay.ring import NumpyReplay, Replay
+from parl.agents.replay.ring import NumpyReplay, Replay, ReplayState
 from parl.agents.replay.sampling import NextAction, NStep, Prioritized
 from parl.agents.replay.segments import Segments
 from parl.core.errors import ConfigError
 from parl.core.types import Rollout
 
+USABLE = "usable"  # beside the packed rows
 DIVISIBLE = (NStep, NextAction, Segments, Hindsight, Prioritized)
+
+
+class KnowingReplay(NumpyReplay):
+    """Notes of every row when it is written whether it is usable: no draw has to look."""
+
+    def init(self, items: Any, lead: tuple[int, ...] = (), stride: int = 1) -> ReplayState:
+        state = super().init(items, lead, stride)
+        known = {USABLE: np.zeros((*lead, state.capacity, 1), bool)}
+        return state.replace(rows=state.rows | known)
+
+    def packed(self, state: ReplayState, items: Any) -> dict[str, Any]:
+        rows = super().packed(state, items)
+        return rows | {USABLE: ops.is_usable(rows, 1)[:, None]}
+
+    def usable(self, state: ReplayState, index: Any) -> Any:
+        return state.rows[USABLE].take(index)
 
 
 class Standing(NamedTuple):
@@ -56,7 +74,7 @@ class Shard:
         self.replay, self.algorithm = learner.replay, learner.algorithm
         items = jax.eval_shape(self.algorithm.items, rollout)
         self.state = self.replay.init(items, stride=rollout.steps.first.shape[1])
-        self.key, self.calls, self.added = jax.random.key(seed), 0, 0
+        self.random, self.added = np.random.default_rng(seed), 0
 
     def add(self, rollout: Rollout, largest: float) -> Standing:
         """Stores a rollout; its items get the largest priority so far, in any shard."""
@@ -76,9 +94,7 @@ class Shard:
 
     def draw(self, count: int) -> Drawn:
         """Draws `count` items."""
-        self.calls += 1
-        key = jax.random.fold_in(self.key, self.calls)
-        rows, items = self.replay.draw(self.state, key, (padded(count),))
+        rows, items = self.replay.draw(self.state, self.random, (padded(count),))
         first = lambda x: np.ascontiguousarray(np.asarray(x)[:count])  # sent without a copy
         return Drawn(first(rows), jax.tree.map(first, items), self.standing())
 
@@ -111,7 +127,7 @@ def in_shards(replay: Any, count: int) -> Any:
             f"a replay of the kind {type(replay).__name__} cannot be divided into shards; leave "
             "out --replay-shards."
         )
-    return NumpyReplay(replay.capacity // count, in_order=False)
+    return KnowingReplay(replay.capacity // count, in_order=False)
 
 
 def prioritized_of(replay: Any) -> Prioritized | None:
