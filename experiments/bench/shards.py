@@ -26,6 +26,7 @@ from parl.agents.replay.ring import Replay
 from parl.agents.replay.sampling import Prioritized
 from parl.agents.replay.shard import Shard
 from parl.core.algorithm import Algorithm
+from parl.core.memory import keep_freed_memory
 from parl.core.types import Rollout, Step
 from parl.remote import connect, disconnect
 from parl.remote.process import Stored
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     told = parser.parse_args()
     os.environ.setdefault("RAY_worker_niceness", "0")
+    keep_freed_memory()  # as runs with shards do
     alone = in_process(told.prioritized, CALLS[-1])
     connect(num_cpus=2)
     learner = learner_of(told.prioritized, told.shards)

@@ -211,7 +211,7 @@ def drive(
     curve: bool = True,
 ) -> Run:
     """Runs to the end, from the start or a restored state, and draws the curve."""
-    if has_images(parts.factory.spec.observation_space):
+    if has_images(parts.factory.spec.observation_space) or parts.config.replay_shards:
         keep_freed_memory()
     title = f"{parts.config.algorithm} on {parts.config.env}"
     with Progress(parts.config.steps, title, quiet=quiet) as progress:

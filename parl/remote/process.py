@@ -307,7 +307,9 @@ def answered(tickets: list[Any], timeout: float) -> list[Any]:
     Ray says first which one is there; then a second look finds all that are.
     """
     if timeout:
-        ray.wait(tickets, num_returns=1, timeout=timeout)
+        first, others = ray.wait(tickets, num_returns=1, timeout=timeout)
+        if not first or not others:
+            return first
     return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
 
 

@@ -12,6 +12,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from parl.agents.replay.shard import Shard
 from parl.core.errors import ClusterLost
+from parl.core.memory import keep_freed_memory
 from parl.remote.connect import (
     cluster_lost,
     ensure_connected,
@@ -42,6 +43,7 @@ class Host:
     def __init__(self, make: MakeShard, number: int, driver: tuple[str, int]):
         threading.Thread(target=end_with, args=driver, daemon=True).start()
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+        keep_freed_memory()
         self.shard = make(number)
 
     def hello(self) -> Place:

@@ -38,9 +38,11 @@ class Telling:
 
     def __init__(self) -> None:
         self.newest: Newest | None = None
+        self.key = b""
 
     def on_start(self, told: dict[str, Any]) -> None:
         """Takes the run's names."""
+        self.key = LINE + ray.get_runtime_context().get_job_id().encode()
         newest = Newest.of(told)
         driver = {"driver": f"{socket.gethostname()}:{os.getpid()}"}
         self.newest = newest._replace(labels=newest.labels | driver)
@@ -51,17 +53,12 @@ class Telling:
         self.newest = self.newest.followed_by(line)
         text = json.dumps(self.newest).encode()
         with suppress(RpcError, AttributeError):  # AttributeError: the connection may be closing
-            store().internal_kv_put(key_of_own(), text, True, SPACE, timeout=PATIENCE)
+            store().internal_kv_put(self.key, text, True, SPACE, timeout=PATIENCE)
 
     def on_end(self, result: dict[str, Any]) -> None:
         """Takes the line back: what has ended shall not look as if it went on."""
         with suppress(RpcError, AttributeError):
-            store().internal_kv_del(key_of_own(), False, SPACE, timeout=PATIENCE)
-
-
-def key_of_own() -> bytes:
-    """The key of the newest line of this process's run."""
-    return LINE + ray.get_runtime_context().get_job_id().encode()
+            store().internal_kv_del(self.key, False, SPACE, timeout=PATIENCE)
 
 
 class Runs:

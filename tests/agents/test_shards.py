@@ -141,6 +141,30 @@ def test_windows_and_steps_are_drawn() -> None:
     np.testing.assert_allclose(steps.reward, expected)
 
 
+def test_images_are_drawn_whole() -> None:
+    """An image is full of its step's number, modulo 256; one reward is NaN and never drawn."""
+    image = lambda start: np.broadcast_to(
+        np.arange(start, start + LENGTH, dtype=np.uint8)[:, None, None, None, None],
+        (LENGTH, 1, 6, 5, 4),
+    )
+    pictures = lambda start: Rollout(
+        rollout(start).steps._replace(obs=image(start), next_obs=image(start + 1)), ()
+    )
+    learner = ShardedLearner.of(OffPolicy(Algorithm(), Replay(32)), 2)
+    shards = [Shard(learner, pictures(0), seed) for seed in (1, 2)]
+    for add, part in enumerate(shards * 2):
+        given = pictures(LENGTH * add)
+        given.steps.reward[0] = np.nan if add == 2 else given.steps.reward[0]
+        part.add(given, 1.0)
+    _, _, batches = drawn_from(shards, 8, 40)
+    number = batches.reward
+    assert batches.obs.shape == (8, 40, 6, 5, 4) and batches.obs.dtype == np.uint8
+    assert set(number.ravel().tolist()) == set(range(32)) - {16}
+    wide = np.broadcast_to(number[..., None, None, None], batches.obs.shape)
+    np.testing.assert_array_equal(batches.obs, wide)
+    np.testing.assert_array_equal(batches.next_obs, wide + 1)
+
+
 def test_what_each_shard_holds() -> None:
     learner = ShardedLearner.of(OffPolicy(Algorithm(), Prioritized(NStep(Replay(1_000)))), 4)
     inner: Any = learner.replay

@@ -294,6 +294,7 @@ TINY = {
 }  # fmt: skip
 
 
+IMAGES = {"hidden": (), "capacity": 200, "warmup": 128, "steps": 512}
 R2D2 = {"num_envs": 2, "window": 8, "burn_in": 2, "n_step": 2, "memory_size": 4}
 
 
@@ -409,7 +410,8 @@ def test_books_are_exact_where_workers_die(tmp_path: Path) -> None:
         ("d4pg", "jax:Pendulum-v1", {"n_step": 3}),
         ("r2d2", "jax:CartPole-v1", R2D2),
         ("rainbow", "jax:CartPole-v1", {}),
-        ("dqn", "ale:Pong", {"hidden": (), "capacity": 200, "warmup": 128, "steps": 512}),
+        ("dqn", "ale:Pong", IMAGES),
+        ("dqn", "pictures:Square", IMAGES),
     ],
 )
 def test_other_algorithms_learn_on_it(
