@@ -16,7 +16,7 @@ import parl
 from fault_cases import case
 from parl.algorithms.dqn import DQN
 from parl.core.types import Rollout, Step
-from parl.recipes import RECIPES
+from parl.recipes import RECIPES, fits, recipe_class
 
 Box, INF = spaces.Box, np.inf
 PPO: dict[str, Any] = dict(
@@ -208,40 +208,54 @@ def tuples_are_observations() -> None:
 def tiny(name: str) -> dict[str, Any]:
     """Settings of a small run of any recipe, on an environment that it serves."""
     from parl.envs.factory import make_factory
-    from parl.recipes import fits, recipe_class
 
-    ids = ["jax:CartPole-v1", "jax:Pendulum-v1", "jax:simple_spread"]
+    games = ["jax:kuhn_poker", "jax:tic_tac_toe"]
+    ids = ["jax:CartPole-v1", "jax:Pendulum-v1", "jax:simple_spread", *games]
     env = next(id for id in ids if fits(recipe_class(name), make_factory(id).spec))
     types = recipe_class(name).for_env(make_factory(env).spec).types()
     wanted = dict(
         hidden=(4,), actor_hidden=(4,), width=4, actor_width=4, capacity=2000, warmup=32,
         batch_size=8, num_envs=2, length=8, minibatches=1, epochs=1, updates=1,
+        latent=8, simulations=2, sequences=32, proposals=4, elites=4, iterations=1,
+        responses=1,
     )  # fmt: skip
     return {k: v for k, v in wanted.items() if k in types} | {"env": env}
 
 
-@case("B3", seconds=5400, slow=True)
+@case("B3", seconds=3600, slow=True)
 def every_recipe_is_loaded_saved_and_loaded_again() -> None:
-    """Annealed or not; those that learn from data, or from a teacher, have one of SAC."""
-    from parl.recipes import recipe_class
+    """Annealed or not."""
+    for name in RECIPES:
+        if not is_taught(name):
+            keeps_what_it_loads(name, tiny(name))
 
+
+@case("B3-data", seconds=1800, slow=True)
+def every_recipe_of_data_is_loaded_saved_and_loaded_again() -> None:
+    """The data, and dagger's teacher, are of SAC."""
     teacher = parl.train("sac", out=new(), steps=256, eval_episodes=1, quiet=True, **tiny("sac"))
     data = new()
     parl.record(teacher.path, data, episodes=2)
-    for name in sorted(RECIPES, key=lambda name: not recipe_class(name).needs_data):
-        settings = tiny(name) | dict(steps=256, eval_episodes=1, quiet=True)
-        if recipe_class(name).needs_data:
-            settings |= {"data": data, "env": "jax:Pendulum-v1"}
-        if name == "dagger":
-            settings |= {"teacher": str(teacher.path), "env": "jax:Pendulum-v1"}
-        run = parl.train(name, out=new(), **settings)
-        once, twice = new(), new()
-        agent = parl.load(run.path)
-        agent.save(once)
-        parl.load(once).save(twice)
-        again = parl.load(twice)
-        for a, b in zip(*(flat(x.get_weights()) for x in (agent, again)), strict=True):
-            np.testing.assert_array_equal(a, b, err_msg=name)
+    for name in filter(is_taught, RECIPES):
+        given = {"teacher": str(teacher.path)} if name == "dagger" else {"data": data}
+        keeps_what_it_loads(name, tiny(name) | given | {"env": "jax:Pendulum-v1"})
+
+
+def is_taught(name: str) -> bool:
+    """Whether a recipe learns from a data set or a teacher."""
+    return recipe_class(name).needs_data or name == "dagger"
+
+
+def keeps_what_it_loads(name: str, settings: dict[str, Any]) -> None:
+    """Trains, loads, saves, loads, saves and loads: the parameters stay equal."""
+    run = parl.train(name, out=new(), steps=256, eval_episodes=1, quiet=True, **settings)
+    once, twice = new(), new()
+    agent = parl.load(run.path)
+    agent.save(once)
+    parl.load(once).save(twice)
+    again = parl.load(twice)
+    for a, b in zip(*(flat(x.get_weights()) for x in (agent, again)), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
 
 
 def flat(tree: Any) -> list[np.ndarray]:

@@ -72,6 +72,7 @@ WRONG = [
     (that(reset=raises(SystemExit())), "SystemExit in reset of environment 0"),
     (that(reset=lambda self: (SEEN, {})), r"'seed'; it has to be reset\(self, \*, seed=None"),
     (that(reset=lambda self, **k: SEEN), "from reset, which has to return two values"),
+    (that(reset=lambda self, **k: (SEEN, None)), "the info None from reset: it has to be a dict"),
     (that(close=raises(OSError("busy"))), r"raised OSError in close .*, at \S+py:\d+: busy"),
     (that(__init__=raises(RuntimeError("no licence"))), r"made: RuntimeError, at \S+:\d+: no licence"),
     (that(__init__=lambda self, size: None), "missing 1 required .*'size'; give a function without"),

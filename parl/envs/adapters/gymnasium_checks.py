@@ -77,10 +77,15 @@ def check_spaces(env: Any, name: str) -> None:
 
 def reset_answer(answer: Any, name: str) -> tuple[Any, dict[str, Any]]:
     """(observation, info) of a reset. Raises EnvError for anything else."""
-    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+    if not isinstance(answer, tuple) or len(answer) != 2:
         raise EnvError(
             f"{name} returned {described(answer)} from reset, which has to return two values: the "
             "observation and a dict of info."
+        )
+    if not isinstance(answer[1], dict):
+        raise EnvError(
+            f"{name} returned the info {answer[1]!r:.60} from reset: it has to be a dict, {{}} where "
+            "there is nothing to tell."
         )
     return answer
 
