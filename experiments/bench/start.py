@@ -30,9 +30,9 @@ def start(arguments: list[str]) -> None:
     seconds = {"import": spent()}
     iterate = Trainer.iterate
 
-    def updated(trainer: Trainer, iterations: int) -> None:
+    def updated(self: Trainer, iterations: int) -> None:
         seconds["made"] = spent()
-        iterate(trainer, 1)
+        iterate(self, 1)
         seconds["updated"] = spent()
         print(json.dumps(seconds), file=sys.stderr, flush=True)
         os._exit(0)
@@ -52,7 +52,7 @@ def run(arguments: list[str], cache: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=3)
     options, arguments = parser.parse_known_args()

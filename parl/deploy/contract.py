@@ -57,6 +57,7 @@ class Member(NamedTuple):
     name: str
     parts: tuple[Leaf, ...]  # of its own observation, one after the other its view
     choices: int  # actions that it has; 0 where they are numbers
+    informed: bool = False  # its mask is in its info
 
 
 class Contract(NamedTuple):
@@ -206,7 +207,9 @@ def member_from_json(values: Any) -> Member:
     require(0 <= choices <= LARGEST, f"an agent has {choices} actions")
     parts = tuple(map(leaf_from_json, values["parts"]))
     require(bool(parts), "an agent sees nothing")
-    return Member(text(values["name"]), parts, choices)
+    informed = values.get("informed", False)
+    require(isinstance(informed, bool), "informed is neither true nor false")
+    return Member(text(values["name"]), parts, choices, informed)
 
 
 def integers(value: Any, shape: tuple[int, ...]) -> Any:

@@ -55,7 +55,8 @@ def members_of(spec: EnvSpec, factory: EnvFactory | None = None) -> list[dict[st
     if any(size_of_view(member) > space["view"].shape[-1] for member in members):
         return []
     return [
-        {"name": one.name, "choices": one.choices, "parts": [each.to_json() for each in one.parts]}
+        {"name": one.name, "choices": one.choices, "informed": one.informed}
+        | {"parts": [each.to_json() for each in one.parts]}
         for one in members
     ]
 
@@ -78,7 +79,8 @@ def native_member(one: dict[str, Any]) -> Member:
     leaves = native_leaves(space_of(one["observation"]), (), None)
     seen = tuple(in_view(leaf) for leaf in leaves if leaf.source[-1:] != (MASK,))
     action: Any = space_of(one["action"])
-    return Member(str(one["name"]), seen, int(getattr(action, "n", 0)))
+    informed = bool(one.get("informed", False))
+    return Member(str(one["name"]), seen, int(getattr(action, "n", 0)), informed)
 
 
 def in_view(leaf: Leaf) -> Leaf:

@@ -135,7 +135,8 @@ def compared(
     if clear.size == want.size:
         counted = clear.reshape(want.shape)
     elif name.startswith("env_action."):  # of one agent
-        counted = np.broadcast_to(clear.reshape(*clear.shape[:2], -1).all(-1), want.shape[:2])
+        row = clear.reshape(*clear.shape[:2], -1).all(-1)  # [T, B]
+        counted = np.broadcast_to(row.reshape(*row.shape, *[1] * (want.ndim - 2)), want.shape)
     wrong = (found != want) & counted
     first = tuple(map(int, np.argwhere(wrong)[0])) if wrong.any() else ()
     return Difference(name, 0.0, int(wrong.sum()), int(counted.sum()), first)

@@ -26,6 +26,7 @@ class Team:
         self.index = {member.name: i for i, member in enumerate(self.members)}
         shapes = {leaf.name: (0, *leaf.shape) for leaf in contract.leaves}
         needed = {port.name for each in contract.programs.values() for port in each.inputs}
+        self.turns = "obs.turn" in shapes
         self.shown = [name for name in shapes if name in needed]
         self.width = shapes.get("obs.view", (0,))[-1]
         self.actions = shapes.get("obs.legal", (0,))[-1]
@@ -67,9 +68,11 @@ class Team:
         """(what networks see of one game [N, ...], the agents that are to move)."""
         if self.alone is not None:
             i = self.index[self.alone]
+            if lacks_mask(self.members[i], game, infos):
+                raise unmasked(self.members[i])
             view, legal, _ = self.seen(i, game, infos)
             return {"obs.view": view, "obs.legal": legal}, [self.alone]
-        count, movers = len(self.members), []
+        count, movers, lost = len(self.members), [], []
         obs = {
             "obs.view": np.zeros((count, self.width), np.float32),
             "obs.legal": np.tile(np.arange(self.actions) == 0, (count, 1)),
@@ -82,9 +85,13 @@ class Team:
             i, told = self.index[str(name)], (infos or {}).get(name)
             view, legal, moves = self.seen(i, value, told)
             obs["obs.view"][i], obs["obs.alive"][i] = view, True
-            if moves:
+            if lacks_mask(self.members[i], value, told):
+                lost.append(self.members[i])  # in games by turns not to move
+            elif moves:
                 obs["obs.legal"][i], obs["obs.turn"][i] = legal, True
                 movers.append(name)
+        if lost and not (self.turns and movers):
+            raise unmasked(lost[0])
         return obs, movers
 
     def by_name(self, game: Any) -> dict[Any, Any]:
@@ -151,6 +158,19 @@ class Team:
 def is_batch(obs: Any) -> bool:
     """Whether this is a list of games; one of numbers is an observation."""
     return isinstance(obs, list) and bool(obs) and not isinstance(obs[0], int | float)
+
+
+def lacks_mask(member: Member, value: Any, told: Any) -> bool:
+    """Whether an agent whose mask is in its info is shown without one."""
+    return member.informed and mask_in(value, told) is None
+
+
+def unmasked(member: Member) -> ArtefactError:
+    """The error where an agent's mask is missing."""
+    return ArtefactError(
+        f"the game tells {member.name} which actions are legal in its info: give the infos beside "
+        "the observations."
+    )
 
 
 def mask_in(value: Any, told: Any) -> Any:

@@ -25,7 +25,8 @@ class Several:
         self.spec, members = spec, spec.native["agents"]
         self.names = [one["name"] for one in members]
         self.index = {name: i for i, name in enumerate(self.names)}
-        self.tuples = spec.native["form"] == "tuple"
+        self.tuples, self.turns = (spec.native["form"] == x for x in ("tuple", "turns"))
+        self.informed = {one["name"] for one in members if one.get("informed")}
         spaces = [(space_of(one["observation"]), space_of(one["action"])) for one in members]
         self.seats = [seat(spec.id, *pair) for pair in spaces]
         self.parts: Any = spec.observation_space
@@ -64,6 +65,7 @@ class Several:
         if filled.size == obs["state"].size:  # else it is the environment's own, for critics
             obs["state"] = filled
         movers = [name for name in asked or shown if self.can_act(shown.get(name), infos.get(name))]
+        movers = self.masked(movers, shown, infos)
         if asked and len(movers) < len(asked):
             lost = next(name for name in asked if name not in movers)
             raise SpaceError(f"{lost} of {self.spec.id} has nothing legal to do, or is not shown.")
@@ -77,6 +79,22 @@ class Several:
                 if mask is not None:
                     obs["legal"][i, : len(mask)] = mask
         return obs, movers
+
+    def masked(
+        self, movers: list[Any], shown: Mapping[Any, Any], infos: Mapping[Any, Any]
+    ) -> list[Any]:
+        """The movers, each with its mask where the game tells it in `infos`.
+
+        In games by turns those without one are not to move. Raises SpaceError where one is lost.
+        """
+        needs = self.informed.intersection(movers)
+        lost = [x for x in movers if x in needs and mask_in(shown[x], infos.get(x)) is None]
+        if lost and not (self.turns and len(lost) < len(movers)):
+            raise SpaceError(
+                f"{self.spec.id} tells {lost[0]} which actions are legal in its info: give the "
+                "infos of its reset or step beside the observation."
+            )
+        return [name for name in movers if name not in lost]
 
     def can_act(self, shown: Any, told: Any) -> bool:
         """Whether an agent is in the game and its mask, if any, has a legal action."""

@@ -184,6 +184,19 @@ def test_in_games_only_who_is_to_move_acts(tmp_path: Path) -> None:
         actor.act({"player_1": {"observation": np.zeros(18), "action_mask": np.ones(4)}})
 
 
+def test_masks_in_infos_come_with_them(tmp_path: Path) -> None:
+    team = Team("zoo", ["a", "b"], [spaces.Box(-1, 1, (2,))] * 2, [spaces.Discrete(3)] * 2)
+    team.informed = {"a"}
+    found = policies.of_recipe("ippo", dataclasses.replace(team.team, native=describe_team(team)))
+    actor, alone = written(tmp_path / "p", found), written(tmp_path / "q", found, agent="a")
+    obs, mask = {"a": np.zeros(2), "b": np.zeros(2)}, {"action_mask": np.array([0, 1, 0])}
+    assert int(actor.act(obs, info={"a": mask})[0]["a"]) == 1
+    assert int(alone.act(obs["a"], info=mask)[0]) == 1
+    for act, seen in ((actor, obs), (alone, obs["a"])):
+        with pytest.raises(ArtefactError, match="tells a which actions are legal in its info"):
+            act.act(seen)
+
+
 def test_one_agent_alone_is_shown_its_own(tmp_path: Path) -> None:
     factory = make_factory("jax:tic_tac_toe")
     found = policies.of_recipe("ippo", factory.spec)._replace(factory=factory)

@@ -1,5 +1,6 @@
 """Policies of every kind act in NumPy as they do in JAX."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import policies
 import pytest
 from flax import nnx
+from gymnasium import spaces
 from marks import quick, slow
 
 import parl
@@ -24,6 +26,8 @@ from parl.deploy.backends import jax_backend, tflite_backend
 from parl.deploy.builder import Builder, UnsupportedOperation
 from parl.deploy.export import tflite
 from parl.deploy.rows import Rows
+from parl.envs.adapters.gymnasium_interface import describe_team
+from parl.envs.adapters.gymnasium_team import Team
 from parl.models.nnx import NnxModel
 from parl.ops.distributions import Categorical
 from parl.recipes import RECIPES
@@ -81,6 +85,23 @@ def test_what_an_action_does_not_need_is_gone() -> None:
     assert len(lstm.whole.memory) == 4 and len(lstm.start) == 2  # the critic's is not needed
     flash = policies.parts(policies.of_recipe("flashsac", policies.PENDULUM))
     assert len(flash.whole.memory) == 2 and not flash.start  # noise is for exploring
+
+
+def test_whole_numbers_of_an_agent_are_compared() -> None:
+    """An agent with several whole numbers beside one with a real one."""
+    own = [spaces.Box(0, 9, (2,), np.int32), spaces.Box(-3, 1, (1,), np.float32)]
+    team = Team("zoo", ["a", "b"], [spaces.Box(-1, 1, (2,))] * 2, own)
+    spec = dataclasses.replace(team.team, native=describe_team(team))
+    found = policies.of_recipe("ippo", spec)
+    parts = policies.parts(found)
+    assert parts.programs["greedy"].outputs.keys() >= {"env_action.a", "env_action.b"}
+    assert not failures(found, parts)
+    want = parity.Expected({}, {}, np.ones(3))
+    clear, numbers = np.ones((1, 3, 2, 2), bool), np.zeros((1, 3, 2), np.int32)
+    clear[0, 1] = False  # this row's choices are too close to be counted
+    other = numbers + np.array([0, 1, 1])[None, :, None]
+    difference = parity.compared("env_action.a", other, numbers, clear, want.scale)
+    assert (difference.unequal, difference.compared) == (2, 4)
 
 
 class Odd(nn.Module):

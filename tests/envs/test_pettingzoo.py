@@ -18,6 +18,7 @@ from parl.envs.adapters.pettingzoo import as_team, make_pettingzoo
 from parl.envs.adapters.resilient import resilient
 from parl.envs.factory import make_factory
 from parl.envs.jax_vector import JaxVectorEnv
+from parl.envs.native import translator
 
 
 def names_of(count: int) -> list[str]:
@@ -182,6 +183,41 @@ def test_masks_in_observations_and_infos() -> None:
     np.testing.assert_array_equal(env.reset()["legal"][0], [[1, 0, 1], [0, 1, 0]])
     env = vector(lambda: Zoo([spaces.Box(-1, 1, (2,))] * 2, acts, info_mask=[0, 0, 1]))
     np.testing.assert_array_equal(env.reset()["legal"][0], [[0, 0, 1]] * 2)
+
+
+def test_masks_in_infos_come_with_them() -> None:
+    """Without them an error says so; no illegal action is given."""
+    acts, view = [spaces.Discrete(3)] * 2, np.zeros(2)
+    env = vector(lambda: Zoo([spaces.Box(-1, 1, (2,))] * 2, acts, info_mask=[0, 0, 1]))
+    own = translator(env.spec)
+    obs = {name: view for name in names_of(2)}
+    infos = {name: {"action_mask": np.array([0, 0, 1])} for name in obs}
+    assert own.observe(obs, infos).obs["legal"].tolist() == [[[False, False, True]] * 2]
+    for given in (None, {"agent_0": infos["agent_0"]}):
+        with pytest.raises(SpaceError, match=r"tells agent_\d which actions are legal in its info"):
+            own.observe(obs, given)
+    told = vector(lambda: Zoo([MASKED] * 2, acts, mask=[[1, 0, 1], [0, 1, 0]], info_mask=[1, 1, 1]))
+    assert [one["informed"] for one in told.spec.native["agents"]] == [False, False]
+
+
+def test_in_games_by_turns_who_has_no_mask_is_not_to_move() -> None:
+    own, obs = translator(vector(Counting).spec), {name: np.zeros(1) for name in names_of(2)}
+    seen = own.observe(obs, {"agent_1": {"action_mask": np.ones(4)}})
+    assert seen.asked == [["agent_1"]] and seen.obs["turn"].tolist() == [[False, True]]
+    with pytest.raises(SpaceError, match="agent_0 which actions are legal in its info"):
+        own.observe(obs)
+
+
+def test_who_moved_and_is_shown_something_is_paid() -> None:
+    class Unpaid(Zoo):
+        def step(self, actions: dict[str, Any]) -> Any:
+            obs, _, *rest = super().step(actions)
+            return obs, {"agent_0": 1.0}, *rest
+
+    env = vector(lambda: Unpaid([spaces.Box(-1, 1, (2,))] * 2, [spaces.Discrete(2)] * 2))
+    env.reset()
+    with pytest.raises(EnvError, match="shows agent_1 an observation and pays it no reward"):
+        env.step(np.zeros((1, 2), int))
 
 
 def test_a_mask_without_a_legal_action() -> None:

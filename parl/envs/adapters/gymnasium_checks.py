@@ -84,8 +84,8 @@ def reset_answer(answer: Any, name: str) -> tuple[Any, dict[str, Any]]:
         )
     if not isinstance(answer[1], dict):
         raise EnvError(
-            f"{name} returned the info {answer[1]!r:.60} from reset: it has to be a dict, {{}} where "
-            "there is nothing to tell."
+            f"{name} returned the info {answer[1]!r:.60} from reset: it has to be a dict, "
+            "{} where there is nothing to tell."
         )
     return answer
 

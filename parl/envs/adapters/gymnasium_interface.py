@@ -81,6 +81,7 @@ def describe_team(team: Team) -> dict[str, Any]:
     agents = [
         {"name": name if isinstance(name, str | int) else str(name)}
         | {"observation": describe(seen), "action": describe(taken)}
+        | {"informed": name in team.informed}
         for name, (seen, taken) in zip(team.names, team.roles, strict=True)
     ]
     return {"form": form, "agents": agents}

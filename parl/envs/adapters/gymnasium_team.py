@@ -55,6 +55,7 @@ class Team(gymnasium.Env):
     ):
         roles = list(zip(observation_spaces, action_spaces, strict=True))
         self.roles = roles  # (observation space, action space) of each agent
+        self.informed: set[Any] = set()  # names of those whose masks come in their info
         self.seats = [seat(id, *role) for role in roles]
         self.names = list(names)
         self.index = {name: i for i, name in enumerate(names)}

@@ -13,7 +13,7 @@ from pettingzoo import AECEnv, ParallelEnv
 
 from parl.core.errors import EnvError, MissingPackage, nearest
 from parl.envs import ids
-from parl.envs.adapters.gymnasium_team import Team, flattener, numbers
+from parl.envs.adapters.gymnasium_team import Team, flattener, mask_in, numbers
 
 Flags = set[Any]  # names of agents
 
@@ -132,39 +132,48 @@ class ZooTeam(Team):
                 "cannot be laid out in an array."
             )
         self.env: Any = env
+        state_size, informed = self.probe()
         super().__init__(
             self.called,
             agents,
             [env.observation_space(agent) for agent in agents],
             [env.action_space(agent) for agent in agents],
-            self.probe_state(),
+            state_size,
             turns,
             limit if isinstance(limit, int) else None,
         )
+        self.informed = informed
         self.over = self.members(())  # [N] whose episode is over
         self.away = self.members(())  # those of them that are not listed any more
 
-    def probe_state(self) -> int | None:
-        """The size of the environment's state(); None if it has none or it equals all views.
+    def probe(self) -> tuple[int | None, set[Any]]:
+        """What the starts of two episodes show: the size of state(), whose masks are in infos.
 
-        In mpe2 the state equals all views, and calling state() would compute them twice.
+        The size is None if there is no state() or it equals all views: in mpe2 it does, and calling
+        state() would compute them twice.
         """
-        (state, views), (other, other_views) = (self.start(seed) for seed in (0, 1))
+        (state, views, informed), (other, other_views, later) = map(self.start, (0, 1))
+        informed = informed | later
         if state is None or other is None:
-            return None
+            return None, informed
         same = np.array_equal(state, views) and np.array_equal(other, other_views)
         varies = not np.array_equal(state, other)
-        return None if same and varies else state.size
+        return None if same and varies else state.size, informed
 
-    def start(self, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """(state or None, all views after one another) at the start of an episode."""
+    def start(self, seed: int) -> tuple[np.ndarray | None, np.ndarray, set[Any]]:
+        """(state or None, all views after one another, whose masks infos have) at a start."""
         env = self.env
-        seen, _ = self.opened(seed, None)
+        seen, infos = self.opened(seed, None)
         views = [flattener(env.observation_space(name))[1](seen[name]) for name in seen]
+        told = {
+            name
+            for name in seen
+            if mask_in(seen[name], None) is None and mask_in(None, infos.get(name)) is not None
+        }
         try:
-            return numbers(env.state()), np.concatenate(views)
+            return numbers(env.state()), np.concatenate(views), told
         except (NotImplementedError, AttributeError, TypeError):  # RPS raises the last
-            return None, np.concatenate(views)
+            return None, np.concatenate(views), told
 
     def opened(self, seed: int | None, options: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
         """(observations, infos) of the agents in the game at the start of an episode."""
@@ -261,6 +270,11 @@ class ParallelTeam(ZooTeam):
                 "truncations, infos); the environment speaks an older PettingZoo."
             )
         seen, rewards, terminations, truncations, infos = answer
+        if lost := [name for name in chosen if name in seen and name not in rewards]:
+            raise EnvError(
+                f"{self.called} shows {lost[0]} an observation and pays it no reward: `rewards` "
+                "needs one, of 0 perhaps, for each agent that moved."
+            )
         reward = np.array([rewards.get(name, 0.0) for name in self.names], np.float32)
         cut, alive = self.ended(terminations, truncations), self.remaining()
         moving = alive & self.listed()
