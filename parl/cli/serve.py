@@ -10,8 +10,8 @@ import tyro
 
 from parl.cli.flags import Flags, parse
 from parl.core.errors import ConfigError
-from parl.core.settings import declared
-from parl.runs.fetch import run_path
+from parl.core.settings import declared, path_of
+from parl.core.store import uri_of
 
 if TYPE_CHECKING:
     from parl.deploy.serve.limits import Limits
@@ -85,9 +85,18 @@ def named(text: str) -> tuple[str, Path]:
     """(name, directory) of DIR or NAME=DIR; policy/ in a run has the run's name."""
     name, equals, rest = text.partition("=")
     if equals and not Path(text).exists():
-        return name, run_path(rest)
+        return name, here(rest)
     place = Path(text).absolute()
-    return (place.parent.name if place.name == "policy" else place.name), run_path(text)
+    return (place.parent.name if place.name == "policy" else place.name), here(text)
+
+
+def here(text: str) -> Path:
+    """The directory of a path, or of a copy of the run at a URI, for which alone JAX is loaded."""
+    if not uri_of(text):
+        return path_of(text)
+    from parl.runs.fetch import run_path
+
+    return run_path(text)
 
 
 def of_run(name: str, place: Path, flags: ServeFlags, limits: "Limits") -> "Shelf":

@@ -168,6 +168,12 @@ def running(*arguments: Any) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         child.communicate()
 
 
+def memory_of(process: Any) -> int:
+    """Resident bytes of a process."""
+    pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4096
+
+
 def raw(port: int, data: bytes) -> bytes:
     """What a server sends back until it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import exported, raw, running, token
+from serving import exported, memory_of, raw, running, token
 
 import parl
 from parl.cli import main
@@ -118,6 +118,7 @@ def test_a_server_and_its_client(pendulum: Path, tmp_path: Path) -> None:
         assert refused.value.status == 401
         with Client(url, token=secret.read_text()) as client:
             assert client.is_ready() and (client.act(OBS) == want).all()
+            assert memory_of(child) < 90 << 20  # JAX is not loaded
             one = client.act(OBS[0].astype(np.float16), session="a", first=True)
             assert one.shape == (1,) and one.dtype == np.float32
             with pytest.raises(ServingError, match=r"its shape is \(2, 4\)"):
@@ -128,6 +129,7 @@ def test_a_server_and_its_client(pendulum: Path, tmp_path: Path) -> None:
             (b"\x16\x03\x01\x00\r\n\r\n", b"400"),
             (b"GET / HTTP/9.9\r\n\r\n", b"400"),
             (b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n\x16\x03\r\n\r\n", b"400"),
+            (b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000, b"431"),  # in one piece, or in several
             (b"GET / HTTP/1.1\r\nx: " + b"y" * 300_000, b"431"),
             (
                 b"POST /act HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import ask, changed, exported, raw, running
+from serving import ask, changed, exported, memory_of, raw, running
 
 import parl
 from parl.cli import serve as command
@@ -85,12 +85,6 @@ def test_twenty_hot_reloads_lose_nothing(pendulum: Path, tmp_path: Path) -> None
     assert changes == 20 and 'parl_reloads_total{policy="served",result="served"} 20' in text
     assert min(map(len, seen)) > 100
     print(f"{sum(map(len, seen))} requests, 20 reloads, none lost")
-
-
-def memory_of(process: Any) -> int:
-    """Resident bytes of a process."""
-    pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
-    return int(pages) * 4096
 
 
 def test_a_thousand_odd_requests_leave_no_memory(pendulum: Path) -> None:

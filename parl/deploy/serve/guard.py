@@ -22,6 +22,7 @@ class Connection(HttpToolsProtocol):
     head = 0  # bytes of a head that is not complete; -1 behind it
     waiting: asyncio.TimerHandle | None = None
     is_refused = False
+    has_ended = False  # whether a request ended in the data that are read
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -37,14 +38,15 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.is_refused or self.transport.is_closing():
             return
+        self.has_ended = False
         super().data_received(data)
         if self.head < 0 or self.is_refused or self.transport.is_closing():
             return
-        if not self.head:  # it began in these data, behind whatever came before
-            self.head = 1
+        if not self.head:  # it began in these data, perhaps behind another request
+            self.head = 1 if self.has_ended else len(data)
             self.watch(SECONDS)
-            return
-        self.head += len(data)
+        else:
+            self.head += len(data)
         if self.head > HEAD:
             self.refuse(431, f"the head of a request may have {HEAD:,} bytes.")
 
@@ -56,6 +58,10 @@ class Connection(HttpToolsProtocol):
         self.head = -1
         self.unwatch()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.has_ended = True
+        super().on_message_complete()
 
     def watch(self, seconds: float) -> None:
         """Ends the connection unless a head is complete in time."""
