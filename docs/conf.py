@@ -13,6 +13,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # compiling takes most of the tutorials' time, and tiny networks run fast enough without
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # tutorials share programs
 os.environ["PYTHONPATH"] = os.pathsep.join([str(DOCS.parent), os.environ.get("PYTHONPATH", "")])
 
 import docstrings  # noqa: E402

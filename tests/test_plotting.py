@@ -239,3 +239,6 @@ def test_curves_beyond_the_colours_differ_in_their_dashes(tmp_path):
 def test_a_curve_without_data_is_an_error(tmp_path):
     with pytest.raises(ParlError, match="has no 'eval/return_mean' to draw"):
         plot_curves({"ours": [write(tmp_path, [])]}, tmp_path / "out.png")
+    run = write(tmp_path, ONE_SEED)
+    with pytest.raises(ParlError, match="Did you mean eval/return_mean"):
+        plot_curves({"ours": [run]}, tmp_path / "out.png", key="eval/returnmean")

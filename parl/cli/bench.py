@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.table import Table
 from parl.cli.printing import HELP, console
 from parl.cli.train import TrainFlags, read_command
 from parl.core.settings import declared
+from parl.core.store import refuse_uri
 
 if TYPE_CHECKING:
     from parl.studies.bench import Bench
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
 USAGE = """usage: parl bench ALGO --env ID [flags]
 
 How fast an algorithm trains on an environment, beside the environment alone and the update alone,
-and what share of the time goes where. The last line is one JSON object; nothing is written.
+and what share of the time goes where. The last line is one JSON object. Nothing is written but the
+trace of --profile.
 
   --env ID         HalfCheetah-v5, jax:CartPole-v1, ...
   --seconds S      about how long each of the five measurements takes
+  --profile 0:3    trace three iterations, for ui.perfetto.dev, into profile/ here or in --out
 
 All settings of 'parl train ALGO --env ID --help' go; bench is for fused and host execution."""
 
@@ -41,8 +45,12 @@ def run(arguments: list[str]) -> int:
     from parl.studies.bench import bench
 
     flags: Any = command.flags
-    found = bench(command.algorithm, command.env, flags.seconds, **command.keywords)
+    place = flags.out or Path()
+    refuse_uri(place, "a trace")
+    found = bench(command.algorithm, command.env, flags.seconds, place, **command.keywords)
     show(found)
+    if found.trace:
+        print(found.trace)
     print(json.dumps(found.as_json()))
     return 0
 

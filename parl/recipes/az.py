@@ -2,6 +2,11 @@
 
 Rollouts are longer than games where their length is known, so that most moves learn from how their
 game ended.
+
+What differs from the paper: the rules of the game take the place of a learned model, as in
+AlphaZero, and networks are dense. AdamW learns at a constant rate. A tenth of the moves are drawn
+uniformly, and what a search has found stands for the outcome before one. The values of a
+position's moves are not stretched to their full range, which noise would fill.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,9 @@
 
 By default it asks for the best return in the data, and sees returns as shares of the largest.
 Observations are normalised by the moments of the data.
+
+What differs from the paper: the return to ask for and its scale come from the data, where the
+paper gives numbers for each environment.
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,11 @@
 The settings are our own, found on Leduc poker: large batches, returns without discount, and a
 magnet that is uniform and fades. R-NaD, arXiv:2206.15378, is `--magnet-every 100
 --transform-rewards --magnet-cost 0.2 --magnet-cost-end 0.2`.
+
+What differs from the papers: PPO's clipped surrogate and several epochs stand for the linear term,
+advantages are standardised, and alpha falls geometrically over the run. R-NaD's paper learns by
+V-trace and NeuRD and moves smoothly from one magnet to the next; here it is PPO, and the magnet is
+copied.
 """
 
 from dataclasses import dataclass

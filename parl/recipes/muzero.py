@@ -4,6 +4,9 @@ The unroll of 5 steps, the transform of values and the weight of their loss are 
 Schrittwieser et al. 2020 and 2021; all policies are found anew, as there in the limit. With few
 actions and values that still say little, the search would settle on one action for good: values
 that differ by less than `least_range` count by what they differ, and some moves are random.
+
+What differs from the papers: dense networks, AdamW at a constant rate, windows drawn uniformly
+rather than by priority, and a target network that moves slowly instead of being copied.
 """
 
 from dataclasses import dataclass

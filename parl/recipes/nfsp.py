@@ -1,6 +1,10 @@
 """NFSP, Heinrich and Silver 2016, arXiv:1603.01121, with double Q-learning as the response.
 
 The settings are our own: Adam, segments of some steps in replay, and rates that fall to 0.
+
+What differs from the paper: the response is double Q-learning whose network may serve both
+players, with Adam in place of SGD; many games are played at once; and the reservoir holds 500,000
+rows, not two million. The share of play by the response, 0.1, is the paper's.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,11 @@
 
 A response is learned in `response_rollouts`, over which its learning rate falls to 0, and the
 payoffs of the pools are measured in `measure_rollouts`. The settings are our own.
+
+What differs from the paper: the mixtures are an equilibrium of the measured payoffs, found by
+regret matching, where the paper has projected replicator dynamics that keep exploring. Responses of
+both players are learned at once. Beyond `responses` a new one replaces the least used. There is no
+hierarchy of parallel levels.
 """
 
 from dataclasses import dataclass

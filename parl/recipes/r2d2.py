@@ -4,6 +4,11 @@ Dueling networks, prioritised windows and values on the scale of a square root a
 vectors the network, its learning rate and the slowly moving target are those of `dqn`; windows are
 shorter than the paper's 120 steps, as episodes are. Environments explore less and less, as actors
 do in the paper.
+
+What differs from the paper: the network does not see the last action and reward, vectors have a
+GRU of 64 features in place of an LSTM of 512, priorities have an exponent of 0.6 rather than 0.9,
+and on vectors the learning rate falls to 0. Actors and a replay of their own machines are an
+execution (`--actors`, `--replay-shards`), not a part of the algorithm.
 """
 
 from dataclasses import dataclass

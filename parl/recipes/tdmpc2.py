@@ -1,7 +1,10 @@
 """TD-MPC2 as in Hansen et al. 2024, app. H, with networks of 128 units in place of 512.
 
-Episodes that terminate are not modelled: plans go on as if they did not. Critics have no dropout.
 Rewards and values are histograms of 101 values, evenly spaced in symlog.
+
+What differs from the paper: one task at a time, without task embeddings. Critics have no dropout.
+The action is the mean of the plan, where the paper draws one of the best sequences. Episodes that
+terminate are not modelled: plans go on as if they did not.
 """
 
 from dataclasses import dataclass

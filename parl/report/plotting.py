@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from parl import ops
-from parl.core.errors import ParlError
+from parl.core.errors import ParlError, nearest
 from parl.core.files import writing
 from parl.report.metrics import read_metrics
 from parl.report.progress import short
@@ -167,9 +167,11 @@ def series_of(run: str | Path | Series, key: str) -> Series:
     if not isinstance(run, str | Path):
         return run
     run_dir = Path(run)
-    found = series(read_metrics(run_dir), key)
+    records = read_metrics(run_dir)
+    found = series(records, key)
     if not len(found[0]):
-        raise ParlError(f"{run_dir} has no '{key}' to draw.")
+        hint = nearest(key, {name for record in records for name in record})
+        raise ParlError(f"{run_dir} has no '{key}' to draw.{hint}")
     return found
 
 
@@ -313,8 +315,8 @@ def heat_map(
     """The picture of a matrix [R, R] with its numbers; colours are scaled to `limits`."""
     from matplotlib.figure import Figure
 
-    size = 2.4 + 0.9 * len(matrix)
-    figure = Figure(figsize=(size + 1.2, size), dpi=150, layout="constrained")
+    size, beside = 2.4 + 0.9 * len(matrix), 0.06 * max(map(len, names))  # inches; of the names
+    figure = Figure(figsize=(size + 1.2 + beside, size + beside / 2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(matrix, cmap="RdBu", vmin=limits[0], vmax=limits[1])
     middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2

@@ -38,6 +38,7 @@ def along_figure(axis: Axis, returns: np.ndarray, title: str, subtitle: str) -> 
         floor = np.full((~good).sum(), np.nanmin(returns))
         axes.plot(axis.values[~good], floor, "x", color=COLORS[1], label="diverged")
     decorate(axes, "return", axis.name)
+    axes.margins(x=0.05)  # room for the number below the last mark
     if axis.choices:
         axes.set_xticks(range(len(axis.choices)), axis.choices)
     elif axis.log:

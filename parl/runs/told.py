@@ -12,12 +12,15 @@ from parl.runs.config import RunSettings
 
 
 def changed(config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(name, value, default) of settings that are not the recipe's for this environment."""
-    ours = dataclasses.asdict(RunSettings())
+    """(name, value, default) of settings that are not the recipe's for this environment.
+
+    What the run filled in by itself, such as when it evaluates, is none of them.
+    """
+    ours, filled = dataclasses.asdict(RunSettings()), filled_in(config)
     found = [
         (name, config[name], ours[name])
         for name in ours
-        if name in config and plain(config[name]) != plain(ours[name])
+        if name in config and plain(config[name]) not in (plain(ours[name]), filled.get(name, ours))
     ]
     if not config.get("spec"):
         return found
@@ -32,11 +35,9 @@ def changed(config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
 
 def command(config: Mapping[str, Any]) -> str:
     """The command that trains such a run: its settings that differ from the defaults."""
-    filled = filled_in(config)
     words = ["parl", "train", config["algorithm"], "--env", config["env"]]
     for name, value, _ in changed(config):
-        if name not in filled or plain(value) != filled[name]:
-            words += flag(name, value)
+        words += flag(name, value)
     return shlex.join(words)
 
 

@@ -6,6 +6,7 @@ T rollout length, B environments, K seeds; times are those of all seeds together
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,10 @@ from parl.core.errors import ConfigError
 from parl.core.types import Array, Rollout
 from parl.envs import jax_vector
 from parl.runs.build import Parts, resolve
-from parl.runs.config import RUN_FIELDS, RunConfig
+from parl.runs.config import RUN_FIELDS, RunConfig, profiled
 from parl.runs.executions import make_execution
 from parl.runs.preparation import prepare
+from parl.runs.profile import Profiler
 
 ROUNDS = 5  # of each measurement; the fastest one counts, as other programs only slow it down
 # the parts of an iteration; those further in are parts of the one above
@@ -51,6 +53,7 @@ class Bench(NamedTuple):
     env_steps: int  # of all seeds in one iteration
     updates: int  # of all seeds in one iteration
     seconds: dict[str, float]  # by the names of PARTS
+    trace: str = ""  # what was traced, and where that lies
 
     @property
     def steps_per_s(self) -> float:
@@ -83,10 +86,13 @@ class Bench(NamedTuple):
         }
 
 
-def bench(algorithm: Any, env: Any, seconds: float = 1.0, **settings: Any) -> Bench:
+def bench(
+    algorithm: Any, env: Any, seconds: float = 1.0, traces: Path = Path(), **settings: Any
+) -> Bench:
     """Measures an algorithm on an environment for about `seconds` each of five times, compiled.
 
-    Settings are those of `parl.train`. On Ray and on data there is no such measurement:
+    Settings are those of `parl.train`; as many iterations as `profile` names are traced into
+    profile/ of `traces` once all is measured. On Ray and on data there is no such measurement:
     ConfigError.
     """
     given = {name: settings.pop(name) for name in RUN_FIELDS & settings.keys()}
@@ -100,7 +106,8 @@ def bench(algorithm: Any, env: Any, seconds: float = 1.0, **settings: Any) -> Be
         )
     execution: Any = make_execution(parts)
     try:
-        return measured(parts, execution, seconds)
+        found = measured(parts, execution, seconds)
+        return found._replace(trace=traced(execution, len(profiled(config.profile)), traces))
     finally:
         execution.close()
 
@@ -126,6 +133,19 @@ def measured(parts: Parts, execution: Fused | Pooled, seconds: float) -> Bench:
         seeds * updates,
         {name: found[name] for name in PARTS},
     )
+
+
+def traced(execution: Fused | Pooled, iterations: int, place: Path) -> str:
+    """Traces so many iterations by JAX's profiler; says where that lies."""
+    if not iterations:
+        return ""
+    profiler = Profiler(range(iterations), place)
+    profiler.at(0)
+    try:
+        execution.advance(iterations)
+    finally:
+        said = profiler.end()
+    return said
 
 
 def repeated(piece: Callable[[], Any]) -> Piece:

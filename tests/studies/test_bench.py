@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -56,12 +57,14 @@ def test_the_environment_takes_its_time_on_the_host() -> None:
 
 
 @pytest.mark.slow
-def test_fused_seeds_and_the_command(capsys: Any) -> None:
+def test_fused_seeds_and_the_command(tmp_path: Path, capsys: Any) -> None:
     flags = [
         f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "hidden"
     ]
     command = ["bench", "ppo", "--env", "jax:CartPole-v1", "--hidden", "4", "--num-seeds", "2"]
-    assert main([*command, "--seconds", "0.05", *flags]) == 0
+    traces = ["--profile", "0:2", "--out", str(tmp_path)]
+    assert main([*command, "--seconds", "0.05", *flags, *traces]) == 0
+    assert len(list((tmp_path / "profile").rglob("perfetto_trace.json.gz"))) == 1
     *table, last = capsys.readouterr().out.strip().splitlines()
     told = json.loads(last)
     found = Bench(**{name: told[name] for name in Bench._fields})
