@@ -129,12 +129,18 @@ ASIDE = {
     ),
     *("log", "log_info", "eval_every", "eval_episodes", "eval_max_steps", "absolute_episodes"),
     *("keep", "checkpoint_every", "checkpoint_replay", "max_hours", "record", "store"),
+    *("profile", "profile_worker", "metrics_port"),
 }
 
 
 def described(run: FoundRun) -> dict[str, Any]:
     """Algorithm, environment and all settings of a run, flat, without its seeds."""
-    own = {name: value for name, value in run.config.items() if name not in {"settings", *ASIDE}}
+    config, aside = run.config, {"settings", *ASIDE}
+    if config.get("schedule_steps") == config.get("steps"):
+        aside.add("schedule_steps")  # follows from the length
+    if config.get("opponent") != "pool":
+        aside.add("admit_every")  # says nothing
+    own = {name: value for name, value in config.items() if name not in aside}
     return {"env": run.config["env"], **own, **run.config.get("settings", {})}
 
 
@@ -180,7 +186,8 @@ def settings_within(runs: Sequence[FoundRun]) -> list[str]:
 def label_of(run: FoundRun, names: Sequence[str]) -> str:
     """A group's name, such as 'ppo, learning_rate 0.001'."""
     values = described(run)
-    told = [f"{name} {values[name]}" for name in names if name != "algorithm" and name in values]
+    shown = {name: "none" if value == "" else value for name, value in values.items()}
+    told = [f"{name} {shown[name]}" for name in names if name != "algorithm" and name in shown]
     return ", ".join(
         [run.config["algorithm"], *told] if "algorithm" in names or not names else told
     )

@@ -14,7 +14,7 @@ from parl.core.errors import ConfigError
 from parl.core.locks import Lock
 from parl.report.plotting import clock, curves_figure, smoothed
 from parl.studies.compare import compare, latex, markdown, read_limits
-from parl.studies.find import find_runs, grouped, read_run
+from parl.studies.find import differing, find_runs, grouped, read_run
 
 
 def write(
@@ -177,6 +177,17 @@ def test_the_commands(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     ):
         assert main(words) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_follows_from_the_length_is_no_difference(tmp_path: Path) -> None:
+    for steps in (100, 200):
+        file = write(tmp_path / str(steps), [1.0], steps=steps) / "config.json"
+        follows = {"schedule_steps": steps, "admit_every": steps // 50, "profile": f"0:{steps}"}
+        config = json.loads(file.read_text()) | {"steps": steps, "init_from": ""} | follows
+        file.write_text(json.dumps(config))
+    runs = find_runs([tmp_path])
+    assert differing(runs) == ["steps"] and list(grouped(runs)) == ["steps 100", "steps 200"]
+    assert list(grouped(runs, "init_from")) == ["init_from none"]
 
 
 def test_show_tells_what_is_not_the_recipes_own(tmp_path: Path, capsys: Any) -> None:
