@@ -12,7 +12,8 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # compiling takes most of the tutorials' time, and tiny networks run fast enough without
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # tutorials share programs
 os.environ["PYTHONPATH"] = os.pathsep.join([str(DOCS.parent), os.environ.get("PYTHONPATH", "")])
 
