@@ -1,6 +1,7 @@
 """Commands and calls that documents print are ones that the program takes; none of them is run."""
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -99,14 +100,14 @@ def refused(words: list[str], found: list[Any]) -> str:
         return ""  # these have no flags, and would do something
     del found[:]
     try:
-        dispatch(words)
-    except Parsed:
+        with contextlib.suppress(Parsed):
+            dispatch(words)
+            return "it was not parsed"
         if over := getattr(found[-1], "over", "") if found else "":
-            read_space(over, recipe_class(words[1])())
-        return ""
+            read_space(over, without_environment(*words)[1])
     except ConfigError as error:
         return str(error)
-    return "it was not parsed"
+    return ""
 
 
 def test_commands_in_blocks_are_taken(parsed: list[Any]) -> None:
@@ -160,8 +161,11 @@ PYTHON = re.compile(r"^```(?:python|\{code-cell\} python3)\n(.*?)^```", re.DOTAL
 def calls(text: str) -> Iterator[tuple[str, list[str]]]:
     """Names of `parl` that the blocks of a document call, with the keywords that they give."""
     for block in PYTHON.findall(text):
-        code = "" if block.startswith("%%") else block
-        for node in ast.walk(ast.parse(code)):
+        try:
+            found = ast.walk(ast.parse(block))
+        except SyntaxError:  # a cell of IPython's, or an outline
+            continue
+        for node in found:
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("parl."):
                 yield ast.unparse(node.func)[5:], [each.arg for each in node.keywords if each.arg]
 
