@@ -46,6 +46,7 @@ suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900  # of a cell, also on a machine that is busy
 nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings of the machine that builds
 nb_execution_in_temp = True
 
 # docstrings: plain English

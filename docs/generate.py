@@ -7,7 +7,7 @@ writes docs/algorithms, environments, api and about, as the build does itself.
 
 import ast
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import re
 import shutil
@@ -118,14 +118,15 @@ their reasons from its recipe, and the rows of [all results](../about/results.md
 def algorithm_page(name: str) -> str:
     """All that there is to know about an algorithm."""
     recipe: Any = recipe_class(name)
-    algorithm = type(default_algorithm(recipe))
+    default = default_algorithm(recipe)
+    algorithm = around(name, type(default))
     module = importlib.import_module(algorithm.__module__)
     origin = importlib.import_module(recipe.__module__)
     parts = [
         f"# {name}",
         linked(recipe.__doc__ or ""),
         command(name, recipe),
-        facts(recipe, algorithm),
+        facts(recipe, default if algorithm is type(default) else algorithm(default)),
         "## Paper and equations",
         markdown(module.__doc__ or ""),
         *equations(algorithm),
@@ -142,6 +143,15 @@ def algorithm_page(name: str) -> str:
 def default_algorithm(recipe: Any) -> Any:
     """The algorithm of a recipe with its default settings."""
     return next(f.default for f in dataclasses.fields(recipe) if f.name == "algorithm")
+
+
+def around(name: str, inner: type) -> type:
+    """The algorithm of that name where it is one around another, such as PSRO, else `inner`."""
+    home = f"parl.algorithms.{name}"
+    if importlib.util.find_spec(home) is None:
+        return inner
+    members = {key.lower(): found for key, found in vars(importlib.import_module(home)).items()}
+    return members.get(name.replace("_", ""), inner)
 
 
 def serves(recipe: Any) -> str:

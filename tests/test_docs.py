@@ -128,6 +128,8 @@ def test_every_algorithm_has_its_page() -> None:
     assert "https://arxiv.org/abs/1707.06347" in ppo and "Eq. 9: clipped surrogate" in ppo
     assert "| `clip` | `0.2` | `0.2` | `0.1` | Clipping range" in ppo
     assert "| `parl train ppo --env Hopper-v5 --steps 1000000" in ppo
+    psro = generated()["algorithms/psro"]
+    assert "Policy-space response oracles" in psro and "On Ray:** synchronously." in psro
 
 
 def test_every_name_of_the_interface_is_told() -> None:
