@@ -28,8 +28,15 @@ FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 STANDS_FOR = {"auto": "ppo"}  # any algorithm would do
-FOREIGN = {  # flags of other programs: Slurm's, Ray's, git's, Sphinx's, pytest's
-    "docs/cluster.md": {"--export", "--signal", "--nodes", "--ntasks", "--oversubscribe"},
+FOREIGN = {  # flags of other programs: CleanRL's, and those of our scripts
+    "docs/start/migration.md": {
+        *("--env-id", "--total-timesteps", "--num-steps", "--update-epochs", "--num-minibatches"),
+        *("--anneal-lr", "--gae-lambda", "--clip-coef", "--ent-coef", "--vf-coef"),
+        *("--track", "--capture-video"),
+    },
+    "docs/serve.md": {"--requests", "--rounds", "--only"},
+    "docs/submit.md": {"--run"},
+    "README.md": {"--algorithm"},
 }
 
 
@@ -69,7 +76,7 @@ def words_of(command: str) -> list[str]:
     return [STANDS_FOR.get(word, word) for word in words if word not in ("...", "&")]
 
 
-def without_environment(verb: str, algorithm: str, *rest: Any) -> tuple[None, Any]:
+def without_environment(verb: str, algorithm: str = "ppo", *rest: Any) -> tuple[None, Any]:
     """The recipe of an algorithm; no environment is opened, and one of the user's own is PPO's."""
     shape: Any = recipe_class("ppo" if is_path(algorithm) else algorithm)
     return None, shape()
@@ -166,8 +173,9 @@ def calls(text: str) -> Iterator[tuple[str, list[str]]]:
         except SyntaxError:  # a cell of IPython's, or an outline
             continue
         for node in found:
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("parl."):
-                yield ast.unparse(node.func)[5:], [each.arg for each in node.keywords if each.arg]
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if isinstance(node, ast.Call) and re.fullmatch(r"parl(\.\w+)+", name):
+                yield name[5:], [each.arg for each in node.keywords if each.arg]
 
 
 def odd_call(name: str, keywords: list[str], known: set[str]) -> str:
@@ -176,8 +184,9 @@ def odd_call(name: str, keywords: list[str], known: set[str]) -> str:
         found = any(name.startswith(f"{each}.") for each in (*parl.HOMES, "ops", "envs", "models"))
         return "" if found else f"there is no parl.{name}"
     taken = inspect.signature(getattr(parl, name)).parameters
-    any_setting = any(each.kind is each.VAR_KEYWORD for each in taken.values())
-    allowed = {*taken} | (known if any_setting else set())
+    allowed = {*taken}
+    if any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        allowed |= known if "settings" in taken else {*keywords}
     return ", ".join(f"parl.{name} takes no {each}" for each in keywords if each not in allowed)
 
 

@@ -7,6 +7,7 @@ has seen, and those returns are what is told.
 
 import contextlib
 import json
+import time
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -31,6 +32,7 @@ from parl.studies.sweep import STUDY, claim, description, directory, recipe_of, 
 from parl.studies.trial import Trial
 
 JOURNAL, BEST = "journal.log", "best.yaml"
+TELLING_S = 1.0  # seconds in which a process tells the study of a run that has ended
 RUNGS = 3  # evaluations before the first of which no trial is pruned, and the factor of later ones
 
 
@@ -165,14 +167,15 @@ def work(plan: Plan, sample_seed: int | None, quiet: bool) -> Tuned:
     """Runs trials until the study has enough, then the finals, unless another process does."""
     study = open_study(plan, sample_seed)
     say = print if not quiet else lambda line: None
-    for number in abandoned(plan, study):
-        say(f"trial {number} was broken off: it goes on")
-        finish(plan, study, number, chosen_of(plan, study.trials[number]), None, say)
-    while sum(trial.state.name != "FAIL" for trial in study.trials) < plan.num_trials:
-        if len(study.trials) >= 2 * plan.num_trials:
-            raise ConfigError(f"half of the trials in {plan.path} diverged: narrow the space.")
-        trial = study.ask()
-        finish(plan, study, trial.number, suggested(plan, trial), trial, say)
+    taken_over(plan, study, say)
+    while True:
+        while sum(trial.state.name != "FAIL" for trial in study.trials) < plan.num_trials:
+            if len(study.trials) >= 2 * plan.num_trials:
+                raise ConfigError(f"half of the trials in {plan.path} diverged: narrow the space.")
+            trial = study.ask()
+            finish(plan, study, trial.number, suggested(plan, trial), trial, say)
+        if not taken_over(plan, study, say):  # processes may have been killed in the meantime
+            break
     busy = [trial.number for trial in study.trials if trial.state.name == "RUNNING"]
     finals = []
     if not busy:
@@ -180,6 +183,22 @@ def work(plan: Plan, sample_seed: int | None, quiet: bool) -> Tuned:
     else:
         say(f"trials {', '.join(map(str, busy))} are at work elsewhere, where the best are judged")
     return told(plan, study, finals)
+
+
+def taken_over(plan: Plan, study: Any, say: Any) -> list[int]:
+    """Goes on with the trials that no process is training any more; returns them.
+
+    A run that has just ended is not locked either: what is left stays so for a moment.
+    """
+    if not (first := abandoned(plan, study)):
+        return []
+    time.sleep(TELLING_S)
+    with only_one(plan.path / "abandoned.lock") as mine:
+        found = [number for number in abandoned(plan, study) if number in first] if mine else []
+        for number in found:
+            say(f"trial {number} was broken off: it goes on")
+            finish(plan, study, number, chosen_of(plan, study.trials[number]), None, say)
+    return found
 
 
 def abandoned(plan: Plan, study: Any) -> list[int]:

@@ -68,6 +68,23 @@ def test_a_trial_that_was_broken_off_goes_on(tmp_path: Path) -> None:
     assert tune.abandoned(plan, study) == [] and len(study.trials) == 1
 
 
+def test_a_process_that_dies_meanwhile_leaves_its_trial_to_the_last(tmp_path: Path) -> None:
+    space = {"learning_rate": Range(1e-4, 1e-2, True)}
+    lock = tmp_path / "trials" / "0000" / tune.LOCK
+
+    def dies(line: dict) -> None:  # of another process: nobody holds its lock any more
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+
+    settings = JUDGED | {"on_record": dies}
+    plan = tune.Plan(tmp_path, "ppo", "jax:CartPole-v1", space, 2, settings, False, 1, 1)
+    study = tune.open_study(plan, 0)
+    tune.suggested(plan, study.ask())
+    assert tune.abandoned(plan, study) == []  # it has not begun to train
+    done = tune.work(plan, 0, quiet=True)
+    assert len(done.trials) == len(study.trials) == 2 and len(done.finals) == 1
+
+
 class Trial:
     """Stands for a trial of Optuna that is pruned at its second report."""
 
