@@ -41,6 +41,13 @@ except ParlError as error:
 """
 
 
+# and starts itself, which nobody may not where root's homes are on the way to it
+IMPORTS = (
+    "import subprocess, sys, ray, jax, parl.core.errors; "
+    "subprocess.run([sys.executable, '-c', ''], check=True)"
+)
+
+
 def nobodys_python() -> str:
     """A Python with which nobody can import what is tested; empty where there is none."""
     if os.getuid() != 0 or shutil.which("setpriv") is None:
@@ -48,7 +55,7 @@ def nobodys_python() -> str:
     system = f"/usr/bin/python3.{sys.version_info.minor}"
     env = os.environ | {"PYTHONPATH": PATH}
     for python in (sys.executable, system):
-        command = [*AS, python, "-c", "import ray, jax, parl.core.errors"]
+        command = [*AS, python, "-c", IMPORTS]
         if subprocess.run(command, cwd="/", env=env, capture_output=True).returncode == 0:
             return python
     return ""
