@@ -13,7 +13,7 @@ from small import SMALL
 import parl
 from parl.core.errors import ConfigError
 from parl.studies import tune
-from parl.studies.space import Choices, Range
+from parl.studies.space import Choices, Range, Space
 
 pytest.importorskip("optuna")
 JUDGED = SMALL | {"eval_episodes": 1}
@@ -69,7 +69,7 @@ def test_a_trial_that_was_broken_off_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_meanwhile_leaves_its_trial_to_the_last(tmp_path: Path) -> None:
-    space = {"learning_rate": Range(1e-4, 1e-2, True)}
+    space: Space = {"learning_rate": Range(1e-4, 1e-2, True)}
     lock = tmp_path / "trials" / "0000" / tune.LOCK
 
     def dies(line: dict) -> None:  # of another process: nobody holds its lock any more
