@@ -46,6 +46,7 @@ def test_every_example_is_run_by_a_test():
         assert f'"{file.stem}"' in here or f"from {file.stem} import main" in here, file
 
 
+@pytest.mark.slow
 def test_own_model(tmp_path, monkeypatch, capsys):
     run_example("own_model", tmp_path / "run", monkeypatch, 1_024)
     said = capsys.readouterr().out

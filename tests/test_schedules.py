@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import quick
 
 import parl
 from parl.algorithms.wrappers.base import AlgorithmWrapper
@@ -31,6 +32,7 @@ FALLING = [
     if "anneal" in recipe_class(name)().types()  # pyright: ignore
 ]
 SCHEDULED = [*FALLING, "simbav2", "flashsac"]
+KINDS = "ppo", "dqn", "qmix", "nfsp", "flashsac"  # one of each way to a schedule
 
 
 def config(name: str, steps: int, **changes: Any) -> RunConfig:
@@ -72,7 +74,7 @@ def at_count(state: Any, count: int) -> Any:
     return jax.tree.map(move, state, is_leaf=is_schedule)
 
 
-@pytest.mark.parametrize("name", SCHEDULED)
+@pytest.mark.parametrize("name", quick(SCHEDULED, *KINDS))
 def test_a_stretched_schedule_is_that_of_a_fresh_run_of_the_length(name: str) -> None:
     fresh = resolve(config(name, LONG)).config
     longer = extended(resolve(config(name, SHORT)).config, LONG, None, SHORT)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from marks import quick
+from marks import quick, slow
 from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes
 from tiny import CONTROL, Case, make, params_of
 
@@ -23,7 +23,7 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
     assert report.metrics.keys() >= ({"loss"} if clones else {"critic_loss", "td_error"})
 
 
-@pytest.mark.parametrize("execution", ["fused", "host", "offline"])
+@pytest.mark.parametrize("execution", ["fused", "host", slow("offline")])
 @pytest.mark.parametrize("name", quick(CONTROL, "td3"))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     case = Case(name, execution, 1)

@@ -22,6 +22,8 @@ from parl.runs.config import RunConfig
 
 IDS = {"continuous": "jax:Pendulum-v1", "discrete": "jax:CartPole-v1", "team": "jax:simple_spread"}
 IDS |= {"game": "jax:tic_tac_toe"}
+# one of each kind of recipe
+KINDS = "ppo", "dqn", "sac", "es", "crossq", "tdmpc2", "dt", "mappo", "qmix", "maddpg", "az", "psro"
 
 
 def env_for(algorithm: str) -> str:
@@ -31,7 +33,7 @@ def env_for(algorithm: str) -> str:
     return IDS["discrete" if Discrete in recipe.serves else "continuous"]
 
 
-@pytest.mark.parametrize("algorithm", RECIPES)
+@pytest.mark.parametrize("algorithm", quick(RECIPES, *KINDS))
 def test_two_resolves_of_a_recipe_have_one_structure(algorithm: str) -> None:
     """Whatever the learning rate: it is a leaf, and so is every other number with a fraction."""
 

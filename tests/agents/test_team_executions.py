@@ -15,7 +15,7 @@ import pytest
 from marks import quick, slow
 from same import assert_alone_as_among_several, assert_fused_is_host, assert_resumes
 from team_games import Scatter
-from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make
+from tiny import ENVS, NUM_ENVS, SEEDS, TEAM, Case, make, make_learner
 
 from parl.agents.execution.fused import Fused
 from parl.agents.execution.protocol import act
@@ -45,7 +45,7 @@ def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
 
 
 def test_random_actions_of_all_agents_are_legal() -> None:
-    env, learner = ENVS["qmix"], make(Case("qmix", "fused", 1)).learner
+    env, learner = ENVS["qmix"], make_learner("qmix")
     algorithm = learner.algorithm
 
     @jax.jit
@@ -63,7 +63,7 @@ def test_random_actions_of_all_agents_are_legal() -> None:
 def test_evaluation_keeps_each_agents_return() -> None:
     """Both ways of playing agree; an agent that is not there is paid nothing."""
     env = ENVS["maddpg"]
-    algorithm = make(Case("maddpg", "fused", 1)).learner.algorithm
+    algorithm = make_learner("maddpg").algorithm
     start = jax.jit(lambda key: algorithm.policy(algorithm.init(key, env.spec)))
     policy = start(jax.random.key(0))
     evaluator = Evaluator(from_jax(env), algorithm, 100)

@@ -33,7 +33,7 @@ from parl.ops.distributions import Categorical
 from parl.recipes import RECIPES
 
 QUICK = (
-    "simbav2 Box", "mappo gru groups", "ppo lstm", "ppo MultiDiscrete mask", "ppo dict with image",
+    "simbav2 Box", "mappo gru groups", "ppo MultiDiscrete mask", "ppo dict with image",
     "sac normalized", "ppo bounds", "dqn Discrete",
 )  # fmt: skip
 ALL = quick(policies.CASES, *QUICK)
