@@ -148,7 +148,7 @@ def network(recurrent: bool) -> Agents:
 
 @pytest.mark.parametrize("turns", [slow(False), True])
 @pytest.mark.parametrize(
-    "mixer", [Sum(), Independent(), QMixer(2, 3)], ids=lambda m: type(m).__name__
+    "mixer", [slow(Sum()), Independent(), QMixer(2, 3)], ids=lambda m: type(m).__name__
 )
 def test_who_does_not_act_changes_nothing(mixer: Any, turns: bool) -> None:
     algorithm = QMIX(q=network(recurrent=mixer == Sum()), mixer=mixer)
