@@ -13,6 +13,7 @@ import multiprocessing
 import multiprocessing.util  # its own exit, which waits for processes, comes after ours
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from parl.core import errors
@@ -268,19 +270,14 @@ class Worker:
         self.name = f"environments {part.start} to {part.stop - 1}"
         self.signs: Any = SPAWN.RawValue("Q")
         self.pipe, theirs = SPAWN.Pipe()
+        place = part.stop - part.start, part.start
         self.process = SPAWN.Process(
             target=serve,
-            args=(rows, part.stop - part.start, part.start, theirs, self.signs, os.getpid()),
+            args=(by_value(rows, id), *place, theirs, self.signs, os.getpid()),
             name=self.name,
         )
-        try:
-            with on_cpu():
-                self.process.start()
-        except Exception as error:  # whatever pickling says
-            raise ConfigError(
-                f"{id} cannot be sent to environment workers: {error}; give a function or class of "
-                "a module, or its name, or train with env_workers=0."
-            ) from error
+        with on_cpu(), script_unseen():
+            self.process.start()
         theirs.close()
 
     @property
@@ -320,13 +317,7 @@ class Worker:
     def ended(self) -> Lost:
         """The error of a process that is gone."""
         self.process.join(CLOSING)
-        lost = ended(self)
-        if self.exit_code != 1:
-            return lost
-        return Lost(
-            lost.reason,
-            "; where it could not start, a script needs its start below if __name__ == '__main__':",
-        )
+        return ended(self)
 
     def dismiss(self) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -346,6 +337,33 @@ class Worker:
         self.pipe.close()
 
 
+def by_value(rows: Rows, id: str) -> bytes:
+    """The maker of environments, with functions and classes of the user's script in it.
+
+    Raises ConfigError where it holds what cannot be sent.
+    """
+    try:
+        return cloudpickle.dumps(rows)
+    except Exception as error:  # whatever pickling says
+        said = str(error).splitlines() or [type(error).__name__]
+        raise ConfigError(
+            f"{id} cannot be sent to environment workers: {said[0]}; make what cannot be in "
+            "__init__ or in the function, give its name, module:attribute, or use env_workers=0."
+        ) from error
+
+
+@contextlib.contextmanager
+def script_unseen() -> Iterator[None]:
+    """Processes that are started within this do not run the user's script from its top again."""
+    script = vars(sys.modules["__main__"])
+    kept = {name: script[name] for name in ("__spec__", "__file__") if name in script}
+    script.update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        script.update(kept)
+
+
 @contextlib.contextmanager
 def on_cpu() -> Iterator[None]:
     """What is started within this leaves accelerators alone."""
@@ -362,8 +380,11 @@ def on_cpu() -> Iterator[None]:
 # --- in the process ------------------------------------------------------------------------------
 
 
-def serve(rows: Rows, count: int, start: int, pipe: Connection, beats: Any, parent: int) -> None:
-    """Answers until the pipe is closed or the parent is gone. Signals are the parent's business."""
+def serve(made: bytes, count: int, start: int, pipe: Connection, beats: Any, parent: int) -> None:
+    """Answers until the pipe is closed or the parent is gone. Signals are the parent's business.
+
+    `made` is what `by_value` gives.
+    """
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)
     threading.Thread(target=tell, args=(beats, parent), daemon=True).start()
@@ -373,7 +394,7 @@ def serve(rows: Rows, count: int, start: int, pipe: Connection, beats: Any, pare
         while call != "close":
             try:
                 if call == "make":
-                    env, answer = rows(count, start), None
+                    env, answer = cloudpickle.loads(made)(count, start), None
                 else:
                     answer = performed(env, call, argument)
                 pipe.send((None, answer))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import Any
 
@@ -170,6 +171,49 @@ def test_a_run_learns_the_same(tmp_path):
     assert one.result["params_sha256"] == two.result["params_sha256"]
 
 
+def test_a_script_needs_no_guard(tmp_path):
+    """Its functions go by value, and it does not run again in the processes."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import gymnasium
+        import numpy as np
+        from parl.core.spec import Box, Discrete, EnvSpec
+        from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
+        from parl.envs.processes import ProcessVectorEnv
+
+        print("once")
+        LENGTH = 3
+
+        class Own(gymnasium.Env):
+            observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+            action_space = gymnasium.spaces.Discrete(2)
+
+            def reset(self, *, seed=None, options=None):
+                self.time = 0
+                return np.zeros(2, np.float32), {}
+
+            def step(self, action):
+                self.time += 1
+                return np.zeros(2, np.float32), float(LENGTH), self.time == LENGTH, False, {}
+
+        rows = lambda count, start: GymnasiumVectorEnv(lambda: Own(), count, start)
+        env = ProcessVectorEnv(rows, rows(1, 0).spec, 2, 2)
+        env.reset()
+        steps = [env.step(np.zeros(2, int)) for _ in range(3)]
+        print([step.reward.tolist() for step in steps], steps[-1].terminated.tolist())
+        env.close()
+        """)
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["once", f"{[[3.0, 3.0]] * 3} [True, True]"], done.stderr
+
+
+def holding(thing: Any) -> Any:
+    """A maker of CartPole that holds something."""
+    return lambda: (thing, gymnasium.make("CartPole-v1"))[1]
+
+
 @pytest.mark.parametrize(
     ("env", "settings", "said"),
     [
@@ -181,9 +225,9 @@ def test_a_run_learns_the_same(tmp_path):
             "rollout actors step environments themselves",
         ),
         (
-            lambda: gymnasium.make("CartPole-v1"),
+            holding(threading.Lock()),
             {"num_envs": 2},
-            "cannot be sent to environment work",
+            "cannot be sent to environment workers: .*lock",
         ),
     ],
 )
