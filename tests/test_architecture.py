@@ -69,7 +69,7 @@ OWNERS = {
     "rich": {"report", "cli"},
     "tensorboardX": {"report"},
     "pickle": set(),
-    "cloudpickle": set(),
+    "cloudpickle": {"envs"},  # to processes that it starts itself; never from files
     "dill": set(),
     "marshal": set(),
     "shelve": set(),
