@@ -17,11 +17,12 @@ import parl
 from parl.cli import main
 from parl.core.errors import ConfigError, MissingPackage, StoreError
 from parl.core.store import Store, is_inside, uri_of
-from parl.runs import fetch, mirror, store_lock
+from parl.runs import fetch, mirror, store_lock, store_wait
 from parl.runs.config import RunConfig
 from parl.runs.directory import RunDir
 from parl.runs.mirror import Copy, Mirror, mirrored
 from parl.runs.store_lock import StoreLock, Taken
+from parl.runs.store_wait import told_of_waiting
 
 pytest.importorskip("fsspec")
 
@@ -400,6 +401,29 @@ def test_a_run_in_a_store_is_read_and_continued_like_one_here(
     assert not (tmp_path / "store/cartpole/lock.json").exists()
     with pytest.raises(ConfigError, match="already holds a run"):
         parl.train("ppo", out=uri, **settings)
+
+
+def test_a_store_that_gives_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said that it is waited for, and there is an end."""
+
+    class Mute:
+        async_impl = True
+
+        def pipe_file(self, path: str, data: bytes, timeout: float, **options: Any) -> None:
+            assert timeout == 30 + len(data) / 65_536
+            time.sleep(0.05)
+            raise TimeoutError
+
+    monkeypatch.setattr(store_wait, "SILENCE", 0.01)
+    store = Store(f"file://{tmp_path}")
+    store.scheme, store.files = "s3", Mute()
+    with pytest.raises(StoreError, match="gives no answer for 30 s"), told_of_waiting(store):
+        store.create("lock.json", b"{}")
+    assert "waiting for file://" in capsys.readouterr().err
+    with pytest.raises(StoreError, match="gives no answer for 31 s"):
+        store.put("metrics.jsonl", bytes(65_536))
 
 
 @pytest.mark.slow

@@ -29,10 +29,16 @@ KEYS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "hf": "HF_TOKEN",
 }
+READ_SECONDS = 30  # without a byte after which a store counts as silent
+SLOWEST = 1 << 16  # bytes a second that a store takes at least
 # what a store is told so that one that does not answer is known as such within seconds
 PATIENCE: dict[str, dict[str, Any]] = {
     "s3": {
-        "config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}
+        "config_kwargs": {
+            "connect_timeout": 5,
+            "read_timeout": READ_SECONDS,
+            "retries": {"total_max_attempts": 1},
+        }
     },
     "file": {"auto_mkdir": True},
 }
@@ -97,6 +103,8 @@ class Store:
                     f"{uri} is of no known kind of store; there are s3://, gs://, hf:// and "
                     "file://."
                 ) from error
+        if hasattr(self.files, "retries"):
+            self.files.retries = 1  # s3fs and gcsfs try five times; who asks here decides that
         self.root = str(self.root).rstrip("/")
 
     def path(self, name: str) -> str:
@@ -165,7 +173,7 @@ class Store:
     def put(self, name: str, data: bytes) -> None:
         """Writes a file; readers see the old content or the new."""
         with self.speaking():
-            self.written(name, lambda path: self.files.pipe_file(path, data))
+            self.written(name, lambda path: self.pipe(path, data))
 
     def put_file(self, name: str, file: BinaryIO, sent: Callable[[], None]) -> None:
         """Writes a file from an open one and calls `sent` after each part."""
@@ -210,7 +218,7 @@ class Store:
                     with open(self.path(name), "xb") as file:
                         file.write(data)
                 else:
-                    self.files.pipe_file(self.path(name), data, mode="create")
+                    self.pipe(self.path(name), data, mode="create")
             except FileExistsError:
                 return False
             except Exception as error:
@@ -218,6 +226,19 @@ class Store:
                     return False
                 raise
             return True
+
+    def pipe(self, path: str, data: bytes, **options: Any) -> None:
+        """Writes a whole file. Raises StoreError where the store takes too long to answer.
+
+        The timeouts that stores are told do not cover the wait for leave to send.
+        """
+        if not getattr(self.files, "async_impl", False):
+            return self.files.pipe_file(path, data, **options)
+        seconds = READ_SECONDS + len(data) / SLOWEST
+        try:
+            self.files.pipe_file(path, data, timeout=seconds, **options)
+        except TimeoutError as error:
+            raise StoreError(f"{self.uri} gives no answer for {seconds:.0f} s.") from error
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files, one after the other; those that are not there are passed over."""

@@ -21,6 +21,7 @@ from parl.core.settings import path_of
 from parl.core.store import Store, uri_of
 from parl.report.metrics import METRICS
 from parl.runs.checkpoints import REPLAY
+from parl.runs.store_wait import told_of_waiting
 
 SMALL = ("config.json", METRICS, "metrics.csv", "result.json", "curve.png", "README.md")
 HUB_FILES = "files.json"  # marks what was pushed to a hub
@@ -43,8 +44,9 @@ def run_path(name: str | Path) -> Path:
     place = cache_folder() / slug(uri)
     if time.monotonic() - fetched.get(uri, -FRESH) >= FRESH:
         make_directory(place)
-        with alone(place):
-            fetch_all(Store(uri), place)
+        store = Store(uri)
+        with alone(place), told_of_waiting(store):
+            fetch_all(store, place)
         fetched[uri] = time.monotonic()
     return place
 
@@ -56,13 +58,13 @@ def working_copy(uri: str) -> Path:
     where that is another run.
     """
     place, store = working_directory(uri), Store(uri)
-    config = run_in(store)
+    with told_of_waiting(store):
+        config, names = run_in(store), store.names()
     ours = known_run(place)
     if ours and ours != config.get("run_id"):
         raise ConfigError(
             f"{place} holds another run than {uri}: move it away, or go on in another directory."
         )
-    names = store.names()
     if HUB_FILES in names:
         raise ConfigError(
             f"{uri} is in a hub, which stays as it is: 'parl hub pull {uri}' and resume that."

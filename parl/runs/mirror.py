@@ -9,7 +9,6 @@ training never waits for it.
 import contextlib
 import json
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from parl.report.metrics import METRICS
 from parl.runs.checkpoints import REPLAY, Checkpoints
 from parl.runs.hooks import Hooks
 from parl.runs.store_lock import StoreLock, Taken
+from parl.runs.store_wait import say, told_of_waiting
 
 CONFIG = "config.json"
 RECORDS = (METRICS, "metrics.csv")  # sent before the checkpoints
@@ -279,8 +279,9 @@ def mirrored(path: Path, uri: str, run_id: str, is_new: bool = False) -> Iterato
     store = Store(uri)
     lock = None
     try:
-        lock = StoreLock(store, run_id, say)
-        check_place(store, run_id, is_new, lock)
+        with told_of_waiting(store):
+            lock = StoreLock(store, run_id, say)
+            check_place(store, run_id, is_new, lock)
     except Taken:
         raise
     except StoreError as error:
@@ -303,8 +304,3 @@ def check_place(store: Store, run_id: str, is_new: bool, lock: StoreLock) -> Non
             f"{store.uri} already holds a run: continue it with 'parl resume {store.uri}' or "
             "choose another --out."
         )
-
-
-def say(text: str) -> None:
-    """Prints a line to stderr."""
-    print(text, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from flax import struct
 from parl import ops
 from parl.agents.replay.ring import Layout, ReplayState
 from parl.agents.replay.sampling import Sampler
+from parl.core.draws import Source, integers, split
 from parl.core.types import Array, static
 
 
@@ -75,10 +76,10 @@ class Reservoir(Sampler):
         kept = kept.replace(rows=rows, seen=kept.seen + wanted.sum())
         return self.inner.add(state, items).replace(reservoir=kept)
 
-    def index(self, state: ReplayState, key: Array, shape: tuple[int, ...]) -> Any:
-        k_inner, k_rows = jax.random.split(key)
+    def index(self, state: ReplayState, key: Source, shape: tuple[int, ...]) -> Any:
+        k_inner, k_rows = split(key)
         filled = jnp.clip(state.reservoir.seen, 1, self.size)
-        rows = jax.random.randint(k_rows, (*shape[:-1], self.batch), 0, filled)
+        rows = integers(k_rows, (*shape[:-1], self.batch), filled)
         return self.inner.index(state, k_inner, shape), rows
 
     def take(self, state: ReplayState, index: Any) -> WithReservoir:
