@@ -91,6 +91,7 @@ def test_tables_that_are_refused(text: str, message: str, tmp_path: Path) -> Non
         study.load(str(tmp_path / "bad.yaml"))
 
 
+@pytest.mark.slow
 def test_the_studies_that_come_with_it_are_sound() -> None:
     """Every cell's settings exist and fit; its task, if of MuJoCo, has a row to be held to."""
     names = [path.stem for path in study.STUDIES.glob("*.yaml")]

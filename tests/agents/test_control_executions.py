@@ -30,7 +30,7 @@ def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> Non
     assert_resumes(make(case), make(case), tmp_path)
 
 
-@pytest.mark.parametrize("name", quick(CONTROL, "td3"))
+@pytest.mark.parametrize("name", quick(CONTROL))
 def test_a_seed_among_several_is_that_seed_alone(name: str) -> None:
     """A delayed policy is delayed alike for all."""
     assert_alone_as_among_several(name)

@@ -9,7 +9,7 @@ from same import assert_alone_as_among_several, assert_fused_is_host, assert_res
 from tiny import GAMES, Case, make, state_of
 
 
-@pytest.mark.parametrize("name", quick(GAMES, "mmd"))
+@pytest.mark.parametrize("name", quick(GAMES))
 def test_fused_and_host_learn_the_same(name: str) -> None:
     moved, report, other = assert_fused_is_host(name)
     assert moved and report.metrics
@@ -17,7 +17,7 @@ def test_fused_and_host_learn_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("execution", ["fused", slow("host")])
-@pytest.mark.parametrize("name", quick(GAMES, "mmd"))
+@pytest.mark.parametrize("name", quick(GAMES))
 def test_resume_changes_no_bit(name: str, execution: str, tmp_path: Path) -> None:
     """Reservoirs, pools and payoffs included."""
     case = Case(name, execution, 1)

@@ -116,7 +116,7 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, hint: str) -> Non
         make_recipe("sac", SPECS["continuous"]).override({name: 1})
     message = str(caught.value)
     assert message.startswith(
-        f"unknown setting '{name}'.{hint} Known: policy_period, learning_rate,"
+        f"unknown setting '{name}'.{hint} Known: policy_period, entropy_backup,"
     )
     assert "\n" not in message
 

@@ -164,6 +164,7 @@ def listening(processes):
     return sorted({c.laddr.ip.removeprefix("::ffff:") for c in connections})
 
 
+@pytest.mark.slow  # the tests of keeping nodes start one, too
 def test_a_cluster_of_this_machine(capsys, home):
     port, metrics = str(free_port()), str(free_port())
     address = f"127.0.0.1:{port}"

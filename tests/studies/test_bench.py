@@ -43,6 +43,7 @@ def check(found: Bench) -> None:
     assert times["iteration"] == pytest.approx(times["collect"] + times["learn"] + times["rest"])
 
 
+@pytest.mark.slow
 def test_the_environment_takes_its_time_on_the_host() -> None:
     found = bench("ppo", Slow, seconds=0.02, **SMALL)
     check(found)

@@ -96,7 +96,7 @@ def test_trials_are_the_runs_of_their_settings_and_compile_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "study"
-    flags = "--steps 64 --num-envs 2 --length 8 --minibatches 2 --epochs 1 --hidden 4"
+    flags = "--steps 64 --num-envs 2 --length 8 --minibatches 2 --epochs 1 --hidden 4 --no-anneal"
     command = f"sweep ppo --env jax:CartPole-v1 {flags} --eval-episodes 0 --num-trials 3".split()
     command += ["--over", "learning_rate=1e-4:1e-2:log", "--out", str(out)]
     assert main(command) == 0
