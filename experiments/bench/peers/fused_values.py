@@ -17,13 +17,12 @@ the median. The last line printed is one JSON object.
 import argparse
 import importlib
 import json
-import statistics
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-from programs import installed, stand_in, timed
+from programs import installed, speed, stand_in, timed
 
 SETTINGS = {
     "dqn": {
@@ -104,19 +103,13 @@ def main():
     compile_seconds, runs, returns = timed(
         train, args.seed, args.num_seeds, args.repeats, last_returns
     )
-    seconds, steps = statistics.median(runs), args.num_seeds * args.total_steps
     result = {
         "peer": args.source.name,
         "algorithm": args.algorithm,
-        "steps": steps,
-        "seconds": seconds,
-        "steps_per_second": steps / seconds,
-        "runs_seconds": runs,
-        "compile_seconds": compile_seconds,
         "final_return_mean": returns,
         "jax": jax.__version__,
-        "backend": jax.default_backend(),
     }
+    result |= speed(args.num_seeds * args.total_steps, compile_seconds, runs)
     print(json.dumps(result))
 
 

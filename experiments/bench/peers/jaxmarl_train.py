@@ -20,15 +20,13 @@ different keys; ``seconds`` is the median. The last line printed is one JSON obj
 import argparse
 import importlib
 import json
-import statistics
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import jax
 import numpy as np
 import yaml
-from programs import stand_in, timed
+from programs import speed, stand_in, timed
 
 BASELINES = {  # folder, module, settings
     "ippo": ("IPPO", "ippo_ff_mpe", "config/ippo_ff_mpe.yaml"),
@@ -87,22 +85,17 @@ def main():
     compile_seconds, runs, updates = timed(train, args.seed, args.num_seeds, args.repeats, learned)
 
     rollout = settings["NUM_ENVS"] * settings["NUM_STEPS"]
-    steps, seconds = args.num_seeds * (args.steps // rollout) * rollout, statistics.median(runs)
     result = {
         "peer": "jaxmarl",
         "version": args.revision,
         "algorithm": args.algorithm,
-        "steps": steps,
-        "seconds": seconds,
-        "steps_per_second": steps / seconds,
-        "runs_seconds": runs,
-        "compile_seconds": compile_seconds,
-        "backend": jax.default_backend(),
         "settings": settings,
     }
+    steps = args.num_seeds * (args.steps // rollout) * rollout
+    result |= speed(steps, compile_seconds, runs)
     result |= {name: version(name) for name in ("jax", "flax", "optax", "distrax", "flashbax")}
     if updates[0]:
-        result["updates_per_second"] = updates[0] / seconds
+        result["updates_per_second"] = updates[0] / result["seconds"]
     print(json.dumps(result))
 
 

@@ -1,6 +1,7 @@
 """For the drivers beside it whose peers train in one compiled program, and are no packages."""
 
 import importlib.util
+import statistics
 import sys
 import time
 import types
@@ -48,3 +49,16 @@ def timed(train, seed, num_seeds, repeats, look):
         looks.append(look(out))
         del out
     return compile_seconds, runs, looks
+
+
+def speed(steps, compile_seconds, runs):
+    """What every driver tells of runs of so many steps each, from the seconds of `timed`."""
+    seconds = statistics.median(runs)
+    return {
+        "steps": steps,
+        "seconds": seconds,
+        "steps_per_second": steps / seconds,
+        "runs_seconds": runs,
+        "compile_seconds": compile_seconds,
+        "backend": jax.default_backend(),
+    }

@@ -18,14 +18,13 @@ different keys; ``seconds`` is the median. The last line printed is one JSON obj
 import argparse
 import importlib
 import json
-import statistics
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import numpy as np
-from programs import installed, stand_in, timed
+from programs import installed, speed, stand_in, timed
 
 
 def load_make_train(source):
@@ -88,28 +87,22 @@ def main():
     rollout = args.num_envs * args.n_steps
     updates = args.total_steps // args.n_steps // args.num_envs
     steps = args.num_seeds * updates * rollout
-    seconds = statistics.median(runs)
     result = {
         "peer": "purejaxrl",
         "version": args.revision,
         "algorithm": "PPO",
-        "steps": steps,
-        "seconds": seconds,
-        "steps_per_second": steps / seconds,
-        "runs_seconds": runs,
-        "compile_seconds": compile_seconds,
         "final_return_mean": returns,
         "minibatch_size": rollout // args.num_minibatches,
         "updates": args.num_seeds * updates * args.n_epochs * args.num_minibatches,
         "hidden": [64, 64],
         "jax": jax.__version__,
-        "backend": jax.default_backend(),
         "gymnax": version("gymnax"),
         "distrax": version("distrax"),
         "flax": version("flax"),
         "optax": version("optax"),
         "settings": {k: v for k, v in vars(args).items() if k not in ("source", "revision")},
     }
+    result |= speed(steps, compile_seconds, runs)
     print(json.dumps(result))
 
 
