@@ -1,4 +1,4 @@
-"""A linear recurrent unit, whose memory of a sequence is one associative scan.
+"""A linear recurrent unit, whose memory of a sequence is an associative scan on accelerators.
 
 Orvieto et al. 2023, arXiv:2303.06349. Resets lie within the scan, as in Lu et al. 2023,
 arXiv:2303.03982. Complex numbers are pairs of real ones. Shapes: T time, [...] batch, F features, H
@@ -75,12 +75,64 @@ def plus(a: Pair, b: Pair) -> Pair:
     return a[0] + b[0], a[1] + b[1]
 
 
+@jax.custom_vjp
 def recurrence(factor: Pair, going: Array, inputs: Pair, start: Pair) -> Pair:
     """x_t = going_t factor x_{t-1} + inputs_t [T, ..., N], with x_{-1} = start [..., N].
 
-    `going` [T, ..., 1] is 0 where memory is reset. Each pass doubles the number of steps that x_t
-    is the sum of, so that there are log2 T of them: Hillis and Steele 1986. As the factor [N] is
-    the same at all steps, its powers are squares, and only `going` is multiplied along with x.
+    `going` [T, ..., 1] is 0 where memory is reset, else 1, and has no gradient. Accelerators take
+    few wide passes over all steps, CPUs one narrow step after another: each is the quicker there.
+    """
+    return jax.lax.platform_dependent(
+        factor, going, inputs, start, cpu=step_by_step, default=doubling
+    )
+
+
+def forward(factor: Pair, going: Array, inputs: Pair, start: Pair) -> tuple[Pair, Any]:
+    """The recurrence, and what its gradient needs."""
+    x = recurrence(factor, going, inputs, start)
+    return x, (factor, going, start, x)
+
+
+def backward(kept: Any, gradient: Pair) -> tuple[Pair, Array, Pair, Pair]:
+    """The gradient of the inputs follows the same recurrence from the last step to the first.
+
+    Gradients of pairs are those of their real and imaginary parts, so that products are with
+    conjugates.
+    """
+    factor, going, start, x = kept
+    conjugate = factor[0], -factor[1]
+    reverse = lambda tree: jax.tree.map(lambda x: x[::-1], tree)
+    to_next = jnp.concatenate([going[1:], jnp.zeros_like(going[:1])])
+    nothing = jax.tree.map(jnp.zeros_like, start)
+    total = reverse(recurrence(conjugate, to_next[::-1], reverse(gradient), nothing))
+    before = jax.tree.map(lambda s, x: jnp.concatenate([s[None], x[:-1]]), start, x)
+    reached = scaled(going, total)
+    of_factor = times((before[0], -before[1]), reached)
+    first = jax.tree.map(lambda x: x[0], reached)
+    over_steps = lambda x: x.sum(tuple(range(x.ndim - 1)))
+    of_start = times(conjugate, first)
+    return jax.tree.map(over_steps, of_factor), jnp.zeros_like(going), total, of_start
+
+
+recurrence.defvjp(forward, backward)
+
+
+def step_by_step(factor: Pair, going: Array, inputs: Pair, start: Pair) -> Pair:
+    """The recurrence as a loop over T steps."""
+
+    def step(x: Pair, now: tuple[Array, Pair]) -> tuple[Pair, Pair]:
+        x = plus(scaled(now[0], times(factor, x)), now[1])
+        return x, x
+
+    return jax.lax.scan(step, start, (going, inputs))[1]
+
+
+def doubling(factor: Pair, going: Array, inputs: Pair, start: Pair) -> Pair:
+    """The recurrence as an associative scan.
+
+    Each pass doubles the number of steps that x_t is the sum of, so that there are log2 T of them:
+    Hillis and Steele 1986. As the factor [N] is the same at all steps, its powers are squares, and
+    only `going` is multiplied along with x.
     """
     part = lambda tree, where: jax.tree.map(lambda x: x[where], tree)
     opening = plus(scaled(going[0], times(factor, start)), part(inputs, 0))

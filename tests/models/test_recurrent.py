@@ -11,7 +11,7 @@ from marks import slow
 from observations import SPACES, draw
 
 from parl.core.spec import Box, Discrete
-from parl.models import CELLS, MLP, CategoricalPolicy, Recurrent, Value, cell_output, recurrent
+from parl.models import CELLS, MLP, CategoricalPolicy, Recurrent, Value, cell_output, lru, recurrent
 
 SPACE, T, B, H = Box((3,)), 7, 4, 5
 OBS = draw(SPACE, (T, B))
@@ -190,3 +190,27 @@ def test_the_linear_unit_is_a_diagonal_recurrence_of_complex_numbers() -> None:
         np.testing.assert_allclose(memories[1][t], x.imag, rtol=1e-4, atol=1e-5)
         seen = np.concatenate([x.real, x.imag, OBS[t]], -1) @ last["kernel"] + last["bias"]
         np.testing.assert_allclose(outputs[t], nn.gelu(seen), rtol=1e-4, atol=1e-5)
+
+
+def test_both_forms_of_the_linear_recurrence_and_its_own_gradient_agree() -> None:
+    """The gradient by hand is that of jax for each form, memory and reset included."""
+    draw = np.random.default_rng(0)
+    pair = lambda *shape: tuple(np.float32(draw.normal(size=shape)) for _ in range(2))
+    angle = draw.uniform(0, 6, 3)
+    factor = np.float32(0.9 * np.cos(angle)), np.float32(0.9 * np.sin(angle))
+    going = np.float32(draw.random((7, 2, 1)) < 0.7)
+    inputs, start, weight = pair(7, 2, 3), pair(2, 3), pair(7, 2, 3)
+
+    @partial(jax.jit, static_argnums=0)
+    def gradients(form: Any) -> Any:
+        def total(factor: Any, inputs: Any, start: Any) -> Any:
+            x = form(factor, going, inputs, start)
+            return sum((w * y**2).sum() for w, y in zip(weight, x, strict=True))
+
+        return jax.value_and_grad(total, (0, 1, 2))(factor, inputs, start)
+
+    ours = jax.tree.leaves(gradients(lru.recurrence))
+    assert all(np.abs(x).max() > 0.1 for x in ours)
+    for form in (lru.step_by_step, lru.doubling):
+        for x, y in zip(ours, jax.tree.leaves(gradients(form)), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)

@@ -122,14 +122,14 @@ class DMControl(gymnasium.Env):
 
 
 def load(domain: str, task: str) -> Any:
-    """Creates the suite's environment. Raises MissingPackage if MuJoCo is too new for it."""
+    """Creates the suite's environment. Raises MissingPackage if MuJoCo is too new or too old for it."""
     try:
         return suite.load(domain, task, {"random": 0})
     except AttributeError as error:
         found = {name: importlib.metadata.version(name) for name in ("dm_control", "mujoco")}
         said = " and ".join(f"{name} {version}" for name, version in found.items())
         raise MissingPackage(
-            f"{said} do not fit together ({error}): pip install 'mujoco<4'"
+            f"{said} do not fit together ({error}): pip install --upgrade 'mujoco<4'"
         ) from error
 
 
