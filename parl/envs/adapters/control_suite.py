@@ -122,7 +122,7 @@ class DMControl(gymnasium.Env):
 
 
 def load(domain: str, task: str) -> Any:
-    """Creates the suite's environment. Raises MissingPackage if MuJoCo is too new or too old for it."""
+    """Creates the suite's environment. Raises MissingPackage if MuJoCo does not fit to it."""
     try:
         return suite.load(domain, task, {"random": 0})
     except AttributeError as error:
