@@ -7,11 +7,12 @@ not depend on the size of the batch, and s all-reduces of so many bytes each tak
 
     a(bytes, D) = latency (D - 1) + bytes / bandwidth * 2 (D - 1) / D,
 
-a ring's steps. Fixed and shared are measured on one process with the whole batch and with a quarter
-of it, latency and bandwidth by bare all-reduces between two processes with gloo on this machine; s
-and bytes are read from PPO's compiled update. The model is compared with the time of real updates
-on one process with half of the batch, and on two. Each process has a core for itself: take it on
-idle cores. `--draw` makes the picture of what was measured before.
+a ring's steps. Two processes with gloo on this machine measure, with one thread for computing each.
+Fixed and shared are of updates that each makes alone with the whole batch and with a quarter of it,
+both at once, as cores may share what they compute with, and the slower counts. Latency and
+bandwidth are of all-reduces amid computations; s and bytes are read from PPO's compiled update. The
+model is compared with real updates on one process with half of the batch, and on two. Times are
+medians. Take it on idle cores. `--draw` makes the picture of what was measured before.
 """
 
 import argparse
@@ -19,14 +20,18 @@ import json
 import os
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+RANKS = 2
 SYNCS = ("step", "flat", "update")
-REPEATS = 10
+REPEATS = 30
+MEETINGS = 20  # all-reduces in a program that measures them
 SHORT = {"epochs": 2, "minibatches": 4, "length": 128}
 ENVS = (8, 4, 2)  # the whole batch, the half and a quarter
 SIZES = (1 << 10, 1 << 18, 1 << 22)  # bytes of an all-reduce
@@ -105,25 +110,20 @@ def all_reduces(text: str, trips: int) -> Update:
 # --- a rank ---------------------------------------------------------------------------------------
 
 
-def rank(index: int, ranks: int, meeting: str, width: int) -> dict[str, Any]:
-    """Measures all-reduces and updates as one of `ranks` processes."""
-    os.sched_setaffinity(0, {index % (os.cpu_count() or 1)})
-    import jax
+def rank(index: int, meeting: str, width: int) -> dict[str, Any]:
+    """Measures updates alone and together, and all-reduces, as one of RANKS processes."""
+    from parl.remote.rank import Place, join
 
-    if ranks > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it
-        jax.distributed.initialize(meeting, ranks, index, local_device_ids=[0])
-    if ranks == 1:
-        return {"seconds": [updated("step", 1, width, envs)["seconds"] for envs in ENVS]}
+    join(meeting, Place(index, RANKS, 0, ("", 0), b"", True))
     return {
-        "updates": {sync: updated(sync, ranks, width, ENVS[0]) for sync in SYNCS},
-        "seconds": {size: reduced(size) for size in SIZES},
+        "seconds": [updated("alone", width, envs)["seconds"] for envs in ENVS],
+        "updates": {sync: updated(sync, width, ENVS[0]) for sync in SYNCS},
+        "all_reduces": {size: reduced(size) for size in SIZES},
     }
 
 
 def reduced(size: int) -> float:
-    """The fastest all-reduce of so many bytes, in seconds."""
+    """Seconds of an all-reduce of so many bytes, each after a computation as in an update."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -133,16 +133,27 @@ def reduced(size: int) -> float:
     mesh = mesh_for(jax.device_count())
     assert mesh is not None
     common = PartitionSpec()
-    mean = lambda x: jax.lax.pmean(x, AXIS)
-    program = jax.jit(
-        jax.shard_map(mean, mesh=mesh, in_specs=common, out_specs=common, check_vma=False)
-    )
-    x = replicated(mesh, jnp.asarray(np.ones(size // 4, np.float32)))
-    return fastest(lambda: program(x))
+
+    def program(meet: bool) -> Any:
+        def turn(_: Any, carry: Any) -> Any:
+            matrix, x = carry
+            for _ in range(4):
+                matrix = jnp.tanh(matrix @ matrix)
+            x = x + matrix[0, 0]
+            return matrix, jax.lax.pmean(x, AXIS) if meet else x
+
+        loop = lambda *carry: jax.lax.fori_loop(0, MEETINGS, turn, carry)
+        sharded = jax.shard_map(loop, mesh=mesh, in_specs=common, out_specs=common, check_vma=False)
+        return jax.jit(sharded)
+
+    ones = lambda *shape: replicated(mesh, jnp.asarray(np.ones(shape, np.float32)))
+    arguments = ones(128, 128), ones(size // 4)
+    with_, without = (median(partial(program(meet), *arguments)) for meet in (True, False))
+    return max(with_ - without, 1e-9) / MEETINGS
 
 
-def updated(sync: str, ranks: int, width: int, envs: int) -> dict[str, Any]:
-    """The fastest update of PPO on so many environments, and the all-reduces in it."""
+def updated(sync: str, width: int, envs: int) -> dict[str, Any]:
+    """The median update of PPO on so many environments in all, and the all-reduces in it."""
     import jax
     import numpy as np
 
@@ -156,14 +167,20 @@ def updated(sync: str, ranks: int, width: int, envs: int) -> dict[str, Any]:
     from parl.envs.factory import make_factory
     from parl.recipes import make_recipe
 
-    averaging = {"step": None, "flat": Averaging(gradients=True), "update": Averaging()}[sync]
+    averaging = {
+        "alone": None,
+        "step": None,
+        "flat": Averaging(gradients=True),
+        "update": Averaging(),
+    }[sync]
     spec = make_factory("jax:Pendulum-v1").spec
     recipe = make_recipe("ppo", spec).override(SHORT | {"hidden": (width, width), "num_envs": envs})
     learner, seeds = recipe.learner(spec, 100_000, envs), Seeds((0,))
     state = init_learner(learner, spec, seeds, 128, envs)
-    mesh = batch_mesh(learner, envs)
+    mesh = None if sync == "alone" else batch_mesh(learner, envs)
+    share = envs if mesh is None else envs // RANKS
     algorithm = learner.algorithm
-    shapes = example_rollout(algorithm, state.algorithm_state, spec, 128, envs // ranks)
+    shapes = example_rollout(algorithm, state.algorithm_state, spec, 128, share)
     draw = np.random.default_rng(0)
     fill = lambda x: draw.normal(size=x.shape).astype(x.dtype)
     rollout = jax.tree.map(fill, shapes)
@@ -180,44 +197,51 @@ def updated(sync: str, ranks: int, width: int, envs: int) -> dict[str, Any]:
         held[0], policy, _ = program(data, held[0], *arguments)
         return policy
 
-    seconds = fastest(once)
+    seconds = median(once)
     here(held[0])
     trips = recipe.algorithm.epochs * recipe.algorithm.minibatches
     return {"seconds": seconds, **all_reduces(text, trips)._asdict()}
 
 
-def fastest(call: Any) -> float:
-    """Seconds of the fastest of REPEATS calls."""
+def median(call: Any) -> float:
+    """The median seconds of REPEATS calls."""
     import jax
 
     jax.block_until_ready(call())
+    together()
     times = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - begin)
-    return min(times)
+    return statistics.median(times)
+
+
+def together() -> None:
+    """Returns when all ranks have come here."""
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices("measure")
 
 
 # --- the study ----------------------------------------------------------------------------------
 
 
-def measured(ranks: int, width: int) -> dict[str, Any]:
-    """What the first of `ranks` processes measured."""
+def measured(width: int) -> list[dict[str, Any]]:
+    """What each of the ranks measured."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, __file__, "--meeting", meeting, "--ranks", str(ranks)]
-    command += ["--width", str(width)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "NPROC": "1"}
+    command = [sys.executable, __file__, "--meeting", meeting, "--width", str(width)]
     running = [
         subprocess.Popen(
             [*command, "--rank", str(i)], stdout=subprocess.PIPE, env=environment, text=True
         )
-        for i in range(ranks)
+        for i in range(RANKS)
     ]
     said = [process.communicate()[0] for process in running]
-    return json.loads(said[0].splitlines()[-1])
+    return [json.loads(text.splitlines()[-1]) for text in said]
 
 
 def picture(path: Path, link: Link, compute: Compute, updates: dict[str, Update]) -> None:
@@ -248,9 +272,10 @@ def picture(path: Path, link: Link, compute: Compute, updates: dict[str, Update]
 def study(width: int) -> dict[str, Any]:
     """What was measured on one process and on two, and what the model says of it."""
     load = os.getloadavg()[0]
-    one, two = measured(1, width), measured(2, width)
-    whole, half, quarter = one["seconds"]
-    link = fitted({int(size): seconds for size, seconds in two["seconds"].items()})
+    ranks = measured(width)
+    two = ranks[0]
+    whole, half, quarter = map(max, zip(*(each["seconds"] for each in ranks), strict=True))
+    link = fitted({int(size): seconds for size, seconds in two["all_reduces"].items()})
     compute = Compute.between(whole, quarter, ENVS[2] / ENVS[0])
     rows = []
     for sync, found in two["updates"].items():
@@ -266,11 +291,11 @@ def study(width: int) -> dict[str, Any]:
         "load": load,
         "cores": os.cpu_count(),
         "width": width,
-        "one_s": dict(zip(("whole", "half", "quarter"), one["seconds"], strict=True)),
+        "one_s": {"whole": whole, "half": half, "quarter": quarter},
         "half_model_of_real": compute.of(0.5) / half,
         "compute": compute._asdict(),
         "link": link._asdict(),
-        "all_reduce_s": two["seconds"],
+        "all_reduce_s": two["all_reduces"],
         "rows": rows,
     }
 
@@ -282,11 +307,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256, help="of both hidden layers")
     parser.add_argument("--draw", action="store_true", help="of the file in --out")
     parser.add_argument("--rank", type=int, default=None)
-    parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--meeting", default="")
     given = parser.parse_args()
     if given.rank is not None:
-        print(json.dumps(rank(given.rank, given.ranks, given.meeting, given.width)))
+        print(json.dumps(rank(given.rank, given.meeting, given.width)))
         return
     path = given.out / "learners.json"
     content = json.loads(path.read_text()) if given.draw else study(given.width)

@@ -1,5 +1,8 @@
 """Several learners as one execution: what is divided, put together, and repeated after a death."""
 
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from parl.core.errors import CheckpointError, ConfigError, RemoteError
 from parl.envs.pulse import DEATHS
 from parl.remote.group import Group
 from parl.remote.ledger import Books
-from parl.remote.rank import Told
+from parl.remote.rank import Told, calmly
 from parl.remote.ranks import RankLost
 from parl.remote.shares import digest, share_of, stats_of_all, together
 from parl.runs.config import RunConfig
@@ -222,3 +225,24 @@ def test_batches_that_do_not_divide(
     }
     with pytest.raises(ConfigError, match=sentence):
         resolve(RunConfig(algorithm, env, settings=settings, **of_run))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities are of processes elsewhere")
+def test_threads_of_collectives_come_last_and_others_do_not() -> None:
+    found: list[int] = []
+    priority = lambda: found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def make() -> str:
+        begun = threading.Thread(target=priority)
+        begun.start()
+        begun.join()
+        return "made"
+
+    priority()
+    assert calmly(make) == "made"
+    priority()
+    after = threading.Thread(target=priority)
+    after.start()
+    after.join()
+    usual = found[0]
+    assert found == [usual, 19, usual, usual] and usual < 19
