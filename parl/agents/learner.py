@@ -66,11 +66,24 @@ def kept_if_finite(old: Any, new: Any, usable: Any) -> tuple[Any, Array]:
     before, structure = jax.tree.flatten(old)
     after = jax.tree.leaves(new)
     changed = [b for a, b in zip(before, after, strict=True) if a is not b]
-    floats = [x for x in changed if jnp.issubdtype(x.dtype, jnp.floating)]
-    good = jnp.stack([jnp.bool_(usable), *(jnp.isfinite(x).all() for x in floats)]).all()
+    good = all_finite(changed) & usable
     choose = lambda a, b: a if a is b else jnp.where(good, b, a)
     leaves = [choose(a, b) for a, b in zip(before, after, strict=True)]
     return jax.tree.unflatten(structure, leaves), good
+
+
+def all_finite(leaves: list[Any]) -> Array:
+    """Whether no float in these arrays is NaN or infinity: [] bool.
+
+    x * 0 is 0 for what is finite, else NaN. Arrays of one shape are added, and one product adds up
+    all: reductions of each would take a small network longer than its update.
+    """
+    zeros: dict[tuple[int, ...], Any] = {(0,): jnp.zeros(0)}  # by shape
+    for x in leaves:
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            zeros[x.shape] = zeros.get(x.shape, 0) + (x * 0).astype(jnp.float32)
+    joined = jnp.concatenate([x.ravel() for x in zeros.values()])
+    return jnp.isfinite(jnp.vdot(joined, joined))
 
 
 def observe(algorithm: Algorithm, state: LearnerState, rollout: Rollout) -> LearnerState:

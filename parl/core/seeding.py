@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core.primitives import threefry2x32_p
+from jax.interpreters import mlir
 
+from parl.core.threefry import threefry
 from parl.core.types import Array
 
 EVALUATION = 1_000_003  # keeps evaluation's environment seeds apart from all workers'
@@ -31,3 +34,17 @@ def run_keys(seed: int | Array) -> RunKeys:
 def env_seed(*path: int) -> int:
     """A seed below 2**31 for an environment, e.g. of (run's seed, worker)."""
     return int(np.random.SeedSequence(path).generate_state(1)[0] >> 1)
+
+
+def compile_draws_unrolled() -> None:
+    """Has programs of this process draw on CPUs without a loop: the same bits, sooner.
+
+    JAX compiles the hash behind all its draws to a loop there, of a hundred kernels for each draw.
+    Unrolled it is part of one kernel, and takes less time to compile.
+    """
+    hashed = jax.jit(lambda first, second, high, low: threefry((first, second), high, low))
+    lowering = mlir.lower_fun(hashed, multiple_results=True)
+    mlir.register_lowering(threefry2x32_p, lowering, platform="cpu")
+
+
+compile_draws_unrolled()

@@ -16,6 +16,7 @@ from parl.agents.learner import (
     LearnerState,
     OffPolicy,
     OnPolicy,
+    all_finite,
     lacks_replay,
     ring_of,
     seed_axes,
@@ -163,6 +164,16 @@ def test_leaves_that_are_no_floats_are_no_reason() -> None:
     state = skip_if_not_finite(LearnerState.fresh(half), bad)
     assert state.algorithm_state["x"].tolist() == [1.0, 1.0]
     assert jax.random.key_data(state.algorithm_state["key"]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("bad", (jnp.inf, -jnp.inf, jnp.nan, -jnp.nan))
+def test_one_bad_number_in_any_leaf_is_found(bad: float) -> None:
+    good = [jnp.full((2, 3), 3e38), jnp.full((2, 3), -3e38), jnp.ones(2, jnp.bfloat16)]
+    assert all_finite([]) and all_finite([*good, jnp.int32(7), jnp.zeros((0, 3))])
+    for place, leaf in enumerate(good):
+        leaves = [x.at[-1].set(bad) if x is leaf else x for x in good]
+        assert not all_finite(leaves), place
+    assert not all_finite([good[0].at[0, 0].set(bad), good[1].at[0, 0].set(-bad)])
 
 
 def test_an_agent_counts_what_it_did_not_learn() -> None:
