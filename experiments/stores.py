@@ -33,6 +33,7 @@ from parl.runs.config import RunConfig
 from parl.runs.directory import RunDir
 
 BUCKET = "runs"
+STEPS = 2_000_000  # of the run whose store goes away
 
 
 @contextlib.contextmanager
@@ -151,41 +152,45 @@ def kills(count: int, seed: int) -> None:
 
 
 def outage(seconds: float) -> None:
-    """Trains twice with a pause at every record: with the store there, and stopped meanwhile."""
+    """Trains with a pause at every record, while the store is there, stopped, and there again.
+
+    Prints medians over records while it was stopped as ratios to those of the others: the time
+    between pauses, and the process's CPU time, which other programs disturb least.
+    """
+    stopped, began, last = False, 0.0, (0.0, 0.0)
+    spent: dict[bool, list[tuple[float, float]]] = {True: [], False: []}  # time, CPU; by stopped
+
     with tempfile.TemporaryDirectory() as scratch, moto() as server:
         os.chdir(scratch)
         make_bucket()
-        pause = (seconds + 30) / 100
-        began: list[float] = []
-        lines: list[float] = []
 
-        def on_record(line: dict[str, Any]) -> None:
-            began.append(time.monotonic())
-            if began[-1] - began[0] > 10 and stopping and len(stopping) == 1:
-                server.send_signal(signal.SIGSTOP)
-                stopping.append(time.monotonic())
-            if len(stopping) == 2 and time.monotonic() - stopping[1] > seconds:
-                server.send_signal(signal.SIGCONT)
-                stopping.append(time.monotonic())
-            lines.append(line["env_steps"])
-            time.sleep(pause)
+        def on_record(_: dict[str, Any]) -> None:
+            nonlocal stopped, began, last
+            now, cpu = time.monotonic(), time.process_time()
+            began = began or now
+            if now - began > seconds / 10:  # all is compiled by then
+                spent[stopped].append((now - last[0], cpu - last[1]))
+            time.sleep(seconds / 45)  # so that 100 records take more than twice as long
+            away = seconds / 2 < now - began < 1.5 * seconds
+            if away != stopped:
+                server.send_signal(signal.SIGSTOP if away else signal.SIGCONT)
+            stopped, last = away, (time.monotonic(), cpu)  # CPU time within the pause counts
 
-        for name in ("there", "away"):
-            stopping: list[float] = [0.0] if name == "away" else []
-            began.clear()
-            uri = f"s3://{BUCKET}/{name}"
-            parl.train(
-                "ppo", "jax:CartPole-v1", uri, quiet=True, curve=False, steps=100_000,
-                eval_episodes=1, on_record=on_record, hidden=(8,),
-            )  # fmt: skip
-            took = began[-1] - began[0]
-            mine = sorted(p.name for p in (fetch.working_directory(uri) / "checkpoints").iterdir())
-            there = sorted(map(str, fetch.steps_in(Store(uri).names())))
-            print(
-                f"{name}: {len(began)} records in {took:.1f} s, checkpoints here {mine}, there "
-                f"{there}; down for {stopping[2] - stopping[1] if len(stopping) > 2 else 0:.1f} s",
-                flush=True,
-            )
+        uri = f"s3://{BUCKET}/outage"
+        parl.train(
+            "ppo", "jax:CartPole-v1", uri, quiet=True, curve=False, steps=STEPS,
+            eval_episodes=1, eval_every=STEPS, checkpoint_every=STEPS // 20, on_record=on_record,
+        )  # fmt: skip
+        mine = sorted(p.name for p in (fetch.working_directory(uri) / "checkpoints").iterdir())
+        there = sorted(map(str, fetch.steps_in(Store(uri).names())))
+        away, usual = (np.median(spent[was], axis=0) for was in (True, False))
+        print(
+            f"{len(spent[True])} records while the store was stopped for {seconds:g} s and "
+            f"{len(spent[False])} others; while it was: time {away[0] / usual[0]:.3f}, CPU time "
+            f"{away[1] / usual[1]:.3f} of {usual[0]:.3f} s and {usual[1]:.3f} s; checkpoints here "
+            f"{mine}, there {there}",
+            flush=True,
+        )
 
 
 def main() -> None:
