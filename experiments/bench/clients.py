@@ -25,7 +25,7 @@ import numpy as np
 OUT = Path(__file__).parent.parent / "results"
 ENV, RANGE = "jax:CartPole-v1", "length=0.05:1.5"
 COST: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "epochs": 4}
-LEARN: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32)}
+LEARN: dict[str, Any] = {"num_envs": 2, "length": 64, "hidden": (32, 32), "target_kl": 0.02}
 CLIENTS, EPISODES = 16, 100
 
 
