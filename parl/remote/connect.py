@@ -24,7 +24,7 @@ from ray.exceptions import RayError, RpcError
 
 import psutil  # isort: skip  Ray brings one and makes it importable
 
-from parl.core.errors import ConfigError, RemoteError
+from parl.core.errors import ClusterLost, ConfigError, RemoteError
 from parl.core.scratch import scratch
 from parl.remote.answers import Watch, answers
 from parl.remote.conditions import bare, loopback, quiet, without_death_messages
@@ -184,6 +184,17 @@ def cluster_lost_now() -> str:
     if watch is not None:
         watch.wait()
     return cluster_lost()
+
+
+def there(tickets: Sequence[Any], timeout: float, number: int = 1) -> list[Any]:
+    """The tickets that are answered, looked for until `number` are or `timeout` seconds are over.
+
+    Raises ClusterLost where Ray's process on this machine has ended.
+    """
+    try:
+        return ray.wait(list(tickets), num_returns=number, timeout=timeout)[0]
+    except OSError as error:  # of the socket to it
+        raise ClusterLost(f"{cluster_lost() or 'Ray has ended on this machine'}.") from error
 
 
 def free_cpus() -> tuple[float, float]:

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from parl.core.errors import ClusterLost, Halted, RemoteError
-from parl.remote.connect import cluster_lost, first_line, is_own, quiet, worker_env
+from parl.remote.connect import cluster_lost, first_line, is_own, quiet, there, worker_env
 from parl.remote.failure import Failure, describe, revive
 from parl.remote.process import Shared, end_with
 from parl.remote.supervisor import LOOK
@@ -58,7 +58,7 @@ class Errand:
     @property
     def is_done(self) -> bool:
         """Whether `result` need not wait."""
-        return bool(ray.wait([self.ticket], timeout=0)[0])
+        return bool(there([self.ticket], 0))
 
     def result(self, stopped: Callable[[], bool] = lambda: False) -> Any:
         """What the last call returned; again in a new actor where the first one died.
@@ -67,7 +67,7 @@ class Errand:
         """
         deaths = 0
         while True:
-            while not ray.wait([self.ticket], timeout=LOOK)[0]:
+            while not there([self.ticket], LOOK):
                 if stopped():
                     raise Halted(f"{self.what} was given up.")
                 if lost := cluster_lost():

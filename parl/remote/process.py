@@ -31,6 +31,7 @@ from parl.remote.connect import (
     is_own,
     own_node,
     quiet,
+    there,
     worker_env,
 )
 from parl.remote.failure import Failure
@@ -307,10 +308,10 @@ def answered(tickets: list[Any], timeout: float) -> list[Any]:
     Ray says first which one is there; then a second look finds all that are.
     """
     if timeout:
-        first, others = ray.wait(tickets, num_returns=1, timeout=timeout)
-        if not first or not others:
+        first = there(tickets, timeout)
+        if not first or len(first) == len(tickets):
             return first
-    return ray.wait(tickets, num_returns=len(tickets), timeout=0)[0]
+    return there(tickets, 0, len(tickets))
 
 
 class OnRay:

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from parl.core.errors import ClusterLost, RemoteError
 from parl.envs.pulse import STARTUP, patience
-from parl.remote.connect import cluster_lost, first_line, is_own, quiet, worker_env
+from parl.remote.connect import cluster_lost, first_line, is_own, quiet, there, worker_env
 from parl.remote.failure import Failure, revive
 from parl.remote.lifeline import Sign, forget, heard, show
 from parl.remote.process import Shared
@@ -91,7 +91,7 @@ class Ranks:
         placement = placement_group([bundle] * self.count, strategy="PACK")
         ready, begin = placement.ready(), time.monotonic()
         limit = min(self.terms.room, STARTUP) if is_own() else self.terms.room
-        while not ray.wait([ready], timeout=LOOK)[0]:
+        while not there([ready], LOOK):
             waited = time.monotonic() - begin
             if waited > 4 * LOOK:
                 self.terms.say(f"waiting for room for {self.count} learners on the cluster")
@@ -119,7 +119,7 @@ class Ranks:
         since, beats = time.monotonic(), self.beats()
         while len(answers) < len(tickets):
             left = [ticket for ticket in tickets if ticket not in answers]
-            ready, _ = ray.wait(left, num_returns=1, timeout=LOOK)
+            ready = there(left, LOOK)
             for ticket in ready:
                 answers[ticket] = self.answer(ticket, tickets.index(ticket))
             if ready:
@@ -176,7 +176,7 @@ class Ranks:
         """Ends all ranks after their workers; gives their places back."""
         if self.actors and not cluster_lost():
             tickets = [actor.handle.order.remote("close") for actor in self.actors]
-            ray.wait(tickets, num_returns=len(tickets), timeout=CLOSING)
+            there(tickets, CLOSING, len(tickets))
         self.end()
         if self.placement is not None and not cluster_lost():
             remove_placement_group(self.placement)

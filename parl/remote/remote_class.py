@@ -27,7 +27,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from parl.core.errors import ConfigError, RemoteError
-from parl.remote.connect import ensure_connected, quiet, worker_env
+from parl.remote.connect import ensure_connected, quiet, there, worker_env
 from parl.remote.failure import Failure, describe, indent
 from parl.remote.process import end_with
 from parl.remote.worker import resident_bytes
@@ -102,7 +102,7 @@ class Future:
 
     def empty(self) -> bool:
         """Whether there is no result yet."""
-        return not ray.wait([self.ticket], timeout=0)[0]
+        return not there([self.ticket], 0)
 
 
 class Method:
@@ -202,7 +202,7 @@ class RemoteClass:
     def wait_for_room(self, made: Future, looks: int) -> None:
         """Raises RemoteError where all of the cluster is taken, after so many looks."""
         for _ in range(looks):
-            if ray.wait([made.ticket], timeout=LOOK_AGAIN_S)[0]:
+            if there([made.ticket], LOOK_AGAIN_S):
                 return
         free = ray.available_resources()
         if not self.has_room():

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from parl.core.errors import ClusterLost, RemoteError
-from parl.remote.connect import cluster_lost, first_line, is_own, quiet, worker_env
+from parl.remote.connect import cluster_lost, first_line, is_own, quiet, there, worker_env
 from parl.remote.failure import Failure, describe, revive
 from parl.remote.process import end_with
 from parl.remote.supervisor import LOOK
@@ -42,7 +42,7 @@ def spread(calls: Sequence[Callable[[], Any]], cpus: float = 1.0) -> Iterator[tu
         tickets = {task.remote(each, driver): i for i, each in enumerate(calls)}
     try:
         while tickets:
-            for ticket in ray.wait(list(tickets), timeout=LOOK)[0]:
+            for ticket in there(list(tickets), LOOK):
                 yield tickets.pop(ticket), answer(ticket)
             if lost := cluster_lost():
                 raise ClusterLost(f"{lost}.")

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from parl.agents.execution.ended import nothing
 from parl.agents.execution.protocol import Devices, Report, Seeds, Snapshot
 from parl.agents.learner import OnPolicy
 from parl.core.algorithm import Algorithm
 from parl.core.checkpoint import Checkpoint, named_leaves
-from parl.core.errors import CheckpointError, ConfigError, RemoteError
+from parl.core.errors import CheckpointError, ClusterLost, ConfigError, RemoteError
 from parl.envs.pulse import DEATHS
+from parl.remote.connect import there
 from parl.remote.group import Group
 from parl.remote.ledger import Books
 from parl.remote.rank import Told, calmly
@@ -246,3 +248,12 @@ def test_threads_of_collectives_come_last_and_others_do_not() -> None:
     after.join()
     usual = found[0]
     assert found == [usual, 19, usual, usual] and usual < 19
+
+
+def test_a_ray_that_ended_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any, **__: Any) -> Any:
+        raise OSError("Broken pipe")
+
+    monkeypatch.setattr(ray, "wait", closed)
+    with pytest.raises(ClusterLost, match=r"^Ray has ended on this machine\.$"):
+        there([object()], 1.0)
