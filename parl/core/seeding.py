@@ -5,12 +5,11 @@ counter folds it in: acting by worker and time, learning by iteration. A run the
 depend on scheduling, on how often it logs, or on which process did the work.
 """
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core.primitives import threefry2x32_p
-from jax.interpreters import mlir
 
 from parl.core.threefry import threefry
 from parl.core.types import Array
@@ -40,11 +39,16 @@ def compile_draws_unrolled() -> None:
     """Has programs of this process draw on CPUs without a loop: the same bits, sooner.
 
     JAX compiles the hash behind all its draws to a loop there, of a hundred kernels for each draw.
-    Unrolled it is part of one kernel, and takes less time to compile.
+    Unrolled it is part of one kernel, and takes less time to compile. A JAX that has no such place
+    to say so draws as it did.
     """
-    hashed = jax.jit(lambda first, second, high, low: threefry((first, second), high, low))
-    lowering = mlir.lower_fun(hashed, multiple_results=True)
-    mlir.register_lowering(threefry2x32_p, lowering, platform="cpu")
+    with suppress(ImportError, AttributeError):
+        from jax.extend.core.primitives import threefry2x32_p
+        from jax.interpreters import mlir
+
+        hashed = jax.jit(lambda first, second, high, low: threefry((first, second), high, low))
+        lowering = mlir.lower_fun(hashed, multiple_results=True)
+        mlir.register_lowering(threefry2x32_p, lowering, platform="cpu")
 
 
 compile_draws_unrolled()
