@@ -29,7 +29,7 @@ class NoisyDense(nn.Module):
         kernel_spread = self.param("kernel_spread", spread, size)
         bias_spread = self.param("bias_spread", spread, size[1:])
         if self.has_rng("noise"):
-            rows, columns = (rooted_normal(self.make_rng("noise"), n) for n in size)
+            rows, columns = jnp.split(rooted_normal(self.make_rng("noise"), sum(size)), size[:1])
             kernel = kernel + kernel_spread * rows[:, None] * columns
             bias = bias + bias_spread * columns
         return x @ kernel + bias
