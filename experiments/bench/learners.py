@@ -167,12 +167,7 @@ def updated(sync: str, width: int, envs: int) -> dict[str, Any]:
     from parl.envs.factory import make_factory
     from parl.recipes import make_recipe
 
-    averaging = {
-        "alone": None,
-        "step": None,
-        "flat": Averaging(gradients=True),
-        "update": Averaging(),
-    }[sync]
+    averaging = {"flat": Averaging(gradients=True), "update": Averaging()}.get(sync)
     spec = make_factory("jax:Pendulum-v1").spec
     recipe = make_recipe("ppo", spec).override(SHORT | {"hidden": (width, width), "num_envs": envs})
     learner, seeds = recipe.learner(spec, 100_000, envs), Seeds((0,))

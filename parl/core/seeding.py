@@ -39,8 +39,8 @@ def compile_draws_unrolled() -> None:
     """Has programs of this process draw on CPUs without a loop: the same bits, sooner.
 
     JAX compiles the hash behind all its draws to a loop there, of a hundred kernels for each draw.
-    Unrolled it is part of one kernel, and takes less time to compile. A JAX that has no such place
-    to say so draws as it did.
+    Unrolled it is part of one kernel. PPO compiles sooner, what draws in many places, as noisy
+    networks do, later. A JAX that has no such place to say so draws as it did.
     """
     with suppress(ImportError, AttributeError):
         from jax.extend.core.primitives import threefry2x32_p

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -186,7 +186,7 @@ def cluster_lost_now() -> str:
     return cluster_lost()
 
 
-def there(tickets: Sequence[Any], timeout: float, number: int = 1) -> list[Any]:
+def there(tickets: Iterable[Any], timeout: float, number: int = 1) -> list[Any]:
     """The tickets that are answered, looked for until `number` are or `timeout` seconds are over.
 
     Raises ClusterLost where Ray's process on this machine has ended.

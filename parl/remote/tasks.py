@@ -42,7 +42,7 @@ def spread(calls: Sequence[Callable[[], Any]], cpus: float = 1.0) -> Iterator[tu
         tickets = {task.remote(each, driver): i for i, each in enumerate(calls)}
     try:
         while tickets:
-            for ticket in there(list(tickets), LOOK):
+            for ticket in there(tickets, LOOK):
                 yield tickets.pop(ticket), answer(ticket)
             if lost := cluster_lost():
                 raise ClusterLost(f"{lost}.")
