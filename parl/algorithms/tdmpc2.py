@@ -110,11 +110,11 @@ class TDMPC2(Algorithm):
     def act(
         self, policy: Any, obs: Any, memory: Array, key: Array, explore: bool
     ) -> tuple[Array, Any, dict[str, Any]]:
-        """The first action of a plan; with noise of the plan's deviation to explore."""
+        """The first action of one of the best plans; to explore, with noise of their deviation."""
         if not self.planning:
             pi = self.actor.apply(policy["actor"], self.encoder.apply(policy["encoder"], obs))
             return (pi.sample_and_log_prob(key)[0] if explore else pi.mode()), memory, {}
-        k_propose, k_critics, k_value, k_plan, k_noise = jax.random.split(key, 5)
+        k_propose, k_critics, k_value, k_plan, k_elite, k_noise = jax.random.split(key, 6)
         latent = self.encoder.apply(policy["encoder"], obs)
         critic = self.drawn(policy["critic"], k_critics)
         plan = mppi(
@@ -129,7 +129,7 @@ class TDMPC2(Algorithm):
             min_std=self.min_std,
             max_std=self.max_std,
         )
-        action = plan.mean[:, 0]
+        action = plan.drawn(k_elite)
         if explore:
             noise = jax.random.normal(k_noise, action.shape)
             action = jnp.clip(action + plan.std[:, 0] * noise, -1.0, 1.0)

@@ -16,10 +16,17 @@ Evaluate = Callable[[Array], Array]  # returns [N, B] of actions [N, B, H, A]
 
 
 class Plan(NamedTuple):
-    """A normal distribution over sequences of actions."""
+    """A normal distribution over sequences of actions, and what it was fitted to last."""
 
     mean: Array  # [B, H, A]
     std: Array  # [B, H, A]
+    elites: Array  # [E, B, H, A]
+    score: Array  # [E, B] log-weights of the elites, up to a constant
+
+    def drawn(self, key: Array) -> Array:
+        """The first action [B, A] of an elite sequence, drawn by its weight."""
+        index = jax.random.categorical(key, self.score, 0)
+        return jnp.take_along_axis(self.elites[:, :, 0], index[None, :, None], 0)[0]
 
 
 def mppi(
@@ -42,20 +49,22 @@ def mppi(
     """
     count = samples - proposals.shape[0]
 
-    def improve(plan: Plan, key: Array) -> tuple[Plan, None]:
+    def improve(normal: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Any]:
         noise = jax.random.normal(key, (count, *start.shape))
-        drawn = jnp.clip(plan.mean + plan.std * noise, -1.0, 1.0)
+        drawn = jnp.clip(normal[0] + normal[1] * noise, -1.0, 1.0)
         actions = jnp.concatenate([drawn, proposals])  # [N, B, H, A]
         returns = jnp.nan_to_num(evaluate(actions))
         best, index = jax.lax.top_k(returns.T, elites)  # [B, E]
         chosen = jnp.take_along_axis(actions, index.T[:, :, None, None], 0)  # [E, B, H, A]
-        weight = jax.nn.softmax(temperature * best, -1).T[:, :, None, None]
+        score = temperature * best.T  # [E, B]
+        weight = jax.nn.softmax(score, 0)[:, :, None, None]
         mean = (weight * chosen).sum(0)
         std = jnp.sqrt((weight * (chosen - mean) ** 2).sum(0))
-        return Plan(mean, jnp.clip(std, min_std, max_std)), None
+        return (mean, jnp.clip(std, min_std, max_std)), (chosen, score)
 
-    plan = Plan(start, jnp.full_like(start, max_std))
-    return jax.lax.scan(improve, plan, jax.random.split(key, iterations))[0]
+    first = start, jnp.full_like(start, max_std)
+    normal, fitted = jax.lax.scan(improve, first, jax.random.split(key, iterations))
+    return Plan(*normal, *jax.tree.map(lambda x: x[-1], fitted))
 
 
 def following(mean: Array) -> Array:

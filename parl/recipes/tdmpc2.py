@@ -3,8 +3,7 @@
 Rewards and values are histograms of 101 values, evenly spaced in symlog.
 
 What differs from the paper: one task at a time, without task embeddings. Critics have no dropout.
-The action is the mean of the plan, where the paper draws one of the best sequences. Episodes that
-terminate are not modelled: plans go on as if they did not.
+Episodes that terminate are not modelled: plans go on as if they did not.
 """
 
 from dataclasses import dataclass

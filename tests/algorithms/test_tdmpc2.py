@@ -11,7 +11,7 @@ from parl.algorithms.tdmpc2 import TDMPC2
 from parl.core.errors import ConfigError
 from parl.core.spec import Box, EnvSpec
 from parl.core.types import Step, Window
-from parl.models.simplices import simplices
+from parl.models.simplices import mish, simplices
 from parl.ops.value_distributions import SymlogTwoHot
 from parl.planning.mppi import following, mppi
 from parl.recipes import make_recipe
@@ -38,6 +38,28 @@ def test_a_proposal_that_is_best_is_taken() -> None:
     plan = mppi(evaluate, jnp.zeros((1, 2, 1)), KEY, proposals=proposal, **options)
     np.testing.assert_allclose(plan.mean, proposal[0], rtol=1e-6)
     np.testing.assert_allclose(plan.std, 0.05, rtol=1e-6)  # the least
+    np.testing.assert_allclose(plan.drawn(KEY), [[0.123]], rtol=1e-6)
+
+
+def test_actions_are_drawn_by_the_weight_of_their_sequences() -> None:
+    """Where -1 and 1 are best alike, either is taken, and never the useless mean; 1 by e to 1."""
+    evaluate = lambda actions: 20 * jnp.abs(actions).sum((-1, -2)) + actions.mean((-1, -2))
+    options: dict[str, Any] = {"samples": 64, "elites": 48, "iterations": 1, "temperature": 0.5}
+    proposals = jnp.zeros((1, 1, 1, 1))
+    plan = mppi(evaluate, jnp.zeros((1, 1, 1)), KEY, proposals=proposals, max_std=9.0, **options)
+    drawn = np.asarray(jax.vmap(plan.drawn)(jax.random.split(KEY, 2000)))[:, 0, 0]
+    assert set(drawn) == {-1.0, 1.0}
+    ups = (plan.elites[:, 0, 0, 0] == 1).sum()
+    share = ups * np.e / (ups * np.e + 48 - ups)
+    np.testing.assert_allclose((drawn == 1).mean(), share, atol=0.04)
+
+
+def test_mish() -> None:
+    x = jnp.array([-30.0, -1.0, 0.0, 1.0, 30.0, 200.0])
+    expected = x * np.tanh(np.logaddexp(0.0, x))
+    np.testing.assert_allclose(mish(x), expected, rtol=1e-5, atol=1e-11)
+    slopes = jax.vmap(jax.grad(mish))(x)
+    np.testing.assert_allclose(slopes[2:], [0.6, 1.04906, 1.0, 1.0], rtol=1e-4)
 
 
 def test_the_next_plan_starts_one_step_on() -> None:
