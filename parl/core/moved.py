@@ -36,7 +36,6 @@ MOVED = {
     **within(SHARED_RECIPES, "parl.recipes", "parl.recipes.shared"),
     **within(CLASSIC, "parl.envs", "parl.envs.classic"),
     **within(ADAPTERS, "parl.envs", "parl.envs.adapters"),
-    "parl.deploy.threefry": "parl.core.threefry",
     "parl.run_dir": "parl.runs.directory",
     "parl.run_checkpoints": "parl.runs.checkpoints",
     "parl.training": "parl.runs.trainer",

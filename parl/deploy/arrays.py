@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from parl.core import threefry
+from parl.deploy import threefry
 from parl.deploy.program import Operation, Program
 from parl.deploy.shapes import Shape
 

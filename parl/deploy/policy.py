@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parl.core import threefry
 from parl.core.errors import ArtefactError
 from parl.deploy import contract as contracts
+from parl.deploy import threefry
 from parl.deploy.arrays import Runner
 from parl.deploy.contract import Contract
 from parl.deploy.frames import Frames

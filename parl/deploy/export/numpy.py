@@ -3,8 +3,8 @@
 import ast
 from pathlib import Path
 
-from parl.core import errors, threefry
-from parl.deploy import arrays, contract, frames, policy, program, reader, shapes, team
+from parl.core import errors
+from parl.deploy import arrays, contract, frames, policy, program, reader, shapes, team, threefry
 
 MODULES = (errors, shapes, program, threefry, arrays, contract, reader, frames, team, policy)
 KEPT = {"ParlError", "ArtefactError"}  # of parl.core.errors

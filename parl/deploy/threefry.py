@@ -1,4 +1,4 @@
-"""JAX's random bits, in NumPy: Threefry-2x32 with 20 rounds.
+"""JAX's random bits in NumPy: Threefry-2x32 with 20 rounds.
 
 Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", doi:10.1145/2063384.2063405.
 """
@@ -12,12 +12,10 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 
 
-def threefry(key: Any, high: Any, low: Any) -> tuple[Any, Any]:
-    """Two uint32 [n] of a key's two words and of counters [n] each, all uint32.
-
-    Takes numpy or jax arrays.
-    """
-    keys = [key[0], key[1], key[0] ^ key[1] ^ np.uint32(PARITY)]
+def threefry(key: Any, high: Any, low: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two uint32 [n] of a key [2] and of counters [n] each."""
+    keys = [np.uint32(key[0]), np.uint32(key[1])]
+    keys.append(keys[0] ^ keys[1] ^ np.uint32(PARITY))
     x, y = high + keys[0], low + keys[1]
     for i in range(5):
         for rotation in ROTATIONS[i % 2]:
