@@ -1,9 +1,11 @@
-"""Fused DQN and PQN on CartPole beside PureJaxRL's DQN and the PQN of its authors, pair by pair.
+"""Fused DQN and PQN beside PureJaxRL's DQN and the PQN of its authors, pair by pair.
 
     python experiments/bench/values.py --peers PYTHON --purejaxrl DIR --purejaxql DIR
 
-PYTHON is the interpreter of a throw-away environment, see peers/fused_values.py; the DIRs are
-checkouts. Networks, batches, environments and updates per step are the peers'.
+On CartPole and, where gymnax is installed, on MinAtar's Breakout (`--only Breakout`). PYTHON is the
+interpreter of a throw-away environment, see peers/fused_values.py; the DIRs are checkouts.
+Networks, batches, environments and updates per step are the peers': PureJaxRL's DQN has a network
+of vectors on Breakout, too, and PQN the one of convolutions, which is the recipe's.
 """
 
 import argparse
@@ -33,20 +35,29 @@ PQN = {
 }
 
 
+BREAKOUT = {"num_envs": 128, "length": 32, "epochs": 2, "minibatches": 32}
+
+# (algorithm, our environment, the peer's, settings)
+CASES = (
+    ("dqn", "jax:CartPole-v1", "CartPole-v1", DQN),
+    ("pqn", "jax:CartPole-v1", "CartPole-v1", PQN),
+    ("dqn", "flat:FlatBreakout", "Breakout-MinAtar", DQN),
+    ("pqn", "gymnax:Breakout-MinAtar", "Breakout-MinAtar", BREAKOUT),
+)
+
+
 def pairs(arguments: argparse.Namespace) -> Pairs:
     """What is measured, by name."""
+    sources = {"dqn": arguments.purejaxrl, "pqn": arguments.purejaxql}
     steps, found = str(arguments.steps), {}
-    for name, settings, source in (
-        ("dqn", DQN, arguments.purejaxrl),
-        ("pqn", PQN, arguments.purejaxql),
-    ):
-        ours = [*OURS, name, "--env", "jax:CartPole-v1", "--steps", steps]
+    for name, env, peers_env, settings in CASES:
+        ours = [*OURS, name, "--env", env, "--steps", steps]
         ours += ["--length", "1", "--updates", "1", "--capacity", "10000"]
         for key, value in settings.items():
             ours += ["--set", f"{key}={value}"]
-        peer = [arguments.peers, str(HERE / "peers" / "fused_values.py"), name]
-        peer += ["--source", source, "--total-steps", steps, "--repeats", "2"]
-        found[f"fused {name} CartPole : peer"] = (ours, peer, 1.3)
+        peer = [arguments.peers, str(HERE / "peers" / "fused_values.py"), name, "--env", peers_env]
+        peer += ["--source", sources[name], "--total-steps", steps, "--repeats", "2"]
+        found[f"fused {name} {peers_env} : peer"] = (ours, peer, 1.3)
     return found
 
 

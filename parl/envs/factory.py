@@ -62,12 +62,9 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
     """The factory for a user's environment, named `id` or by its own name."""
     from parl.envs import own  # only now: it loads Gymnasium
 
-    found, env = id or own.name_of(env), own.made_if_pure(env)
+    found = id or own.name_of(env)
     if own.is_pure(env):
-        from parl.envs.jax_checks import checked
-
-        factory = from_jax(checked(env))
-        return dataclasses.replace(factory, id=found) if id or ":" in found else factory
+        return from_own_jax(env, found if id or ":" in found else "")
     if is_vector(env):
         return from_made_vector(env, found)
     if callable(env):
@@ -80,6 +77,13 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
         "env must be an id, a JaxEnv, a vector environment or a function that makes a Gymnasium "
         f"environment (not one that is made already), not {env!r}."
     )
+
+
+def from_own_jax(env: JaxEnv, id: str) -> EnvFactory:
+    """The factory around a user's pure JAX environment, checked first; `id` makes it again."""
+    from parl.envs.jax_checks import checked
+
+    return dataclasses.replace(from_jax(checked(env)), id=id)
 
 
 def stored_factory(spec: EnvSpec, id: str) -> EnvFactory:
@@ -136,10 +140,12 @@ def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFacto
 def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
     """The factory around a function that makes a Gymnasium environment, or a vector of them.
 
-    Without an id, the name is the class of the environment.
+    A pure JAX environment may be what it makes, too. Without an id, the name is the class of the
+    environment.
     """
+    from parl.envs import own
     from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
-    from parl.envs.adapters.gymnasium_checks import MadeVector
+    from parl.envs.adapters.gymnasium_checks import MadeOther
     from parl.envs.adapters.gymnasium_interface import class_name
     from parl.envs.adapters.gymnasium_vector import takes_count
 
@@ -147,7 +153,9 @@ def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
         return from_vector(make, id)
     try:
         probe = GymnasiumVectorEnv(make, 1, 0, id or None)
-    except MadeVector as found:
+    except MadeOther as found:
+        if own.is_pure(found.env):
+            return from_own_jax(found.env, id if ":" in id else "")
         return from_vector(make, id, found.env)
     name = id or class_name(probe.envs[0])
     probe.close()

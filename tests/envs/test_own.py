@@ -37,9 +37,15 @@ class Pure:
     def step(self, state, action, key):
         return state + 1, jnp.zeros(2), jnp.float32(1), state < 0, state == self.goal
 
+class Late(Pure):  # its spec is there once it is made
+    spec = None
+    def __init__(self, goal=2):
+        self.goal, self.spec = goal, Pure.spec
+
 gymnasium.register("Grid-v0", Maze)
 thing = 5
 pure = Pure(3)
+def made(goal=2): return Late(goal)
 """
 
 
@@ -72,11 +78,12 @@ def test_what_environments_of_ones_own_are_called() -> None:
 
 
 def test_a_name_finds_them_again(own_module: None) -> None:
-    for name, spec_id in (("Maze", "my_own_envs:Maze"), ("Pure", "pure"), ("Grid-v0", "")):
+    pure = dict.fromkeys(("Pure", "Late", "made", "pure"), "pure")
+    for name, spec_id in ({"Maze": "my_own_envs:Maze", "Grid-v0": ""} | pure).items():
         factory = make_factory(f"my_own_envs:{name}")
         assert factory.id == f"my_own_envs:{name}"
         assert factory.spec.id == (spec_id or factory.id)
-    assert make_factory("my_own_envs:Pure").jax is not None
+        assert (factory.jax is not None) == (name in pure)
     with pytest.raises(ConfigError, match=r"'my_own_envs' has no 'Mase'. Did you mean Maze"):
         make_factory("my_own_envs:Mase")
     with pytest.raises(EnvError, match="env must be an id"):
@@ -84,12 +91,12 @@ def test_a_name_finds_them_again(own_module: None) -> None:
 
 
 def test_arguments_reach_pure_ones_too(own_module: None) -> None:
-    factory = make_factory("my_own_envs:Pure?goal=7")
-    assert factory.id == "my_own_envs:Pure?goal=7"
-    assert factory.jax is not None and vars(factory.jax)["goal"] == 7
-    assert make_factory("my_own_envs:pure").jax is not None
+    for name in ("Pure", "Late", "made"):
+        factory = make_factory(f"my_own_envs:{name}?goal=7")
+        assert factory.id == f"my_own_envs:{name}?goal=7"
+        assert factory.jax is not None and vars(factory.jax)["goal"] == 7
     for id, said in (
-        ("my_own_envs:Pure?colour=1", "Pure could not be made: .*argument 'colour'"),
+        ("my_own_envs:Pure?colour=1", r"Pure\?colour=1 could not be made: .*argument 'colour'"),
         ("my_own_envs:Maze?colour=1", "colour|no arguments"),
         ("my_own_envs:pure?goal=1", "made already, so it takes no arguments"),
     ):

@@ -1,4 +1,4 @@
-"""Speed of value-based peers that train in one program on CartPole: environment steps per second.
+"""Speed of value-based peers that train in one program: environment steps per second.
 
 PureJaxRL's DQN (luchris429/purejaxrl) and the PQN of its authors (mttga/purejaxql) are no packages:
 check the repository out outside this one, and name that folder with ``--source``. Environment:
@@ -57,8 +57,23 @@ SETTINGS = {
         "GAMMA": 0.99,
         "LAMBDA": 0.95,
     },
+    "pqn_minatar": {
+        "NUM_ENVS": 128,
+        "NUM_STEPS": 32,
+        "EPS_START": 1.0,
+        "EPS_FINISH": 0.05,
+        "EPS_DECAY": 0.1,
+        "NUM_MINIBATCHES": 32,
+        "NUM_EPOCHS": 2,
+        "NORM_TYPE": "layer_norm",
+        "LR": 5e-4,
+        "MAX_GRAD_NORM": 10,
+        "LR_LINEAR_DECAY": True,
+        "GAMMA": 0.99,
+        "LAMBDA": 0.65,
+    },
 }
-MODULES = {"dqn": "dqn", "pqn": "pqn_gymnax"}
+MODULES = {"dqn": "dqn", "pqn": "pqn_gymnax", "pqn_minatar": "pqn_minatar"}
 
 
 def load_make_train(source, module):
@@ -88,7 +103,7 @@ def last_returns(out):
 
 def main():
     parser = argparse.ArgumentParser(description="speed of fused DQN and PQN")
-    parser.add_argument("algorithm", choices=SETTINGS)
+    parser.add_argument("algorithm", choices=("dqn", "pqn"))
     parser.add_argument("--source", type=Path, required=True, help="checkout of the peer")
     parser.add_argument("--env", default="CartPole-v1", help="a gymnax environment")
     parser.add_argument("--num-seeds", type=int, default=1, help="vmapped when more than one")
@@ -99,7 +114,9 @@ def main():
 
     run = {"ENV_NAME": args.env, "TOTAL_TIMESTEPS": args.total_steps, "WANDB_MODE": "disabled"}
     run["TOTAL_TIMESTEPS_DECAY"] = args.total_steps
-    train = load_make_train(args.source, MODULES[args.algorithm])(SETTINGS[args.algorithm] | run)
+    images = args.algorithm == "pqn" and args.env.endswith("-MinAtar")
+    name = "pqn_minatar" if images else args.algorithm
+    train = load_make_train(args.source, MODULES[name])(SETTINGS[name] | run)
     compile_seconds, runs, returns = timed(
         train, args.seed, args.num_seeds, args.repeats, last_returns
     )

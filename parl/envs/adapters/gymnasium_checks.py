@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from parl.core.errors import EnvError, ParlError, told
 from parl.core.spec import Box, Space
-from parl.envs.own import name_of
+from parl.envs.own import is_pure, name_of
 from parl.envs.team import is_pettingzoo
 
 # What an environment may raise: also sys.exit in it must not end the run unsaved.
@@ -24,10 +24,10 @@ REPORTED: set[str] = set()  # ids of environments whose values outside their spa
 Bounds = tuple[tuple[str, ...], Any, Any]  # (path, low and high [*O] or numbers)
 
 
-class MadeVector(EnvError):
-    """A maker of one environment made a vector of them."""
+class MadeOther(EnvError):
+    """A maker of one Gymnasium environment made a vector of them, or a pure JAX environment."""
 
-    def __init__(self, sentence: str, env: gymnasium.vector.VectorEnv):
+    def __init__(self, sentence: str, env: Any):
         super().__init__(sentence)
         self.env = env
 
@@ -45,11 +45,13 @@ def made(make: Callable[[], Any], id: str | None) -> Any:
             hint = "; give a function without arguments that makes it, such as a lambda"
         raise EnvError(f"{name} could not be made: {told(error)}{hint}") from error
     if isinstance(env, gymnasium.vector.VectorEnv):
-        raise MadeVector(f"{name} makes a vector of environments.", env)
+        raise MadeOther(f"{name} makes a vector of environments.", env)
+    if is_pure(env):
+        raise MadeOther(f"{name} makes a pure JAX environment.", env)
     if not isinstance(env, gymnasium.Env) and not is_pettingzoo(env):
         raise EnvError(
-            f"{name} makes {env!r:.60}, which is not an environment: it must be a gymnasium.Env or "
-            "one of PettingZoo."
+            f"{name} makes {env!r:.60}, which is not an environment: it must be a gymnasium.Env, "
+            "one of PettingZoo, or a pure JAX environment, whose spec is a parl.EnvSpec."
         )
     game = env.unwrapped
     if IN_USE.get(id_of(game)) is game:

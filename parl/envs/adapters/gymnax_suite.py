@@ -1,9 +1,9 @@
 """Gymnax' environments, also MinAtar's and bsuite's: `gymnax:Breakout-MinAtar`.
 
 Lange 2022, github.com/RobertTLange/gymnax, from version 1.0 on, which tells terminations from time
-limits. Its own resets are not used. MinAtar has the minimal set of actions, sticky ones with
-probability 0.1 where its authors have them, and ends after 1,000 steps, Freeway after 2,500; its
-grids are truth values.
+limits. Its own resets are not used. Its MinAtar has each game's minimal set of actions and no
+sticky ones, where its authors' has six and repeats the last one with probability 0.1; it ends after
+1,000 steps, Freeway after 2,500; its grids are truth values.
 """
 
 import dataclasses
