@@ -60,15 +60,20 @@ def make_factory(env: Any, id: str = "") -> EnvFactory:
 
 def from_own(env: Any, id: str = "") -> EnvFactory:
     """The factory for a user's environment, named `id` or by its own name."""
-    from parl.envs import own  # only now: it loads Gymnasium
+    from parl.envs import own  # only now: they load Gymnasium
+    from parl.envs.adapters.gymnasium_checks import MadeJax
 
     found = id or own.name_of(env)
+    again = found if id or ":" in found else ""
     if own.is_pure(env):
-        return from_own_jax(env, found if id or ":" in found else "")
+        return from_own_jax(env, again)
     if is_vector(env):
         return from_made_vector(env, found)
     if callable(env):
-        return from_gymnasium(env, found)
+        try:
+            return from_gymnasium(env, found)
+        except MadeJax as found_jax:
+            return from_own_jax(found_jax.env, again)
     if is_pettingzoo(env):
         from parl.envs.adapters.pettingzoo import copies_of, name_of
 
@@ -140,12 +145,11 @@ def from_gymnasium_id(id: str, name: str, arguments: dict[str, Any]) -> EnvFacto
 def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
     """The factory around a function that makes a Gymnasium environment, or a vector of them.
 
-    A pure JAX environment may be what it makes, too. Without an id, the name is the class of the
-    environment.
+    Without an id, the name is the class of the environment. Raises MadeJax where the function makes
+    a pure JAX environment.
     """
-    from parl.envs import own
     from parl.envs.adapters.gymnasium import GymnasiumVectorEnv
-    from parl.envs.adapters.gymnasium_checks import MadeOther
+    from parl.envs.adapters.gymnasium_checks import MadeVector
     from parl.envs.adapters.gymnasium_interface import class_name
     from parl.envs.adapters.gymnasium_vector import takes_count
 
@@ -153,9 +157,7 @@ def from_gymnasium(make: Callable[..., Any], id: str) -> EnvFactory:
         return from_vector(make, id)
     try:
         probe = GymnasiumVectorEnv(make, 1, 0, id or None)
-    except MadeOther as found:
-        if own.is_pure(found.env):
-            return from_own_jax(found.env, id if ":" in id else "")
+    except MadeVector as found:
         return from_vector(make, id, found.env)
     name = id or class_name(probe.envs[0])
     probe.close()

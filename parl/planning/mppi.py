@@ -50,8 +50,9 @@ def mppi(
     count = samples - proposals.shape[0]
 
     def improve(normal: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Any]:
+        mean, std = normal
         noise = jax.random.normal(key, (count, *start.shape))
-        drawn = jnp.clip(normal[0] + normal[1] * noise, -1.0, 1.0)
+        drawn = jnp.clip(mean + std * noise, -1.0, 1.0)
         actions = jnp.concatenate([drawn, proposals])  # [N, B, H, A]
         returns = jnp.nan_to_num(evaluate(actions))
         best, index = jax.lax.top_k(returns.T, elites)  # [B, E]

@@ -84,6 +84,8 @@ def test_a_name_finds_them_again(own_module: None) -> None:
         assert factory.id == f"my_own_envs:{name}"
         assert factory.spec.id == (spec_id or factory.id)
         assert (factory.jax is not None) == (name in pure)
+    named = make_factory(Pure, "maze")  # a name of the user's own, for an object and for its maker
+    assert named.id == make_factory(Pure(), "maze").id == "maze" and named.jax is not None
     with pytest.raises(ConfigError, match=r"'my_own_envs' has no 'Mase'. Did you mean Maze"):
         make_factory("my_own_envs:Mase")
     with pytest.raises(EnvError, match="env must be an id"):

@@ -25,11 +25,19 @@ Bounds = tuple[tuple[str, ...], Any, Any]  # (path, low and high [*O] or numbers
 
 
 class MadeOther(EnvError):
-    """A maker of one Gymnasium environment made a vector of them, or a pure JAX environment."""
+    """A maker of one Gymnasium environment made something else."""
 
     def __init__(self, sentence: str, env: Any):
         super().__init__(sentence)
         self.env = env
+
+
+class MadeVector(MadeOther):
+    """It made a vector of them."""
+
+
+class MadeJax(MadeOther):
+    """It made a pure JAX environment."""
 
 
 def made(make: Callable[[], Any], id: str | None) -> Any:
@@ -45,9 +53,9 @@ def made(make: Callable[[], Any], id: str | None) -> Any:
             hint = "; give a function without arguments that makes it, such as a lambda"
         raise EnvError(f"{name} could not be made: {told(error)}{hint}") from error
     if isinstance(env, gymnasium.vector.VectorEnv):
-        raise MadeOther(f"{name} makes a vector of environments.", env)
+        raise MadeVector(f"{name} makes a vector of environments.", env)
     if is_pure(env):
-        raise MadeOther(f"{name} makes a pure JAX environment.", env)
+        raise MadeJax(f"{name} makes a pure JAX environment.", env)
     if not isinstance(env, gymnasium.Env) and not is_pettingzoo(env):
         raise EnvError(
             f"{name} makes {env!r:.60}, which is not an environment: it must be a gymnasium.Env, "
