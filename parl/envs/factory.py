@@ -63,7 +63,7 @@ def from_own(env: Any, id: str = "") -> EnvFactory:
     from parl.envs import own  # only now: they load Gymnasium
     from parl.envs.adapters.gymnasium_checks import MadeJax
 
-    found = id or own.name_of(env)
+    found, env = id or own.name_of(env), own.made_if_pure(env)
     again = found if id or ":" in found else ""
     if own.is_pure(env):
         return from_own_jax(env, again)

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 
 from parl.core import loading
-from parl.core.errors import ConfigError
+from parl.core.errors import ConfigError, EnvError
 from parl.core.spec import EnvSpec
 
 
@@ -46,6 +46,22 @@ def with_arguments(env: Any, arguments: dict[str, Any], id: str) -> Any:
     if not callable(env):
         raise ConfigError(f"{id}: this environment is made already, so it takes no arguments.")
     return functools.partial(env, **arguments)
+
+
+def made_if_pure(env: Any) -> Any:
+    """Instantiates the class of a pure JAX environment; anything else is returned unchanged.
+
+    Raises EnvError if the class does not accept the arguments.
+    """
+    kind = env.func if isinstance(env, functools.partial) else env
+    if not isinstance(kind, type) or issubclass(kind, gymnasium.Env):
+        return env
+    if not all(hasattr(kind, name) for name in ("reset", "step", "spec")):
+        return env
+    try:
+        return env()
+    except (TypeError, ValueError) as error:
+        raise EnvError(f"{kind.__qualname__} could not be made: {error}") from error
 
 
 def is_pure(env: Any) -> bool:
